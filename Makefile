@@ -1,0 +1,37 @@
+# make search   set up, then the whole road on real images: supernet, search by NNI, retrain, report
+# make test     set up, then the tests
+# make lint     set up, then the checks of style and types
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := runs/quickstart
+
+.PHONY: setup search test lint clean
+
+setup: $(VENV)/.done
+
+$(VENV)/.done: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 12)))' || \
+		{ echo "error: Onepath needs Python 3.11; run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@echo "set-up: installing into $(VENV) (about 6 GB, most of it PyTorch; a few minutes)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+search: setup
+	@$(BIN)/python -m trials.supernet --space spos --preset tiny --data digits --score-fraction 0.25 \
+		--epochs 20 --warm-start 0.3 --out $(RUN) --resume
+	@$(BIN)/python -m trials.search experiments/quickstart.yml
+	@$(BIN)/python -m trials.retrain --fixed-arc $(RUN)/arc.json --supernet $(RUN) --seeds 2 --resume
+	@$(BIN)/python -m trials.report $(RUN)
+
+test: setup
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,188 @@
+"""An Arch is a plain dict {label: candidate}: the only thing that passes between spaces, strategies and trials.
+
+Standard library only at import, because NNI's tuners import this file and must start within seconds.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spaces.errors import InputError, unknown
+from spaces.files import save_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Arch = dict[str, Any]
+Choices = Mapping[str, Sequence[Any]]  # label -> candidates, in order
+
+
+class ArchError(InputError):
+    """An architecture that does not fit its space."""
+
+
+def validate(arch: Mapping[str, Any], choices: Choices) -> None:
+    """Check that `arch` names exactly the labels of the space, each with one of its candidates.
+
+    NNI itself draws a missing or misspelt label at random, without a word.
+
+    Raises:
+        ArchError: naming the first label that is wrong, and what is allowed there.
+    """
+    for label in arch:
+        if label not in choices:
+            raise ArchError(unknown("label", label, choices))
+    missing = [label for label in choices if label not in arch]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        allowed = ", ".join(map(str, choices[missing[0]]))
+        raise ArchError(f"the architecture lacks '{missing[0]}'{more}; give it one of: {allowed}")
+    for label, candidate in arch.items():
+        if candidate not in choices[label] or isinstance(candidate, bool):
+            raise ArchError(unknown(f"candidate for '{label}':", candidate, choices[label]))
+
+
+def arch_id(arch: Mapping[str, Any]) -> str:
+    """A short name for an architecture: 12 hex digits of the SHA-256 of its sorted JSON."""
+    return hashlib.sha256(json.dumps(arch, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def save_arch(path: str | Path, arch: Mapping[str, Any]) -> None:
+    """Write a fixed-arc file: the dict as JSON, atomically."""
+    save_json(path, dict(arch))
+
+
+def load_arch(path: str | Path, choices: Choices) -> Arch:
+    """Read a fixed-arc file and check it against a space.
+
+    Three formats are understood: our JSON dict; NNI 1.x masks, `{"LayerChoice1": [false, true, ...], ...}`; and the
+    official SPOS tuple of candidate numbers, `(2, 1, 0, ...)`. Nothing is ever unpickled or executed.
+
+    Args:
+        choices: label -> candidates in order, from `spaces.choices(space)`.
+    Returns:
+        The architecture, with the labels in the order of the space.
+    Raises:
+        ArchError: the file is missing, unreadable, or does not fit the space.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ArchError(f"fixed-arc file '{path}' does not exist; check the path") from None
+    except (UnicodeDecodeError, IsADirectoryError):
+        raise ArchError(f"fixed-arc file '{path}' is not a text file; give JSON such as {{\"block00\": ...}}") from None
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError:
+        try:
+            content = ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            raise ArchError(
+                f"fixed-arc file '{path}' is neither JSON nor a tuple of candidate numbers; write it again"
+            ) from None
+    try:
+        if isinstance(content, list | tuple):
+            arch = _from_indices(content, choices)
+        elif isinstance(content, dict) and content and all(re.fullmatch(r"LayerChoice\d+", str(k)) for k in content):
+            arch = _from_indices(_mask_indices(content), choices)
+        elif isinstance(content, dict):
+            arch = content
+        else:
+            raise ArchError(f"it holds a {type(content).__name__}; give a dict {{label: candidate}}")
+        validate(arch, choices)
+    except ArchError as error:
+        raise ArchError(f"fixed-arc file '{path}': {error}") from None
+    return {label: arch[label] for label in choices}
+
+
+def _mask_indices(masks: Mapping[str, Any]) -> list[int]:
+    """Candidate numbers of an NNI 1.x fixed-arc file, in the order of the number in the key."""
+    indices = []
+    for key in sorted(masks, key=lambda k: int(k.removeprefix("LayerChoice"))):
+        mask = masks[key]
+        if not isinstance(mask, list) or sum(value is True for value in mask) != 1:
+            raise ArchError(f"'{key}' is {json.dumps(mask)}; a mask needs exactly one true")
+        indices.append(mask.index(True))
+    return indices
+
+
+def _from_indices(indices: Sequence[Any], choices: Choices) -> Arch:
+    if len(indices) != len(choices):
+        raise ArchError(f"it holds {len(indices)} choices; this space has {len(choices)}")
+    arch = {}
+    for (label, candidates), index in zip(choices.items(), indices, strict=True):
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(candidates):
+            raise ArchError(f"{index!r} for '{label}' is not a candidate number; give 0 to {len(candidates) - 1}")
+        arch[label] = candidates[index]
+    return arch
+
+
+def activate(supernet: nn.Module, arch: Mapping[str, Any]) -> None:
+    """Make `arch` the active path of an NNI supernet (made with `spaces.model_space.make_supernet`).
+
+    Raises:
+        ArchError: a label is missing, unknown, or has a candidate that the supernet does not hold.
+    """
+    layers = supernet.__dict__.get("_choice_layers")
+    if layers is None:
+        # Collected once: walking over all modules of SPOS takes 6.6 ms, at every step.
+        layers = [module for module in supernet.modules() if hasattr(module, "resample")]
+        if not layers:
+            raise ArchError("this model has no choice blocks; make it a supernet first")
+        supernet.__dict__["_choice_layers"] = layers
+        supernet.__dict__["_choices"] = {layer.label: layer.names for layer in layers}
+    validate(arch, supernet.__dict__["_choices"])
+    for layer in layers:
+        layer.resample(dict(arch))
+
+
+def freeze(space: Any, arch: Mapping[str, Any]) -> nn.Module:
+    """The fixed network of `arch`, with a copy of the weights of `space`.
+
+    NNI's own `freeze` shares storage with the supernet, so training or recalibrating one network would change all.
+    BatchNorm layers without affine parameters get weight 1 and bias 0: the same function, ready to be trained.
+
+    Args:
+        space: a space from `spaces.build`, or a supernet made of one.
+    Returns:
+        A plain `spaces.chain.Network` of torch modules, in the mode (train or eval) of `space`.
+    Raises:
+        ArchError: `arch` does not fit.
+    """
+    from nni.nas.nn.pytorch.base import recursive_freeze
+
+    from spaces.chain import Network, make_affine
+
+    validate(arch, space.chain.choices)
+    blocks = [recursive_freeze(block, dict(arch))[0] for block in space.blocks]
+    network = Network(space.stem, blocks, space.head)
+    network.training = space.training
+    return make_affine(copy.deepcopy(network))
+
+
+def path_weights(supernet_weights: Mapping[str, Any], arch: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a supernet's state dict that `arch` uses, under the names of the fixed network.
+
+    Args:
+        supernet_weights: `blocks.{i}.{candidate}.{rest}` for candidates, other names for shared parts.
+    Returns:
+        `blocks.{i}.{rest}` and the shared names; the tensors are not copied.
+    """
+    labels = list(arch)
+    weights = {}
+    for name, tensor in supernet_weights.items():
+        if not name.startswith("blocks."):
+            weights[name] = tensor
+            continue
+        _, index, candidate, rest = name.split(".", 3)
+        if candidate == str(arch[labels[int(index)]]):
+            weights[f"blocks.{index}.{rest}"] = tensor
+    return weights

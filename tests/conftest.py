@@ -1,0 +1,72 @@
+"""Real parts, made once: a short supernet run on digits, and image folders of real photographs and digits."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch; see trials/__init__.py
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SUPERNET = [
+    "--space",
+    "spos",
+    "--preset",
+    "tiny",
+    "--data",
+    "digits",
+    "--score-fraction",
+    "0.25",
+    "--epochs",
+    "3",
+    "--warm-start",
+    "0.7",
+]
+
+
+def onepath(command: str, *args: object, check: bool = False, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run `python -m trials.COMMAND` as a user does."""
+    line = [sys.executable, "-m", f"trials.{command}", *map(str, args)]
+    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=280, check=check)
+
+
+def assert_one_clear_line(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """A user's mistake: non-zero exit, one line, no traceback."""
+    assert done.returncode not in (0, 120), done.stdout + done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    for part in parts:
+        assert part in lines[0]
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of trials.supernet on digits."""
+    from trials import supernet
+
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    supernet.main([*SUPERNET, "--out", str(out)])
+    return out
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two classes of JPEG crops from scikit-learn's two photographs, 20 each, of odd sizes."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    folder = tmp_path_factory.mktemp("photos")
+    sample = load_sample_images()
+    draw = np.random.default_rng(0)
+    for name, image in zip(("china", "flower"), sample.images, strict=True):
+        (folder / name).mkdir()
+        for number in range(20):
+            height, width = draw.integers(60, 120, 2)
+            top, left = draw.integers(0, image.shape[0] - height), draw.integers(0, image.shape[1] - width)
+            crop = Image.fromarray(image[top : top + height, left : left + width])
+            crop.save(folder / name / f"{number:02d} ä.jpg", quality=95)
+    return folder

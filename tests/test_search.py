@@ -1,0 +1,343 @@
+"""Search on the real NNI manager: nnictl to DONE, the guarded driver, the watchdog, bad input, the report."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+import yaml
+
+from spaces.arch import arch_id, load_arch, path_weights, save_arch
+from spaces.errors import InputError
+from spaces.files import load_json
+from tests.conftest import ROOT, assert_one_clear_line, onepath
+from trials import report, search
+from trials.bn import recalibrate_bn
+from trials.data import load_data
+from trials.scoring import Scorer, Settings, correct
+
+SETTINGS = Settings(calibration_images=256, scoring_images=128, batch_size=64)
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def experiment(run: Path, name: str = "quickstart.yml", **changes) -> Path:
+    """A copy of a shipped YAML for the supernet of the tests, beside that supernet."""
+    content = yaml.safe_load((ROOT / "experiments" / name).read_text())
+    tuner = content["tuner"]
+    tuner["classArgs"] = {**tuner.get("classArgs", {}), **changes.pop("classArgs", {})}
+    if "codeDirectory" in tuner:
+        tuner["codeDirectory"] = str(ROOT)
+    content |= {
+        "searchSpaceFile": str(ROOT / "experiments/spaces/spos-tiny.json"),
+        "trialCodeDirectory": str(ROOT),
+        "trialCommand": f"python -m trials.evaluate --run {run} --calibration-images 256 --scoring-images 128",
+        "experimentWorkingDirectory": str(run / "nni"),
+        "maxTrialNumber": 3,
+        **changes,
+    }
+    path = run / f"test-{len(list(run.glob('test-*')))}.yml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.fixture
+def copy(run, tmp_path) -> Path:
+    """A fresh copy of the supernet run, so that no test sees another's scores."""
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("nni", "search*", "test-*"))
+    return tmp_path / "run"
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Processes of NNI that still work in a folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        with contextlib.suppress(psutil.Error):
+            if any(str(folder) in word for word in process.info["cmdline"] or []):
+                found.append(" ".join(process.info["cmdline"]))
+    return found
+
+
+# scoring
+
+
+def test_score_is_that_of_the_frozen_network(run):
+    """The trial's short way (no NNI, mapped files) equals recalibrating and testing the frozen network directly."""
+    scorer = Scorer(run, SETTINGS)
+    arch = {label: candidates[index % 4] for index, (label, candidates) in enumerate(scorer.chain.choices.items())}
+    result = scorer.score(arch)
+    data = load_data("digits", "", 32, score_fraction=0.25)
+    network = scorer.chain.network(arch)
+    network.load_state_dict(path_weights(scorer.weights, arch))
+    network = network.to(memory_format=torch.channels_last)
+    images = torch.cat([images for images, _ in data.eval_batches("train", 64, count=256)])
+    recalibrate_bn(network, [data.normalise(batch) for batch in images.split(64)])
+    scoring = list(data.eval_batches("score", 64, count=128))
+    with torch.no_grad():
+        hits = sum(correct(network(data.normalise(images)), labels) for images, labels in scoring)
+    assert [result["top1"], result["top5"]] == [100 * int(h) / 128 for h in hits]
+    assert (result["macs"], result["calibration_images"]) == (scorer.table.macs(arch), 256)
+    assert scorer.known(arch) == result
+    assert Scorer(run, Settings(128, 128, 64)).known(arch) is None
+
+
+def test_no_statistics_leak_between_candidates(run):
+    scorer = Scorer(run, SETTINGS)
+    choices = scorer.chain.choices
+    a, b = ({label: candidates[k] for label, candidates in choices.items()} for k in (0, 2))
+    first = scorer.score(a)
+    scorer.score(b)
+    again = scorer.score(a)
+    keys = ("top1", "top5", "top1_before_recalibration")
+    assert [first[key] for key in keys] == [again[key] for key in keys]
+
+
+def test_top_1_and_top_5():
+    logits = torch.tensor([[9.0, 8, 7, 6, 5, 4], [4, 5, 6, 7, 8, 9], [1, 2, 3, 4, 5, 6]])
+    assert correct(logits, torch.tensor([0, 1, 0])).tolist() == [1, 2]
+
+
+# NNI
+
+
+def test_nnictl_create_to_done(copy):
+    """Plain nnictl, without the guard: the experiment reaches DONE, with the metrics the portal shows."""
+    port = free_port()
+    path = experiment(copy)
+    subprocess.run(
+        ["nnictl", "create", "--config", str(path), "--port", str(port)],
+        env=ENVIRONMENT,
+        check=True,
+        capture_output=True,
+    )
+    try:
+        from nni.experiment import rest
+
+        deadline = time.time() + 200
+        while (status := rest.get(port, "/check-status")["status"]) not in ("DONE", "ERROR") and time.time() < deadline:
+            time.sleep(1)
+        jobs = rest.get(port, "/trial-jobs")
+        metrics = rest.get(port, "/metric-data")
+    finally:
+        subprocess.run(["nnictl", "stop", "--port", str(port)], env=ENVIRONMENT, capture_output=True)
+    assert status == "DONE"
+    assert [job["status"] for job in jobs] == ["SUCCEEDED"] * 3
+    for job in jobs:
+        arch = json.loads(job["hyperParameters"][0])["parameters"]
+        final = json.loads(json.loads(job["finalMetricData"][0]["data"]))
+        stored = load_json(copy / "search" / f"{arch_id(arch)}.json", "")
+        expected = {
+            "default": stored["top1"],
+            "top5": stored["top5"],
+            "macs": stored["macs"],
+            "params": stored["params"],
+        }
+        assert final == expected
+        assert final["macs"] <= 3_200_000
+        before = [m for m in metrics if m["trialJobId"] == job["trialJobId"] and m["type"] == "PERIODICAL"]
+        assert [float(json.loads(json.loads(m["data"]))) for m in before] == [stored["top1_before_recalibration"]]
+    checkpoint = next((copy / "nni").glob("*/checkpoint/generation-000.json"))
+    assert load_arch(checkpoint, search.CostTable.load(copy / "cost_table.json").choices)
+
+
+def test_driver_and_report(copy, capsys):
+    """trials.search at concurrency 3: right pairing, loopback only, arc.json, nothing left running; then the report."""
+    path = experiment(copy, maxTrialNumber=6)
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trials.search", path, "--port", str(port), "--concurrency", "3"],
+        cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    listening = set()
+    while process.poll() is None:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                listening.add(connection.laddr.ip)
+        time.sleep(1)
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+    assert listening == {"127.0.0.1"}
+    assert f"portal http://127.0.0.1:{port}" in output
+    assert "Warning" not in output
+    assert not left_behind(copy)
+
+    choices = search.CostTable.load(copy / "cost_table.json").choices
+    best = load_arch(copy / "arc.json", choices)
+    scores = [load_json(file, "") for file in (copy / "search").glob("*.json")]
+    assert len(scores) == 6
+    assert arch_id(best) in {arch_id(s["arch"]) for s in scores if s["top1"] == max(s["top1"] for s in scores)}
+    summary = load_json(copy / "search.json", "")
+    assert len(summary["history"]) == 6
+    assert summary["trials"] == {"SUCCEEDED": 6}
+    assert {entry["generation"] for entry in summary["history"]} == {0}
+    # the tuner got every architecture's own score, although three trials ran at a time
+    state = load_json(next((copy / "nni").glob("*/checkpoint/tuner.json")), "")
+    assert {arch_id(s["arch"]): s["top1"] for s in scores} == {k: e["score"] for k, e in state["asked"].items()}
+
+    report.main([str(copy)])
+    page = (copy / "report.html").read_text()
+    assert page.count("<svg") == 4
+    assert not re.search(r'(src|href)="(http|/)', page)
+    mean = sum(s["top1"] for s in scores) / 6
+    before = sum(s["top1_before_recalibration"] for s in scores) / 6
+    for text in (page, capsys.readouterr().out):
+        assert f"{mean:.2f}%" in text
+        assert f"{before:.2f}%" in text
+        assert arch_id(best) in text
+
+
+def test_watchdog_stops_when_the_tuner_dies(copy):
+    """NNI itself would stay RUNNING for ever."""
+    path = experiment(copy, maxTrialNumber=50)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trials.search", path, "--port", str(free_port())],
+        cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.time() + 120
+    while not list((copy / "search").glob("*.json")) and time.time() < deadline:
+        time.sleep(0.2)
+    workdir = next(path for path in (copy / "nni").iterdir() if not path.is_symlink())
+    for victim in psutil.process_iter(["cmdline"]):
+        if "--exp_params" in (victim.info["cmdline"] or []):
+            with contextlib.suppress(psutil.Error):
+                if str(workdir) in victim.environ().get("NNI_LOG_DIRECTORY", ""):
+                    victim.kill()
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 1
+    assert "error: the tuner died: " in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    assert not left_behind(copy)
+
+
+def test_failing_trials_stop_the_search_with_their_reason(copy):
+    path = experiment(
+        copy, trialCommand=f"python -m trials.evaluate --run {copy} --device cpu || false", maxTrialNumber=9
+    )
+    (copy / "supernet.pt").rename(copy / "gone.pt")
+    shutil.copy(copy / "gone.pt", copy / "supernet.pt")
+    plan = search.check(path)
+    (copy / "supernet.pt").unlink()
+    (copy / "config.json").unlink()
+    config = search.Config(experiment=str(path))
+    with pytest.raises(InputError, match="the first 3 trials failed: '.*' holds no run"):
+        with search.experiment(plan, config, free_port()) as (rest, workdir):
+            search.watch(plan, config, rest, workdir)
+    assert not left_behind(copy)
+
+
+def test_last_line_of_a_traceback(tmp_path):
+    (tmp_path / "log").mkdir()
+    log = tmp_path / "log" / "dispatcher.log"
+    assert search.last_error(tmp_path) == "no error in dispatcher.log"
+    log.write_text(
+        'x\nTraceback (most recent call last):\n  File "t.py"\n    raise\nValueError: no more\n[t] INFO bye\n'
+    )
+    assert search.last_error(tmp_path) == "ValueError: no more"
+
+
+# bad input, before anything starts
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"classArgs": {"max_macs": 1000}},
+            r"max_macs 1,000 is out of reach: the space reaches 2,630,272 to 4,065,536 MACs",
+        ),
+        ({"classArgs": {"populatoin": 5}}, "unknown limit 'populatoin'"),
+        ({"classArgs": {"population": 5}}, "population 5, top_k 4, mutation 5, crossover 3"),
+        ({"classArgs": {"cost_table": "nowhere.json"}}, "cost table '.*nowhere.json' does not exist"),
+        (
+            {"classArgs": {"cost_table": "experiments/spaces/spos-cifar.costs.json"}},
+            "python -m trials.space spos --preset tiny",
+        ),
+        ({"searchSpaceFile": "/nowhere.json"}, "search space '/nowhere.json' does not exist"),
+        ({"trialCommand": "python train.py"}, "must be: python -m trials.evaluate --run RUN"),
+        ({"trialCommand": "python -m trials.evaluate --run runs/none"}, "'.*none' holds no run; make one with"),
+    ],
+)
+def test_bad_experiments(copy, changes, says):
+    with pytest.raises(InputError, match=says):
+        search.check(experiment(copy, **changes))
+
+
+def test_shipped_experiments_agree_with_the_code():
+    for name in ("spos_evo", "spos_random", "spos_evo_builtin", "spos_random_builtin", "quickstart"):
+        content = yaml.safe_load((ROOT / "experiments" / f"{name}.yml").read_text())
+        assert content["trialConcurrency"] == 1
+        assert (ROOT / "experiments" / content["searchSpaceFile"]).exists()
+        tuner = content["tuner"]
+        if "className" in tuner:
+            assert search.make_tuner(tuner["className"], tuner["classArgs"]).feasible.limits.max_macs
+
+
+def test_builtin_tuner_with_a_limit(copy):
+    path = experiment(
+        copy, "spos_evo_builtin.yml", trialCommand=f"python -m trials.evaluate --run {copy} --max-macs 3.2M"
+    )
+    assert search.check(path).limits.max_macs == 3_200_000
+    path = experiment(
+        copy, "spos_random_builtin.yml", trialCommand=f"python -m trials.evaluate --run {copy} --max-macs 1k"
+    )
+    with pytest.raises(InputError, match="max_macs 1,000 is out of reach"):
+        search.check(path)
+
+
+def test_port_in_use(copy):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = onepath("search", experiment(copy), "--port", port)
+        assert_one_clear_line(done, f"--port {port} is in use; give another")
+
+
+def test_an_interrupted_supernet_is_not_searched(copy):
+    (copy / "supernet.pt").unlink()
+    with pytest.raises(InputError, match="is not trained to the end; run trials.supernet with --resume first"):
+        search.check(experiment(copy))
+
+
+def test_evaluate_by_hand(copy, tmp_path):
+    choices = search.CostTable.load(copy / "cost_table.json").choices
+    arch = {label: candidates[0] for label, candidates in choices.items()}
+    save_arch(tmp_path / "arc.json", arch)
+    done = onepath("evaluate", "--run", copy, "--arch", tmp_path / "arc.json", check=True)
+    assert f"{2_630_272}" in done.stdout.replace(",", "").replace(".00", "")
+    stored = load_json(copy / "search" / f"{arch_id(arch)}.json", "")
+    assert f"{stored['top1']:.2f}" in done.stdout
+    save_arch(tmp_path / "arc.json", {**arch, "block03": "k4"})
+    assert_one_clear_line(
+        onepath("evaluate", "--run", copy, "--arch", tmp_path / "arc.json"), "'k4'", "choose from: k3, k5"
+    )
+    assert_one_clear_line(onepath("evaluate", "--run", copy), "give --arch FILE")
+
+
+def test_checkpoint_of_another_space(copy, tmp_path):
+    checkpoint = torch.load(copy / "supernet.pt", weights_only=True)
+    checkpoint["model"] = {name.replace("xception", "conv"): tensor for name, tensor in checkpoint["model"].items()}
+    torch.save(checkpoint, copy / "supernet.pt")
+    scorer = Scorer(copy, SETTINGS)
+    arch = dict.fromkeys(scorer.chain.choices, "xception")
+    with pytest.raises(InputError, match="is of another space: it lacks blocks.0"):
+        scorer.score(arch)
+
+
+def test_report_of_a_run_that_was_not_searched(copy):
+    with pytest.raises(InputError, match="was not searched yet; run: python -m trials.search"):
+        report.main([str(copy)])

@@ -1,0 +1,397 @@
+"""Training: data, BN statistics, schedules, kill and resume, retraining."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import spaces
+from spaces.errors import InputError
+from spaces.files import atomic, load_json, save_json
+from tests.conftest import ROOT, SUPERNET
+from trials import optim, retrain, run_dir, supernet
+from trials.bn import recalibrate_bn
+from trials.data import AUGMENT, Augment, augment, load_data, split
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian package dataset-fashion-mnist
+
+
+# data
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits", "", 32, score_fraction=0.25)
+
+
+def test_parts_are_disjoint_balanced_and_always_the_same(digits):
+    again = load_data("digits", "", 32, score_fraction=0.25)
+    assert all(np.array_equal(digits.parts[part], again.parts[part]) for part in digits.parts)
+    train, score = set(digits.parts["train"]), set(digits.parts["score"])
+    assert not train & score
+    assert train | score == set(digits.parts["all"])
+    assert digits.size("all") + digits.size("test") == 1797
+    labels = torch.cat([labels for _, labels in digits.eval_batches("score", 100)]).tolist()
+    counts = Counter(labels)
+    assert max(counts.values()) - min(counts.values()) <= 2
+
+
+def test_no_test_image_is_a_training_image(digits):
+    seen = {image.numpy().tobytes() for images, _ in digits.eval_batches("all", 100) for image in images}
+    test = [image.numpy().tobytes() for images, _ in digits.eval_batches("test", 100) for image in images]
+    assert len(test) == digits.size("test")
+    assert not seen & set(test)
+
+
+def test_split_takes_its_part_of_every_class():
+    labels = np.repeat([0, 1, 2], [10, 20, 30])
+    rest, held = split(labels, 0.2)
+    assert Counter(labels[held].tolist()) == {0: 2, 1: 4, 2: 6}
+    assert sorted([*rest, *held]) == list(range(60))
+
+
+@pytest.mark.parametrize("name", ["digits", "folder"])
+def test_batches_are_a_function_of_seed_and_epoch(name, digits, photos):
+    data = digits if name == "digits" else load_data("folder", str(photos), 32, score_fraction=0.25)
+
+    def read(**where):
+        return [(images, labels) for images, labels in data.train_batches("train", 8, **where)]
+
+    whole = read(seed=1, epoch=2)
+    assert len(whole) == data.steps_per_epoch("train", 8)
+    for (a, x), (b, y) in zip(whole[1:], read(seed=1, epoch=2, start=1), strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(x, y)
+    assert not torch.equal(whole[0][0], read(seed=1, epoch=3)[0][0])
+    assert not torch.equal(whole[0][0], read(seed=2, epoch=2)[0][0])
+    assert whole[0][0].shape == (8, 3, 32, 32)
+
+
+def test_number_of_workers_does_not_change_the_images(photos):
+    one, two = (load_data("folder", str(photos), 32, score_fraction=0.25, workers=w) for w in (0, 2))
+    batches = [next(data.train_batches("train", 8, seed=0, epoch=0))[0] for data in (one, two)]
+    assert torch.equal(*batches)
+
+
+def test_folder_with_its_own_test_part(photos, tmp_path):
+    (tmp_path / "train").symlink_to(photos)
+    (tmp_path / "val").symlink_to(photos)
+    data = load_data("folder", str(tmp_path), 32, score_fraction=0.2)
+    assert data.classes == ["china", "flower"]
+    assert [data.size(part) for part in ("train", "score", "all", "test")] == [32, 8, 40, 40]
+    cut = load_data("folder", str(photos), 32, score_fraction=0.2)
+    assert [cut.size(part) for part in ("train", "score", "all", "test")] == [26, 6, 32, 8]
+    images, _ = next(data.eval_batches("test", 4))
+    assert (images.dtype, images.shape) == (torch.uint8, (4, 3, 32, 32))
+
+
+def test_a_broken_image_is_named(photos, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for source in sorted((photos / "china").iterdir()):
+            (tmp_path / name / source.name).write_bytes(source.read_bytes())
+    broken = tmp_path / "a" / "zz broken.jpg"
+    broken.write_bytes(next((photos / "china").iterdir()).read_bytes()[:200])
+    for workers in (0, 1):
+        data = load_data("folder", str(tmp_path), 32, score_fraction=0.2, workers=workers)
+        with pytest.raises(InputError, match=r"^image '.*zz broken.jpg' cannot be read .*; remove or replace it$"):
+            for part in ("all", "test"):
+                list(data.eval_batches(part, 4))
+
+
+def test_missing_and_empty_folders(tmp_path):
+    with pytest.raises(InputError, match="data folder '.*none' does not exist; check --data-root"):
+        load_data("folder", str(tmp_path / "none"), 32, score_fraction=0.2)
+    with pytest.raises(InputError, match="give each class a subfolder of images"):
+        load_data("folder", str(tmp_path), 32, score_fraction=0.2)
+    with pytest.raises(InputError, match="needs --data-root FOLDER"):
+        load_data("cifar10", "", 32, score_fraction=0.2)
+    with pytest.raises(InputError, match="unknown data set 'digit'; did you mean 'digits'"):
+        load_data("digit", "", 32, score_fraction=0.2)
+    with pytest.raises(InputError, match="--score-fraction 1.5 is out of range"):
+        load_data("digits", "", 32, score_fraction=1.5)
+
+
+def test_cifar_from_its_own_files(tmp_path):
+    """The real format, made of real digits: what torchvision checks is a hash, which is set aside here."""
+    import pickle
+
+    import torchvision
+
+    digits = load_data("digits", "", 32, score_fraction=0.25)
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    for name in names:
+        images, labels = next(digits.eval_batches("all", 20))
+        content = {"data": images.reshape(20, -1).numpy(), "labels": labels.tolist()}
+        (folder / name).write_bytes(pickle.dumps(content))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": digits.classes}))
+    check = torchvision.datasets.CIFAR10._check_integrity
+    torchvision.datasets.CIFAR10._check_integrity = lambda self: True
+    meta = torchvision.datasets.CIFAR10.meta
+    torchvision.datasets.CIFAR10.meta = {**meta, "md5": None}
+    try:
+        data = load_data("cifar10", str(tmp_path), 32, score_fraction=0.2)
+        images, labels = next(data.eval_batches("all", 20))
+    finally:
+        torchvision.datasets.CIFAR10._check_integrity, torchvision.datasets.CIFAR10.meta = check, meta
+    expected_images, expected_labels = next(digits.eval_batches("all", 20))
+    assert torch.equal(images, expected_images)
+    assert torch.equal(labels, expected_labels)
+
+
+@pytest.mark.skipif(not FASHION.is_dir(), reason="needs the Debian package dataset-fashion-mnist")
+def test_fashion_mnist():
+    data = load_data("fashion-mnist", str(FASHION), 32, score_fraction=0.1)
+    assert [data.size(part) for part in ("train", "score", "test")] == [54_000, 6_000, 10_000]
+    images = torch.cat([images for images, _ in data.eval_batches("score", 1000)])
+    normal = data.normalise(images)
+    assert abs(normal.mean()) < 0.05
+    assert abs(normal.std() - 1) < 0.1
+
+
+def test_augmentation_moves_whole_pixels_and_nothing_else():
+    images = torch.arange(2 * 3 * 8 * 8, dtype=torch.float32).reshape(2, 3, 8, 8)
+    still = augment(images, Augment(), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(still, images)
+    moved = augment(images, Augment(shift=0.25), torch.Generator().manual_seed(1))
+    inner = moved[0, :, 2:6, 2:6]
+    windows = [images[0, :, y : y + 4, x : x + 4] for y in range(5) for x in range(5)]
+    assert any(torch.allclose(inner, window, atol=1e-3) for window in windows)
+    flips = [augment(images, Augment(flip=True), torch.Generator().manual_seed(seed)) for seed in range(20)]
+    mirrored = sum(torch.allclose(image[0], images[0].flip(-1), atol=1e-3) for image in flips)
+    assert 3 <= mirrored <= 17
+    assert not AUGMENT["digits"].flip  # a mirrored 2 is no 2
+
+
+# BN recalibration
+
+
+def test_bn_statistics_are_those_of_the_images():
+    torch.manual_seed(0)
+    network = spaces.describe("spos", "tiny").network(dict.fromkeys(spaces.describe("spos", "tiny").choices, "k3"))
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.fill_(9.0)
+    batches = [torch.randn(16, 3, 32, 32) for _ in range(3)]
+    assert recalibrate_bn(network, batches) == 48
+    conv, norm = network.stem[0], network.stem[1]
+    with torch.no_grad():
+        outputs = [conv(batch) for batch in batches]
+    mean = torch.stack([x.mean((0, 2, 3)) for x in outputs]).mean(0)
+    variance = torch.stack([x.transpose(0, 1).flatten(1).var(1, unbiased=True) for x in outputs]).mean(0)
+    torch.testing.assert_close(norm.running_mean, mean)
+    torch.testing.assert_close(norm.running_var, variance)
+    assert not network.training
+    assert norm.momentum == 0.1
+
+    kept = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    recalibrate_bn(network, batches[::-1])
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(tensor, kept[name], atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="at least one batch"):
+        recalibrate_bn(network, [])
+
+
+# optimisers and schedules
+
+
+def test_schedules():
+    def rates(schedule, **more):
+        return [optim.learning_rate(s, 100, peak=1.0, schedule=schedule, warmup=0.1, **more) for s in range(100)]
+
+    for schedule in optim.SCHEDULES:
+        assert rates(schedule)[:10] == pytest.approx([(s + 1) / 10 for s in range(10)])
+        assert rates(schedule)[10] == 1.0
+    assert rates("linear")[55] == pytest.approx(0.5)
+    assert rates("cosine")[55] == pytest.approx(0.5)
+    assert rates("cosine")[99] < 0.001 < rates("linear")[99] < 0.012
+    assert {round(rate, 6) for rate in rates("step")[10:]} == {1.0, 0.1, 0.01}
+    assert optim.learning_rate(0, 100, peak=1.0, schedule="linear", warmup=0) == 1.0
+
+
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+def test_weight_decay_spares_norms_and_biases(name):
+    chain = spaces.describe("spos", "tiny", affine=True)
+    network = chain.network(dict.fromkeys(chain.choices, "k3"))
+    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.5}
+    optimizer = optim.make_optimizer(network, name, **settings, decay_norm_and_bias=False)
+    decayed, spared = optimizer.param_groups
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.5, 0.0)
+    assert all(parameter.dim() > 1 for parameter in decayed["params"])
+    assert len(decayed["params"]) + len(spared["params"]) == len(list(network.parameters()))
+    assert len(optim.make_optimizer(network, name, **settings, decay_norm_and_bias=True).param_groups) == 1
+
+
+# supernet
+
+
+def test_a_step_moves_only_its_path(tmp_path):
+    from spaces.arch import activate
+    from spaces.model_space import make_supernet
+    from strategies.sampling import uniform
+
+    net = make_supernet(spaces.build("spos", "tiny"))
+    arch = uniform(net.chain.choices, 0, 0)[0]
+    activate(net, arch)
+    optimizer = optim.make_optimizer(net, "sgd", lr=0.1, momentum=0.9, weight_decay=0.1, decay_norm_and_bias=True)
+    before = {name: parameter.clone() for name, parameter in net.named_parameters()}
+    net(torch.randn(4, 3, 32, 32)).sum().backward()
+    optimizer.step()
+    labels = list(arch)
+    for name, parameter in net.named_parameters():
+        parts = name.split(".")
+        on_path = parts[0] != "blocks" or arch[labels[int(parts[1])]] == parts[2]
+        assert torch.equal(parameter, before[name]) != on_path, name
+
+
+def start(out, *more):
+    command = [sys.executable, "-m", "trials.supernet", *SUPERNET, "--checkpoint-every", "4", "--out", str(out), *more]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_killed_and_resumed_is_bitwise_equal(tmp_path, run):
+    """SIGKILL in the middle, twice, at steps nobody chose; the same weights as the run that was left alone."""
+    out = tmp_path / "killed"
+    for wait_for in (4, 12):
+        process = start(out, "--resume")
+        deadline = time.time() + 120
+        while time.time() < deadline:
+            lines = (out / "checkpoints" / "last.pt").exists()
+            if lines and run_dir.load_checkpoint(out / "checkpoints" / "last.pt", "")["step"] >= wait_for:
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert not (out / "supernet.pt").exists()
+    output, _ = start(out, "--resume").communicate(timeout=200)
+    assert re.search(r"resumed at step \d+", output), output
+    whole = run_dir.load_checkpoint(run / "supernet.pt", "")["model"]
+    again = run_dir.load_checkpoint(out / "supernet.pt", "")["model"]
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert steps == [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def test_what_a_run_leaves(run):
+    stored = load_json(run / "config.json", "")
+    assert stored["command"] == "supernet"
+    assert stored["config"]["epochs"] == 3
+    assert set(run_dir.PACKAGES) < set(stored["versions"])
+    assert list((run / "tensorboard").glob("events*"))
+    assert not list(run.rglob("*.tmp"))
+    checkpoint = run_dir.load_checkpoint(run / "supernet.pt", "")
+    assert checkpoint["space"] == {"name": "spos", "preset": "tiny", "options": {"classes": 10, "resolution": 32}}
+
+
+def test_runs_are_not_overwritten_or_mixed(run):
+    with pytest.raises(InputError, match="already holds a run; add --resume to continue it, or choose another --out"):
+        supernet.main([*SUPERNET, "--out", str(run)])
+    with pytest.raises(InputError, match="was started with --seed 0, not 1; give 0 or another --out"):
+        supernet.main([*SUPERNET, "--out", str(run), "--resume", "--seed", "1"])
+    with pytest.raises(InputError, match="holds a run of supernet, not of retrain"):
+        run_dir.load_run(run, "retrain")
+
+
+def test_a_truncated_checkpoint_is_named(run, tmp_path):
+    content = (run / "supernet.pt").read_bytes()
+    for size in (0, 100, len(content) // 2):
+        (tmp_path / "cut.pt").write_bytes(content[:size])
+        for mmap in (False, True):
+            with pytest.raises(
+                InputError, match=f"supernet '.*cut.pt' \\({size:,} bytes\\) is truncated or not a checkpoint"
+            ):
+                run_dir.load_checkpoint(tmp_path / "cut.pt", "supernet", mmap=mmap)
+
+
+def test_checkpoints_are_never_executed(tmp_path):
+    import pickle
+
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "boom"),)
+
+    torch.save({"model": Bomb()}, tmp_path / "bomb.pt")
+    (tmp_path / "raw.pt").write_bytes(pickle.dumps(Bomb()))
+    for name in ("bomb.pt", "raw.pt"):
+        with pytest.raises(InputError, match="is truncated or not a checkpoint"):
+            run_dir.load_checkpoint(tmp_path / name, "checkpoint")
+    assert not (tmp_path / "boom").exists()
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path):
+    save_json(tmp_path / "a.json", {"x": 1})
+    with pytest.raises(RuntimeError), atomic(tmp_path / "a.json") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert load_json(tmp_path / "a.json", "") == {"x": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+# retrain
+
+
+def test_retrain_reads_the_test_part_once(tmp_path, monkeypatch, capsys):
+    from trials import data as data_module
+
+    arc = tmp_path / "arc.json"
+    arc.write_text(str((0,) * 20))
+    read = []
+    for name in ("train_batches", "eval_batches"):
+        original = getattr(data_module.MemoryData, name)
+
+        def spy(self, part, *args, _original=original, **kwargs):
+            read.append(part)
+            yield from _original(self, part, *args, **kwargs)
+
+        monkeypatch.setattr(data_module.MemoryData, name, spy)
+    arguments = ["--fixed-arc", str(arc), "--preset", "tiny", "--epochs", "1", "--seeds", "2"]
+    retrain.main(arguments)
+    assert read == ["all", "test"] * 2
+    result = load_json(tmp_path / "retrain" / "result.json", "")
+    assert len(result["test_top1"]) == 2
+    assert result["mean"] == pytest.approx(sum(result["test_top1"]) / 2)
+    assert result["params"] == 138_736  # all k3, affine BN
+    assert "n = 2, 360 test images" in capsys.readouterr().out
+    weights = run_dir.load_checkpoint(tmp_path / "retrain" / "seed1" / "network.pt", "")
+    chain = spaces.describe("spos", "tiny", affine=True)
+    chain.network(weights["arch"]).load_state_dict(weights["model"])
+
+    retrain.main([*arguments, "--resume"])  # complete: nothing is trained or tested again
+    assert read == ["all", "test"] * 2
+    arc.write_text(str((1,) * 20))
+    with pytest.raises(InputError, match="was started with another architecture"):
+        retrain.main([*arguments, "--resume"])
+
+
+def test_retrain_resumes_bitwise(tmp_path):
+    arc = tmp_path / "arc.json"
+    arc.write_text(str((0,) * 20))
+    base = [sys.executable, "-m", "trials.retrain", "--fixed-arc", str(arc), "--preset", "tiny", "--epochs", "1"]
+    base += ["--checkpoint-every", "5", "--resume", "--out"]
+    process = subprocess.Popen(
+        [*base, str(tmp_path / "killed")], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.time() + 120
+    while not (tmp_path / "killed/seed0/checkpoints/last.pt").exists() and time.time() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    for name in ("killed", "whole"):
+        subprocess.run([*base, str(tmp_path / name)], cwd=ROOT, check=True, capture_output=True, timeout=200)
+    killed, whole = (
+        run_dir.load_checkpoint(tmp_path / n / "seed0" / "network.pt", "")["model"] for n in ("killed", "whole")
+    )
+    assert all(torch.equal(killed[name], whole[name]) for name in whole)

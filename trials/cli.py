@@ -1,0 +1,108 @@
+"""Command lines from frozen dataclasses: one option per field, help from the field, errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from spaces.errors import InputError, unknown
+
+C = TypeVar("C")
+
+
+def option(default: Any = dataclasses.MISSING, help: str = "", choices: Sequence[str] = ()) -> Any:
+    """A dataclass field that is a command-line option; no default means it is required."""
+    return dataclasses.field(default=default, metadata={"help": help, "choices": tuple(choices)})
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, no usage block."""
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        if message.startswith("unrecognized arguments: -"):
+            message = unknown("option", message.split()[2].split("=")[0], flags)
+        raise InputError(f"{message}; see: {self.prog} --help")
+
+
+def parse(config: type[C], argv: Sequence[str] | None, doc: str | None, positional: str | None = None) -> C:
+    """Read a command line.
+
+    Args:
+        config: a frozen dataclass whose fields are made with `option`.
+        argv: arguments; those of the process where None.
+        doc: the command's docstring, shown by --help.
+        positional: name of the one field that is given without a flag.
+    Returns:
+        An instance of `config`.
+    Raises:
+        InputError: unknown option, missing or unusable value.
+    """
+    hints = typing.get_type_hints(config)
+    module = sys.modules[config.__module__].__spec__
+    prog = f"python -m {module.name}" if module else None
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog=prog, description=doc, formatter_class=formatter, allow_abbrev=False)
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        kind = hints[field.name]
+        if isinstance(kind, types.UnionType):  # X | None
+            kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
+        required = field.default is dataclasses.MISSING
+        settings: dict[str, Any] = {"help": field.metadata["help"].replace("%", "%%")}
+        if not required:
+            settings["default"] = field.default
+            if field.default not in (None, "", False):
+                settings["help"] += f" (default {field.default})"
+        if field.metadata["choices"]:
+            settings["choices"] = field.metadata["choices"]
+        if kind is bool:
+            settings["action"] = argparse.BooleanOptionalAction
+        else:
+            settings["type"] = kind
+        if field.name == positional:
+            if not required:
+                settings["nargs"] = "?"
+            parser.add_argument(field.name, **settings)
+        else:
+            parser.add_argument("--" + field.name.replace("_", "-"), required=required, **settings)
+    return config(**vars(parser.parse_args(argv)))
+
+
+def run(main: Callable[[], Any]) -> NoReturn:
+    """Run a command's `main`: a user's mistake becomes one line and exit code 1, Ctrl-C exit code 130."""
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("\nstopped; what was written is complete, run the same command with --resume to go on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    sys.exit(0)
+
+
+def progress(total: int, *, desc: str, unit: str, initial: int = 0) -> Any:
+    """A tqdm bar; a line every half minute where the output is a file."""
+    from tqdm import tqdm
+
+    return tqdm(
+        total=total,
+        desc=desc,
+        unit=unit,
+        initial=initial,
+        unit_scale=total >= 10_000,
+        dynamic_ncols=True,
+        mininterval=0.5 if sys.stderr.isatty() else 30,
+    )
+
+
+def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
+    """A plain text table; numbers are set right-aligned, integers with thousands separators."""
+    from tabulate import tabulate
+
+    return tabulate(rows, header, tablefmt="simple", intfmt=",", floatfmt=".2f")

@@ -1,0 +1,89 @@
+"""Score one architecture on a trained supernet. This is the trial that NNI runs.
+
+    python -m trials.evaluate --run runs/digits                     under NNI: the architecture comes from the tuner
+    python -m trials.evaluate --run runs/digits --arch arc.json     by hand
+
+Reports top-1 before BN recalibration as the intermediate result, and {default: top-1, top5, macs, params} at the end.
+A stored score of the same architecture, supernet and settings is used again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+# A trial that dies before it has asked for its parameters shifts the parameters of every later one (NNI 3.0), so this
+# comes before everything that takes time or can fail.
+UNDER_NNI = "NNI_PLATFORM" in os.environ and os.environ["NNI_PLATFORM"] != "unittest"
+PARAMETERS = None
+if __name__ == "__main__" and UNDER_NNI:
+    import nni
+
+    PARAMETERS = nni.get_next_parameter()
+
+from spaces.errors import InputError  # noqa: E402
+from trials import cli  # noqa: E402
+from trials.cli import option  # noqa: E402
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    run: str = option(help="run directory of trials.supernet")
+    arch: str | None = option(None, "fixed-arc file; not needed under NNI")
+    calibration_images: int = option(2560, "training images for BN recalibration (as many as there are)")
+    scoring_images: int = option(0, "held-out images that give the score; 0: all of the scoring part")
+    batch_size: int = option(128, "images at a time")
+    max_macs: str = option("", "score an architecture above this with 0, unseen; for tuners that know no limits")
+    device: str = option("auto", "where to run", choices=("auto", "cpu", "cuda"))
+
+    def __post_init__(self) -> None:
+        if self.calibration_images < 1 or self.batch_size < 1 or self.scoring_images < 0:
+            raise InputError("--calibration-images and --batch-size must be at least 1, --scoring-images at least 0")
+
+
+def main(argv: list[str] | None = None) -> None:
+    config = cli.parse(Config, argv, __doc__)
+    if PARAMETERS is None and config.arch is None:
+        raise InputError("no architecture: give --arch FILE, or start it through NNI with trials.search")
+
+    from spaces.arch import load_arch, validate
+    from strategies.limits import amount
+    from trials.scoring import Scorer, Settings
+
+    scorer = Scorer(
+        config.run, Settings(config.calibration_images, config.scoring_images, config.batch_size), config.device
+    )
+    if PARAMETERS is not None:
+        arch = dict(PARAMETERS)
+        validate(arch, scorer.chain.choices)
+    else:
+        arch = load_arch(str(config.arch), scorer.chain.choices)
+    macs, params = scorer.table.macs(arch), scorer.table.params(arch)
+    if config.max_macs and macs > amount(config.max_macs, "--max-macs"):
+        report({"default": 0.0, "top5": 0.0, "macs": macs, "params": params}, None)
+        return
+    result = scorer.known(arch) or scorer.score(arch)
+    final = {"default": result["top1"], "top5": result["top5"], "macs": macs, "params": params}
+    report(final, result["top1_before_recalibration"])
+
+
+def report(final: dict[str, float], before: float | None) -> None:
+    """Tell NNI, or the terminal."""
+    if PARAMETERS is not None:
+        if before is not None:
+            nni.report_intermediate_result(before)
+        nni.report_final_result(final)
+        return
+    rows = [
+        ("top-1 %", final["default"]),
+        ("top-5 %", final["top5"]),
+        ("MACs", final["macs"]),
+        ("params", final["params"]),
+    ]
+    if before is not None:
+        rows.insert(0, ("top-1 % before BN recalibration", before))
+    print(cli.table(rows, ("score", "")))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,239 @@
+"""Show a run: tables and pictures in one self-contained HTML file, and a short table in the terminal.
+
+    python -m trials.report runs/digits
+
+Reads what the other commands left in the run: the supernet's log, search.json and search/*.json, retrain/result.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import io
+import statistics
+from pathlib import Path
+from typing import Any
+
+from spaces.arch import arch_id
+from spaces.cost import CostTable
+from spaces.errors import InputError
+from spaces.files import atomic, load_json
+from trials import cli, run_dir
+from trials.cli import option
+
+BLUE, ORANGE, GREY = "#2563eb", "#ea580c", "#94a3b8"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    run: str = option(help="run directory of trials.supernet")
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a run holds."""
+
+    config: dict[str, Any]
+    table: CostTable
+    summary: dict[str, Any]  # search.json
+    results: list[dict[str, Any]]  # scored architectures in the order of the search, with "generation"
+    best: dict[str, Any]
+    retrained: dict[str, Any] | None
+
+
+def main(argv: list[str] | None = None) -> None:
+    config = cli.parse(Config, argv, __doc__, positional="run")
+    run = Path(config.run)
+    found = collect(run)
+    rows = [(name, str(value)) for name, value in facts(found)]
+    print(cli.table(rows, ("", "")))
+    with atomic(run / "report.html") as temporary:
+        temporary.write_text(page(run, found, rows), encoding="utf-8")
+    print(f"\nreport: {run / 'report.html'}")
+
+
+def collect(run: Path) -> Found:
+    """Read a run.
+
+    Raises:
+        InputError: no run there, or it was not searched yet.
+    """
+    config = run_dir.load_run(run, "supernet")
+    if not (run / "search.json").exists():
+        raise InputError(f"'{run}' was not searched yet; run: python -m trials.search experiments/quickstart.yml")
+    summary = load_json(run / "search.json", "search summary")
+    results = []
+    for entry in summary["history"]:
+        result = load_json(run / "search" / f"{entry['id']}.json", "score")
+        results.append({**result, "generation": entry["generation"]})
+    best = max(results, key=lambda result: result["top1"])
+    path = run / "retrain" / "result.json"
+    retrained = load_json(path, "retrain result") if path.exists() else None
+    if retrained and retrained["arch"] != best["arch"]:
+        retrained = None  # of an earlier search
+    return Found(config, CostTable.load(run / "cost_table.json"), summary, results, best, retrained)
+
+
+def facts(found: Found) -> list[tuple[str, str]]:
+    """The table: what was searched, and what came out."""
+    best, results = found.best, found.results
+    top1 = [result["top1"] for result in results]
+    before = [result["top1_before_recalibration"] for result in results]
+    limits = ", ".join(f"{name} {value:,}" for name, value in found.summary["limits"].items() if value) or "none"
+    rows = [
+        ("space, data", f"{found.config['space']} {found.config['preset']}, {found.config['data']}"),
+        ("limits", f"{limits} ({100 * found.summary['share_of_space']:.1f}% of {found.table.architectures():.2e})"),
+        ("architectures scored", str(len(results))),
+        ("mean score with BN recalibration", f"{statistics.mean(top1):.2f}%"),
+        ("mean score without", f"{statistics.mean(before):.2f}%"),
+        ("best architecture", arch_id(best["arch"])),
+        ("its MACs, params", f"{best['macs']:,}, {best['params']:,}"),
+        (
+            "its score on the supernet",
+            f"{best['top1']:.2f}% ({best['top1_before_recalibration']:.2f}% without recalibration)",
+        ),
+    ]
+    if found.retrained:
+        accuracy, n = f"{found.retrained['mean']:.2f}%", len(found.retrained["test_top1"])
+        if n > 1:
+            accuracy += f" +- {found.retrained['std']:.2f}"
+        rows.append(
+            ("its test accuracy, retrained", f"{accuracy} (n = {n}, {found.retrained['test_images']:,} images)")
+        )
+    else:
+        rows.append(("its test accuracy", "not retrained yet: python -m trials.retrain --fixed-arc arc.json"))
+    return rows
+
+
+def page(run: Path, found: Found, rows: list[tuple[str, str]]) -> str:
+    """The HTML file: no script, no reference to anything outside."""
+    body = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
+    pictures = "".join(
+        f"<figure>{draw(found)}<figcaption>{html.escape(caption)}</figcaption></figure>"
+        for draw, caption in (
+            (
+                distribution,
+                "Scores of the evaluated architectures on the held-out scoring images, with and without "
+                "BN recalibration.",
+            ),
+            (frontier, "Score over cost. The line joins architectures that no cheaper one beats."),
+            (progress, "Progress of the search: every architecture, and the best so far."),
+            (winner, "The best architecture: one column per choice block, one row per candidate."),
+        )
+    )
+    ranked = sorted(found.results, key=lambda result: -result["top1"])[:10]
+    listing = "".join(
+        f"<tr><td><code>{arch_id(r['arch'])}</code></td><td>{r['top1']:.2f}</td><td>{r['top5']:.2f}</td>"
+        f"<td>{r['top1_before_recalibration']:.2f}</td><td>{r['macs']:,}</td><td>{r['params']:,}</td></tr>"
+        for r in ranked
+    )
+    settings = ", ".join(f"{key} {value}" for key, value in found.config.items() if value not in (None, "", False))
+    return f"""<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>Onepath: {html.escape(run.name)}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #0f172a }}
+table {{ border-collapse: collapse; margin: 1rem 0 }} th, td {{ text-align: left; padding: .25rem .9rem .25rem 0 }}
+th {{ font-weight: 500; color: #475569 }} tr {{ border-bottom: 1px solid #e2e8f0 }}
+figure {{ margin: 2rem 0 }} svg {{ max-width: 100%; height: auto }} figcaption, footer {{ color: #475569 }}
+</style>
+<h1>{html.escape(run.name)}</h1><table>{body}</table>{pictures}
+<h2>Ten best</h2><table><tr><th>architecture</th><th>top-1 %</th><th>top-5 %</th><th>before recalibration</th>
+<th>MACs</th><th>params</th></tr>{listing}</table>
+<footer>Supernet: {html.escape(settings)}. Search: {html.escape(found.summary["yaml"])},
+{html.escape(found.summary["tuner"])}, NNI experiment {html.escape(found.summary["experiment"])}.</footer></html>
+"""
+
+
+def _figure(height: float = 3.2) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _svg(figure: Any) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def distribution(found: Found) -> str:
+    """Histogram of the scores with and without BN recalibration."""
+    figure, axes = _figure()
+    after = [result["top1"] for result in found.results]
+    before = [result["top1_before_recalibration"] for result in found.results]
+    low, high = min(after + before), max(after + before)
+    span = (low, high if high > low else low + 1)
+    axes.hist(before, bins=30, range=span, color=GREY, label=f"without, mean {statistics.mean(before):.1f}%")
+    axes.hist(after, bins=30, range=span, color=BLUE, alpha=0.8, label=f"with, mean {statistics.mean(after):.1f}%")
+    axes.set(xlabel="top-1 on the supernet, %", ylabel="architectures")
+    axes.legend(title="BN recalibration", frameon=False)
+    return _svg(figure)
+
+
+def frontier(found: Found) -> str:
+    """Score over MACs, with the non-dominated architectures joined."""
+    figure, axes = _figure()
+    macs = [result["macs"] / 1e6 for result in found.results]
+    axes.scatter(macs, [result["top1"] for result in found.results], s=16, color=GREY, label="evaluated")
+    best, line = -1.0, []
+    for result in sorted(found.results, key=lambda r: (r["macs"], -r["top1"])):
+        if result["top1"] > best:
+            best = result["top1"]
+            line.append((result["macs"] / 1e6, best))
+    axes.plot(*zip(*line, strict=True), "o-", color=BLUE, markersize=4, label="frontier")
+    axes.plot(found.best["macs"] / 1e6, found.best["top1"], "*", color=ORANGE, markersize=14, label="best")
+    limit = found.summary["limits"].get("max_macs")
+    if limit:
+        axes.axvline(limit / 1e6, color=ORANGE, linestyle=":", label="max_macs")
+    axes.set(xlabel="million MACs", ylabel="top-1 on the supernet, %")
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def progress(found: Found) -> str:
+    """Scores in the order of evaluation; generations apart by lines."""
+    figure, axes = _figure()
+    scores = [result["top1"] for result in found.results]
+    numbers = range(1, len(scores) + 1)
+    axes.scatter(numbers, scores, s=16, color=GREY, label="evaluated")
+    axes.plot(numbers, [max(scores[:n]) for n in numbers], color=BLUE, label="best so far")
+    generations = [result["generation"] for result in found.results]
+    for number in range(1, len(generations)):
+        if generations[number] != generations[number - 1]:
+            axes.axvline(number + 0.5, color=GREY, linewidth=0.5)
+    means = {
+        g: statistics.mean(s for s, k in zip(scores, generations, strict=True) if k == g) for g in set(generations)
+    }
+    if len(means) > 1:
+        for generation, mean in means.items():
+            places = [n for n, g in zip(numbers, generations, strict=True) if g == generation]
+            label = "mean of a generation" if generation == generations[0] else None
+            axes.hlines(mean, places[0] - 0.5, places[-1] + 0.5, color=ORANGE, label=label)
+    axes.set(xlabel="architecture, in order of evaluation", ylabel="top-1 on the supernet, %")
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def winner(found: Found) -> str:
+    """The path through the choice blocks."""
+    choices, arch = found.table.choices, found.best["arch"]
+    candidates = list(dict.fromkeys(str(c) for options in choices.values() for c in options))
+    figure, axes = _figure(0.9 + 0.35 * len(candidates))
+    for x, (label, options) in enumerate(choices.items()):
+        for option_ in options:
+            chosen = option_ == arch[label]
+            axes.plot(x, candidates.index(str(option_)), "s", markersize=13, color=BLUE if chosen else "#e2e8f0")
+    path = [candidates.index(str(arch[label])) for label in choices]
+    axes.plot(range(len(path)), path, color=ORANGE, linewidth=1.5)
+    axes.set_xticks(range(len(choices)), [label.lstrip("abcdefghijklmnopqrstuvwxyz") for label in choices])
+    axes.set_yticks(range(len(candidates)), candidates)
+    axes.invert_yaxis()
+    axes.set_xlabel("choice block, from the image to the classifier")
+    return _svg(figure)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,234 @@
+"""Train one architecture from scratch, as a plain torch network, and test it.
+
+    python -m trials.retrain --fixed-arc runs/digits/arc.json --preset tiny --data digits --out runs/digits/retrain
+    python -m trials.retrain --fixed-arc runs/digits/arc.json --supernet runs/digits --seeds 3
+
+All training images are used (the scoring part too); the test images are read once, after the last step. With
+--supernet, space, data and resolution are those of the search. With --resume a killed run goes on, bitwise on a CPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from spaces.errors import InputError
+from trials import cli
+from trials.cli import option
+
+# What the defaults are for each preset; ImageNet's is the official SPOS recipe, CIFAR's the seed implementation's
+RECIPES: dict[str, dict[str, float]] = {
+    "imagenet": {"epochs": 240, "batch_size": 1024, "lr": 0.5, "weight_decay": 4e-5},
+    "cifar": {"epochs": 600, "batch_size": 96, "lr": 0.025, "weight_decay": 3e-4},
+    "tiny": {"epochs": 10, "batch_size": 64, "lr": 0.2, "weight_decay": 1e-4},
+}
+FROM_SUPERNET = ("space", "preset", "data", "data_root", "resolution")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    fixed_arc: str = option(help="architecture: our JSON, an NNI 1.x mask file, or the official SPOS tuple")
+    out: str | None = option(None, "run directory to write (default: retrain/ beside the fixed-arc file)")
+    supernet: str | None = option(None, "run of trials.supernet: take space, preset, data and resolution from it")
+    space: str = option("spos", "search space")
+    preset: str = option("imagenet", "preset of the space")
+    data: str = option("digits", "data set: digits, fashion-mnist, cifar10, cifar100, folder")
+    data_root: str = option("", "folder of the data set")
+    resolution: int | None = option(None, "height and width of an image, pixels (default: the preset's)")
+    seeds: int = option(1, "networks to train, with seeds 0, 1, ...")
+    epochs: int | None = option(None, "passes over the training images (default: the preset's)")
+    batch_size: int | None = option(None, "images per step (default: the preset's)")
+    optimizer: str = option("sgd", "optimiser", choices=("sgd", "adam", "rmsprop"))
+    lr: float | None = option(None, "peak learning rate (default: the preset's)")
+    momentum: float = option(0.9, "of SGD and RMSprop; beta1 of Adam")
+    weight_decay: float | None = option(None, "L2 penalty on convolutions and linear layers (default: the preset's)")
+    decay_norm_and_bias: bool = option(False, "weight decay on BatchNorm and biases too")
+    schedule: str = option("linear", "learning rate after warm-up", choices=("cosine", "linear", "step"))
+    warmup: float = option(0.1, "part of the steps with a rising learning rate")
+    label_smoothing: float = option(0.1, "label smoothing")
+    precision: str = option(
+        "auto", "arithmetic; auto: bf16-mixed on GPUs", choices=("auto", "32", "16-mixed", "bf16-mixed")
+    )
+    device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
+    workers: int = option(0, "processes that decode images (data folder)")
+    checkpoint_every: int = option(500, "steps between checkpoints")
+    resume: bool = option(False, "continue the run in --out, or start it when there is none")
+
+    def __post_init__(self) -> None:
+        if self.out is None:
+            object.__setattr__(self, "out", str(Path(self.fixed_arc).parent / "retrain"))
+        if self.supernet is not None:
+            from trials.run_dir import load_run
+
+            stored = load_run(self.supernet, "supernet")
+            for name in FROM_SUPERNET:
+                object.__setattr__(self, name, stored[name])
+        for name, value in RECIPES.get(self.preset, RECIPES["imagenet"]).items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        for name in ("seeds", "epochs", "batch_size", "lr", "checkpoint_every"):
+            if getattr(self, name) <= 0:
+                raise InputError(
+                    f"--{name.replace('_', '-')} {getattr(self, name)} is not above 0; give a larger number"
+                )
+
+
+def main(argv: list[str] | None = None) -> None:
+    config = cli.parse(Config, argv, __doc__)
+
+    import spaces
+    from spaces.arch import arch_id, load_arch
+    from spaces.files import load_json, save_json
+    from trials import run_dir
+    from trials.data import load_data
+
+    described = spaces.describe(config.space, config.preset, resolution=config.resolution)
+    arch = load_arch(config.fixed_arc, described.choices)
+    data = load_data(config.data, config.data_root, described.resolution, score_fraction=0.1, workers=config.workers)
+    steps_per_epoch = data.steps_per_epoch("all", int(config.batch_size or 0))
+    run = run_dir.open_run(str(config.out), "retrain", config, resume=config.resume)
+    chain = spaces.describe(
+        config.space, config.preset, classes=len(data.classes), resolution=data.resolution, affine=True
+    )
+
+    from spaces.cost import measure
+
+    table = measure(chain)
+    stored = load_json(run / "arc.json", "fixed arc") if (run / "arc.json").exists() else arch
+    if stored != arch:
+        raise InputError(f"'{run}' was started with another architecture ({arch_id(stored)}); choose another --out")
+    save_json(run / "arc.json", arch)
+    results = []
+    for seed in range(config.seeds):
+        done = run / f"seed{seed}" / "result.json"
+        if not done.exists():
+            save_json(done, train(config, run / f"seed{seed}", chain, arch, data, steps_per_epoch, seed))
+        results.append(load_json(done, "result"))
+
+    top1 = [result["test_top1"] for result in results]
+    summary = {
+        "arch": arch,
+        "macs": table.macs(arch),
+        "params": table.params(arch),
+        "test_top1": top1,
+        "mean": statistics.mean(top1),
+        "std": statistics.stdev(top1) if len(top1) > 1 else None,
+        "test_images": data.size("test"),
+        "seconds": [result["seconds"] for result in results],
+    }
+    save_json(run / "result.json", summary)
+    rows = [(seed, r["test_top1"], r["test_top5"], r["seconds"]) for seed, r in enumerate(results)]
+    print(cli.table(rows, ("seed", "test top-1 %", "test top-5 %", "seconds")))
+    spread = f" +- {summary['std']:.2f} (standard deviation)" if summary["std"] is not None else ""
+    print(
+        f"test top-1 {summary['mean']:.2f}%{spread}, n = {len(top1)}, {data.size('test'):,} test images, "
+        f"{summary['macs']:,} MACs, {summary['params']:,} params"
+    )
+
+
+def train(config: Any, run: Path, chain: Any, arch: Any, data: Any, steps_per_epoch: int, seed: int) -> dict[str, Any]:
+    """Train with one seed, then read the test images once.
+
+    Returns:
+        test_top1 and test_top5 in percent, seconds.
+    """
+    import torch
+    import torch.nn.functional as F
+    from lightning_fabric import Fabric
+    from torch.utils.tensorboard import SummaryWriter
+
+    from strategies.sampling import step_generator
+    from trials import optim, run_dir
+    from trials.scoring import correct
+
+    cuda = torch.cuda.is_available() and config.device != "cpu"
+    precision = config.precision if config.precision != "auto" else ("bf16-mixed" if cuda else "32")
+    fabric = Fabric(accelerator="cuda" if cuda else "cpu", devices=1, precision=precision)
+
+    torch.manual_seed(seed)
+    network = chain.network(arch).to(memory_format=torch.channels_last)
+    optimizer = optim.make_optimizer(
+        network,
+        config.optimizer,
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        decay_norm_and_bias=config.decay_norm_and_bias,
+    )
+    model, optimizer = fabric.setup(network, optimizer)
+    steps = config.epochs * steps_per_epoch
+    last, first, spent = run / "checkpoints" / "last.pt", 0, 0.0
+    if last.exists():
+        state = run_dir.load_checkpoint(last, "checkpoint")
+        network.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first, spent = state["step"], state["seconds"]
+        print(f"seed {seed}: resumed at step {first:,}")
+    run.mkdir(parents=True, exist_ok=True)
+    log = run_dir.Log(run / "log.jsonl", after_step=first)
+    board = SummaryWriter(str(run / "tensorboard"), purge_step=first)
+
+    model.train()
+    began = time.perf_counter() - spent
+    window_loss, window_correct, window_steps, step = 0.0, 0.0, 0, first
+    size = config.batch_size
+    bar = cli.progress(steps * size, desc=f"retrain, seed {seed}", unit="img", initial=first * size)
+    for epoch in range(first // steps_per_epoch, config.epochs):
+        start = step % steps_per_epoch
+        for images, labels in data.train_batches("all", size, seed=seed, epoch=epoch, start=start):
+            images, labels = fabric.to_device((images, labels))
+            rate = optim.learning_rate(step, steps, peak=config.lr, schedule=config.schedule, warmup=config.warmup)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            torch.manual_seed(step_generator(seed, step).getrandbits(63))  # dropout
+            logits = model(images)
+            loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+            fabric.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+
+            window_loss = window_loss + loss.detach()
+            window_correct = window_correct + (logits.detach().argmax(1) == labels).float().mean()
+            window_steps += 1
+            step += 1
+            bar.update(size)
+            if step % min(50, steps_per_epoch) == 0 or step == steps:
+                loss_mean, top1 = float(window_loss) / window_steps, 100 * float(window_correct) / window_steps
+                log.write(step=step, epoch=step / steps_per_epoch, lr=rate, loss=loss_mean, train_top1=top1)
+                board.add_scalar("loss", loss_mean, step)
+                board.add_scalar("train_top1", top1, step)
+                bar.set_postfix_str(f"loss {loss_mean:.3f}, top-1 {top1:.1f}%", refresh=False)
+                window_loss, window_correct, window_steps = 0.0, 0.0, 0
+            if step % config.checkpoint_every == 0 or step == steps:
+                state = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+                run_dir.save_checkpoint(last, {**state, "seconds": time.perf_counter() - began})
+    bar.close()
+    board.close()
+
+    model.eval()
+    hits = torch.zeros(2, dtype=torch.int64)
+    with torch.no_grad():
+        for images, labels in data.eval_batches("test", 256):
+            images, labels = fabric.to_device((images, labels))
+            hits += correct(model(data.normalise(images)), labels).cpu()
+    weights = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
+    about = {
+        "name": chain.name,
+        "preset": chain.preset,
+        "options": {"classes": chain.classes, "resolution": chain.resolution},
+    }
+    run_dir.save_checkpoint(run / "network.pt", {"model": weights, "arch": arch, "space": about, "seed": seed})
+    test = data.size("test")
+    return {
+        "test_top1": float(hits[0]) * 100 / test,
+        "test_top5": float(hits[1]) * 100 / test,
+        "seconds": time.perf_counter() - began,
+        "seed": seed,
+    }
+
+
+if __name__ == "__main__":
+    cli.run(main)

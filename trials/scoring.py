@@ -1,0 +1,164 @@
+"""Score architectures with a supernet's weights: BN recalibration on fixed images, accuracy on fixed images.
+
+The images are decoded once per run and kept as uint8 files that all processes map. The weights of a path are copied
+into a fixed network, so no statistics leak from one candidate to the next, and NNI's NAS package is not imported.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import spaces
+from spaces.arch import Arch, arch_id, path_weights
+from spaces.cost import CostTable
+from spaces.errors import InputError
+from spaces.files import atomic, load_json, save_json
+from trials import run_dir
+from trials.bn import recalibrate_bn
+from trials.data import STATISTICS, load_data
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a score depends on besides the supernet; scores under other settings are not mixed."""
+
+    calibration_images: int
+    scoring_images: int  # 0: the whole scoring part
+    batch_size: int
+
+
+class Scorer:
+    """Scores architectures of one run.
+
+    Args:
+        run: directory of `trials.supernet`, with supernet.pt.
+        device: auto, cpu or cuda.
+    Raises:
+        InputError: no such run, an unfinished one, or a damaged checkpoint.
+    """
+
+    def __init__(self, run: str | Path, settings: Settings, device: str = "auto") -> None:
+        self.run, self.settings = Path(run), settings
+        self.config = run_dir.load_run(run, "supernet")
+        self.table = CostTable.load(self.run / "cost_table.json")
+        path = self.run / "supernet.pt"
+        if not path.exists() and (self.run / "checkpoints").exists():
+            raise InputError(f"'{run}' is not trained to the end; run trials.supernet with --resume first")
+        checkpoint = run_dir.load_checkpoint(path, "supernet", mmap=True)
+        self.weights = checkpoint["model"]
+        about = checkpoint["space"]
+        self.chain = spaces.describe(about["name"], about["preset"], **about["options"])
+        self.hash = run_dir.file_hash(path)
+        cuda = torch.cuda.is_available() and device != "cpu"
+        self.device = torch.device("cuda" if cuda else "cpu")
+        self.calibration, self.images, self.labels = self._fixed_images()
+        mean, std = STATISTICS[self.config["data"]]
+        self._mean = torch.tensor(mean, device=self.device).view(1, 3, 1, 1) * 255
+        self._std = torch.tensor(std, device=self.device).view(1, 3, 1, 1) * 255
+
+    def result_path(self, arch: Arch) -> Path:
+        """Where the score of an architecture is kept."""
+        return self.run / "search" / f"{arch_id(arch)}.json"
+
+    def known(self, arch: Arch) -> dict[str, Any] | None:
+        """The stored score, if it is of this supernet and these settings."""
+        path = self.result_path(arch)
+        if not path.exists():
+            return None
+        result = load_json(path, "score")
+        same = result["supernet"] == self.hash and result["settings"] == vars(self.settings)
+        return result if same else None
+
+    @torch.no_grad()
+    def score(self, arch: Arch) -> dict[str, Any]:
+        """Score one architecture and store the result.
+
+        Returns:
+            arch, top1 and top5 and top1_before_recalibration (percent), macs, params, seconds, and what they depend on.
+        Raises:
+            ArchError: it does not fit the space.
+        """
+        began = time.perf_counter()
+        network = self.chain.network(arch)
+        missing, unexpected = network.load_state_dict(path_weights(self.weights, arch), strict=False)
+        if missing or unexpected:
+            raise InputError(f"supernet '{self.run}' is of another space: it lacks {(missing or unexpected)[0]}")
+        network = network.to(self.device, memory_format=torch.channels_last).eval()
+        before, _ = self._accuracy(network)
+        used = recalibrate_bn(network, self._batches(self.calibration, whole=True))
+        top1, top5 = self._accuracy(network)
+        result = {
+            "arch": arch,
+            "top1": top1,
+            "top5": top5,
+            "top1_before_recalibration": before,
+            "macs": self.table.macs(arch),
+            "params": self.table.params(arch),
+            "seconds": time.perf_counter() - began,
+            "calibration_images": used,
+            "seed": self.config["seed"],
+            "supernet": self.hash,
+            "settings": vars(self.settings),
+            "finished": time.time(),
+        }
+        save_json(self.result_path(arch), result)
+        return result
+
+    def _batches(self, images: np.ndarray, *, whole: bool) -> Any:
+        """Normalised batches; with `whole`, only full ones, because each counts the same in a BN average."""
+        size = min(self.settings.batch_size, len(images))
+        last = len(images) - size + 1 if whole else len(images)
+        for first in range(0, last, size):
+            batch = torch.from_numpy(np.array(images[first : first + size])).to(self.device)
+            yield (batch.to(torch.float32, memory_format=torch.channels_last) - self._mean) / self._std
+
+    def _accuracy(self, network: torch.nn.Module) -> tuple[float, float]:
+        """Top-1 and top-5 in percent on the scoring images."""
+        hits, first = torch.zeros(2, dtype=torch.int64), 0
+        for batch in self._batches(self.images, whole=False):
+            labels = torch.from_numpy(np.array(self.labels[first : first + len(batch)])).to(self.device)
+            hits += correct(network(batch), labels).cpu()
+            first += len(batch)
+        return float(hits[0]) * 100 / first, float(hits[1]) * 100 / first
+
+    def _fixed_images(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """uint8 calibration images, uint8 scoring images (n, 3, R, R), labels (n,), mapped from files."""
+        folder = self.run / "cache"
+        suffix = f"{self.settings.calibration_images}-{self.settings.scoring_images}"
+        paths = [folder / f"{name}-{suffix}.npy" for name in ("calibration", "images", "labels")]
+        if not all(path.exists() for path in paths):
+            config = self.config
+            data = load_data(
+                config["data"],
+                config["data_root"],
+                self.chain.resolution,
+                score_fraction=config["score_fraction"],
+                workers=config["workers"],
+            )
+            if len(data.classes) != self.chain.classes:
+                raise InputError(
+                    f"the data has {len(data.classes)} classes now, {self.chain.classes} when the supernet was trained"
+                )
+            wanted = (("train", self.settings.calibration_images), ("score", self.settings.scoring_images or None))
+            read = [list(data.eval_batches(part, 256, count=count)) for part, count in wanted]
+            calibration = torch.cat([images for images, _ in read[0]])
+            images = torch.cat([images for images, _ in read[1]])
+            labels = torch.cat([labels for _, labels in read[1]])
+            for path, tensor in zip(paths, (calibration, images, labels), strict=True):
+                with atomic(path) as temporary, open(temporary, "wb") as file:
+                    np.save(file, tensor.numpy())
+        calibration, images, labels = (np.load(path, mmap_mode="r") for path in paths)
+        return calibration, images, labels
+
+
+def correct(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Numbers of right answers in the first 1 and the first 5 guesses, int64 (2,)."""
+    guesses = logits.topk(min(5, logits.shape[1]), dim=1).indices
+    hits = guesses == labels[:, None]
+    return torch.stack((hits[:, 0].sum(), hits.sum()))
