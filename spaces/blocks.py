@@ -88,7 +88,8 @@ def inherit(target: nn.Module, source: nn.Module) -> None:
     A smaller kernel is set into the centre of a larger one, exactly. An Xception unit has three separable
     convolutions where the other has one: the additional ones become identities; their BatchNorm and ReLU remain.
     """
-    assert isinstance(target, ShuffleBlock) and isinstance(source, ShuffleBlock)
+    assert isinstance(target, ShuffleBlock)
+    assert isinstance(source, ShuffleBlock)
     if target.proj is not None and source.proj is not None:
         for to, given in zip(_convs(target.proj), _convs(source.proj), strict=True):
             _embed(to, given)

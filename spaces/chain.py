@@ -83,8 +83,8 @@ def make_affine(module: Any) -> Any:
     """
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d) and not layer.affine:
-            buffer = layer.running_mean
+            where = layer.running_mean.device if layer.running_mean is not None else None
             layer.affine = True
-            layer.weight = nn.Parameter(torch.ones_like(buffer))
-            layer.bias = nn.Parameter(torch.zeros_like(buffer))
+            layer.weight = nn.Parameter(torch.ones(layer.num_features, device=where))
+            layer.bias = nn.Parameter(torch.zeros(layer.num_features, device=where))
     return module

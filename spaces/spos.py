@@ -8,6 +8,7 @@ initialisation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -24,7 +25,7 @@ CIFAR_STAGES = ((64, 4, 1), (160, 4, 2), (320, 8, 2), (640, 4, 1))
 # a quarter of the width, CIFAR's strides after a stride-2 stem; 32x32 in, 4x4 out
 TINY_STAGES = ((16, 4, 1), (40, 4, 2), (80, 8, 2), (160, 4, 1))
 
-CANDIDATES = {
+CANDIDATES: dict[str, Callable[..., nn.Module]] = {
     "k3": partial(shuffle_block, kernel=3),
     "k5": partial(shuffle_block, kernel=5),
     "k7": partial(shuffle_block, kernel=7),
@@ -70,14 +71,12 @@ def spos(
     if plan.classes < 2 or plan.resolution < 8:
         raise InputError(f"classes {plan.classes}, resolution {plan.resolution}; give at least 2 classes and 8 pixels")
 
-    blocks, cin = [], plan.stem_width
+    blocks: list[Choice] = []
+    cin = plan.stem_width
     for cout, depth, first_stride in plan.stages:
         for index in range(depth):
             stride = first_stride if index == 0 else 1
-            candidates = {
-                name: partial(build, cin, cout, stride, affine=affine)  # type: ignore[operator]
-                for name, build in CANDIDATES.items()
-            }
+            candidates = {name: partial(build, cin, cout, stride, affine=affine) for name, build in CANDIDATES.items()}
             blocks.append(Choice(f"block{len(blocks):02d}", candidates))
             cin = cout
 

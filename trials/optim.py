@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,11 +20,12 @@ def make_optimizer(
     Args:
         decay_norm_and_bias: also decay BatchNorm parameters and biases; the SPOS recipe does not.
     """
-    weights, others = [], []
+    weights: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for parameter in model.parameters():
         # BatchNorm parameters and biases are the vectors of these networks
         (weights if parameter.dim() > 1 or decay_norm_and_bias else others).append(parameter)
-    groups = [{"params": weights, "weight_decay": weight_decay}]
+    groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": weight_decay}]
     if others:
         groups.append({"params": others, "weight_decay": 0.0})
     if name == "sgd":

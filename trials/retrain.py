@@ -31,7 +31,7 @@ FROM_SUPERNET = ("space", "preset", "data", "data_root", "resolution")
 @dataclasses.dataclass(frozen=True)
 class Config:
     fixed_arc: str = option(help="architecture: our JSON, an NNI 1.x mask file, or the official SPOS tuple")
-    out: str | None = option(None, "run directory to write (default: retrain/ beside the fixed-arc file)")
+    out: str = option(None, "run directory to write (default: retrain/ beside the fixed-arc file)")
     supernet: str | None = option(None, "run of trials.supernet: take space, preset, data and resolution from it")
     space: str = option("spos", "search space")
     preset: str = option("imagenet", "preset of the space")
@@ -39,12 +39,12 @@ class Config:
     data_root: str = option("", "folder of the data set")
     resolution: int | None = option(None, "height and width of an image, pixels (default: the preset's)")
     seeds: int = option(1, "networks to train, with seeds 0, 1, ...")
-    epochs: int | None = option(None, "passes over the training images (default: the preset's)")
-    batch_size: int | None = option(None, "images per step (default: the preset's)")
+    epochs: int = option(None, "passes over the training images (default: the preset's)")
+    batch_size: int = option(None, "images per step (default: the preset's)")
     optimizer: str = option("sgd", "optimiser", choices=("sgd", "adam", "rmsprop"))
-    lr: float | None = option(None, "peak learning rate (default: the preset's)")
+    lr: float = option(None, "peak learning rate (default: the preset's)")
     momentum: float = option(0.9, "of SGD and RMSprop; beta1 of Adam")
-    weight_decay: float | None = option(None, "L2 penalty on convolutions and linear layers (default: the preset's)")
+    weight_decay: float = option(None, "L2 penalty on convolutions and linear layers (default: the preset's)")
     decay_norm_and_bias: bool = option(False, "weight decay on BatchNorm and biases too")
     schedule: str = option("linear", "learning rate after warm-up", choices=("cosine", "linear", "step"))
     warmup: float = option(0.1, "part of the steps with a rising learning rate")
@@ -88,8 +88,8 @@ def main(argv: list[str] | None = None) -> None:
     described = spaces.describe(config.space, config.preset, resolution=config.resolution)
     arch = load_arch(config.fixed_arc, described.choices)
     data = load_data(config.data, config.data_root, described.resolution, score_fraction=0.1, workers=config.workers)
-    steps_per_epoch = data.steps_per_epoch("all", int(config.batch_size or 0))
-    run = run_dir.open_run(str(config.out), "retrain", config, resume=config.resume)
+    steps_per_epoch = data.steps_per_epoch("all", config.batch_size)
+    run = run_dir.open_run(config.out, "retrain", config, resume=config.resume)
     chain = spaces.describe(
         config.space, config.preset, classes=len(data.classes), resolution=data.resolution, affine=True
     )
@@ -173,7 +173,8 @@ def train(config: Any, run: Path, chain: Any, arch: Any, data: Any, steps_per_ep
 
     model.train()
     began = time.perf_counter() - spent
-    window_loss, window_correct, window_steps, step = 0.0, 0.0, 0, first
+    window_loss, window_correct = torch.zeros(2, device=fabric.device)
+    window_steps, step = 0, first
     size = config.batch_size
     bar = cli.progress(steps * size, desc=f"retrain, seed {seed}", unit="img", initial=first * size)
     for epoch in range(first // steps_per_epoch, config.epochs):
@@ -201,7 +202,8 @@ def train(config: Any, run: Path, chain: Any, arch: Any, data: Any, steps_per_ep
                 board.add_scalar("loss", loss_mean, step)
                 board.add_scalar("train_top1", top1, step)
                 bar.set_postfix_str(f"loss {loss_mean:.3f}, top-1 {top1:.1f}%", refresh=False)
-                window_loss, window_correct, window_steps = 0.0, 0.0, 0
+                window_loss, window_correct = torch.zeros(2, device=fabric.device)
+                window_steps = 0
             if step % config.checkpoint_every == 0 or step == steps:
                 state = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
                 run_dir.save_checkpoint(last, {**state, "seconds": time.perf_counter() - began})

@@ -89,7 +89,8 @@ class Scorer:
         missing, unexpected = network.load_state_dict(path_weights(self.weights, arch), strict=False)
         if missing or unexpected:
             raise InputError(f"supernet '{self.run}' is of another space: it lacks {(missing or unexpected)[0]}")
-        network = network.to(self.device, memory_format=torch.channels_last).eval()
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(self.device).eval()
         before, _ = self._accuracy(network)
         used = recalibrate_bn(network, self._batches(self.calibration, whole=True))
         top1, top5 = self._accuracy(network)

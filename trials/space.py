@@ -47,10 +47,10 @@ def main(argv: list[str] | None = None) -> None:
     same = (stock.classes, stock.resolution) == (chain.classes, chain.resolution)
     found = {key: entry for key, entry in PUBLISHED.get(config.space, {}).items() if entry.preset == config.preset}
     if found and same:
-        rows = [
+        networks = [
             (key, table.macs(e.arch), table.params(e.arch), e.top1, e.published, e.source) for key, e in found.items()
         ]
-        print(cli.table(rows, ("published network", "MACs", "params", "top-1 %", "as printed", "source")), "\n")
+        print(cli.table(networks, ("published network", "MACs", "params", "top-1 %", "as printed", "source")), "\n")
 
     name = f"{chain.name.replace(':', '.')}-{chain.preset}"
     try:

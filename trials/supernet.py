@@ -42,12 +42,12 @@ class Config:
     warm_start: float = option(
         0.0, "part of the steps that train one path, which all candidates then inherit; see docs"
     )
-    epochs: int | None = option(None, "passes over the training part (default: the preset's)")
-    batch_size: int | None = option(None, "images per step (default: the preset's)")
+    epochs: int = option(None, "passes over the training part (default: the preset's)")
+    batch_size: int = option(None, "images per step (default: the preset's)")
     optimizer: str = option("sgd", "optimiser", choices=("sgd", "adam", "rmsprop"))
-    lr: float | None = option(None, "peak learning rate (default: the preset's)")
+    lr: float = option(None, "peak learning rate (default: the preset's)")
     momentum: float = option(0.9, "of SGD and RMSprop; beta1 of Adam")
-    weight_decay: float | None = option(None, "L2 penalty on convolutions and linear layers (default: the preset's)")
+    weight_decay: float = option(None, "L2 penalty on convolutions and linear layers (default: the preset's)")
     decay_norm_and_bias: bool = option(False, "weight decay on BatchNorm and biases too")
     schedule: str = option("linear", "learning rate after warm-up", choices=("cosine", "linear", "step"))
     warmup: float = option(0.0, "part of the steps with a rising learning rate")
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
         score_fraction=config.score_fraction,
         workers=config.workers,
     )
-    steps_per_epoch = data.steps_per_epoch("train", int(config.batch_size or 0))
+    steps_per_epoch = data.steps_per_epoch("train", config.batch_size)
     if config.warm_start and described.inherit is None:
         raise InputError(f"space {config.space} has no warm start; leave --warm-start out")
 
@@ -173,7 +173,8 @@ def train(config: Config, run: Path, data, steps_per_epoch: int) -> None:
     model.train()
     stop = min(steps, config.stop_after or steps)
     began = time.perf_counter()
-    window_loss, window_correct, window_steps = 0.0, 0.0, 0
+    window_loss, window_correct = torch.zeros(2, device=fabric.device)
+    window_steps = 0
     size = config.batch_size
     bar = cli.progress(steps * size, desc="supernet", unit="img", initial=first * size)
     for step, (images, labels) in zip(range(first, stop), batches(), strict=False):
@@ -209,7 +210,8 @@ def train(config: Config, run: Path, data, steps_per_epoch: int) -> None:
             for name, value in (*values.items(), ("lr", rate)):
                 board.add_scalar(name, value, done)
             bar.set_postfix_str(f"loss {values['loss']:.3f}, top-1 {values['train_top1']:.1f}%", refresh=False)
-            window_loss, window_correct, window_steps = 0.0, 0.0, 0
+            window_loss, window_correct = torch.zeros(2, device=fabric.device)
+            window_steps = 0
         if done % config.checkpoint_every == 0 or done == stop:
             save(done)
     bar.close()
