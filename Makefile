@@ -21,7 +21,7 @@ $(VENV)/.done: pyproject.toml constraints.txt
 search: setup
 	@$(BIN)/python -m trials.supernet --space spos --preset tiny --data digits --score-fraction 0.25 \
 		--epochs 20 --warm-start 0.3 --out $(RUN) --resume
-	@$(BIN)/python -m trials.search experiments/quickstart.yml
+	@$(BIN)/python -m trials.search experiments/quickstart.yml --concurrency 2
 	@$(BIN)/python -m trials.retrain --fixed-arc $(RUN)/arc.json --supernet $(RUN) --seeds 2 --resume
 	@$(BIN)/python -m trials.report $(RUN)
 

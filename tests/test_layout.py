@@ -75,7 +75,7 @@ def test_tree():
         ("space", "spos --prset tiny", "unknown option '--prset'; did you mean '--preset'?"),
         ("space", "spos --classes many", "argument --classes: invalid int value: 'many'"),
         ("supernet", "--out runs/x --data folder --data-root /nowhere", "data folder '/nowhere' does not exist"),
-        ("supernet", "--out runs/x --preset tiny --batch-size 5000", "--batch-size 5000 exceeds the 1294 images"),
+        ("supernet", "--out runs/x --preset tiny --batch-size 5000", "--batch-size 5000 exceeds the 1295 images"),
         ("supernet", "--out runs/x --preset tiny --epochs 0", "--epochs 0 is not above 0"),
         ("supernet", "--preset tiny", "the following arguments are required: --out"),
         ("search", "experiments/none.yml", "choose one: experiments/quickstart.yml"),

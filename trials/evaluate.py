@@ -74,14 +74,9 @@ def report(final: dict[str, float], before: float | None) -> None:
             nni.report_intermediate_result(before)
         nni.report_final_result(final)
         return
-    rows = [
-        ("top-1 %", final["default"]),
-        ("top-5 %", final["top5"]),
-        ("MACs", final["macs"]),
-        ("params", final["params"]),
-    ]
-    if before is not None:
-        rows.insert(0, ("top-1 % before BN recalibration", before))
+    rows = [] if before is None else [("top-1 before BN recalibration", f"{before:.2f}%")]
+    rows += [("top-1", f"{final['default']:.2f}%"), ("top-5", f"{final['top5']:.2f}%")]
+    rows += [("MACs", f"{final['macs']:,}"), ("params", f"{final['params']:,}")]
     print(cli.table(rows, ("score", "")))
 
 

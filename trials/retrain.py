@@ -20,10 +20,10 @@ from trials import cli
 from trials.cli import option
 
 # What the defaults are for each preset; ImageNet's is the official SPOS recipe, CIFAR's the seed implementation's
-RECIPES: dict[str, dict[str, float]] = {
-    "imagenet": {"epochs": 240, "batch_size": 1024, "lr": 0.5, "weight_decay": 4e-5},
-    "cifar": {"epochs": 600, "batch_size": 96, "lr": 0.025, "weight_decay": 3e-4},
-    "tiny": {"epochs": 10, "batch_size": 64, "lr": 0.2, "weight_decay": 1e-4},
+RECIPES: dict[str, dict[str, Any]] = {
+    "imagenet": {"epochs": 240, "batch_size": 1024, "lr": 0.5, "weight_decay": 4e-5, "schedule": "linear"},
+    "cifar": {"epochs": 600, "batch_size": 96, "lr": 0.025, "weight_decay": 3e-4, "schedule": "cosine"},
+    "tiny": {"epochs": 16, "batch_size": 64, "lr": 0.2, "weight_decay": 1e-4, "schedule": "cosine"},
 }
 FROM_SUPERNET = ("space", "preset", "data", "data_root", "resolution")
 
@@ -46,7 +46,9 @@ class Config:
     momentum: float = option(0.9, "of SGD and RMSprop; beta1 of Adam")
     weight_decay: float = option(None, "L2 penalty on convolutions and linear layers (default: the preset's)")
     decay_norm_and_bias: bool = option(False, "weight decay on BatchNorm and biases too")
-    schedule: str = option("linear", "learning rate after warm-up", choices=("cosine", "linear", "step"))
+    schedule: str = option(
+        None, "learning rate after warm-up (default: the preset's)", choices=("cosine", "linear", "step")
+    )
     warmup: float = option(0.1, "part of the steps with a rising learning rate")
     label_smoothing: float = option(0.1, "label smoothing")
     precision: str = option(

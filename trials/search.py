@@ -266,7 +266,9 @@ def watch(plan: Plan, config: Config, rest: Any, workdir: Path) -> list[dict[str
                 raise InputError(f"the experiment failed: {reason}; see {workdir / 'log'}")
             failed = [job for job in jobs if job["status"] == "FAILED"]
             if len(failed) >= 3 and len(failed) == len(ended):
-                raise InputError(f"the first {len(failed)} trials failed: {trial_error(workdir, failed[0]['id'])}")
+                raise InputError(
+                    f"the first {len(failed)} trials failed: {trial_error(workdir, failed[0]['trialJobId'])}"
+                )
             now = time.monotonic()
             if dispatcher_alive(workdir):
                 tuner_seen = now
