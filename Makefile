@@ -15,14 +15,16 @@ $(VENV)/.done: pyproject.toml constraints.txt
 		{ echo "error: Onepath needs Python 3.11; run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@echo "set-up: installing into $(VENV) (about 6 GB, most of it PyTorch; a few minutes)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+# Networks as small as the quickstart's gain nothing from a second thread; two processes at a time do.
+search: export OMP_NUM_THREADS = 1
 search: setup
 	@$(BIN)/python -m trials.supernet --space spos --preset tiny --data digits --score-fraction 0.25 \
 		--epochs 20 --warm-start 0.3 --out $(RUN) --resume
 	@$(BIN)/python -m trials.search experiments/quickstart.yml --concurrency 2
-	@$(BIN)/python -m trials.retrain --fixed-arc $(RUN)/arc.json --supernet $(RUN) --seeds 2 --resume
+	@$(BIN)/python -m trials.retrain --fixed-arc $(RUN)/arc.json --supernet $(RUN) --seeds 2 --jobs 2 --resume
 	@$(BIN)/python -m trials.report $(RUN)
 
 test: setup

@@ -1,13 +1,12 @@
 """Real parts, made once: a short supernet run on digits, and image folders of real photographs and digits."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch; see trials/__init__.py
-
 import pytest
+
+import trials  # noqa: F401 (before torch: it sets how OpenMP waits)
 
 ROOT = Path(__file__).resolve().parent.parent
 SUPERNET = [

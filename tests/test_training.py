@@ -369,6 +369,9 @@ def test_retrain_reads_the_test_part_once(tmp_path, monkeypatch, capsys):
     chain = spaces.describe("spos", "tiny", affine=True)
     chain.network(weights["arch"]).load_state_dict(weights["model"])
 
+    retrain.main([*arguments, "--jobs", "2", "--out", str(tmp_path / "parallel")])
+    assert load_json(tmp_path / "parallel" / "result.json", "")["test_top1"] == result["test_top1"]
+
     retrain.main([*arguments, "--resume"])  # complete: nothing is trained or tested again
     assert read == ["all", "test"] * 2
     arc.write_text(str((1,) * 20))

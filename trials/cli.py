@@ -86,7 +86,7 @@ def run(main: Callable[[], Any]) -> NoReturn:
     sys.exit(0)
 
 
-def progress(total: int, *, desc: str, unit: str, initial: int = 0) -> Any:
+def progress(total: int, *, desc: str, unit: str, initial: int = 0, position: int = 0) -> Any:
     """A tqdm bar; a line every half minute where the output is a file."""
     from tqdm import tqdm
 
@@ -95,6 +95,7 @@ def progress(total: int, *, desc: str, unit: str, initial: int = 0) -> Any:
         desc=desc,
         unit=unit,
         initial=initial,
+        position=position,
         unit_scale=total >= 10_000,
         dynamic_ncols=True,
         mininterval=0.5 if sys.stderr.isatty() else 30,

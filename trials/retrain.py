@@ -10,8 +10,10 @@ All training images are used (the scoring part too); the test images are read on
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ class Config:
     data_root: str = option("", "folder of the data set")
     resolution: int | None = option(None, "height and width of an image, pixels (default: the preset's)")
     seeds: int = option(1, "networks to train, with seeds 0, 1, ...")
+    jobs: int = option(1, "seeds that are trained at the same time, each in a process of its own")
     epochs: int = option(None, "passes over the training images (default: the preset's)")
     batch_size: int = option(None, "images per step (default: the preset's)")
     optimizer: str = option("sgd", "optimiser", choices=("sgd", "adam", "rmsprop"))
@@ -71,7 +74,7 @@ class Config:
         for name, value in RECIPES.get(self.preset, RECIPES["imagenet"]).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        for name in ("seeds", "epochs", "batch_size", "lr", "checkpoint_every"):
+        for name in ("seeds", "jobs", "epochs", "batch_size", "lr", "checkpoint_every"):
             if getattr(self, name) <= 0:
                 raise InputError(
                     f"--{name.replace('_', '-')} {getattr(self, name)} is not above 0; give a larger number"
@@ -90,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
     described = spaces.describe(config.space, config.preset, resolution=config.resolution)
     arch = load_arch(config.fixed_arc, described.choices)
     data = load_data(config.data, config.data_root, described.resolution, score_fraction=0.1, workers=config.workers)
-    steps_per_epoch = data.steps_per_epoch("all", config.batch_size)
+    data.steps_per_epoch("all", config.batch_size)  # refuses a batch that is too large
     run = run_dir.open_run(config.out, "retrain", config, resume=config.resume)
     chain = spaces.describe(
         config.space, config.preset, classes=len(data.classes), resolution=data.resolution, affine=True
@@ -103,12 +106,14 @@ def main(argv: list[str] | None = None) -> None:
     if stored != arch:
         raise InputError(f"'{run}' was started with another architecture ({arch_id(stored)}); choose another --out")
     save_json(run / "arc.json", arch)
-    results = []
-    for seed in range(config.seeds):
-        done = run / f"seed{seed}" / "result.json"
-        if not done.exists():
-            save_json(done, train(config, run / f"seed{seed}", chain, arch, data, steps_per_epoch, seed))
-        results.append(load_json(done, "result"))
+    missing = [seed for seed in range(config.seeds) if not (run / f"seed{seed}" / "result.json").exists()]
+    if config.jobs > 1 and len(missing) > 1:
+        with ProcessPoolExecutor(config.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+            list(pool.map(train, [config] * len(missing), [arch] * len(missing), missing))
+    else:
+        for seed in missing:
+            train(config, arch, seed)
+    results = [load_json(run / f"seed{seed}" / "result.json", "result") for seed in range(config.seeds)]
 
     top1 = [result["test_top1"] for result in results]
     summary = {
@@ -131,20 +136,26 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
-def train(config: Any, run: Path, chain: Any, arch: Any, data: Any, steps_per_epoch: int, seed: int) -> dict[str, Any]:
-    """Train with one seed, then read the test images once.
-
-    Returns:
-        test_top1 and test_top5 in percent, seconds.
-    """
+def train(config: Config, arch: dict[str, Any], seed: int) -> None:
+    """Train with one seed, then read the test images once and write result.json: top-1 and top-5 in percent, seconds."""
     import torch
     import torch.nn.functional as F
     from lightning_fabric import Fabric
     from torch.utils.tensorboard import SummaryWriter
 
+    import spaces
+    from spaces.files import save_json
     from strategies.sampling import step_generator
     from trials import optim, run_dir
+    from trials.data import load_data
     from trials.scoring import correct
+
+    run = Path(config.out) / f"seed{seed}"
+    resolution = spaces.describe(config.space, config.preset, resolution=config.resolution).resolution
+    data = load_data(config.data, config.data_root, resolution, score_fraction=0.1, workers=config.workers)
+    options = {"classes": len(data.classes), "resolution": resolution}
+    chain = spaces.describe(config.space, config.preset, affine=True, **options)
+    steps_per_epoch = data.steps_per_epoch("all", config.batch_size)
 
     cuda = torch.cuda.is_available() and config.device != "cpu"
     precision = config.precision if config.precision != "auto" else ("bf16-mixed" if cuda else "32")
@@ -178,7 +189,13 @@ def train(config: Any, run: Path, chain: Any, arch: Any, data: Any, steps_per_ep
     window_loss, window_correct = torch.zeros(2, device=fabric.device)
     window_steps, step = 0, first
     size = config.batch_size
-    bar = cli.progress(steps * size, desc=f"retrain, seed {seed}", unit="img", initial=first * size)
+    bar = cli.progress(
+        steps * size,
+        desc=f"retrain, seed {seed}",
+        unit="img",
+        initial=first * size,
+        position=seed if config.jobs > 1 else 0,
+    )
     for epoch in range(first // steps_per_epoch, config.epochs):
         start = step % steps_per_epoch
         for images, labels in data.train_batches("all", size, seed=seed, epoch=epoch, start=start):
@@ -219,19 +236,16 @@ def train(config: Any, run: Path, chain: Any, arch: Any, data: Any, steps_per_ep
             images, labels = fabric.to_device((images, labels))
             hits += correct(model(data.normalise(images)), labels).cpu()
     weights = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
-    about = {
-        "name": chain.name,
-        "preset": chain.preset,
-        "options": {"classes": chain.classes, "resolution": chain.resolution},
-    }
+    about = {"name": config.space, "preset": config.preset, "options": options}
     run_dir.save_checkpoint(run / "network.pt", {"model": weights, "arch": arch, "space": about, "seed": seed})
     test = data.size("test")
-    return {
+    result = {
         "test_top1": float(hits[0]) * 100 / test,
         "test_top5": float(hits[1]) * 100 / test,
         "seconds": time.perf_counter() - began,
         "seed": seed,
     }
+    save_json(run / "result.json", result)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from spaces.files import atomic, load_json, save_json
 
 PACKAGES = ("torch", "torchvision", "nni", "pytorch-lightning", "numpy")
 # fields that may change between a run and its continuation, because they do not change its result
-FREE = ("resume", "checkpoint_every", "workers", "device", "stop_after")
+FREE = ("resume", "checkpoint_every", "workers", "device", "stop_after", "jobs")
 
 
 def provenance() -> dict[str, Any]:
