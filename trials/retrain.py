@@ -162,7 +162,7 @@ def train(config: Config, arch: dict[str, Any], seed: int) -> None:
     fabric = Fabric(accelerator="cuda" if cuda else "cpu", devices=1, precision=precision)
 
     torch.manual_seed(seed)
-    network = chain.network(arch).to(memory_format=torch.channels_last)
+    network = chain.network(arch).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = optim.make_optimizer(
         network,
         config.optimizer,
