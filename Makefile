@@ -18,12 +18,13 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	@$(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+# A step that is complete is not done again: remove $(RUN) to start anew.
 # Networks as small as the quickstart's gain nothing from a second thread; two processes at a time do.
 search: export OMP_NUM_THREADS = 1
 search: setup
 	@$(BIN)/python -m trials.supernet --space spos --preset tiny --data digits --score-fraction 0.25 \
 		--epochs 20 --warm-start 0.3 --out $(RUN) --resume
-	@$(BIN)/python -m trials.search experiments/quickstart.yml --concurrency 2
+	@test -f $(RUN)/arc.json || $(BIN)/python -m trials.search experiments/quickstart.yml --concurrency 2
 	@$(BIN)/python -m trials.retrain --fixed-arc $(RUN)/arc.json --supernet $(RUN) --seeds 2 --jobs 2 --resume
 	@$(BIN)/python -m trials.report $(RUN)
 

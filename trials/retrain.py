@@ -89,7 +89,9 @@ def main(argv: list[str] | None = None) -> None:
     from spaces.files import load_json, save_json
     from trials import run_dir
     from trials.data import load_data
+    from trials.device import use_cuda
 
+    use_cuda(config.device, config.precision)
     described = spaces.describe(config.space, config.preset, resolution=config.resolution)
     arch = load_arch(config.fixed_arc, described.choices)
     data = load_data(config.data, config.data_root, described.resolution, score_fraction=0.1, workers=config.workers)
@@ -140,7 +142,6 @@ def train(config: Config, arch: dict[str, Any], seed: int) -> None:
     """Train with one seed, then read the test images once and write result.json: top-1 and top-5 in percent, seconds."""
     import torch
     import torch.nn.functional as F
-    from lightning_fabric import Fabric
     from torch.utils.tensorboard import SummaryWriter
 
     import spaces
@@ -148,6 +149,7 @@ def train(config: Config, arch: dict[str, Any], seed: int) -> None:
     from strategies.sampling import step_generator
     from trials import optim, run_dir
     from trials.data import load_data
+    from trials.device import make_fabric
     from trials.scoring import correct
 
     run = Path(config.out) / f"seed{seed}"
@@ -157,9 +159,7 @@ def train(config: Config, arch: dict[str, Any], seed: int) -> None:
     chain = spaces.describe(config.space, config.preset, affine=True, **options)
     steps_per_epoch = data.steps_per_epoch("all", config.batch_size)
 
-    cuda = torch.cuda.is_available() and config.device != "cpu"
-    precision = config.precision if config.precision != "auto" else ("bf16-mixed" if cuda else "32")
-    fabric = Fabric(accelerator="cuda" if cuda else "cpu", devices=1, precision=precision)
+    fabric = make_fabric(config.device, config.precision)
 
     torch.manual_seed(seed)
     network = chain.network(arch).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

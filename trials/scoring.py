@@ -22,6 +22,7 @@ from spaces.files import atomic, load_json, save_json
 from trials import run_dir
 from trials.bn import recalibrate_bn
 from trials.data import STATISTICS, load_data
+from trials.device import use_cuda
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,7 @@ class Scorer:
         about = checkpoint["space"]
         self.chain = spaces.describe(about["name"], about["preset"], **about["options"])
         self.hash = run_dir.file_hash(path)
-        cuda = torch.cuda.is_available() and device != "cpu"
-        self.device = torch.device("cuda" if cuda else "cpu")
+        self.device = torch.device("cuda" if use_cuda(device) else "cpu")
         self.calibration, self.images, self.labels = self._fixed_images()
         mean, std = STATISTICS[self.config["data"]]
         self._mean = torch.tensor(mean, device=self.device).view(1, 3, 1, 1) * 255

@@ -84,8 +84,10 @@ def main(argv: list[str] | None = None) -> None:
 
     import spaces
     from trials.data import load_data
+    from trials.device import use_cuda
 
     # everything a user can get wrong is checked before the slow imports
+    use_cuda(config.device, config.precision)
     described = spaces.describe(config.space, config.preset, resolution=config.resolution)
     data = load_data(
         config.data,
@@ -107,10 +109,10 @@ def main(argv: list[str] | None = None) -> None:
     train(config, run, data, steps_per_epoch)
 
 
-def train(config: Config, run: Path, data, steps_per_epoch: int) -> None:
+def train(config: Config, run: Path, data: Any, steps_per_epoch: int) -> None:
+    """The training loop: from the last checkpoint, if there is one, to supernet.pt."""
     import torch
     import torch.nn.functional as F
-    from lightning_fabric import Fabric
     from torch.utils.tensorboard import SummaryWriter
 
     import spaces
@@ -120,12 +122,9 @@ def train(config: Config, run: Path, data, steps_per_epoch: int) -> None:
     from spaces.model_space import make_supernet
     from strategies.sampling import STRATEGIES, first_path, step_generator
     from trials import optim, run_dir
+    from trials.device import make_fabric
 
-    cuda = torch.cuda.is_available() and config.device != "cpu"
-    if config.device == "cuda" and not cuda:
-        raise InputError("--device cuda: no GPU is visible; use --device cpu or auto")
-    precision = config.precision if config.precision != "auto" else ("bf16-mixed" if cuda else "32")
-    fabric = Fabric(accelerator="cuda" if cuda else "cpu", devices=1, precision=precision)
+    fabric = make_fabric(config.device, config.precision)
 
     torch.manual_seed(config.seed)
     options = {"classes": len(data.classes), "resolution": data.resolution}
