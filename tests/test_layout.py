@@ -77,6 +77,11 @@ def test_tree():
         ("supernet", "--out runs/x --data folder --data-root /nowhere", "data folder '/nowhere' does not exist"),
         ("supernet", "--out runs/x --preset tiny --batch-size 5000", "--batch-size 5000 exceeds the 1295 images"),
         ("supernet", "--out runs/x --preset tiny --epochs 0", "--epochs 0 is not above 0"),
+        (
+            "retrain",
+            "--fixed-arc none.json --label-smoothing 2",
+            "--label-smoothing 2.0 is out of range; give 0 to below 1",
+        ),
         ("supernet", "--preset tiny", "the following arguments are required: --out"),
         ("search", "experiments/none.yml", "choose one: experiments/quickstart.yml"),
         ("retrain", "--fixed-arc none.json --preset tiny", "fixed-arc file 'none.json' does not exist"),

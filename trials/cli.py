@@ -7,7 +7,7 @@ import dataclasses
 import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from spaces.errors import InputError, unknown
@@ -70,6 +70,27 @@ def parse(config: type[C], argv: Sequence[str] | None, doc: str | None, position
         else:
             parser.add_argument("--" + field.name.replace("_", "-"), required=required, **settings)
     return config(**vars(parser.parse_args(argv)))
+
+
+def fill_and_check(
+    config: Any, recipe: Mapping[str, Any], *, positive: Sequence[str], fractions: Sequence[str]
+) -> None:
+    """For a frozen dataclass's __post_init__: put a recipe's values where none were given, then check ranges.
+
+    Raises:
+        InputError: a field of `positive` is not above 0, or one of `fractions` not in [0, 1).
+    """
+    for name, value in recipe.items():
+        if getattr(config, name) is None:
+            object.__setattr__(config, name, value)
+    for name in positive:
+        if not getattr(config, name) > 0:
+            flag = name.replace("_", "-")
+            raise InputError(f"--{flag} {getattr(config, name)} is not above 0; give a larger number")
+    for name in fractions:
+        if not 0 <= getattr(config, name) < 1:
+            flag = name.replace("_", "-")
+            raise InputError(f"--{flag} {getattr(config, name)} is out of range; give 0 to below 1")
 
 
 def run(main: Callable[[], Any]) -> NoReturn:

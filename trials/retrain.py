@@ -71,14 +71,12 @@ class Config:
             stored = load_run(self.supernet, "supernet")
             for name in FROM_SUPERNET:
                 object.__setattr__(self, name, stored[name])
-        for name, value in RECIPES.get(self.preset, RECIPES["imagenet"]).items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
-        for name in ("seeds", "jobs", "epochs", "batch_size", "lr", "checkpoint_every"):
-            if getattr(self, name) <= 0:
-                raise InputError(
-                    f"--{name.replace('_', '-')} {getattr(self, name)} is not above 0; give a larger number"
-                )
+        cli.fill_and_check(
+            self,
+            RECIPES.get(self.preset, RECIPES["imagenet"]),
+            positive=("seeds", "jobs", "epochs", "batch_size", "lr", "checkpoint_every"),
+            fractions=("warmup", "label_smoothing", "momentum"),
+        )
 
 
 def main(argv: list[str] | None = None) -> None:

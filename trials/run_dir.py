@@ -18,8 +18,8 @@ from spaces.errors import InputError
 from spaces.files import atomic, load_json, save_json
 
 PACKAGES = ("torch", "torchvision", "nni", "pytorch-lightning", "numpy")
-# fields that may change between a run and its continuation, because they do not change its result
-FREE = ("resume", "checkpoint_every", "workers", "device", "stop_after", "jobs")
+# fields that may change between a run and its continuation: they do not change its result, or are checked elsewhere
+FREE = ("resume", "checkpoint_every", "workers", "device", "stop_after", "jobs", "seeds", "fixed_arc", "supernet")
 
 
 def provenance() -> dict[str, Any]:

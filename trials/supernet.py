@@ -65,18 +65,12 @@ class Config:
     stop_after: int | None = option(None, "stop after this many steps, with a checkpoint; --resume goes on")
 
     def __post_init__(self) -> None:
-        recipe = RECIPES.get(self.preset, RECIPES["imagenet"])
-        for name, value in recipe.items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
-        for name in ("epochs", "batch_size", "lr", "checkpoint_every"):
-            if getattr(self, name) <= 0:
-                raise InputError(
-                    f"--{name.replace('_', '-')} {getattr(self, name)} is not above 0; give a larger number"
-                )
-        for name in ("warmup", "warm_start", "label_smoothing", "momentum"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)} is out of range; give 0 to below 1")
+        cli.fill_and_check(
+            self,
+            RECIPES.get(self.preset, RECIPES["imagenet"]),
+            positive=("epochs", "batch_size", "lr", "checkpoint_every"),
+            fractions=("warmup", "warm_start", "label_smoothing", "momentum"),
+        )
 
 
 def main(argv: list[str] | None = None) -> None:
