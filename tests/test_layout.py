@@ -83,7 +83,11 @@ def test_tree():
             "--label-smoothing 2.0 is out of range; give 0 to below 1",
         ),
         ("supernet", "--preset tiny", "the following arguments are required: --out"),
-        ("search", "experiments/none.yml", "does not exist; choose one: experiments/own_images.yml, experiments/quickstart.yml"),
+        (
+            "search",
+            "experiments/none.yml",
+            "does not exist; choose one: experiments/own_images.yml, experiments/quickstart.yml",
+        ),
         ("retrain", "--fixed-arc none.json --preset tiny", "fixed-arc file 'none.json' does not exist"),
         ("report", "runs/none", "'runs/none' holds no run; make one with: python -m trials.supernet"),
     ],

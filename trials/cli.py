@@ -123,8 +123,8 @@ def progress(total: int, *, desc: str, unit: str, initial: int = 0, position: in
     )
 
 
-def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
-    """A plain text table; numbers are set right-aligned, integers with thousands separators."""
+def table(rows: Sequence[Sequence[Any]], header: Sequence[str], *, as_is: bool = False) -> str:
+    """A plain text table; numbers are set right-aligned, integers with thousands separators; `as_is` leaves cells alone."""
     from tabulate import tabulate
 
-    return tabulate(rows, header, tablefmt="simple", intfmt=",", floatfmt=".2f")
+    return tabulate(rows, header, tablefmt="simple", intfmt=",", floatfmt=".2f", disable_numparse=as_is)

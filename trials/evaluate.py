@@ -77,7 +77,7 @@ def report(final: dict[str, float], before: float | None) -> None:
     rows = [] if before is None else [("top-1 before BN recalibration", f"{before:.2f}%")]
     rows += [("top-1", f"{final['default']:.2f}%"), ("top-5", f"{final['top5']:.2f}%")]
     rows += [("MACs", f"{final['macs']:,}"), ("params", f"{final['params']:,}")]
-    print(cli.table(rows, ("score", "")))
+    print(cli.table(rows, ("score", ""), as_is=True))
 
 
 if __name__ == "__main__":

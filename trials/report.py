@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     run = Path(config.run)
     found = collect(run)
     rows = [(name, str(value)) for name, value in facts(found)]
-    print(cli.table(rows, ("", "")))
+    print(cli.table(rows, ("", ""), as_is=True))
     with atomic(run / "report.html") as temporary:
         temporary.write_text(page(run, found, rows), encoding="utf-8")
     print(f"\nreport: {run / 'report.html'}")
