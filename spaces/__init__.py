@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from spaces.errors import InputError, unknown
@@ -11,8 +13,13 @@ if TYPE_CHECKING:
     from spaces.chain import Chain
     from spaces.model_space import ChainSpace
 
-# name -> "module:function"; the function takes (preset, **options) and returns a Chain
-SPACES = {"spos": "spaces.spos:spos"}
+# name -> "module:function"; the function takes (preset, *, classes, resolution, ...) and returns a Chain
+SPACES = {
+    "fbnet": "spaces.fbnet:fbnet",
+    "proxylessnas": "spaces.proxylessnas:proxylessnas",
+    "single-path-nas": "spaces.single_path_nas:single_path_nas",
+    "spos": "spaces.spos:spos",
+}
 
 
 def describe(name: str, preset: str = "imagenet", **options: Any) -> Chain:
@@ -32,7 +39,13 @@ def describe(name: str, preset: str = "imagenet", **options: Any) -> Chain:
         function = getattr(importlib.import_module(module_name), function_name)
     except (ModuleNotFoundError, AttributeError) as error:
         raise InputError(f"cannot load space '{name}': {error}; give module:function on the Python path") from None
-    return function(preset, **options)
+    allowed = [name for name in inspect.signature(function).parameters if name != "preset"]
+    for option in options:
+        if option not in allowed:
+            raise InputError(unknown(f"option of space {name}:", option, allowed))
+    chain = function(preset, **options)
+    more = {name: value for name, value in options.items() if name not in ("classes", "resolution")}
+    return dataclasses.replace(chain, options=more)
 
 
 def build(name: str, preset: str = "imagenet", **options: Any) -> ChainSpace:
@@ -45,6 +58,18 @@ def build(name: str, preset: str = "imagenet", **options: Any) -> ChainSpace:
     from spaces.model_space import ChainSpace
 
     return ChainSpace(name, preset, options)
+
+
+def presets(name: str) -> list[tuple[str, dict[str, Any]]]:
+    """Every (preset, options) of a space that has files in experiments/spaces."""
+    module = importlib.import_module(SPACES[name].partition(":")[0])
+    return [(preset, options) for options in getattr(module, "VARIANTS", ({},)) for preset in module.PRESETS]
+
+
+def same_preset(name: str, one: str, other: str) -> bool:
+    """Whether two presets of a space are the same, as `mobile` and `imagenet` of proxylessnas."""
+    known = importlib.import_module(SPACES[name].partition(":")[0]).PRESETS
+    return known[one] == known[other]
 
 
 def choices(space: ChainSpace | Chain) -> dict[str, list]:

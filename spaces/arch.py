@@ -6,7 +6,6 @@ Standard library only at import, because NNI's tuners import this file and must 
 from __future__ import annotations
 
 import ast
-import copy
 import hashlib
 import json
 import re
@@ -50,8 +49,12 @@ def validate(arch: Mapping[str, Any], choices: Choices) -> None:
 
 
 def arch_id(arch: Mapping[str, Any]) -> str:
-    """A short name for an architecture: 12 hex digits of the SHA-256 of its sorted JSON."""
-    return hashlib.sha256(json.dumps(arch, sort_keys=True).encode()).hexdigest()[:12]
+    """A short name for an architecture: 12 hex digits of the SHA-256 of its sorted JSON.
+
+    1.0 and 1 are the same width: NNI's manager writes one as the other.
+    """
+    plain = {key: int(v) if isinstance(v, float) and v.is_integer() else v for key, v in arch.items()}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def save_arch(path: str | Path, arch: Mapping[str, Any]) -> None:
@@ -100,7 +103,7 @@ def load_arch(path: str | Path, choices: Choices) -> Arch:
         validate(arch, choices)
     except ArchError as error:
         raise ArchError(f"fixed-arc file '{path}': {error}") from None
-    return {label: arch[label] for label in choices}
+    return {label: candidates[list(candidates).index(arch[label])] for label, candidates in choices.items()}
 
 
 def _mask_indices(masks: Mapping[str, Any]) -> list[int]:
@@ -138,7 +141,9 @@ def activate(supernet: nn.Module, arch: Mapping[str, Any]) -> None:
         if not layers:
             raise ArchError("this model has no choice blocks; make it a supernet first")
         supernet.__dict__["_choice_layers"] = layers
-        supernet.__dict__["_choices"] = {layer.label: layer.names for layer in layers}
+        supernet.__dict__["_choices"] = {
+            label: mutable.values for layer in layers for label, mutable in layer.simplify().items()
+        }
     validate(arch, supernet.__dict__["_choices"])
     for layer in layers:
         layer.resample(dict(arch))
@@ -157,32 +162,6 @@ def freeze(space: Any, arch: Mapping[str, Any]) -> nn.Module:
     Raises:
         ArchError: `arch` does not fit.
     """
-    from nni.nas.nn.pytorch.base import recursive_freeze
+    from spaces.chain import make_affine
 
-    from spaces.chain import Network, make_affine
-
-    validate(arch, space.chain.choices)
-    blocks = [recursive_freeze(block, dict(arch))[0] for block in space.blocks]
-    network = Network(space.stem, blocks, space.head)
-    network.training = space.training
-    return make_affine(copy.deepcopy(network))
-
-
-def path_weights(supernet_weights: Mapping[str, Any], arch: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a supernet's state dict that `arch` uses, under the names of the fixed network.
-
-    Args:
-        supernet_weights: `blocks.{i}.{candidate}.{rest}` for candidates, other names for shared parts.
-    Returns:
-        `blocks.{i}.{rest}` and the shared names; the tensors are not copied.
-    """
-    labels = list(arch)
-    weights = {}
-    for name, tensor in supernet_weights.items():
-        if not name.startswith("blocks."):
-            weights[name] = tensor
-            continue
-        _, index, candidate, rest = name.split(".", 3)
-        if candidate == str(arch[labels[int(index)]]):
-            weights[f"blocks.{index}.{rest}"] = tensor
-    return weights
+    return make_affine(space.chain.network(dict(arch), space.state_dict())).train(space.training)

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
+from spaces.chain import cut
+
+
+@dataclass(frozen=True)
+class Style:
+    """What all layers of a paper's network have in common."""
+
+    activation: type[nn.Module] = nn.ReLU
+    eps: float = 1e-5  # of BatchNorm; its momentum is 0.1 everywhere
+    affine: bool = True  # trainable BatchNorm weight and bias
+    bias: bool = False  # of convolutions, although BatchNorm follows
+
 
 def conv_bn(
-    cin: int, cout: int, kernel: int = 1, stride: int = 1, *, groups: int = 1, relu: bool = True, affine: bool = True
+    style: Style, cin: int, cout: int, kernel: int = 1, stride: int = 1, *, groups: int = 1, linear: bool = False
 ) -> nn.Sequential:
-    """Convolution (no bias, padding kernel // 2), BatchNorm (eps 1e-5, momentum 0.1) and, if asked for, ReLU."""
+    """Convolution (padding kernel // 2), BatchNorm and, unless `linear`, activation."""
     layers: list[nn.Module] = [
-        nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(cout, affine=affine),
+        nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=style.bias),
+        nn.BatchNorm2d(cout, eps=style.eps, affine=style.affine),
     ]
-    if relu:
-        layers.append(nn.ReLU(inplace=True))
+    if not linear:
+        layers.append(style.activation(inplace=True))
     return nn.Sequential(*layers)
 
 
+# ShuffleNetV2 units
+
+
 class ShuffleBlock(nn.Module):
-    """ShuffleNetV2 unit around a `main` branch.
+    """ShuffleNetV2 unit around a `main` branch, at whose end may stand a squeeze-and-excitation `se`.
 
     Stride 2: (N, cin, H, W) -> cat(proj(x), main(x)); main makes cout - cin channels.
     Stride 1: even channels pass through, odd channels enter main. Slicing is the same split as the official
@@ -29,70 +47,116 @@ class ShuffleBlock(nn.Module):
     Source: arXiv:1904.00420, official blocks.py.
     """
 
-    def __init__(self, main: nn.Module, proj: nn.Module | None) -> None:
+    def __init__(self, main: nn.Module, proj: nn.Module | None, se: nn.Module | None) -> None:
         super().__init__()
         self.main = main
         self.proj = proj
+        self.se = se
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.proj is None:
-            return torch.cat((x[:, 0::2], self.main(x[:, 1::2])), 1)
-        return torch.cat((self.proj(x), self.main(x)), 1)
+        through, main = (x[:, 0::2], x[:, 1::2]) if self.proj is None else (self.proj(x), x)
+        main = self.main(main)
+        return torch.cat((through, main if self.se is None else self.se(main)), 1)
 
 
-def shuffle_block(cin: int, cout: int, stride: int, kernel: int, *, mid_scale: float = 1.0, affine: bool) -> nn.Module:
+def shuffle_block(
+    style: Style, cin: int, cout: int, stride: int, width: float = 1.0, *, kernel: int, se: bool = False
+) -> nn.Module:
     """ShuffleNetV2 unit with a k x k depthwise convolution.
 
     Args:
-        mid_scale: width of the middle relative to cout // 2.
+        width: channels in the middle of the main branch, relative to cout // 2; rounded down.
+        se: squeeze-and-excitation at the end of the main branch.
     """
-    inp, out, mid = _main_widths(cin, cout, stride, mid_scale)
-    main = nn.Sequential(
-        conv_bn(inp, mid, affine=affine),
-        conv_bn(mid, mid, kernel, stride, groups=mid, relu=False, affine=affine),
-        conv_bn(mid, out, affine=affine),
-    )
-    return ShuffleBlock(main, _projection(cin, stride, kernel, affine))
+    inp, out, mid = _main_widths(cin, cout, stride, width)
+    layers = [
+        conv_bn(style, inp, mid),
+        conv_bn(style, mid, mid, kernel, stride, groups=mid, linear=True),
+        conv_bn(style, mid, out),
+    ]
+    return _shuffle(style, layers, cin, out, stride, kernel, se)
 
 
-def xception_block(cin: int, cout: int, stride: int, *, mid_scale: float = 1.0, affine: bool) -> nn.Module:
+def xception_block(
+    style: Style, cin: int, cout: int, stride: int, width: float = 1.0, *, se: bool = False
+) -> nn.Module:
     """ShuffleNetV2 unit whose main branch is three depthwise separable 3x3 convolutions ("Shuffle Xception")."""
-    inp, out, mid = _main_widths(cin, cout, stride, mid_scale)
+    inp, out, mid = _main_widths(cin, cout, stride, width)
     layers = []
     for first, last, step in ((inp, mid, stride), (mid, mid, 1), (mid, out, 1)):
-        layers += [conv_bn(first, first, 3, step, groups=first, relu=False, affine=affine)]
-        layers += [conv_bn(first, last, affine=affine)]
-    return ShuffleBlock(nn.Sequential(*layers), _projection(cin, stride, 3, affine))
+        layers += [conv_bn(style, first, first, 3, step, groups=first, linear=True)]
+        layers += [conv_bn(style, first, last)]
+    return _shuffle(style, layers, cin, out, stride, 3, se)
 
 
-def _main_widths(cin: int, cout: int, stride: int, mid_scale: float) -> tuple[int, int, int]:
+def _main_widths(cin: int, cout: int, stride: int, width: float) -> tuple[int, int, int]:
     """(in, out, middle) channels of a main branch. A stride-1 block may change the width: half of cin passes through."""
     inp = cin if stride == 2 else cin // 2
-    out = cout - inp
-    return inp, out, int(cout // 2 * mid_scale)
+    return inp, cout - inp, int(cout // 2 * width)
 
 
-def _projection(cin: int, stride: int, kernel: int, affine: bool) -> nn.Module | None:
+def _shuffle(
+    style: Style, main: list[nn.Sequential], cin: int, out: int, stride: int, kernel: int, se: bool
+) -> nn.Module:
+    attention = squeeze_excitation(out) if se else None
     if stride == 1:
-        return None
-    return nn.Sequential(
-        conv_bn(cin, cin, kernel, stride, groups=cin, relu=False, affine=affine),
-        conv_bn(cin, cin, affine=affine),
-    )
+        return ShuffleBlock(nn.Sequential(*main), None, attention)
+    depthwise = conv_bn(style, cin, cin, kernel, stride, groups=cin, linear=True)
+    return ShuffleBlock(nn.Sequential(*main), nn.Sequential(depthwise, conv_bn(style, cin, cin)), attention)
+
+
+def squeeze_excitation(channels: int) -> nn.Module:
+    """Squeeze-and-excitation with hard-sigmoid; the middle is a quarter, rounded up to a multiple of 8."""
+    from torchvision.ops import SqueezeExcitation  # 1 s to import, and one variant of one space needs it
+
+    return SqueezeExcitation(channels, -(-(channels // 4) // 8) * 8, scale_activation=nn.Hardsigmoid)
+
+
+# Inverted residuals
+
+
+class InvertedResidual(nn.Module):
+    """MBConv: 1x1 expansion, k x k depthwise convolution, linear 1x1 projection; a residual where shapes are equal.
+
+    Without an expansion (`expand` 1) the first 1x1 convolution is left out. With `groups` the 1x1 convolutions are
+    grouped and a channel shuffle mixes the groups.
+
+    Source: arXiv:1801.04381; FBNet's shuffle and groups: arXiv:1812.03443.
+    """
+
+    def __init__(
+        self, style: Style, cin: int, cout: int, stride: int, *, kernel: int, expand: int, groups: int = 1
+    ) -> None:
+        super().__init__()
+        mid = cin * expand
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        if expand > 1:
+            layers["expand"] = conv_bn(style, cin, mid, groups=groups)
+        if groups > 1:
+            layers["shuffle"] = nn.ChannelShuffle(groups)
+        layers["depthwise"] = conv_bn(style, mid, mid, kernel, stride, groups=mid)
+        layers["project"] = conv_bn(style, mid, cout, groups=groups, linear=True)
+        self.layers = nn.Sequential(layers)
+        self.residual = stride == 1 and cin == cout
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.layers(x) if self.residual else self.layers(x)
+
+
+# Warm start
 
 
 @torch.no_grad()
-def inherit(target: nn.Module, source: nn.Module) -> None:
+def inherit_shuffle(target: nn.Module, source: nn.Module) -> None:
     """Copy the convolutions of one ShuffleNetV2 unit into another, so that both compute (nearly) the same.
 
     A smaller kernel is set into the centre of a larger one, exactly. An Xception unit has three separable
     convolutions where the other has one: the additional ones become identities; their BatchNorm and ReLU remain.
     """
-    assert isinstance(target, ShuffleBlock)
-    assert isinstance(source, ShuffleBlock)
-    if target.proj is not None and source.proj is not None:
-        for to, given in zip(_convs(target.proj), _convs(source.proj), strict=True):
-            _embed(to, given)
+    for branch in ("proj", "se"):
+        if getattr(target, branch, None) is not None:
+            for to, given in zip(_convs(getattr(target, branch)), _convs(getattr(source, branch)), strict=True):
+                _embed(to, given)
     wide, narrow = _convs(target.main), _convs(source.main)
     if len(wide) == len(narrow):
         for to, given in zip(wide, narrow, strict=True):
@@ -105,6 +169,24 @@ def inherit(target: nn.Module, source: nn.Module) -> None:
         _embed(to, given2)
 
 
+@torch.no_grad()
+def inherit_residual(target: nn.Module, source: nn.Module) -> None:
+    """Copy an MBConv with an expansion into another of at least its kernel and expansion: the very same function.
+
+    Additional channels keep their fresh weights, but the projection does not listen to them yet. A skip stays a skip.
+    """
+    if not isinstance(target, InvertedResidual):
+        return
+    given = source.state_dict()
+    for name, tensor in target.state_dict().items():
+        small = given[name]
+        if "project.0" in name:
+            tensor.zero_()
+        elif "depthwise.0" in name:
+            tensor[: len(small)].zero_()
+        cut(tensor, small.shape).copy_(small)
+
+
 def _convs(module: nn.Module) -> list[nn.Conv2d]:
     return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
 
@@ -115,6 +197,6 @@ def _embed(conv: nn.Conv2d, source: nn.Conv2d | None) -> None:
     if source is None:
         nn.init.dirac_(conv.weight, conv.groups)
         return
-    size = source.weight.shape[-1]
-    edge = (conv.weight.shape[-1] - size) // 2
-    conv.weight[:, :, edge : edge + size, edge : edge + size] = source.weight
+    cut(conv.weight, source.weight.shape).copy_(source.weight)
+    if conv.bias is not None and source.bias is not None:
+        conv.bias.copy_(source.bias)

@@ -1,7 +1,7 @@
 """A search space is a chain: a stem, choice blocks one after another, a head.
 
 Each paper's file describes its space as a `Chain`. From it are built, on demand,
-  - the NNI ModelSpace with one LayerChoice per choice block (`spaces.build`, in model_space.py);
+  - the NNI ModelSpace, with a LayerChoice or value choices per choice block (`spaces.build`, in model_space.py);
   - one fixed network with plain torch modules (`Chain.network`), without importing NNI: 4 s less in every trial;
   - the exact cost table, on the meta device (cost.py).
 
@@ -10,23 +10,62 @@ Shapes: N batch, C channels, H W height and width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from spaces.arch import Arch, validate
+from spaces.errors import InputError, unknown
+
+P = TypeVar("P")
+LEAST = {"classes": 2, "resolution": 8}  # pixels; of other numbers 1
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One choice block: a label, and how to build each of its candidates."""
+    """One choice block: its labels, and how to build what they choose.
 
-    label: str
-    candidates: Mapping[str, Callable[[], nn.Module]]  # in the order of the paper
+    Candidates have weights of their own. Elastic values (a width, a kernel size) share the weights of the largest:
+    a smaller one takes the leading channels and the centre of the kernel.
+
+    Examples:
+        Choice("block00", {"k3": build_k3, "k5": build_k5})                            a LayerChoice
+        Choice("block00", {"k3": build_k3, ...}, {"width00": [0.5, 1.0]})              each of variable width
+        Choice(None, {"mbconv": build}, {"kernel00": [3, 5], "expand00": [3, 6]})      a superkernel
+    """
+
+    label: str | None  # of the candidates; None where there is only one
+    candidates: Mapping[str, Callable[..., nn.Module]]  # each is called with one value per elastic label
+    elastic: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # label -> values
+
+    @property
+    def choices(self) -> dict[str, list[Any]]:
+        """label -> candidates, in order: the operation first, then the elastic values."""
+        operation: dict[str, list[Any]] = {} if self.label is None else {self.label: list(self.candidates)}
+        return operation | {label: list(values) for label, values in self.elastic.items()}
+
+    @property
+    def largest(self) -> dict[str, Any]:
+        """The elastic values whose weights hold those of all others."""
+        return {label: max(values) for label, values in self.elastic.items()}
+
+    def candidate(self, arch: Mapping[str, Any]) -> str:
+        """Name of the operation that `arch` chooses here."""
+        return arch[self.label] if self.label is not None else next(iter(self.candidates))
+
+    def build(self, arch: Mapping[str, Any]) -> nn.Module:
+        """The module that `arch` chooses, with fresh weights."""
+        return self.candidates[self.candidate(arch)](*(arch[label] for label in self.elastic))
+
+    def combinations(self) -> Iterator[dict[str, Any]]:
+        """Every choice that this block offers; the last label changes fastest."""
+        for values in itertools.product(*self.choices.values()):
+            yield dict(zip(self.choices, values, strict=True))
 
 
 @dataclass(frozen=True)
@@ -41,21 +80,50 @@ class Chain:
     blocks: Sequence[Choice]
     head: Callable[[], nn.Module]  # (N, classes) out
     inherit: Callable[[nn.Module, nn.Module], None] | None = None  # (candidate, source) -> None: for a warm start
+    options: Mapping[str, Any] = field(default_factory=dict)  # given to `spaces.describe`, but classes and resolution
+
+    def __post_init__(self) -> None:
+        check_number(self.name, "classes", self.classes)
+        check_number(self.name, "resolution", self.resolution)
 
     @cached_property
-    def choices(self) -> dict[str, list[str]]:
+    def choices(self) -> dict[str, list[Any]]:
         """label -> candidates, in order."""
-        return {block.label: list(block.candidates) for block in self.blocks}
+        return {label: values for block in self.blocks for label, values in block.choices.items()}
 
-    def network(self, arch: Arch) -> Network:
-        """The fixed network of `arch` with fresh weights.
+    @property
+    def warm_path(self) -> Arch:
+        """The path that a warm start trains: first candidates, at their largest."""
+        first = {block.label: next(iter(block.candidates)) for block in self.blocks if block.label is not None}
+        largest = {label: value for block in self.blocks for label, value in block.largest.items()}
+        return {label: first.get(label, largest.get(label)) for label in self.choices}
 
+    def network(self, arch: Arch, weights: Mapping[str, torch.Tensor] | None = None) -> Network:
+        """The fixed network of `arch`.
+
+        Args:
+            weights: state dict of a supernet (or ModelSpace) of this space; its part is copied. Fresh weights where None.
         Raises:
             ArchError: `arch` does not fit.
+            InputError: `weights` are of another space.
         """
         validate(arch, self.choices)
-        blocks = [block.candidates[arch[block.label]]() for block in self.blocks]
-        return Network(self.stem(), blocks, self.head())
+        if weights is None:
+            return Network(self.stem(), [block.build(arch) for block in self.blocks], self.head())
+        with torch.device("meta"):  # shapes alone: no time for random numbers that are then replaced
+            network = self.network(arch)
+        state = {}
+        for name, tensor in network.state_dict().items():
+            source = name
+            if name.startswith("blocks."):
+                _, index, rest = name.split(".", 2)
+                block = self.blocks[int(index)]
+                source = name if block.label is None else f"blocks.{index}.{block.candidate(arch)}.{rest}"
+            if source not in weights:
+                raise InputError(f"these weights are of another space than {self.name} {self.preset}: {source} is missing")
+            state[name] = cut(weights[source], tensor.shape).clone()
+        network.load_state_dict(state, assign=True)
+        return network
 
 
 class Network(nn.Module):
@@ -75,6 +143,21 @@ class Network(nn.Module):
         return self.head(x)
 
 
+def cut(tensor: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """The part of a shared weight that a smaller operation uses: leading channels, centre of the kernel; a view.
+
+    Source: arXiv:1904.00420, channel number search; arXiv:1904.02877, superkernels.
+    Raises:
+        InputError: `shape` is larger than the tensor.
+    """
+    if tensor.shape == shape:
+        return tensor
+    if tensor.dim() != len(shape) or any(want > have for want, have in zip(shape, tensor.shape, strict=True)):
+        raise InputError(f"a weight of shape {tuple(tensor.shape)} cannot serve one of shape {tuple(shape)}")
+    starts = [(have - want) // 2 if axis > 1 else 0 for axis, (have, want) in enumerate(zip(tensor.shape, shape, strict=True))]
+    return tensor[tuple(slice(start, start + want) for start, want in zip(starts, shape, strict=True))]
+
+
 def make_affine(module: Any) -> Any:
     """Give every BatchNorm without affine parameters weight 1 and bias 0, in place: the same function.
 
@@ -88,3 +171,24 @@ def make_affine(module: Any) -> Any:
             layer.weight = nn.Parameter(torch.ones(layer.num_features, device=where))
             layer.bias = nn.Parameter(torch.zeros(layer.num_features, device=where))
     return module
+
+
+def choose_preset(space: str, presets: Mapping[str, P], preset: str, **changes: Any) -> P:
+    """The preset of a space, with the changes (whole numbers) that are not None.
+
+    Raises:
+        InputError: unknown preset, or a change that is not a positive whole number.
+    """
+    if preset not in presets:
+        raise InputError(unknown(f"preset of space {space}:", preset, presets))
+    given = {name: value for name, value in changes.items() if value is not None}
+    for name, value in given.items():
+        check_number(space, name, value)
+    return replace(presets[preset], **given)  # type: ignore[type-var]
+
+
+def check_number(space: str, name: str, value: Any) -> None:
+    """Raises InputError: `value` is not a whole number, or too small."""
+    least = LEAST.get(name, 1)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"{name} of space {space} is {value!r}; give a whole number, at least {least}")

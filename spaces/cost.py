@@ -1,27 +1,43 @@
-"""Exact costs of every architecture of a space, from a table: 21,000 times faster than counting on a network.
+"""Exact costs of every architecture of a space, from a table: no network is run, or even built, to know one.
 
 MACs = multiply-adds of convolutions and linear layers, for one image. The papers call them FLOPs. Params are those of
-the fixed network, BatchNorm weight and bias included. numpy only at import, because NNI's tuners read cost tables.
+the fixed network, BatchNorm weight and bias included. A cost is the sum over the stem, the choice blocks and the head;
+a block whose cost depends on two choices together (operation and width, kernel and expansion) has an entry for each
+pair. numpy only at import, because NNI's tuners read cost tables.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spaces.arch import Choices, validate
-from spaces.errors import InputError
+from spaces.errors import InputError, unknown
 from spaces.files import load_json, save_json
 
 if TYPE_CHECKING:
     from torch import nn
 
-FORMAT = "onepath cost table 1"
+FORMAT = "onepath cost table 2"
+# What is counted beside the multiply-adds, as a factor per number: added biases, numbers averaged by a pooling, numbers
+# through BatchNorm and through an activation. `macs` is the rule everywhere; the others reproduce published figures.
+COUNTING: dict[str, dict[str, int]] = {
+    "macs": {},
+    # github.com/CanyonWind/Single-Path-One-Shot-NAS-MXNet, utils/calculate_flops.py, without and with ReLU and BN
+    "mxnet": {"bias": 1, "pooling": 1},
+    "mxnet-relu-bn": {"bias": 1, "pooling": 1, "norm": 3, "activation": 1},
+    # github.com/Lyken17/pytorch-OpCounter, which spos-cifar was published with
+    "thop": {"pooling": 1, "norm": 2},
+}
+PACK = 1 << 14  # entries of a table that serves several blocks, at most; with ROWS, measured: benchmarks/cost.py
+ROWS = 1 << 11  # architectures at a time: their genes stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -34,60 +50,139 @@ class Bounds:
     max_params: int
 
 
-class CostTable:
-    """Additive costs: stem and head, plus one entry per choice.
+@dataclass(frozen=True)
+class BlockCosts:
+    """Costs of one choice block.
 
     Args:
-        space: what it was measured on: name, preset, classes, resolution.
-        base: MACs and params of what every architecture has (stem and head).
-        costs: label -> candidate -> (MACs, params). Candidates in the order of the space.
+        choices: label -> candidates, in order.
+        macs, params: one number per combination of candidates; the last label changes fastest.
     """
 
-    def __init__(
-        self, space: Mapping[str, Any], base: tuple[int, int], costs: Mapping[str, Mapping[Any, tuple[int, int]]]
-    ) -> None:
+    choices: Mapping[str, Sequence[Any]]
+    macs: np.ndarray
+    params: np.ndarray
+
+    def option(self, arch: Mapping[str, Any]) -> int:
+        """Place of the combination that `arch` chooses."""
+        place = 0
+        for label, candidates in self.choices.items():
+            place = place * len(candidates) + list(candidates).index(arch[label])
+        return place
+
+    def chosen(self, option: int) -> dict[str, Any]:
+        """The combination at a place; the reverse of `option`."""
+        chosen = {}
+        for label, candidates in reversed(self.choices.items()):
+            option, place = divmod(option, len(candidates))
+            chosen[label] = candidates[place]
+        return {label: chosen[label] for label in self.choices}
+
+
+class CostTable:
+    """Additive costs: stem and head, plus one entry per choice block.
+
+    Args:
+        space: what it was measured on: name, preset, options, classes, resolution.
+        base: MACs and params of what every architecture has (stem and head).
+        blocks: in the order of the space.
+    """
+
+    def __init__(self, space: Mapping[str, Any], base: tuple[int, int], blocks: Sequence[BlockCosts]) -> None:
         self.space = dict(space)
         self.base = base
-        self.costs = {label: dict(entries) for label, entries in costs.items()}
-        self.choices: dict[str, list[Any]] = {label: list(entries) for label, entries in costs.items()}
-        self._macs = [np.array([cost[0] for cost in entries.values()]) for entries in self.costs.values()]
-        self._params = [np.array([cost[1] for cost in entries.values()]) for entries in self.costs.values()]
+        self.blocks = list(blocks)
+        self.choices: dict[str, list[Any]] = {
+            label: list(candidates) for block in blocks for label, candidates in block.choices.items()
+        }
+
+    @classmethod
+    def additive(cls, costs: Mapping[str, Mapping[Any, tuple[int, int]]], base: tuple[int, int] = (0, 0)) -> CostTable:
+        """A table of blocks with one label each: label -> candidate -> (MACs, params)."""
+        blocks = []
+        for label, entries in costs.items():
+            macs, params = np.array(list(entries.values()), dtype=np.int64).T
+            blocks.append(BlockCosts({label: list(entries)}, macs, params))
+        return cls({}, base, blocks)
 
     def macs(self, arch: Mapping[str, Any]) -> int:
         """Multiply-adds for one image. Raises: ArchError."""
         validate(arch, self.choices)
-        return self.base[0] + sum(self.costs[label][arch[label]][0] for label in self.costs)
+        return self.base[0] + sum(int(block.macs[block.option(arch)]) for block in self.blocks)
 
     def params(self, arch: Mapping[str, Any]) -> int:
         """Trainable parameters of the fixed network. Raises: ArchError."""
         validate(arch, self.choices)
-        return self.base[1] + sum(self.costs[label][arch[label]][1] for label in self.costs)
+        return self.base[1] + sum(int(block.params[block.option(arch)]) for block in self.blocks)
+
+    def arch(self, options: Sequence[int]) -> dict[str, Any]:
+        """The architecture with these options, one place per block."""
+        arch: dict[str, Any] = {}
+        for block, option in zip(self.blocks, options, strict=True):
+            arch |= block.chosen(int(option))
+        return arch
 
     def macs_many(self, genes: np.ndarray) -> np.ndarray:
         """MACs of many architectures.
 
         Args:
-            genes: (architectures, labels) integers, candidate numbers in the order of the table's labels.
+            genes: (architectures, labels) integers, candidate numbers in the order of `choices`; uint8 is fastest.
         Returns:
             (architectures,) int64.
+        Raises:
+            InputError: another number of labels, or a candidate number out of range.
         """
-        return self._sum(self.base[0], self._macs, genes)
+        return self._sum(self.base[0], self._packed[1], genes)
 
     def params_many(self, genes: np.ndarray) -> np.ndarray:
         """Params of many architectures; like `macs_many`."""
-        return self._sum(self.base[1], self._params, genes)
+        return self._sum(self.base[1], self._packed[2], genes)
 
-    @staticmethod
-    def _sum(base: int, columns: list[np.ndarray], genes: np.ndarray) -> np.ndarray:
+    @cached_property
+    def _packed(self) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+        """Neighbouring blocks are looked up together, in one table of the sums of their costs.
+
+        Returns:
+            radix (packs, labels): radix @ genes is a place in each pack's table; the tables of MACs; those of params.
+        """
+        packs: list[list[BlockCosts]] = []
+        for block in self.blocks:
+            if packs and math.prod(len(b.macs) for b in packs[-1]) * len(block.macs) <= PACK:
+                packs[-1].append(block)
+            else:
+                packs.append([block])
+        radix = np.zeros((len(packs), len(self.choices)), dtype=np.float32)  # places are below 2^24: exact
+        column = 0
+        for row, pack in enumerate(packs):
+            sizes = [len(candidates) for block in pack for candidates in block.choices.values()]
+            for place in range(len(sizes)):
+                radix[row, column] = math.prod(sizes[place + 1 :])
+                column += 1
+        macs, params = (
+            [reduce(np.add.outer, [getattr(block, name) for block in pack]).ravel() for pack in packs]
+            for name in ("macs", "params")
+        )
+        return radix, macs, params
+
+    def _sum(self, base: int, tables: list[np.ndarray], genes: np.ndarray) -> np.ndarray:
+        sizes = [len(candidates) for candidates in self.choices.values()]
+        if genes.ndim != 2 or genes.shape[1] != len(sizes) or genes.dtype.kind not in "iu":
+            raise InputError(f"genes are {genes.dtype} {genes.shape}; give integers (architectures, {len(sizes)})")
         total = np.full(len(genes), base, dtype=np.int64)
-        for index, column in enumerate(columns):
-            total += column[genes[:, index]]
+        for first in range(0, len(genes), ROWS):
+            columns = genes[first : first + ROWS].T.astype(np.float32, order="C")
+            if (columns.max(axis=1) >= sizes).any() or (genes.dtype.kind == "i" and columns.min() < 0):
+                raise InputError(f"a candidate number is out of range; the labels have {sizes} candidates")
+            places = (self._packed[0] @ columns).astype(np.intp)
+            part = total[first : first + ROWS]
+            for table, place in zip(tables, places, strict=True):
+                part += table.take(place)
         return total
 
     def bounds(self) -> Bounds:
         """Smallest and largest MACs and params of the space."""
-        macs = [self.base[0] + sum(int(pick(column)) for column in self._macs) for pick in (np.min, np.max)]
-        params = [self.base[1] + sum(int(pick(column)) for column in self._params) for pick in (np.min, np.max)]
+        macs = [self.base[0] + sum(int(pick(block.macs)) for block in self.blocks) for pick in (np.min, np.max)]
+        params = [self.base[1] + sum(int(pick(block.params)) for block in self.blocks) for pick in (np.min, np.max)]
         return Bounds(*macs, *params)
 
     def architectures(self) -> int:
@@ -96,7 +191,11 @@ class CostTable:
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, atomically."""
-        save_json(path, {"format": FORMAT, "space": self.space, "base": self.base, "costs": self.costs})
+        blocks = [
+            {"choices": block.choices, "macs": block.macs.tolist(), "params": block.params.tolist()}
+            for block in self.blocks
+        ]
+        save_json(path, {"format": FORMAT, "space": self.space, "base": self.base, "blocks": blocks}, indent=None)
 
     @classmethod
     def load(cls, path: str | Path) -> CostTable:
@@ -108,11 +207,8 @@ class CostTable:
         content = load_json(path, "cost table")
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError(f"'{path}' is not a cost table; write one with: python -m trials.space spos --out FOLDER")
-        costs = {
-            label: {key: (cost[0], cost[1]) for key, cost in entries.items()}
-            for label, entries in content["costs"].items()
-        }
-        return cls(content["space"], (content["base"][0], content["base"][1]), costs)
+        blocks = [BlockCosts(b["choices"], np.array(b["macs"]), np.array(b["params"])) for b in content["blocks"]]
+        return cls(content["space"], (content["base"][0], content["base"][1]), blocks)
 
 
 def search_space(choices: Choices) -> dict[str, Any]:
@@ -120,27 +216,51 @@ def search_space(choices: Choices) -> dict[str, Any]:
     return {label: {"_type": "choice", "_value": list(candidates)} for label, candidates in choices.items()}
 
 
-def measure(space: Any) -> CostTable:
-    """Count every candidate of a space once, on the meta device: shapes only, no memory, no arithmetic.
+def measure(space: Any, counting: str = "macs") -> CostTable:
+    """Count every choice of a space once, on the meta device: shapes only, no memory, no arithmetic.
 
     Args:
         space: a space from `spaces.build`, or a chain from `spaces.describe`.
+        counting: a key of COUNTING; with another than `macs`, the table's MACs are such counts.
+    Raises:
+        InputError: unknown counting.
     """
     import torch
 
+    if counting not in COUNTING:
+        raise InputError(unknown("counting", counting, COUNTING))
     chain = getattr(space, "chain", space)
+    seen: dict[Any, Count] = {}  # a stage repeats its blocks
+
+    def once(build: Callable[[], nn.Module], x: Any) -> Count:
+        key = (build.func, build.args, *sorted(build.keywords.items()), x.shape) if isinstance(build, partial) else build
+        if key not in seen or key is build:
+            seen[key] = count(build(), x, counting)
+        return seen[key]
+
     with torch.device("meta"):
         x = torch.empty(1, 3, chain.resolution, chain.resolution)
-        stem = count(chain.stem(), x)
+        stem = count(chain.stem(), x, counting)
         x = stem.output
-        costs = {}
+        blocks = []
         for block in chain.blocks:
-            counted = {name: count(build(), x) for name, build in block.candidates.items()}
-            costs[block.label] = {name: (cost.macs, cost.params) for name, cost in counted.items()}
-            x = next(iter(counted.values())).output
-        head = count(chain.head(), x)
+            counted = []
+            for arch in block.combinations():
+                build = block.candidates[block.candidate(arch)]
+                values = [arch[label] for label in block.elastic]
+                counted.append(once(partial(build, *values) if values else build, x))
+            shapes = {tuple(cost.output.shape) for cost in counted}
+            if len(shapes) > 1:
+                raise InputError(f"the candidates of {next(iter(block.choices))} have different output shapes: {shapes}")
+            macs, params = (np.array([getattr(cost, name) for cost in counted]) for name in ("macs", "params"))
+            blocks.append(BlockCosts(block.choices, macs, params))
+            x = counted[0].output
+        head = count(chain.head(), x, counting)
     about = {key: getattr(chain, key) for key in ("name", "preset", "classes", "resolution")}
-    return CostTable(about, (stem.macs + head.macs, stem.params + head.params), costs)
+    about["options"] = dict(chain.options)
+    if counting != "macs":
+        about["counting"] = counting
+    return CostTable(about, (stem.macs + head.macs, stem.params + head.params), blocks)
 
 
 @dataclass(frozen=True)
@@ -150,7 +270,7 @@ class Count:
     output: Any  # torch tensor
 
 
-def count(module: nn.Module, x: Any) -> Count:
+def count(module: nn.Module, x: Any, counting: str = "macs") -> Count:
     """MACs and params of a module on an input (1, ...), as a fixed network has them (affine BatchNorm)."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -158,9 +278,34 @@ def count(module: nn.Module, x: Any) -> Count:
     from spaces.chain import make_affine
 
     training = module.training
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter, _extras(module, counting) as extra, torch.no_grad():
         output = module.eval()(x)
     module.train(training)
     params = sum(parameter.numel() for parameter in make_affine(module).parameters())
     # PyTorch counts a multiply-add as two operations
-    return Count(counter.get_total_flops() // 2, params, output)
+    return Count(counter.get_total_flops() // 2 + sum(extra), params, output)
+
+
+@contextlib.contextmanager
+def _extras(module: nn.Module, counting: str) -> Iterator[list[int]]:
+    """What `counting` adds to the multiply-adds; filled while the module runs."""
+    from torch import nn
+
+    factors, extra = COUNTING[counting], [0]
+
+    def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
+        if getattr(layer, "bias", None) is not None and not isinstance(layer, nn.BatchNorm2d):
+            extra.append(factors.get("bias", 0) * output.numel())
+        elif isinstance(layer, nn.AdaptiveAvgPool2d):
+            extra.append(factors.get("pooling", 0) * inputs[0].numel())
+        elif isinstance(layer, nn.BatchNorm2d):
+            extra.append(factors.get("norm", 0) * output.numel())
+        elif type(layer).__module__ == nn.ReLU.__module__:
+            extra.append(factors.get("activation", 0) * output.numel())
+
+    handles = [layer.register_forward_hook(hook) for layer in module.modules() if factors]
+    try:
+        yield extra
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,21 +1,27 @@
-"""SPOS block search: Single Path One-Shot Neural Architecture Search with Uniform Sampling, arXiv:1904.00420.
+"""SPOS: Single Path One-Shot Neural Architecture Search with Uniform Sampling, arXiv:1904.00420.
 
-20 choice blocks with 4 candidates each: 4^20 = 1.1e12 architectures. Conventions of the official code
-(megvii-model/SinglePathOneShot): BatchNorm eps 1e-5, momentum 0.1, without affine parameters in the supernet and with
-them in fixed networks; padding k // 2; classifier without bias; dropout 0.1. Deviation: PyTorch's default weight
-initialisation.
+20 choice blocks with 4 candidates each: 4^20 = 1.1e12 architectures. Three variants:
+
+    block     the paper's block search
+    channel   its channel search: the middle of each block has one of 8 widths, 0.2 to 1.6 times the usual
+    plus      OneShot-S+ (github.com/CanyonWind/Single-Path-One-Shot-NAS-MXNet): 10 widths, 0.2 to 2.0;
+              squeeze-and-excitation in the last two stages, hard-swish, the last convolution after the pooling
+
+Conventions of the official code (megvii-model/SinglePathOneShot): BatchNorm eps 1e-5, momentum 0.1, without affine
+parameters in the supernet and with them in fixed networks; padding k // 2; classifier without bias; dropout 0.1.
+Deviations: PyTorch's default weight initialisation; any resolution, the pooling takes what is left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from torch import nn
 
-from spaces.blocks import conv_bn, inherit, shuffle_block, xception_block
-from spaces.chain import Chain, Choice
+from spaces.blocks import Style, conv_bn, inherit_shuffle, shuffle_block, xception_block
+from spaces.chain import Chain, Choice, choose_preset
 from spaces.errors import InputError, unknown
 
 # out channels, blocks, stride of the first block; 224x224 in, 7x7 out
@@ -30,6 +36,14 @@ CANDIDATES: dict[str, Callable[..., nn.Module]] = {
     "k5": partial(shuffle_block, kernel=5),
     "k7": partial(shuffle_block, kernel=7),
     "xception": xception_block,
+}
+
+VARIANTS: tuple[dict[str, str], ...] = ({}, {"variant": "channel"}, {"variant": "plus"})
+# channels in the middle of a block, relative to half of its output
+WIDTHS = {
+    "block": (),
+    "channel": (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6),
+    "plus": (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0),
 }
 
 
@@ -48,11 +62,16 @@ PRESETS = {
     "cifar": Preset(32, 10, 16, 1, CIFAR_STAGES, 1024),
     "tiny": Preset(32, 10, 8, 2, TINY_STAGES, 256),
 }
-DROPOUT = 0.1  # before the classifier
 
 
 def spos(
-    preset: str = "imagenet", *, classes: int | None = None, resolution: int | None = None, affine: bool = False
+    preset: str = "imagenet",
+    *,
+    classes: int | None = None,
+    resolution: int | None = None,
+    variant: str = "block",
+    last_width: int | None = None,
+    affine: bool = False,
 ) -> Chain:
     """Describe the SPOS space.
 
@@ -60,32 +79,48 @@ def spos(
         preset: imagenet (224x224), cifar (32x32), or tiny (32x32, a quarter as wide, for a CPU).
         classes: number of classes; the preset's where None.
         resolution: height and width in pixels; the preset's where None.
-        affine: trainable BatchNorm weight and bias: False in a supernet, True in a fixed network to be trained.
+        variant: block, channel or plus, see above.
+        last_width: channels before the classifier; the preset's where None.
+        affine: trainable BatchNorm weight and bias in the supernet too.
     Raises:
-        InputError: unknown preset, or a number out of range.
+        InputError: unknown preset or variant, or a number out of range.
     """
-    if preset not in PRESETS:
-        raise InputError(unknown("preset of space spos:", preset, PRESETS))
-    plan = PRESETS[preset]
-    plan = replace(plan, classes=classes or plan.classes, resolution=resolution or plan.resolution)
-    if plan.classes < 2 or plan.resolution < 8:
-        raise InputError(f"classes {plan.classes}, resolution {plan.resolution}; give at least 2 classes and 8 pixels")
+    plan = choose_preset("spos", PRESETS, preset, classes=classes, resolution=resolution, last_width=last_width)
+    if variant not in WIDTHS:
+        raise InputError(unknown("variant of space spos:", variant, WIDTHS))
+    plus = variant == "plus"
+    relu, hswish = Style(nn.ReLU, affine=affine), Style(nn.Hardswish, affine=affine)
 
     blocks: list[Choice] = []
     cin = plan.stem_width
-    for cout, depth, first_stride in plan.stages:
+    for stage, (cout, depth, first_stride) in enumerate(plan.stages):
+        style = hswish if plus and stage > 0 else relu
         for index in range(depth):
             stride = first_stride if index == 0 else 1
-            candidates = {name: partial(build, cin, cout, stride, affine=affine) for name, build in CANDIDATES.items()}
-            blocks.append(Choice(f"block{len(blocks):02d}", candidates))
+            candidates = {
+                name: partial(build, style, cin, cout, stride, se=plus and stage > 1)
+                for name, build in CANDIDATES.items()
+            }
+            number = f"{len(blocks):02d}"
+            elastic = {f"width{number}": WIDTHS[variant]} if WIDTHS[variant] else {}
+            blocks.append(Choice(f"block{number}", candidates, elastic))
             cin = cout
 
     def head() -> nn.Module:
+        if plus:
+            return nn.Sequential(
+                nn.AdaptiveAvgPool2d(1),
+                nn.Conv2d(cin, plan.last_width, 1),
+                nn.Hardswish(inplace=True),
+                nn.Flatten(),
+                nn.Dropout(0.2),
+                nn.Linear(plan.last_width, plan.classes),
+            )
         return nn.Sequential(
-            conv_bn(cin, plan.last_width, affine=affine),
+            conv_bn(relu, cin, plan.last_width),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-            nn.Dropout(DROPOUT),
+            nn.Dropout(0.1),
             nn.Linear(plan.last_width, plan.classes, bias=False),
         )
 
@@ -94,8 +129,8 @@ def spos(
         preset=preset,
         resolution=plan.resolution,
         classes=plan.classes,
-        stem=partial(conv_bn, 3, plan.stem_width, 3, plan.stem_stride, affine=affine),
+        stem=partial(conv_bn, hswish if plus else relu, 3, plan.stem_width, 3, plan.stem_stride),
         blocks=blocks,
         head=head,
-        inherit=inherit,
+        inherit=inherit_shuffle,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -12,9 +14,11 @@ import numpy as np
 from spaces.arch import Arch
 from spaces.cost import Bounds, CostTable
 from spaces.errors import InputError, unknown
+from strategies.sampling import uniform_path
+from strategies.window import Window
 
-DRAWS = 1_000_000  # at most this many random architectures are tried before a limit is called out of reach
-BATCH = 10_000  # of them are looked up in the cost table at once
+DRAWS = 1_000_000  # at most this many architectures are drawn before two limits together are called out of reach
+BATCH = 10_000  # of them at once
 
 
 @dataclass(frozen=True)
@@ -97,32 +101,82 @@ class Feasible:
         self.table = table
         self.limits = limits
         self.choices = table.choices
-        self._sizes = [len(candidates) for candidates in self.choices.values()]
+        windows = [Window([block.macs for block in table.blocks], *self._range(limits.min_macs, limits.max_macs, 0))]
+        if limits.max_params is not None:
+            costs = [block.params for block in table.blocks]
+            windows.append(Window(costs, *self._range(None, limits.max_params, 1)))
+        # the tighter of two limits is drawn, the other one rejects
+        self.window = min(windows, key=lambda window: window.count)
+        if not self.window.count:
+            raise InputError(f"no architecture of the space meets {limits}{self._nearest()}; widen the limits")
+        if not self.window.exact or len(windows) > 1:
+            self.sample(random.Random(0))  # a proof that there is one
+
+    def _nearest(self) -> str:
+        """The reachable MACs on both sides of a window that is too narrow, found by bisection."""
+        low, high = self.limits.min_macs, self.limits.max_macs
+        if low is None or high is None or self.limits.max_params is not None:
+            return ""
+        costs, base, bounds = [block.macs for block in self.table.blocks], self.table.base[0], self.table.bounds()
+        below = bisect.bisect_left(
+            range(bounds.min_macs, low), True, key=lambda x: not Window(costs, x - base, low - base).count
+        )
+        above = bisect.bisect_left(
+            range(high, bounds.max_macs), True, key=lambda x: Window(costs, high - base, x - base).count > 0
+        )
+        return f"; the nearest have {bounds.min_macs + below - 1:,} and {high + above:,} MACs"
+
+    def _range(self, low: int | None, high: int | None, which: int) -> tuple[float, float]:
+        base = self.table.base[which]
+        return (low or 0) - base, math.inf if high is None else high - base
 
     def allows(self, arch: Mapping[str, Any]) -> bool:
         """True if `arch` meets the limits."""
         return bool(self.limits.met_by(self.table.macs(arch), self.table.params(arch)))
 
     def sample(self, generator: random.Random) -> Arch:
-        """One architecture, all that meet the limits equally likely (drawn and rejected in batches).
+        """One architecture, all that meet the limits equally likely.
 
         Raises:
-            InputError: none among a million draws meets the limits.
+            InputError: two limits together, or a window of a few MACs, are met by none of a million draws.
         """
-        for _ in range(DRAWS // BATCH):
-            draw = np.random.default_rng(generator.getrandbits(64))
-            genes = draw.integers(0, self._sizes, size=(BATCH, len(self._sizes)))
-            met = self.limits.met_by(self.table.macs_many(genes), self.table.params_many(genes))
-            found = np.flatnonzero(met)
-            if len(found):
-                gene = genes[found[0]]
-                return {
-                    label: candidates[index]
-                    for (label, candidates), index in zip(self.choices.items(), gene, strict=True)
-                }
-        raise InputError(f"none of {DRAWS:,} random architectures meets {self.limits}; loosen the limits")
+        draw = np.random.default_rng(generator.getrandbits(64))
+        tried, batch = 0, 8
+        while tried < DRAWS:
+            for options in self.sample_many(batch, draw):
+                return self.table.arch(options)
+            tried, batch = tried + batch, min(8 * batch, BATCH)
+        raise InputError(f"none of {DRAWS:,} architectures drawn meets {self.limits}; loosen the limits")
 
-    def share(self, draws: int = 100_000) -> float:
-        """The part of the space that meets the limits, estimated from random architectures with a fixed seed."""
-        genes = np.random.default_rng(0).integers(0, self._sizes, size=(draws, len(self._sizes)))
-        return float(np.mean(self.limits.met_by(self.table.macs_many(genes), self.table.params_many(genes))))
+    def sample_many(self, number: int, generator: np.random.Generator) -> np.ndarray:
+        """Up to `number` architectures that meet the limits, as (architectures, blocks) options of the cost table."""
+        options = self.window.draw(number, generator)
+        costs = [
+            base + sum(getattr(block, name)[options[:, i]] for i, block in enumerate(self.table.blocks))
+            for name, base in zip(("macs", "params"), self.table.base, strict=True)
+        ]
+        return options[self.limits.met_by(*costs)]
+
+    def share(self, draws: int = 20_000) -> float:
+        """The part of the space that meets the limits: exact under one limit, estimated with a fixed seed under two."""
+        part = self.window.count / self.table.architectures()
+        return part * len(self.sample_many(draws, np.random.default_rng(0))) / draws
+
+
+def binned_path(
+    table: CostTable, generator: random.Random, *, low: int = 290, high: int = 360, step: int = 10, tries: int = 500
+) -> Arch:
+    """One training path as the SPOS authors draw it: a bin of MACs, then rejection.
+
+    The bins low..low+step, ..., high (millions of MACs, for one image) are equally likely, and within a bin its
+    architectures. Without success after `tries` draws, the next one is taken as it is.
+
+    Source: megvii-model/SinglePathOneShot, src/Supernet/train.py.
+    """
+    start = generator.randrange(low, high, step) * 10**6
+    arch = uniform_path(table.choices, generator)
+    for _ in range(tries):
+        if start <= table.macs(arch) <= start + step * 10**6:
+            break
+        arch = uniform_path(table.choices, generator)
+    return arch

@@ -27,10 +27,5 @@ def uniform(choices: Choices, seed: int, step: int) -> list[Arch]:
     return [uniform_path(choices, step_generator(seed, step))]
 
 
-def first_path(choices: Choices) -> Arch:
-    """The path of a warm start: the first candidate of every choice block."""
-    return {label: candidates[0] for label, candidates in choices.items()}
-
-
 # name -> paths(choices, seed, step); a step adds up the gradients of its paths
 STRATEGIES: dict[str, Callable[[Choices, int, int], list[Arch]]] = {"uniform": uniform}

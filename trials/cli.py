@@ -93,6 +93,31 @@ def fill_and_check(
             raise InputError(f"--{flag} {getattr(config, name)} is out of range; give 0 to below 1")
 
 
+def space_options(text: str) -> dict[str, Any]:
+    """Options of a space from a command line.
+
+    Args:
+        text: "variant=channel,last_width=512"; numbers, true and false are understood.
+    Raises:
+        InputError: not of this form, or an option that another flag or the data decides.
+    """
+    options: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        name, given, value = part.strip().partition("=")
+        if not given or not name or not value:
+            raise InputError(f"--space-options '{text}': '{part}' is not NAME=VALUE; write for example last_width=512")
+        if name in ("classes", "resolution"):
+            where = "the data decides it" if name == "classes" else "give --resolution"
+            raise InputError(f"--space-options '{text}': {name} has no place here; {where}")
+        try:
+            options[name] = {"true": True, "false": False}.get(value.lower(), None)
+            if options[name] is None:
+                options[name] = int(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
 def run(main: Callable[[], Any]) -> NoReturn:
     """Run a command's `main`: a user's mistake becomes one line and exit code 1, Ctrl-C exit code 130."""
     try:

@@ -218,20 +218,30 @@ def progress(found: Found) -> str:
 
 
 def winner(found: Found) -> str:
-    """The path through the choice blocks."""
+    """The path through the choice blocks; a row of squares per candidate, a panel per kind of choice."""
+    from matplotlib.figure import Figure
+
     choices, arch = found.table.choices, found.best["arch"]
-    candidates = list(dict.fromkeys(str(c) for options in choices.values() for c in options))
-    figure, axes = _figure(0.9 + 0.35 * len(candidates))
-    for x, (label, options) in enumerate(choices.items()):
-        for option_ in options:
-            chosen = option_ == arch[label]
-            axes.plot(x, candidates.index(str(option_)), "s", markersize=13, color=BLUE if chosen else "#e2e8f0")
-    path = [candidates.index(str(arch[label])) for label in choices]
-    axes.plot(range(len(path)), path, color=ORANGE, linewidth=1.5)
-    axes.set_xticks(range(len(choices)), [label.lstrip("abcdefghijklmnopqrstuvwxyz") for label in choices])
-    axes.set_yticks(range(len(candidates)), candidates)
-    axes.invert_yaxis()
-    axes.set_xlabel("choice block, from the image to the classifier")
+    kinds: dict[str, list[str]] = {}  # "block" -> "block00", "block01", ...
+    for label in choices:
+        kinds.setdefault(label.rstrip("0123456789"), []).append(label)
+    rows = {kind: list(dict.fromkeys(c for label in labels for c in choices[label])) for kind, labels in kinds.items()}
+    heights = [0.9 + 0.35 * len(candidates) for candidates in rows.values()]
+    figure = Figure(figsize=(8, sum(heights)), layout="constrained")
+    panels = figure.subplots(len(kinds), height_ratios=heights, squeeze=False)[:, 0]
+    for (kind, labels), axes in zip(kinds.items(), panels, strict=True):
+        axes.spines[["top", "right"]].set_visible(False)
+        for x, label in enumerate(labels):
+            for candidate in choices[label]:
+                color = BLUE if candidate == arch[label] else "#e2e8f0"
+                axes.plot(x, rows[kind].index(candidate), "s", markersize=13, color=color)
+        path = [rows[kind].index(arch[label]) for label in labels]
+        axes.plot(range(len(path)), path, color=ORANGE, linewidth=1.5)
+        axes.set_xticks(range(len(labels)), [label.removeprefix(kind) for label in labels])
+        axes.set_yticks(range(len(rows[kind])), [str(candidate) for candidate in rows[kind]])
+        axes.invert_yaxis()
+        axes.set_ylabel(kind)
+    panels[-1].set_xlabel("choice block, from the image to the classifier")
     return _svg(figure)
 
 

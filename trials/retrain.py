@@ -27,7 +27,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "cifar": {"epochs": 600, "batch_size": 96, "lr": 0.025, "weight_decay": 3e-4, "schedule": "cosine"},
     "tiny": {"epochs": 16, "batch_size": 64, "lr": 0.2, "weight_decay": 1e-4, "schedule": "cosine"},
 }
-FROM_SUPERNET = ("space", "preset", "data", "data_root", "resolution")
+FROM_SUPERNET = ("space", "preset", "space_options", "data", "data_root", "resolution")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Config:
     supernet: str | None = option(None, "run of trials.supernet: take space, preset, data and resolution from it")
     space: str = option("spos", "search space")
     preset: str = option("imagenet", "preset of the space")
+    space_options: str = option("", "further options of the space, such as variant=channel,last_width=512")
     data: str = option("digits", "data set: digits, fashion-mnist, cifar10, cifar100, folder")
     data_root: str = option("", "folder of the data set")
     resolution: int | None = option(None, "height and width of an image, pixels (default: the preset's)")
@@ -90,13 +91,14 @@ def main(argv: list[str] | None = None) -> None:
     from trials.device import use_cuda
 
     use_cuda(config.device, config.precision)
-    described = spaces.describe(config.space, config.preset, resolution=config.resolution)
+    options = cli.space_options(config.space_options)
+    described = spaces.describe(config.space, config.preset, resolution=config.resolution, **options)
     arch = load_arch(config.fixed_arc, described.choices)
     data = load_data(config.data, config.data_root, described.resolution, score_fraction=0.1, workers=config.workers)
     data.steps_per_epoch("all", config.batch_size)  # refuses a batch that is too large
     run = run_dir.open_run(config.out, "retrain", config, resume=config.resume)
     chain = spaces.describe(
-        config.space, config.preset, classes=len(data.classes), resolution=data.resolution, affine=True
+        config.space, config.preset, classes=len(data.classes), resolution=data.resolution, **options
     )
 
     from spaces.cost import measure
@@ -143,6 +145,7 @@ def train(config: Config, arch: dict[str, Any], seed: int) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     import spaces
+    from spaces.chain import make_affine
     from spaces.files import save_json
     from strategies.sampling import step_generator
     from trials import optim, run_dir
@@ -151,16 +154,17 @@ def train(config: Config, arch: dict[str, Any], seed: int) -> None:
     from trials.scoring import correct
 
     run = Path(config.out) / f"seed{seed}"
-    resolution = spaces.describe(config.space, config.preset, resolution=config.resolution).resolution
+    options = cli.space_options(config.space_options)
+    resolution = spaces.describe(config.space, config.preset, resolution=config.resolution, **options).resolution
     data = load_data(config.data, config.data_root, resolution, score_fraction=0.1, workers=config.workers)
-    options = {"classes": len(data.classes), "resolution": resolution}
-    chain = spaces.describe(config.space, config.preset, affine=True, **options)
+    options |= {"classes": len(data.classes), "resolution": resolution}
+    chain = spaces.describe(config.space, config.preset, **options)
     steps_per_epoch = data.steps_per_epoch("all", config.batch_size)
 
     fabric = make_fabric(config.device, config.precision)
 
     torch.manual_seed(seed)
-    network = chain.network(arch).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = make_affine(chain.network(arch)).to(memory_format=torch.channels_last)
     optimizer = optim.make_optimizer(
         network,
         config.optimizer,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import spaces
-from spaces.arch import Arch, arch_id, path_weights
+from spaces.arch import Arch, arch_id
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.files import atomic, load_json, save_json
@@ -85,10 +85,7 @@ class Scorer:
             ArchError: it does not fit the space.
         """
         began = time.perf_counter()
-        network = self.chain.network(arch)
-        missing, unexpected = network.load_state_dict(path_weights(self.weights, arch), strict=False)
-        if missing or unexpected:
-            raise InputError(f"supernet '{self.run}' is of another space: it lacks {(missing or unexpected)[0]}")
+        network = self.chain.network(arch, self.weights)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network = network.to(self.device).eval()
         before, _ = self._accuracy(network)

@@ -107,6 +107,8 @@ def check(path: Path) -> Plan:
         f"write both again with: python -m trials.space {about['name']} --preset {about['preset']} "
         f"--classes {about['classes']} --resolution {about['resolution']}"
     )
+    if about["options"]:
+        remedy += " --space-options " + ",".join(f"{name}={value}" for name, value in about["options"].items())
     offered = load_json(path.parent / content["searchSpaceFile"], "search space")
     if {label: entry["_value"] for label, entry in offered.items()} != table.choices:
         raise InputError(f"searchSpaceFile of '{path}' is not the space of supernet '{run}'; {remedy}")

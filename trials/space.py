@@ -1,25 +1,38 @@
-"""Show a search space, and write its NNI search space and cost table as JSON.
+"""Show a search space, and write its NNI search space and cost table as JSON; or list them all.
 
-python -m trials.space spos
-python -m trials.space spos --preset tiny --classes 5 --out experiments/spaces
+    python -m trials.space --list
+    python -m trials.space spos
+    python -m trials.space spos --space-options variant=channel --max-macs 330M
+    python -m trials.space fbnet --preset tiny --classes 5 --out experiments/spaces
 """
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
+from spaces.errors import InputError
 from trials import cli
 from trials.cli import option
+
+STORED = Path(__file__).resolve().parent.parent / "experiments" / "spaces"
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    space: str = option(help="name of the space")
+    space: str | None = option(None, "name of the space, or module:function of your own")
     preset: str = option("imagenet", "preset of the space")
     classes: int | None = option(None, "number of classes (default: the preset's)")
     resolution: int | None = option(None, "height and width of an image, pixels (default: the preset's)")
+    space_options: str = option("", "further options of the space, such as variant=channel,last_width=512")
+    max_macs: str = option("", "show what part of the space stays at or below this, such as 330M")
+    min_macs: str = option("", "show what part of the space stays at or above this")
+    counting: str = option(
+        "macs", "what is counted; but for macs, only for comparisons", choices=("macs", "mxnet", "mxnet-relu-bn", "thop")
+    )
     out: str = option("experiments/spaces", "folder for the two JSON files")
+    list: bool = option(False, "list all spaces, their presets and the published networks")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -27,38 +40,106 @@ def main(argv: list[str] | None = None) -> None:
 
     import spaces
     from spaces.cost import measure, search_space
-    from spaces.errors import InputError
     from spaces.files import save_json
-    from spaces.published import PUBLISHED
+    from strategies.limits import Feasible, Limits
 
-    chain = spaces.describe(config.space, config.preset, classes=config.classes, resolution=config.resolution)
-    table = measure(chain)
+    if config.list:
+        show_all()
+        return
+    if config.space is None:
+        raise InputError(f"no space given; choose from: {', '.join(spaces.SPACES)}; or see them all with --list")
+    options = cli.space_options(config.space_options)
+    limits = Limits.of({"max_macs": config.max_macs or None, "min_macs": config.min_macs or None})
+    chain = spaces.describe(
+        config.space, config.preset, classes=config.classes, resolution=config.resolution, **options
+    )
+    table = measure(chain, config.counting)
+    feasible = Feasible(table, limits)
     bounds = table.bounds()
     candidates = sorted({len(candidates) for candidates in chain.choices.values()})
+    counted = "MACs" if config.counting == "macs" else f"operations counted as {config.counting}"
     print(f"{chain.name} {chain.preset}: {chain.resolution}x{chain.resolution} pixels, {chain.classes} classes")
     print(
-        f"{len(chain.choices)} choice blocks, {'-'.join(map(str, candidates))} candidates each, "
-        f"{table.architectures():,} architectures\n"
+        f"{len(chain.blocks)} choice blocks, {len(chain.choices)} choices of {'-'.join(map(str, candidates))} candidates "
+        f"each, {table.architectures():,} architectures\n"
     )
     rows = [("smallest", bounds.min_macs, bounds.min_params), ("largest", bounds.max_macs, bounds.max_params)]
-    print(cli.table(rows, ("", "MACs", "params")), "\n")
+    print(cli.table(rows, ("", counted, "params")), "\n")
+    if config.max_macs or config.min_macs:
+        print(f"{limits}: {100 * feasible.share():.3g}% of the space\n")
 
-    stock = spaces.describe(config.space, config.preset)
-    same = (stock.classes, stock.resolution) == (chain.classes, chain.resolution)
-    found = {key: entry for key, entry in PUBLISHED.get(config.space, {}).items() if entry.preset == config.preset}
-    if found and same:
-        networks = [
-            (key, table.macs(e.arch), table.params(e.arch), e.top1, e.published, e.source) for key, e in found.items()
-        ]
-        print(cli.table(networks, ("published network", "MACs", "params", "top-1 %", "as printed", "source")), "\n")
+    if ":" not in config.space:
+        found = published_rows(config.space, config.preset)
+        if found:
+            print(cli.table(found, ("published network", "options", "MACs", "params", "top-1 %", "source")), "\n")
 
-    name = f"{chain.name.replace(':', '.')}-{chain.preset}"
+    name = file_name(chain.name, chain.preset, options)
+    if config.counting != "macs":
+        name += f"-{config.counting}"
     try:
         save_json(Path(config.out) / f"{name}.json", search_space(chain.choices))
         table.save(Path(config.out) / f"{name}.costs.json")
     except OSError as error:
         raise InputError(f"cannot write to '{config.out}' ({error.strerror}); choose another --out") from None
     print(f"wrote {Path(config.out) / name}.json (NNI search space) and {name}.costs.json (cost table)")
+
+
+def file_name(space: str, preset: str, options: dict[str, Any]) -> str:
+    """spos-imagenet, spos-imagenet-channel, fbnet-imagenet-last_width1504."""
+    parts = [str(value) if isinstance(value, str) else f"{name}{value}" for name, value in options.items()]
+    return "-".join([space.replace(":", "."), preset, *parts])
+
+
+def show_all() -> None:
+    """Two tables: the spaces with their sizes and bounds, and the published networks."""
+    import spaces
+    from spaces.cost import CostTable, measure
+    from spaces.published import PUBLISHED
+
+    rows = []
+    for name in spaces.SPACES:
+        for preset, options in spaces.presets(name):
+            path = STORED / f"{file_name(name, preset, options)}.costs.json"
+            table = CostTable.load(path) if path.exists() else measure(spaces.describe(name, preset, **options))
+            bounds = table.bounds()
+            rows.append(
+                (
+                    name,
+                    preset,
+                    text(options),
+                    f"{table.space['resolution']}x{table.space['resolution']}",
+                    str(len(table.blocks)),
+                    f"{table.architectures():.1e}",
+                    f"{bounds.min_macs / 1e6:,.1f} - {bounds.max_macs / 1e6:,.1f}",
+                    f"{bounds.min_params / 1e6:.2f} - {bounds.max_params / 1e6:.2f}",
+                )
+            )
+    header = ("space", "preset", "options", "image", "blocks", "architectures", "million MACs", "million params")
+    print(cli.table(rows, header, as_is=True), "\n")
+    rows = [
+        (key, name, e.preset, text(e.options), f"{e.macs:,}", f"{e.params:,}", f"{e.top1:.2f}")
+        for name, networks in PUBLISHED.items()
+        for key, e in networks.items()
+    ]
+    header = ("published network", "space", "preset", "options", "MACs", "params", "top-1 %")
+    print(cli.table(rows, header, as_is=True))
+
+
+def published_rows(space: str, preset: str) -> list[tuple[Any, ...]]:
+    """The published networks of a preset, or of one of the same plan under another name."""
+    import spaces
+    from spaces.published import PUBLISHED
+
+    return [
+        (key, text(entry.options), entry.macs, entry.params, entry.top1, entry.source)
+        for key, entry in PUBLISHED.get(space, {}).items()
+        if spaces.same_preset(space, entry.preset, preset)
+    ]
+
+
+def text(options: dict[str, Any]) -> str:
+    """Options as --space-options takes them."""
+    return ",".join(f"{name}={value}" for name, value in options.items())
 
 
 if __name__ == "__main__":

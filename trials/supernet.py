@@ -34,6 +34,7 @@ class Config:
     out: str = option(help="run directory to write")
     space: str = option("spos", "search space")
     preset: str = option("imagenet", "preset of the space")
+    space_options: str = option("", "further options of the space, such as variant=channel,last_width=512")
     data: str = option("digits", "data set: digits, fashion-mnist, cifar10, cifar100, folder")
     data_root: str = option("", "folder of the data set")
     resolution: int | None = option(None, "height and width of an image, pixels (default: the preset's)")
@@ -80,9 +81,10 @@ def main(argv: list[str] | None = None) -> None:
     from trials.data import load_data
     from trials.device import use_cuda
 
+    options = cli.space_options(config.space_options)
     # everything a user can get wrong is checked before the slow imports
     use_cuda(config.device, config.precision)
-    described = spaces.describe(config.space, config.preset, resolution=config.resolution)
+    described = spaces.describe(config.space, config.preset, resolution=config.resolution, **options)
     data = load_data(
         config.data,
         config.data_root,
@@ -91,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
         workers=config.workers,
     )
     steps_per_epoch = data.steps_per_epoch("train", config.batch_size)
-    if config.warm_start and described.inherit is None:
+    if config.warm_start and described.inherit is None and any(block.label for block in described.blocks):
         raise InputError(f"space {config.space} has no warm start; leave --warm-start out")
 
     from trials import run_dir
@@ -114,14 +116,14 @@ def train(config: Config, run: Path, data: Any, steps_per_epoch: int) -> None:
     from spaces.cost import measure, search_space
     from spaces.files import save_json
     from spaces.model_space import make_supernet
-    from strategies.sampling import STRATEGIES, first_path, step_generator
+    from strategies.sampling import STRATEGIES, step_generator
     from trials import optim, run_dir
     from trials.device import make_fabric
 
     fabric = make_fabric(config.device, config.precision)
 
     torch.manual_seed(config.seed)
-    options = {"classes": len(data.classes), "resolution": data.resolution}
+    options = cli.space_options(config.space_options) | {"classes": len(data.classes), "resolution": data.resolution}
     space = spaces.build(config.space, config.preset, **options)
     table = measure(space)
     table.save(run / "cost_table.json")
@@ -138,7 +140,7 @@ def train(config: Config, run: Path, data: Any, steps_per_epoch: int) -> None:
     model, optimizer = fabric.setup(supernet, optimizer)
     paths = STRATEGIES[config.strategy]
     steps = config.epochs * steps_per_epoch
-    warm_steps, warm_path = round(config.warm_start * steps), first_path(space.chain.choices)
+    warm_steps, warm_path = round(config.warm_start * steps), space.chain.warm_path
     print(
         f"{config.space} {config.preset}: {table.architectures():.2e} architectures, {data.size('train'):,} training images, "
         f"{data.size('score'):,} scoring images, {steps:,} steps on {fabric.device}"
@@ -179,7 +181,7 @@ def train(config: Config, run: Path, data: Any, steps_per_epoch: int) -> None:
             group["lr"] = rate
         torch.manual_seed(step_generator(config.seed, step).getrandbits(63))  # dropout
         if step == warm_steps and warm_steps:
-            spread(supernet, warm_path)
+            spread(supernet)
             optimizer.state.clear()  # momentum of weights that were replaced
         drawn = paths(space.chain.choices, config.seed, step) if step >= warm_steps else [warm_path]
         for arch in drawn:
@@ -220,12 +222,15 @@ def train(config: Config, run: Path, data: Any, steps_per_epoch: int) -> None:
     print(f"trained in {time.perf_counter() - began:.0f} s: {run / 'supernet.pt'}")
 
 
-def spread(supernet: Any, path: dict[str, Any]) -> None:
-    """End of a warm start: every candidate inherits the weights of `path` in its choice block."""
-    for block, source in zip(supernet.blocks, path.values(), strict=True):
-        for name in block.names:
-            if name != source:
-                supernet.chain.inherit(block[name], block[source])
+def spread(supernet: Any) -> None:
+    """End of a warm start: every candidate inherits the weights of the first one in its choice block.
+
+    The sizes of an elastic block share their weights anyway.
+    """
+    for choice, block in zip(supernet.chain.blocks, supernet.blocks, strict=True):
+        if choice.label is not None:
+            for name in block.names[1:]:
+                supernet.chain.inherit(block[name], block[block.names[0]])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,103 @@
+"""FBNet: Hardware-Aware Efficient ConvNet Design via Differentiable Neural Architecture Search, arXiv:1812.03443.
+
+22 choice blocks with 9 candidates; a block may be skipped where its input and output have the same shape.
+Conventions: ReLU, BatchNorm eps 1e-5. Without an expansion (e1) the first 1x1 convolution is left out; g2 groups the
+1x1 convolutions by 2, after a channel shuffle. The figures published for FBNet-A, -B and -C come from code whose
+convolutions have biases before BatchNorm (`bias=True`: MACs are the same); without them is right for new training.
+No public code gives the paper's own three rows (249M, 295M, 375M); published.py holds to the code's.
+Deviation: PyTorch's default weight initialisation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from torch import nn
+
+from spaces.blocks import InvertedResidual, Style, conv_bn
+from spaces.chain import Chain, Choice, choose_preset
+
+# out channels, blocks, stride of the first block; 224x224 in, 7x7 out
+STAGES = ((16, 1, 1), (24, 4, 2), (32, 4, 2), (64, 4, 2), (112, 4, 1), (184, 4, 2), (352, 1, 1))
+# 32x32 in, 4x4 out, after a stride-1 stem
+CIFAR_STAGES = ((16, 1, 1), (24, 4, 1), (32, 4, 2), (64, 4, 2), (112, 4, 1), (184, 4, 2), (352, 1, 1))
+# a quarter to a half of the width; 32x32 in, 4x4 out, after a stride-2 stem
+TINY_STAGES = ((8, 1, 1), (12, 4, 1), (16, 4, 2), (24, 4, 2), (32, 4, 1), (48, 4, 1), (64, 1, 1))
+
+CANDIDATES = {
+    "k3_e1": partial(InvertedResidual, kernel=3, expand=1),
+    "k3_e1_g2": partial(InvertedResidual, kernel=3, expand=1, groups=2),
+    "k3_e3": partial(InvertedResidual, kernel=3, expand=3),
+    "k3_e6": partial(InvertedResidual, kernel=3, expand=6),
+    "k5_e1": partial(InvertedResidual, kernel=5, expand=1),
+    "k5_e1_g2": partial(InvertedResidual, kernel=5, expand=1, groups=2),
+    "k5_e3": partial(InvertedResidual, kernel=5, expand=3),
+    "k5_e6": partial(InvertedResidual, kernel=5, expand=6),
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    resolution: int  # height and width of an image, pixels
+    classes: int
+    stem_width: int  # channels after the first convolution
+    stem_stride: int
+    stages: tuple[tuple[int, int, int], ...]
+    last_width: int  # channels before the classifier
+
+
+PRESETS = {
+    "imagenet": Preset(224, 1000, 16, 2, STAGES, 1984),  # FBNet-A: 1504
+    "cifar": Preset(32, 10, 16, 1, CIFAR_STAGES, 1984),
+    "tiny": Preset(32, 10, 8, 2, TINY_STAGES, 256),
+}
+
+
+def fbnet(
+    preset: str = "imagenet",
+    *,
+    classes: int | None = None,
+    resolution: int | None = None,
+    last_width: int | None = None,
+    bias: bool = False,
+) -> Chain:
+    """Describe the FBNet space.
+
+    Args:
+        preset: imagenet (224x224), cifar (32x32), or tiny (32x32, narrow, for a CPU).
+        classes, resolution, last_width: the preset's where None.
+        bias: of convolutions before BatchNorm; only to count the published networks.
+    Raises:
+        InputError: unknown preset, or a number out of range.
+    """
+    plan = choose_preset("fbnet", PRESETS, preset, classes=classes, resolution=resolution, last_width=last_width)
+    style = Style(bias=bias)
+    blocks: list[Choice] = []
+    cin = plan.stem_width
+    for cout, depth, first_stride in plan.stages:
+        for index in range(depth):
+            stride = first_stride if index == 0 else 1
+            candidates = {name: partial(build, style, cin, cout, stride) for name, build in CANDIDATES.items()}
+            if stride == 1 and cin == cout:
+                candidates["skip"] = nn.Identity  # type: ignore[assignment]
+            blocks.append(Choice(f"block{len(blocks):02d}", candidates))
+            cin = cout
+
+    def head() -> nn.Module:
+        return nn.Sequential(
+            conv_bn(style, cin, plan.last_width),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(plan.last_width, plan.classes),
+        )
+
+    return Chain(
+        name="fbnet",
+        preset=preset,
+        resolution=plan.resolution,
+        classes=plan.classes,
+        stem=partial(conv_bn, style, 3, plan.stem_width, 3, plan.stem_stride),
+        blocks=blocks,
+        head=head,
+    )

@@ -1,0 +1,123 @@
+"""ProxylessNAS: Direct Neural Architecture Search on Target Task and Hardware, arXiv:1812.00332; and FairNAS.
+
+21 choice blocks with 6 candidates, and a skip where input and output have the same shape. The presets `mobile`, `cpu`,
+`gpu` and `mobile-14` have the widths of the released networks; `fairnas` is the space of FairNAS (arXiv:1907.01845):
+19 blocks, no skip. Conventions: ReLU6; BatchNorm eps 1e-3 (FairNAS 1e-5); a fixed MBConv without expansion after the
+first convolution. Deviations: PyTorch's default weight initialisation; the first stage is 32 wide, as in the released
+network, not 24 as in the search code's default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from torch import nn
+
+from spaces.blocks import InvertedResidual, Style, conv_bn, inherit_residual
+from spaces.chain import Chain, Choice, choose_preset
+
+# blocks and stride of the first block of each stage; 224x224 in, 7x7 out
+DEPTHS = ((4, 2), (4, 2), (4, 2), (4, 1), (4, 2), (1, 1))
+FAIRNAS_DEPTHS = ((2, 2), (4, 2), (4, 2), (4, 1), (4, 2), (1, 1))
+CIFAR_DEPTHS = ((4, 1), (4, 2), (4, 2), (4, 1), (4, 2), (1, 1))  # 32x32 in, 4x4 out, after a stride-1 stem
+TINY_DEPTHS = ((4, 1), (4, 2), (4, 2), (4, 1), (4, 1), (1, 1))  # 32x32 in, 4x4 out, after a stride-2 stem
+
+# out channels of each stage
+MOBILE_WIDTHS = (32, 40, 80, 96, 192, 320)
+CPU_WIDTHS = (32, 48, 88, 104, 216, 360)
+GPU_WIDTHS = (32, 56, 112, 128, 256, 432)
+MOBILE_14_WIDTHS = (40, 56, 112, 136, 256, 448)
+TINY_WIDTHS = (12, 16, 24, 32, 48, 64)
+
+CANDIDATES = {
+    "k3_e3": partial(InvertedResidual, kernel=3, expand=3),
+    "k3_e6": partial(InvertedResidual, kernel=3, expand=6),
+    "k5_e3": partial(InvertedResidual, kernel=5, expand=3),
+    "k5_e6": partial(InvertedResidual, kernel=5, expand=6),
+    "k7_e3": partial(InvertedResidual, kernel=7, expand=3),
+    "k7_e6": partial(InvertedResidual, kernel=7, expand=6),
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    resolution: int  # height and width of an image, pixels
+    classes: int
+    stem: tuple[int, int]  # channels after the first convolution, and after the fixed MBConv
+    stem_stride: int
+    widths: tuple[int, ...]
+    depths: tuple[tuple[int, int], ...]
+    last_width: int  # channels before the classifier
+    eps: float = 1e-3  # of BatchNorm
+    skip: bool = True
+    dropout: float = 0.0  # before the classifier
+
+
+MOBILE = Preset(224, 1000, (32, 16), 2, MOBILE_WIDTHS, DEPTHS, 1280)
+PRESETS = {
+    "imagenet": MOBILE,
+    "mobile": MOBILE,
+    "cpu": Preset(224, 1000, (40, 24), 2, CPU_WIDTHS, DEPTHS, 1432),
+    "gpu": Preset(224, 1000, (40, 24), 2, GPU_WIDTHS, DEPTHS, 1728),
+    "mobile-14": Preset(224, 1000, (48, 24), 2, MOBILE_14_WIDTHS, DEPTHS, 1792),
+    "fairnas": Preset(224, 1000, (32, 16), 2, MOBILE_WIDTHS, FAIRNAS_DEPTHS, 1280, eps=1e-5, skip=False, dropout=0.2),
+    "cifar": Preset(32, 10, (32, 16), 1, MOBILE_WIDTHS, CIFAR_DEPTHS, 1280),
+    "tiny": Preset(32, 10, (8, 8), 2, TINY_WIDTHS, TINY_DEPTHS, 256),
+}
+
+
+def proxylessnas(
+    preset: str = "imagenet",
+    *,
+    classes: int | None = None,
+    resolution: int | None = None,
+    last_width: int | None = None,
+) -> Chain:
+    """Describe the ProxylessNAS space, or with preset `fairnas` that of FairNAS.
+
+    Args:
+        preset: imagenet (the same as mobile), cpu, gpu, mobile-14 (1.4 times as wide), fairnas; cifar (32x32), or
+            tiny (32x32, narrow, for a CPU).
+        classes, resolution, last_width: the preset's where None.
+    Raises:
+        InputError: unknown preset, or a number out of range.
+    """
+    plan = choose_preset("proxylessnas", PRESETS, preset, classes=classes, resolution=resolution, last_width=last_width)
+    style = Style(nn.ReLU6, eps=plan.eps)
+    blocks: list[Choice] = []
+    first, cin = plan.stem
+    for cout, (depth, first_stride) in zip(plan.widths, plan.depths, strict=True):
+        for index in range(depth):
+            stride = first_stride if index == 0 else 1
+            candidates = {name: partial(build, style, cin, cout, stride) for name, build in CANDIDATES.items()}
+            if plan.skip and stride == 1 and cin == cout:
+                candidates["skip"] = nn.Identity  # type: ignore[assignment]
+            blocks.append(Choice(f"block{len(blocks):02d}", candidates))
+            cin = cout
+
+    def stem() -> nn.Module:
+        return nn.Sequential(
+            conv_bn(style, 3, first, 3, plan.stem_stride),
+            InvertedResidual(style, first, plan.stem[1], 1, kernel=3, expand=1),
+        )
+
+    def head() -> nn.Module:
+        return nn.Sequential(
+            conv_bn(style, cin, plan.last_width),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Dropout(plan.dropout),
+            nn.Linear(plan.last_width, plan.classes),
+        )
+
+    return Chain(
+        name="proxylessnas",
+        preset=preset,
+        resolution=plan.resolution,
+        classes=plan.classes,
+        stem=stem,
+        blocks=blocks,
+        head=head,
+        inherit=inherit_residual,
+    )

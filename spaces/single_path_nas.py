@@ -1,0 +1,110 @@
+"""Single-Path NAS: Designing Hardware-Efficient ConvNets in less than 4 Hours, arXiv:1904.02877.
+
+20 choice blocks. Each is one superkernel, a 5x5 depthwise convolution on 6 times the channels: kernel 3 is the centre
+of kernel 5, expansion 3 the first half of expansion 6, expansion 0 skips the block (not offered where a stage begins).
+The choices share one set of weights, so a supernet is hardly larger than its largest network. A skipped block has a
+kernel choice without effect: 3 and 5 name the same network then.
+Conventions of the PyTorch port that the published figures come from: ReLU, BatchNorm eps 1e-5; a depthwise separable
+block 32->16 first and an MBConv k3 e6 192->320 last are fixed. Deviations: PyTorch's default weight initialisation; one
+BatchNorm per superkernel, cut like its convolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from torch import nn
+
+from spaces.blocks import InvertedResidual, Style, conv_bn
+from spaces.chain import Chain, Choice, choose_preset
+
+# out channels, blocks, stride of the first block; 224x224 in, 7x7 out
+STAGES = ((24, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2))
+CIFAR_STAGES = ((24, 4, 1), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2))  # 32x32 in, 4x4 out; stride-1 stem
+TINY_STAGES = ((12, 4, 1), (16, 4, 2), (24, 4, 2), (32, 4, 1), (48, 4, 1))  # 32x32 in, 4x4 out; stride-2 stem
+
+KERNELS = (3, 5)
+EXPANSIONS = (3, 6)
+SKIP = 0  # the expansion of a block that is left out
+
+
+@dataclass(frozen=True)
+class Preset:
+    resolution: int  # height and width of an image, pixels
+    classes: int
+    stem: tuple[int, int]  # channels after the first convolution, and after the fixed separable block
+    stem_stride: int
+    stages: tuple[tuple[int, int, int], ...]
+    last_block: int  # out channels of the fixed MBConv k3 e6
+    last_width: int  # channels before the classifier
+
+
+PRESETS = {
+    "imagenet": Preset(224, 1000, (32, 16), 2, STAGES, 320, 1280),
+    "cifar": Preset(32, 10, (32, 16), 1, CIFAR_STAGES, 320, 1280),
+    "tiny": Preset(32, 10, (8, 8), 2, TINY_STAGES, 64, 256),
+}
+
+
+def superkernel(style: Style, cin: int, cout: int, stride: int, kernel: int, expand: int) -> nn.Module:
+    """One size of a superkernel."""
+    if expand == SKIP:
+        return nn.Identity()
+    return InvertedResidual(style, cin, cout, stride, kernel=kernel, expand=expand)
+
+
+def single_path_nas(
+    preset: str = "imagenet",
+    *,
+    classes: int | None = None,
+    resolution: int | None = None,
+    last_width: int | None = None,
+) -> Chain:
+    """Describe the Single-Path NAS space.
+
+    Args:
+        preset: imagenet (224x224), cifar (32x32), or tiny (32x32, narrow, for a CPU).
+        classes, resolution, last_width: the preset's where None.
+    Raises:
+        InputError: unknown preset, or a number out of range.
+    """
+    plan = choose_preset(
+        "single-path-nas", PRESETS, preset, classes=classes, resolution=resolution, last_width=last_width
+    )
+    style = Style()
+    blocks: list[Choice] = []
+    first, cin = plan.stem
+    for cout, depth, first_stride in plan.stages:
+        for index in range(depth):
+            stride = first_stride if index == 0 else 1
+            number = f"{len(blocks):02d}"
+            expansions = EXPANSIONS if index == 0 else (SKIP, *EXPANSIONS)
+            elastic = {f"kernel{number}": KERNELS, f"expand{number}": expansions}
+            blocks.append(Choice(None, {"superkernel": partial(superkernel, style, cin, cout, stride)}, elastic))
+            cin = cout
+
+    def stem() -> nn.Module:
+        return nn.Sequential(
+            conv_bn(style, 3, first, 3, plan.stem_stride),
+            InvertedResidual(style, first, plan.stem[1], 1, kernel=3, expand=1),
+        )
+
+    def head() -> nn.Module:
+        return nn.Sequential(
+            InvertedResidual(style, cin, plan.last_block, 1, kernel=3, expand=6),
+            conv_bn(style, plan.last_block, plan.last_width),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(plan.last_width, plan.classes),
+        )
+
+    return Chain(
+        name="single-path-nas",
+        preset=preset,
+        resolution=plan.resolution,
+        classes=plan.classes,
+        stem=stem,
+        blocks=blocks,
+        head=head,
+    )
