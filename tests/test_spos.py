@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import spaces
-from spaces.arch import activate, freeze, path_weights
-from spaces.blocks import inherit
+from spaces.arch import activate, freeze
+from spaces.blocks import inherit_shuffle as inherit
 from spaces.cost import CostTable, measure, search_space
 from spaces.errors import InputError
 from spaces.files import load_json

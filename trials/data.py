@@ -58,6 +58,20 @@ AUGMENT = {
 }
 
 
+def normalise(images: torch.Tensor, name: str, *, spos: bool) -> torch.Tensor:
+    """uint8 RGB images (N, 3, R, R) to float, channels last in memory.
+
+    Args:
+        name: of the data set; its images get mean 0 and standard deviation 1.
+        spos: BGR, 0..255, not normalised, as the official SPOS weights expect.
+    """
+    images = images.to(torch.float32, memory_format=torch.channels_last)
+    if spos:
+        return images.flip(1).contiguous(memory_format=torch.channels_last)
+    mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) * 255 for values in STATISTICS[name])
+    return (images - mean) / std
+
+
 class Data:
     """What all data sets share. A subclass knows how to read images."""
 
@@ -67,18 +81,15 @@ class Data:
         self.resolution = resolution
         train, held = split(labels, score)
         self.parts = {"train": train, "score": held, "all": np.arange(len(labels))}
-        mean, std = STATISTICS[name]
-        self._mean = torch.tensor(mean).view(1, 3, 1, 1) * 255
-        self._std = torch.tensor(std).view(1, 3, 1, 1) * 255
+        self.spos = False  # the official SPOS preprocessing; set by load_data
 
     def size(self, part: str) -> int:
         """Number of images of a part."""
         return len(self.parts[part])
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (N, 3, R, R) to float, mean 0 and standard deviation 1 over the data set, channels last in memory."""
-        images = images.to(torch.float32, memory_format=torch.channels_last)
-        return (images - self._mean.to(images.device)) / self._std.to(images.device)
+        """uint8 (N, 3, R, R) to what a network sees; see the function of this name."""
+        return normalise(images, self.name, spos=self.spos)
 
     def steps_per_epoch(self, part: str, batch: int) -> int:
         """Whole batches in a part; the rest of an epoch is left out, because BatchNorm needs full batches.
@@ -302,7 +313,7 @@ class FolderData(Data):
 
     def _loader(self, batches: list[list[tuple[int, int]]]) -> Iterator[Batch]:
         loader = DataLoader(
-            _Files(self.files, self.resolution), batch_sampler=batches, num_workers=self.workers, collate_fn=_stack
+            _Files(self.files, self.resolution, antialias=not self.spos), batch_sampler=batches, num_workers=self.workers, collate_fn=_stack
         )
         try:
             yield from loader
@@ -326,13 +337,13 @@ class FolderData(Data):
 class _Files(torch.utils.data.Dataset):
     """(number, seed) -> (uint8 image (3, R, R), label); seed 0 is the evaluation view."""
 
-    def __init__(self, files: list[tuple[str, int]], resolution: int) -> None:
+    def __init__(self, files: list[tuple[str, int]], resolution: int, *, antialias: bool) -> None:
         from torchvision.transforms import v2
 
         self.files = files
-        self.train = v2.Compose([v2.RandomResizedCrop(resolution, antialias=True), v2.RandomHorizontalFlip()])
+        self.train = v2.Compose([v2.RandomResizedCrop(resolution, antialias=antialias), v2.RandomHorizontalFlip()])
         short_side = round(resolution * 256 / 224)
-        self.eval = v2.Compose([v2.Resize(short_side, antialias=True), v2.CenterCrop(resolution)])
+        self.eval = v2.Compose([v2.Resize(short_side, antialias=antialias), v2.CenterCrop(resolution)])
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int]:
         from PIL import Image
@@ -383,13 +394,16 @@ def split(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
     return np.setdiff1d(np.arange(len(labels)), held), held
 
 
-def load_data(name: str, root: str, resolution: int, *, score_fraction: float, workers: int = 0) -> Data:
+def load_data(
+    name: str, root: str, resolution: int, *, score_fraction: float, workers: int = 0, spos: bool = False
+) -> Data:
     """Open a data set.
 
     Args:
         name: one of DATA.
         root: folder of the data set; not needed for digits.
         score_fraction: part of the training images that is held out from supernet training to score candidates.
+        spos: images as the official SPOS weights expect them: BGR, 0..255, resized without antialiasing like OpenCV.
     Raises:
         InputError: unknown name, missing folder, nothing in it.
     """
@@ -397,6 +411,10 @@ def load_data(name: str, root: str, resolution: int, *, score_fraction: float, w
         raise InputError(unknown("data set", name, DATA))
     if not 0 < score_fraction < 1:
         raise InputError(f"--score-fraction {score_fraction} is out of range; give a number between 0 and 1")
+    data: Data
     if name == "folder":
-        return FolderData(root, resolution, score_fraction, workers)
-    return MemoryData(name, resolution, score_fraction, MEMORY[name](root))
+        data = FolderData(root, resolution, score_fraction, workers)
+    else:
+        data = MemoryData(name, resolution, score_fraction, MEMORY[name](root))
+    data.spos = spos
+    return data

@@ -2,9 +2,12 @@
 
     python -m trials.retrain --fixed-arc runs/digits/arc.json --preset tiny --data digits --out runs/digits/retrain
     python -m trials.retrain --fixed-arc runs/digits/arc.json --supernet runs/digits --seeds 3
+    python -m trials.retrain --import-official NETWORK.pth.tar --data folder --data-root ~/imagenet --out RUN
 
 All training images are used (the scoring part too); the test images are read once, after the last step. With
 --supernet, space, data and resolution are those of the search. With --resume a killed run goes on, bitwise on a CPU.
+--import-official reads a network that the official SPOS code trained: its architecture, found from its weights, goes to
+RUN/arc.json (for --fixed-arc), and its accuracy on the test images is measured instead of training.
 """
 
 from __future__ import annotations
@@ -27,19 +30,21 @@ RECIPES: dict[str, dict[str, Any]] = {
     "cifar": {"epochs": 600, "batch_size": 96, "lr": 0.025, "weight_decay": 3e-4, "schedule": "cosine"},
     "tiny": {"epochs": 16, "batch_size": 64, "lr": 0.2, "weight_decay": 1e-4, "schedule": "cosine"},
 }
-FROM_SUPERNET = ("space", "preset", "space_options", "data", "data_root", "resolution")
+FROM_SUPERNET = ("space", "preset", "space_options", "data", "data_root", "resolution", "spos_preprocessing")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    fixed_arc: str = option(help="architecture: our JSON, an NNI 1.x mask file, or the official SPOS tuple")
-    out: str = option(None, "run directory to write (default: retrain/ beside the fixed-arc file)")
+    fixed_arc: str | None = option(None, "architecture: our JSON, an NNI 1.x mask file, or the official SPOS tuple")
+    import_official: str | None = option(None, "network of the official SPOS code: test it instead of training one")
+    out: str = option(None, "run directory to write (default: retrain/ beside the file)")
     supernet: str | None = option(None, "run of trials.supernet: take space, preset, data and resolution from it")
     space: str = option("spos", "search space")
     preset: str = option("imagenet", "preset of the space")
     space_options: str = option("", "further options of the space, such as variant=channel,last_width=512")
     data: str = option("digits", "data set: digits, fashion-mnist, cifar10, cifar100, folder")
     data_root: str = option("", "folder of the data set")
+    spos_preprocessing: bool = option(False, "images as the official SPOS weights expect them: BGR, 0-255")
     resolution: int | None = option(None, "height and width of an image, pixels (default: the preset's)")
     seeds: int = option(1, "networks to train, with seeds 0, 1, ...")
     jobs: int = option(1, "seeds that are trained at the same time, each in a process of its own")
@@ -64,14 +69,16 @@ class Config:
     resume: bool = option(False, "continue the run in --out, or start it when there is none")
 
     def __post_init__(self) -> None:
+        if (self.fixed_arc is None) == (self.import_official is None):
+            raise InputError("give either --fixed-arc FILE or --import-official FILE; see: trials.retrain --help")
         if self.out is None:
-            object.__setattr__(self, "out", str(Path(self.fixed_arc).parent / "retrain"))
+            object.__setattr__(self, "out", str(Path(self.fixed_arc or self.import_official).parent / "retrain"))
         if self.supernet is not None:
             from trials.run_dir import load_run
 
             stored = load_run(self.supernet, "supernet")
             for name in FROM_SUPERNET:
-                object.__setattr__(self, name, stored[name])
+                object.__setattr__(self, name, stored.get(name, getattr(self, name)))
         cli.fill_and_check(
             self,
             RECIPES.get(self.preset, RECIPES["imagenet"]),
@@ -87,15 +94,25 @@ def main(argv: list[str] | None = None) -> None:
     from spaces.arch import arch_id, load_arch
     from spaces.files import load_json, save_json
     from trials import run_dir
-    from trials.data import load_data
     from trials.device import use_cuda
 
     use_cuda(config.device, config.precision)
+    imported = None
+    if config.import_official:
+        from trials import official
+
+        imported = official.read_network(config.import_official, config.space, config.preset, config.space_options)
+        text = ",".join(f"{name}={value}" for name, value in imported.options.items())
+        config = dataclasses.replace(config, spos_preprocessing=True, space_options=text, seeds=1)
     options = cli.space_options(config.space_options)
     described = spaces.describe(config.space, config.preset, resolution=config.resolution, **options)
-    arch = load_arch(config.fixed_arc, described.choices)
-    data = load_data(config.data, config.data_root, described.resolution, score_fraction=0.1, workers=config.workers)
-    data.steps_per_epoch("all", config.batch_size)  # refuses a batch that is too large
+    arch = imported.arch if imported else load_arch(str(config.fixed_arc), described.choices)
+    assert arch is not None
+    data = open_data(config, described.resolution)
+    if imported:
+        official.check_classes(imported, data)
+    else:
+        data.steps_per_epoch("all", config.batch_size)  # refuses a batch that is too large
     run = run_dir.open_run(config.out, "retrain", config, resume=config.resume)
     chain = spaces.describe(
         config.space, config.preset, classes=len(data.classes), resolution=data.resolution, **options
@@ -109,7 +126,16 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"'{run}' was started with another architecture ({arch_id(stored)}); choose another --out")
     save_json(run / "arc.json", arch)
     missing = [seed for seed in range(config.seeds) if not (run / f"seed{seed}" / "result.json").exists()]
-    if config.jobs > 1 and len(missing) > 1:
+    if imported:
+        from spaces.chain import make_affine
+        from trials.device import make_fabric
+
+        network = make_affine(chain.network(arch))
+        network.load_state_dict(imported.weights)
+        model = make_fabric(config.device, "32").setup_module(network)
+        for seed in missing:
+            test(config, arch, seed, model, data, time.perf_counter())
+    elif config.jobs > 1 and len(missing) > 1:
         with ProcessPoolExecutor(config.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
             list(pool.map(train, [config] * len(missing), [arch] * len(missing), missing))
     else:
@@ -138,25 +164,36 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
+def open_data(config: Config, resolution: int) -> Any:
+    """The images, with the preprocessing of the run."""
+    from trials.data import load_data
+
+    return load_data(
+        config.data,
+        config.data_root,
+        resolution,
+        score_fraction=0.1,
+        workers=config.workers,
+        spos=config.spos_preprocessing,
+    )
+
+
 def train(config: Config, arch: dict[str, Any], seed: int) -> None:
-    """Train with one seed, then read the test images once and write result.json: top-1 and top-5 in percent, seconds."""
+    """Train with one seed, then test."""
     import torch
     import torch.nn.functional as F
     from torch.utils.tensorboard import SummaryWriter
 
     import spaces
     from spaces.chain import make_affine
-    from spaces.files import save_json
     from strategies.sampling import step_generator
     from trials import optim, run_dir
-    from trials.data import load_data
     from trials.device import make_fabric
-    from trials.scoring import correct
 
     run = Path(config.out) / f"seed{seed}"
     options = cli.space_options(config.space_options)
     resolution = spaces.describe(config.space, config.preset, resolution=config.resolution, **options).resolution
-    data = load_data(config.data, config.data_root, resolution, score_fraction=0.1, workers=config.workers)
+    data = open_data(config, resolution)
     options |= {"classes": len(data.classes), "resolution": resolution}
     chain = spaces.describe(config.space, config.preset, **options)
     steps_per_epoch = data.steps_per_epoch("all", config.batch_size)
@@ -230,20 +267,32 @@ def train(config: Config, arch: dict[str, Any], seed: int) -> None:
                 run_dir.save_checkpoint(last, {**state, "seconds": time.perf_counter() - began})
     bar.close()
     board.close()
+    test(config, arch, seed, model, data, began)
 
+
+def test(config: Config, arch: dict[str, Any], seed: int, model: Any, data: Any, began: float) -> None:
+    """Read the test images once; write network.pt and result.json: top-1 and top-5 in percent, seconds since `began`."""
+    import torch
+
+    from spaces.files import save_json
+    from trials import run_dir
+    from trials.scoring import correct
+
+    run = Path(config.out) / f"seed{seed}"
     model.eval()
     hits = torch.zeros(2, dtype=torch.int64)
     with torch.no_grad():
         for images, labels in data.eval_batches("test", 256):
-            images, labels = fabric.to_device((images, labels))
+            images, labels = images.to(model.device), labels.to(model.device)
             hits += correct(model(data.normalise(images)), labels).cpu()
-    weights = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
+    weights = {name: tensor.cpu() for name, tensor in model.module.state_dict().items()}
+    options = cli.space_options(config.space_options) | {"classes": len(data.classes), "resolution": data.resolution}
     about = {"name": config.space, "preset": config.preset, "options": options}
     run_dir.save_checkpoint(run / "network.pt", {"model": weights, "arch": arch, "space": about, "seed": seed})
-    test = data.size("test")
+    size = data.size("test")
     result = {
-        "test_top1": float(hits[0]) * 100 / test,
-        "test_top5": float(hits[1]) * 100 / test,
+        "test_top1": float(hits[0]) * 100 / size,
+        "test_top5": float(hits[1]) * 100 / size,
         "seconds": time.perf_counter() - began,
         "seed": seed,
     }

@@ -98,10 +98,13 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         torch.save(state, temporary)
 
 
-def load_checkpoint(path: str | Path, what: str, *, mmap: bool = False) -> dict[str, Any]:
+def load_checkpoint(
+    path: str | Path, what: str, *, mmap: bool = False, fix: str = "delete it and train again"
+) -> dict[str, Any]:
     """Read a checkpoint; nothing in it is ever executed.
 
     Args:
+        fix: the end of the message about a damaged file.
         mmap: map the file instead of reading it, when only a part of the tensors is needed.
     Raises:
         InputError: it is missing, truncated, or not a checkpoint.
@@ -115,7 +118,7 @@ def load_checkpoint(path: str | Path, what: str, *, mmap: bool = False) -> dict[
     except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError, OSError):
         size = Path(path).stat().st_size
         raise InputError(
-            f"{what} '{path}' ({size:,} bytes) is truncated or not a checkpoint; delete it and train again"
+            f"{what} '{path}' ({size:,} bytes) is truncated or not a checkpoint; {fix}"
         ) from None
     if not isinstance(state, dict):
         raise InputError(f"{what} '{path}' holds a {type(state).__name__}, not a checkpoint; name another file")

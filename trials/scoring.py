@@ -21,7 +21,7 @@ from spaces.errors import InputError
 from spaces.files import atomic, load_json, save_json
 from trials import run_dir
 from trials.bn import recalibrate_bn
-from trials.data import STATISTICS, load_data
+from trials.data import load_data, normalise
 from trials.device import use_cuda
 
 
@@ -58,9 +58,6 @@ class Scorer:
         self.hash = run_dir.file_hash(path)
         self.device = torch.device("cuda" if use_cuda(device) else "cpu")
         self.calibration, self.images, self.labels = self._fixed_images()
-        mean, std = STATISTICS[self.config["data"]]
-        self._mean = torch.tensor(mean, device=self.device).view(1, 3, 1, 1) * 255
-        self._std = torch.tensor(std, device=self.device).view(1, 3, 1, 1) * 255
 
     def result_path(self, arch: Arch) -> Path:
         """Where the score of an architecture is kept."""
@@ -114,7 +111,7 @@ class Scorer:
         last = len(images) - size + 1 if whole else len(images)
         for first in range(0, last, size):
             batch = torch.from_numpy(np.array(images[first : first + size])).to(self.device)
-            yield (batch.to(torch.float32, memory_format=torch.channels_last) - self._mean) / self._std
+            yield normalise(batch, self.config["data"], spos=self.config["spos_preprocessing"])
 
     def _accuracy(self, network: torch.nn.Module) -> tuple[float, float]:
         """Top-1 and top-5 in percent on the scoring images."""
@@ -138,6 +135,7 @@ class Scorer:
                 self.chain.resolution,
                 score_fraction=config["score_fraction"],
                 workers=config["workers"],
+                spos=config["spos_preprocessing"],
             )
             if len(data.classes) != self.chain.classes:
                 raise InputError(

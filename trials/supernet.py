@@ -3,10 +3,11 @@
     python -m trials.supernet --preset tiny --data digits --out runs/digits
     python -m trials.supernet --preset tiny --data digits --out runs/digits --resume
     python -m trials.supernet --data folder --data-root ~/imagenet --workers 16 --out runs/spos-imagenet
+    python -m trials.supernet --import-official checkpoint-150000.pth.tar --data folder --data-root ~/imagenet --out RUN
 
 Each step draws a path and trains its weights. With --resume a run goes on from its last checkpoint, and on a CPU ends
 with the very weights it would have had without the interruption: batches, augmentation, path and dropout of a step
-are functions of (seed, step) alone.
+are functions of (seed, step) alone. --import-official makes a run of a supernet that the official SPOS code trained.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class Config:
     data: str = option("digits", "data set: digits, fashion-mnist, cifar10, cifar100, folder")
     data_root: str = option("", "folder of the data set")
     resolution: int | None = option(None, "height and width of an image, pixels (default: the preset's)")
+    spos_preprocessing: bool = option(False, "images as the official SPOS weights expect them: BGR, 0-255")
+    import_official: str = option("", "checkpoint of the official SPOS code to make a run of, instead of training")
     score_fraction: float = option(0.1, "part of the training images held out to score candidates")
     strategy: str = option("uniform", "how paths are drawn", choices=("uniform",))
     warm_start: float = option(
@@ -82,6 +85,12 @@ def main(argv: list[str] | None = None) -> None:
     from trials.device import use_cuda
 
     options = cli.space_options(config.space_options)
+    imported = None
+    if config.import_official:
+        from trials import official
+
+        imported = official.read_supernet(config.import_official, config.space, config.preset, config.space_options)
+        config = dataclasses.replace(config, spos_preprocessing=True)
     # everything a user can get wrong is checked before the slow imports
     use_cuda(config.device, config.precision)
     described = spaces.describe(config.space, config.preset, resolution=config.resolution, **options)
@@ -91,30 +100,49 @@ def main(argv: list[str] | None = None) -> None:
         described.resolution,
         score_fraction=config.score_fraction,
         workers=config.workers,
+        spos=config.spos_preprocessing,
     )
-    steps_per_epoch = data.steps_per_epoch("train", config.batch_size)
+    if imported:
+        official.check_classes(imported, data)
+    else:
+        data.steps_per_epoch("train", config.batch_size)  # refuses a batch that is too large
     if config.warm_start and described.inherit is None and any(block.label for block in described.blocks):
         raise InputError(f"space {config.space} has no warm start; leave --warm-start out")
 
+    from spaces.cost import measure, search_space
+    from spaces.files import save_json
     from trials import run_dir
 
     run = run_dir.open_run(config.out, "supernet", config, resume=config.resume)
     if (run / "supernet.pt").exists():
         print(f"'{run}' is complete: {run / 'supernet.pt'}")
         return
-    train(config, run, data, steps_per_epoch)
+    options |= {"classes": len(data.classes), "resolution": data.resolution}
+    chain = spaces.describe(config.space, config.preset, **options)
+    measure(chain).save(run / "cost_table.json")
+    save_json(run / "search_space.json", search_space(chain.choices))
+    about = {"name": config.space, "preset": config.preset, "options": options}
+    weights = imported.weights if imported else train(config, run, data, about)
+    if weights:
+        run_dir.save_checkpoint(run / "supernet.pt", {"model": weights, "space": about, "seed": config.seed})
+        print(f"supernet: {run / 'supernet.pt'}")
 
 
-def train(config: Config, run: Path, data: Any, steps_per_epoch: int) -> None:
-    """The training loop: from the last checkpoint, if there is one, to supernet.pt."""
+def train(config: Config, run: Path, data: Any, about: dict[str, Any]) -> dict[str, Any]:
+    """The training loop, from the last checkpoint, if there is one.
+
+    Args:
+        about: name, preset and options of the space.
+    Returns:
+        The state dict of the supernet; {} when it was stopped before the end.
+    """
     import torch
     import torch.nn.functional as F
     from torch.utils.tensorboard import SummaryWriter
 
     import spaces
     from spaces.arch import activate
-    from spaces.cost import measure, search_space
-    from spaces.files import save_json
+    from spaces.cost import CostTable
     from spaces.model_space import make_supernet
     from strategies.sampling import STRATEGIES, step_generator
     from trials import optim, run_dir
@@ -123,11 +151,7 @@ def train(config: Config, run: Path, data: Any, steps_per_epoch: int) -> None:
     fabric = make_fabric(config.device, config.precision)
 
     torch.manual_seed(config.seed)
-    options = cli.space_options(config.space_options) | {"classes": len(data.classes), "resolution": data.resolution}
-    space = spaces.build(config.space, config.preset, **options)
-    table = measure(space)
-    table.save(run / "cost_table.json")
-    save_json(run / "search_space.json", search_space(space.chain.choices))
+    space = spaces.build(about["name"], about["preset"], **about["options"])
     supernet = make_supernet(space).to(memory_format=torch.channels_last)
     optimizer = optim.make_optimizer(
         supernet,
@@ -139,8 +163,10 @@ def train(config: Config, run: Path, data: Any, steps_per_epoch: int) -> None:
     )
     model, optimizer = fabric.setup(supernet, optimizer)
     paths = STRATEGIES[config.strategy]
+    steps_per_epoch = data.steps_per_epoch("train", config.batch_size)
     steps = config.epochs * steps_per_epoch
     warm_steps, warm_path = round(config.warm_start * steps), space.chain.warm_path
+    table = CostTable.load(run / "cost_table.json")
     print(
         f"{config.space} {config.preset}: {table.architectures():.2e} architectures, {data.size('train'):,} training images, "
         f"{data.size('score'):,} scoring images, {steps:,} steps on {fabric.device}"
@@ -215,11 +241,9 @@ def train(config: Config, run: Path, data: Any, steps_per_epoch: int) -> None:
     board.close()
     if stop < steps:
         print(f"stopped after {stop:,} of {steps:,} steps; go on with --resume")
-        return
-    about = {"name": config.space, "preset": config.preset, "options": options}
-    weights = {name: tensor.cpu() for name, tensor in supernet.state_dict().items()}
-    run_dir.save_checkpoint(run / "supernet.pt", {"model": weights, "space": about, "seed": config.seed})
-    print(f"trained in {time.perf_counter() - began:.0f} s: {run / 'supernet.pt'}")
+        return {}
+    print(f"trained in {time.perf_counter() - began:.0f} s")
+    return {name: tensor.cpu() for name, tensor in supernet.state_dict().items()}
 
 
 def spread(supernet: Any) -> None:
