@@ -28,8 +28,10 @@ search: setup
 	@$(BIN)/python -m trials.retrain --fixed-arc $(RUN)/arc.json --supernet $(RUN) --seeds 2 --jobs 2 --resume
 	@$(BIN)/python -m trials.report $(RUN)
 
+# Two processes with one thread each: most of the time of the tests is imports and waiting for NNI.
+test: export OMP_NUM_THREADS = 1
 test: setup
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadscope
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -63,7 +63,8 @@ def build(name: str, preset: str = "imagenet", **options: Any) -> ChainSpace:
 def presets(name: str) -> list[tuple[str, dict[str, Any]]]:
     """Every (preset, options) of a space that has files in experiments/spaces."""
     module = importlib.import_module(SPACES[name].partition(":")[0])
-    return [(preset, options) for options in getattr(module, "VARIANTS", ({},)) for preset in module.PRESETS]
+    variants: tuple[dict[str, Any], ...] = getattr(module, "VARIANTS", ({},))
+    return [(preset, options) for options in variants for preset in module.PRESETS]
 
 
 def same_preset(name: str, one: str, other: str) -> bool:

@@ -153,11 +153,10 @@ def inherit_shuffle(target: nn.Module, source: nn.Module) -> None:
     A smaller kernel is set into the centre of a larger one, exactly. An Xception unit has three separable
     convolutions where the other has one: the additional ones become identities; their BatchNorm and ReLU remain.
     """
-    for branch in ("proj", "se"):
-        if getattr(target, branch, None) is not None:
-            for to, given in zip(_convs(getattr(target, branch)), _convs(getattr(source, branch)), strict=True):
-                _embed(to, given)
-    wide, narrow = _convs(target.main), _convs(source.main)
+    for branch in ("proj", "se"):  # both units have it, or neither
+        for to, given in zip(_convs(target, branch), _convs(source, branch), strict=True):
+            _embed(to, given)
+    wide, narrow = _convs(target, "main"), _convs(source, "main")
     if len(wide) == len(narrow):
         for to, given in zip(wide, narrow, strict=True):
             _embed(to, given)
@@ -187,8 +186,9 @@ def inherit_residual(target: nn.Module, source: nn.Module) -> None:
         cut(tensor, small.shape).copy_(small)
 
 
-def _convs(module: nn.Module) -> list[nn.Conv2d]:
-    return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+def _convs(unit: nn.Module, branch: str) -> list[nn.Conv2d]:
+    part = getattr(unit, branch)
+    return [layer for layer in part.modules() if isinstance(layer, nn.Conv2d)] if part is not None else []
 
 
 def _embed(conv: nn.Conv2d, source: nn.Conv2d | None) -> None:

@@ -120,7 +120,9 @@ class Chain:
                 block = self.blocks[int(index)]
                 source = name if block.label is None else f"blocks.{index}.{block.candidate(arch)}.{rest}"
             if source not in weights:
-                raise InputError(f"these weights are of another space than {self.name} {self.preset}: {source} is missing")
+                raise InputError(
+                    f"these weights are of another space than {self.name} {self.preset}: {source} is missing"
+                )
             state[name] = cut(weights[source], tensor.shape).clone()
         network.load_state_dict(state, assign=True)
         return network
@@ -154,7 +156,9 @@ def cut(tensor: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
         return tensor
     if tensor.dim() != len(shape) or any(want > have for want, have in zip(shape, tensor.shape, strict=True)):
         raise InputError(f"a weight of shape {tuple(tensor.shape)} cannot serve one of shape {tuple(shape)}")
-    starts = [(have - want) // 2 if axis > 1 else 0 for axis, (have, want) in enumerate(zip(tensor.shape, shape, strict=True))]
+    starts = [
+        (have - want) // 2 if axis > 1 else 0 for axis, (have, want) in enumerate(zip(tensor.shape, shape, strict=True))
+    ]
     return tensor[tuple(slice(start, start + want) for start, want in zip(starts, shape, strict=True))]
 
 

@@ -73,7 +73,7 @@ class BlockCosts:
     def chosen(self, option: int) -> dict[str, Any]:
         """The combination at a place; the reverse of `option`."""
         chosen = {}
-        for label, candidates in reversed(self.choices.items()):
+        for label, candidates in reversed(list(self.choices.items())):
             option, place = divmod(option, len(candidates))
             chosen[label] = candidates[place]
         return {label: chosen[label] for label in self.choices}
@@ -233,7 +233,9 @@ def measure(space: Any, counting: str = "macs") -> CostTable:
     seen: dict[Any, Count] = {}  # a stage repeats its blocks
 
     def once(build: Callable[[], nn.Module], x: Any) -> Count:
-        key = (build.func, build.args, *sorted(build.keywords.items()), x.shape) if isinstance(build, partial) else build
+        key = (
+            (build.func, build.args, *sorted(build.keywords.items()), x.shape) if isinstance(build, partial) else build
+        )
         if key not in seen or key is build:
             seen[key] = count(build(), x, counting)
         return seen[key]
@@ -251,7 +253,9 @@ def measure(space: Any, counting: str = "macs") -> CostTable:
                 counted.append(once(partial(build, *values) if values else build, x))
             shapes = {tuple(cost.output.shape) for cost in counted}
             if len(shapes) > 1:
-                raise InputError(f"the candidates of {next(iter(block.choices))} have different output shapes: {shapes}")
+                raise InputError(
+                    f"the candidates of {next(iter(block.choices))} have different output shapes: {shapes}"
+                )
             macs, params = (np.array([getattr(cost, name) for cost in counted]) for name in ("macs", "params"))
             blocks.append(BlockCosts(block.choices, macs, params))
             x = counted[0].output

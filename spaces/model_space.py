@@ -120,7 +120,9 @@ class ChainSpace(ModelSpace):
 
 
 def _choice_block(block: Choice) -> nn.Module:
-    built = {key: Elastic(build, block.elastic) if block.elastic else build() for key, build in block.candidates.items()}
+    built = {
+        key: Elastic(build, block.elastic) if block.elastic else build() for key, build in block.candidates.items()
+    }
     return next(iter(built.values())) if block.label is None else LayerChoice(built, label=block.label)
 
 

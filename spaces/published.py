@@ -173,9 +173,7 @@ PUBLISHED: dict[str, dict[str, Published]] = {
         "proxyless-gpu": Published(
             "gpu",
             _blocks(
-                _words(
-                    "k5e3 - - - | k7e3 - - k3e3 | k7e6 - - k5e3 | k5e6 - k3e3 k5e3 | k7e6 k7e6 k7e6 k5e6 | k7e6"
-                )
+                _words("k5e3 - - - | k7e3 - - k3e3 | k7e6 - - k5e3 | k5e6 - k3e3 k5e3 | k7e6 k7e6 k7e6 k5e6 | k7e6")
             ),
             465_260_160,
             7_119_848,

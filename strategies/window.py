@@ -1,7 +1,7 @@
 """Uniform draws from the architectures whose cost lies in a window, by dynamic programming over the cost table.
 
-Rejection (draw from the whole space until one fits) is uniform too, but slow where few architectures fit: under
-max_macs 280M of SPOS, 1 of 55,000. Here the number of completions of every partial sum is counted from the last block
+Rejection (draw from the whole space until one fits) is uniform too, but slow where few architectures fit: 1 of 97,000
+of SPOS has at most 280M MACs. Here the number of completions of every partial sum is counted from the last block
 to the first; a draw then takes each choice with the share of completions that it leaves. numpy only: tuners import it.
 """
 

@@ -109,12 +109,9 @@ def space_options(text: str) -> dict[str, Any]:
         if name in ("classes", "resolution"):
             where = "the data decides it" if name == "classes" else "give --resolution"
             raise InputError(f"--space-options '{text}': {name} has no place here; {where}")
-        try:
-            options[name] = {"true": True, "false": False}.get(value.lower(), None)
-            if options[name] is None:
-                options[name] = int(value)
-        except ValueError:
-            options[name] = value
+        words = {"true": True, "false": False}
+        number = value.removeprefix("-").isdecimal()
+        options[name] = int(value) if number else words.get(value.lower(), value)
     return options
 
 

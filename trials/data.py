@@ -313,7 +313,10 @@ class FolderData(Data):
 
     def _loader(self, batches: list[list[tuple[int, int]]]) -> Iterator[Batch]:
         loader = DataLoader(
-            _Files(self.files, self.resolution, antialias=not self.spos), batch_sampler=batches, num_workers=self.workers, collate_fn=_stack
+            _Files(self.files, self.resolution, antialias=not self.spos),
+            batch_sampler=batches,
+            num_workers=self.workers,
+            collate_fn=_stack,
         )
         try:
             yield from loader

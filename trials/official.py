@@ -53,7 +53,9 @@ def read(path: str) -> Imported:
     """
     content = load_checkpoint(path, "official checkpoint", fix="download it again")
     state = content.get("state_dict", content)
-    given = {str(name).removeprefix("module."): tensor for name, tensor in state.items()} if isinstance(state, dict) else {}
+    given = (
+        {str(name).removeprefix("module."): tensor for name, tensor in state.items()} if isinstance(state, dict) else {}
+    )
     classifier = given.get("classifier.0.weight")
     blocks = {name.split(".")[1] for name in given if re.match(r"features\.\d+\.", name)}
     if not isinstance(classifier, torch.Tensor) or len(blocks) != 20:
@@ -83,7 +85,9 @@ def read_supernet(path: str, space: str, preset: str, options: str) -> Imported:
     _refuse_other_spaces(space, preset, options)
     found = read(path)
     if found.arch is not None:
-        raise InputError(f"'{path}' holds one network, no supernet; use: python -m trials.retrain --import-official {path}")
+        raise InputError(
+            f"'{path}' holds one network, no supernet; use: python -m trials.retrain --import-official {path}"
+        )
     return found
 
 
@@ -92,7 +96,9 @@ def read_network(path: str, space: str, preset: str, options: str) -> Imported:
     _refuse_other_spaces(space, preset, options)
     found = read(path)
     if found.arch is None:
-        raise InputError(f"'{path}' holds a supernet, not one network; use: python -m trials.supernet --import-official {path}")
+        raise InputError(
+            f"'{path}' holds a supernet, not one network; use: python -m trials.supernet --import-official {path}"
+        )
     return found
 
 

@@ -117,9 +117,7 @@ def load_checkpoint(
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError, OSError):
         size = Path(path).stat().st_size
-        raise InputError(
-            f"{what} '{path}' ({size:,} bytes) is truncated or not a checkpoint; {fix}"
-        ) from None
+        raise InputError(f"{what} '{path}' ({size:,} bytes) is truncated or not a checkpoint; {fix}") from None
     if not isinstance(state, dict):
         raise InputError(f"{what} '{path}' holds a {type(state).__name__}, not a checkpoint; name another file")
     return state

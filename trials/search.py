@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import logging
 import os
 import shlex
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,7 +157,7 @@ def choose_port(wanted: int | None) -> int:
 
     def free(port: int) -> bool:
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) != 0
+            return probe.connect_ex(("127.0.0.1", port)) != 0 and reserve(port)
 
     if wanted is not None:
         if not 1 <= wanted <= 65535:
@@ -167,6 +169,16 @@ def choose_port(wanted: int | None) -> int:
         if free(port):
             return port
     raise InputError("ports 8080 to 8179 are all in use; give a free one with --port")
+
+
+def reserve(port: int) -> bool:
+    """Keep a port from other searches on this machine until this process ends: NNI takes seconds to open it."""
+    try:
+        handle = os.open(Path(tempfile.gettempdir()) / f"onepath-port-{port}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the handle stays open on purpose
+    except OSError:
+        return False
+    return True
 
 
 def prepare_images(plan: Plan) -> None:

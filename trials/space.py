@@ -1,9 +1,9 @@
 """Show a search space, and write its NNI search space and cost table as JSON; or list them all.
 
-    python -m trials.space --list
-    python -m trials.space spos
-    python -m trials.space spos --space-options variant=channel --max-macs 330M
-    python -m trials.space fbnet --preset tiny --classes 5 --out experiments/spaces
+python -m trials.space --list
+python -m trials.space spos
+python -m trials.space spos --space-options variant=channel --max-macs 330M
+python -m trials.space fbnet --preset tiny --classes 5 --out experiments/spaces
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class Config:
     max_macs: str = option("", "show what part of the space stays at or below this, such as 330M")
     min_macs: str = option("", "show what part of the space stays at or above this")
     counting: str = option(
-        "macs", "what is counted; but for macs, only for comparisons", choices=("macs", "mxnet", "mxnet-relu-bn", "thop")
+        "macs",
+        "what is counted; but for macs, only for comparisons",
+        choices=("macs", "mxnet", "mxnet-relu-bn", "thop"),
     )
     out: str = option("experiments/spaces", "folder for the two JSON files")
     list: bool = option(False, "list all spaces, their presets and the published networks")
@@ -116,13 +118,16 @@ def show_all() -> None:
             )
     header = ("space", "preset", "options", "image", "blocks", "architectures", "million MACs", "million params")
     print(cli.table(rows, header, as_is=True), "\n")
-    rows = [
+    networks = [
         (key, name, e.preset, text(e.options), f"{e.macs:,}", f"{e.params:,}", f"{e.top1:.2f}")
-        for name, networks in PUBLISHED.items()
-        for key, e in networks.items()
+        for name, published in PUBLISHED.items()
+        for key, e in published.items()
     ]
-    header = ("published network", "space", "preset", "options", "MACs", "params", "top-1 %")
-    print(cli.table(rows, header, as_is=True))
+    print(
+        cli.table(
+            networks, ("published network", "space", "preset", "options", "MACs", "params", "top-1 %"), as_is=True
+        )
+    )
 
 
 def published_rows(space: str, preset: str) -> list[tuple[Any, ...]]:
