@@ -31,7 +31,7 @@ search: setup
 # Two processes with one thread each: most of the time of the tests is imports and waiting for NNI.
 test: export OMP_NUM_THREADS = 1
 test: setup
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadscope
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -32,6 +34,39 @@ def conv_bn(
     if not linear:
         layers.append(style.activation(inplace=True))
     return nn.Sequential(*layers)
+
+
+class Layer(NamedTuple):
+    """One choice block of a macro table."""
+
+    number: str  # "00", "01", ...
+    stage: int
+    first: bool  # of its stage
+    cin: int
+    cout: int
+    stride: int
+
+
+def layers(stages: Iterable[tuple[int, int, int]], cin: int) -> Iterator[Layer]:
+    """Walk through (out channels, blocks, stride of the first block) of each stage; `cin` enters the first one."""
+    number = 0
+    for stage, (cout, depth, first_stride) in enumerate(stages):
+        for index in range(depth):
+            yield Layer(f"{number:02d}", stage, index == 0, cin, cout, first_stride if index == 0 else 1)
+            number, cin = number + 1, cout
+
+
+def pooled_classifier(
+    style: Style, cin: int, width: int, classes: int, *, dropout: float = 0.0, bias: bool = True
+) -> nn.Sequential:
+    """The usual head: 1x1 convolution to `width`, global average, dropout, linear layer; (N, cin, H, W) to (N, classes)."""
+    return nn.Sequential(
+        conv_bn(style, cin, width),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Dropout(dropout),
+        nn.Linear(width, classes, bias=bias),
+    )
 
 
 # ShuffleNetV2 units

@@ -10,12 +10,13 @@ Deviation: PyTorch's default weight initialisation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from torch import nn
 
-from spaces.blocks import InvertedResidual, Style, conv_bn
+from spaces.blocks import InvertedResidual, Style, conv_bn, layers, pooled_classifier
 from spaces.chain import Chain, Choice, choose_preset
 
 # out channels, blocks, stride of the first block; 224x224 in, 7x7 out
@@ -73,24 +74,15 @@ def fbnet(
     """
     plan = choose_preset("fbnet", PRESETS, preset, classes=classes, resolution=resolution, last_width=last_width)
     style = Style(bias=bias)
-    blocks: list[Choice] = []
-    cin = plan.stem_width
-    for cout, depth, first_stride in plan.stages:
-        for index in range(depth):
-            stride = first_stride if index == 0 else 1
-            candidates = {name: partial(build, style, cin, cout, stride) for name, build in CANDIDATES.items()}
-            if stride == 1 and cin == cout:
-                candidates["skip"] = nn.Identity  # type: ignore[assignment]
-            blocks.append(Choice(f"block{len(blocks):02d}", candidates))
-            cin = cout
-
-    def head() -> nn.Module:
-        return nn.Sequential(
-            conv_bn(style, cin, plan.last_width),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(plan.last_width, plan.classes),
-        )
+    blocks = []
+    for layer in layers(plan.stages, plan.stem_width):
+        shape = (layer.cin, layer.cout, layer.stride)
+        candidates: dict[str, Callable[[], nn.Module]] = {
+            name: partial(build, style, *shape) for name, build in CANDIDATES.items()
+        }
+        if layer.stride == 1 and layer.cin == layer.cout:
+            candidates["skip"] = nn.Identity
+        blocks.append(Choice(f"block{layer.number}", candidates))
 
     return Chain(
         name="fbnet",
@@ -99,5 +91,5 @@ def fbnet(
         classes=plan.classes,
         stem=partial(conv_bn, style, 3, plan.stem_width, 3, plan.stem_stride),
         blocks=blocks,
-        head=head,
+        head=partial(pooled_classifier, style, plan.stages[-1][0], plan.last_width, plan.classes),
     )

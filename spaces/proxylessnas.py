@@ -9,12 +9,13 @@ network, not 24 as in the search code's default.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from torch import nn
 
-from spaces.blocks import InvertedResidual, Style, conv_bn, inherit_residual
+from spaces.blocks import InvertedResidual, Style, conv_bn, inherit_residual, layers, pooled_classifier
 from spaces.chain import Chain, Choice, choose_preset
 
 # blocks and stride of the first block of each stage; 224x224 in, 7x7 out
@@ -85,32 +86,25 @@ def proxylessnas(
     """
     plan = choose_preset("proxylessnas", PRESETS, preset, classes=classes, resolution=resolution, last_width=last_width)
     style = Style(nn.ReLU6, eps=plan.eps)
-    blocks: list[Choice] = []
     first, cin = plan.stem
-    for cout, (depth, first_stride) in zip(plan.widths, plan.depths, strict=True):
-        for index in range(depth):
-            stride = first_stride if index == 0 else 1
-            candidates = {name: partial(build, style, cin, cout, stride) for name, build in CANDIDATES.items()}
-            if plan.skip and stride == 1 and cin == cout:
-                candidates["skip"] = nn.Identity  # type: ignore[assignment]
-            blocks.append(Choice(f"block{len(blocks):02d}", candidates))
-            cin = cout
+    stages = [(cout, depth, stride) for cout, (depth, stride) in zip(plan.widths, plan.depths, strict=True)]
+    blocks = []
+    for layer in layers(stages, cin):
+        shape = (layer.cin, layer.cout, layer.stride)
+        candidates: dict[str, Callable[[], nn.Module]] = {
+            name: partial(build, style, *shape) for name, build in CANDIDATES.items()
+        }
+        if plan.skip and layer.stride == 1 and layer.cin == layer.cout:
+            candidates["skip"] = nn.Identity
+        blocks.append(Choice(f"block{layer.number}", candidates))
 
     def stem() -> nn.Module:
         return nn.Sequential(
             conv_bn(style, 3, first, 3, plan.stem_stride),
-            InvertedResidual(style, first, plan.stem[1], 1, kernel=3, expand=1),
+            InvertedResidual(style, first, cin, 1, kernel=3, expand=1),
         )
 
-    def head() -> nn.Module:
-        return nn.Sequential(
-            conv_bn(style, cin, plan.last_width),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Dropout(plan.dropout),
-            nn.Linear(plan.last_width, plan.classes),
-        )
-
+    head = partial(pooled_classifier, style, plan.widths[-1], plan.last_width, plan.classes, dropout=plan.dropout)
     return Chain(
         name="proxylessnas",
         preset=preset,

@@ -16,7 +16,7 @@ from functools import partial
 
 from torch import nn
 
-from spaces.blocks import InvertedResidual, Style, conv_bn
+from spaces.blocks import InvertedResidual, Style, conv_bn, layers, pooled_classifier
 from spaces.chain import Chain, Choice, choose_preset
 
 # out channels, blocks, stride of the first block; 224x224 in, 7x7 out
@@ -73,30 +73,24 @@ def single_path_nas(
         "single-path-nas", PRESETS, preset, classes=classes, resolution=resolution, last_width=last_width
     )
     style = Style()
-    blocks: list[Choice] = []
     first, cin = plan.stem
-    for cout, depth, first_stride in plan.stages:
-        for index in range(depth):
-            stride = first_stride if index == 0 else 1
-            number = f"{len(blocks):02d}"
-            expansions = EXPANSIONS if index == 0 else (SKIP, *EXPANSIONS)
-            elastic = {f"kernel{number}": KERNELS, f"expand{number}": expansions}
-            blocks.append(Choice(None, {"superkernel": partial(superkernel, style, cin, cout, stride)}, elastic))
-            cin = cout
+    blocks = []
+    for layer in layers(plan.stages, cin):
+        build = partial(superkernel, style, layer.cin, layer.cout, layer.stride)
+        expansions = EXPANSIONS if layer.first else (SKIP, *EXPANSIONS)
+        elastic = {f"kernel{layer.number}": KERNELS, f"expand{layer.number}": expansions}
+        blocks.append(Choice(None, {"superkernel": build}, elastic))
 
     def stem() -> nn.Module:
         return nn.Sequential(
             conv_bn(style, 3, first, 3, plan.stem_stride),
-            InvertedResidual(style, first, plan.stem[1], 1, kernel=3, expand=1),
+            InvertedResidual(style, first, cin, 1, kernel=3, expand=1),
         )
 
     def head() -> nn.Module:
         return nn.Sequential(
-            InvertedResidual(style, cin, plan.last_block, 1, kernel=3, expand=6),
-            conv_bn(style, plan.last_block, plan.last_width),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(plan.last_width, plan.classes),
+            InvertedResidual(style, plan.stages[-1][0], plan.last_block, 1, kernel=3, expand=6),
+            *pooled_classifier(style, plan.last_block, plan.last_width, plan.classes),
         )
 
     return Chain(

@@ -20,7 +20,15 @@ from functools import partial
 
 from torch import nn
 
-from spaces.blocks import Style, conv_bn, inherit_shuffle, shuffle_block, xception_block
+from spaces.blocks import (
+    Style,
+    conv_bn,
+    inherit_shuffle,
+    layers,
+    pooled_classifier,
+    shuffle_block,
+    xception_block,
+)
 from spaces.chain import Chain, Choice, choose_preset
 from spaces.errors import InputError, unknown
 
@@ -91,39 +99,29 @@ def spos(
     plus = variant == "plus"
     relu, hswish = Style(nn.ReLU, affine=affine), Style(nn.Hardswish, affine=affine)
 
-    blocks: list[Choice] = []
-    cin = plan.stem_width
-    for stage, (cout, depth, first_stride) in enumerate(plan.stages):
-        style = hswish if plus and stage > 0 else relu
-        for index in range(depth):
-            stride = first_stride if index == 0 else 1
-            candidates = {
-                name: partial(build, style, cin, cout, stride, se=plus and stage > 1)
-                for name, build in CANDIDATES.items()
-            }
-            number = f"{len(blocks):02d}"
-            elastic = {f"width{number}": WIDTHS[variant]} if WIDTHS[variant] else {}
-            blocks.append(Choice(f"block{number}", candidates, elastic))
-            cin = cout
+    blocks = []
+    for layer in layers(plan.stages, plan.stem_width):
+        style = hswish if plus and layer.stage > 0 else relu
+        candidates = {
+            name: partial(build, style, layer.cin, layer.cout, layer.stride, se=plus and layer.stage > 1)
+            for name, build in CANDIDATES.items()
+        }
+        elastic = {f"width{layer.number}": WIDTHS[variant]} if WIDTHS[variant] else {}
+        blocks.append(Choice(f"block{layer.number}", candidates, elastic))
 
-    def head() -> nn.Module:
-        if plus:
-            return nn.Sequential(
-                nn.AdaptiveAvgPool2d(1),
-                nn.Conv2d(cin, plan.last_width, 1),
-                nn.Hardswish(inplace=True),
-                nn.Flatten(),
-                nn.Dropout(0.2),
-                nn.Linear(plan.last_width, plan.classes),
-            )
+    cin, width = plan.stages[-1][0], plan.last_width
+
+    def late_head() -> nn.Module:
         return nn.Sequential(
-            conv_bn(relu, cin, plan.last_width),
             nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(cin, width, 1),
+            nn.Hardswish(inplace=True),
             nn.Flatten(),
-            nn.Dropout(0.1),
-            nn.Linear(plan.last_width, plan.classes, bias=False),
+            nn.Dropout(0.2),
+            nn.Linear(width, plan.classes),
         )
 
+    head = partial(pooled_classifier, relu, cin, width, plan.classes, dropout=0.1, bias=False)
     return Chain(
         name="spos",
         preset=preset,
@@ -131,6 +129,6 @@ def spos(
         classes=plan.classes,
         stem=partial(conv_bn, hswish if plus else relu, 3, plan.stem_width, 3, plan.stem_stride),
         blocks=blocks,
-        head=head,
+        head=late_head if plus else head,
         inherit=inherit_shuffle,
     )

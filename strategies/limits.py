@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import math
 import random
 from collections.abc import Mapping
@@ -112,19 +111,21 @@ class Feasible:
         if not self.window.exact or len(windows) > 1:
             self.sample(random.Random(0))  # a proof that there is one
 
+    def reach(self) -> tuple[int, int] | None:
+        """Smallest and largest MACs within the limits; None where they cannot be told exactly (rounding, two limits)."""
+        if self.limits.max_params is not None or not self.window.exact:
+            return None
+        macs = self.table.base[0] + self.window.sums()
+        within = macs[self.limits.met_by(macs, 0)]
+        return int(within[0]), int(within[-1])
+
     def _nearest(self) -> str:
-        """The reachable MACs on both sides of a window that is too narrow, found by bisection."""
+        """The reachable MACs on both sides of an empty window."""
         low, high = self.limits.min_macs, self.limits.max_macs
-        if low is None or high is None or self.limits.max_params is not None:
+        if low is None or high is None or self.limits.max_params is not None or not self.window.exact:
             return ""
-        costs, base, bounds = [block.macs for block in self.table.blocks], self.table.base[0], self.table.bounds()
-        below = bisect.bisect_left(
-            range(bounds.min_macs, low), True, key=lambda x: not Window(costs, x - base, low - base).count
-        )
-        above = bisect.bisect_left(
-            range(high, bounds.max_macs), True, key=lambda x: Window(costs, high - base, x - base).count > 0
-        )
-        return f"; the nearest have {bounds.min_macs + below - 1:,} and {high + above:,} MACs"
+        macs = self.table.base[0] + self.window.sums()
+        return f"; the nearest have {macs[macs < low][-1]:,} and {macs[macs > high][0]:,} MACs"
 
     def _range(self, low: int | None, high: int | None, which: int) -> tuple[float, float]:
         base = self.table.base[which]

@@ -40,7 +40,7 @@ class Window:
         self.unit = max(divisor, -(-span // BINS))
         self.steps = [np.rint(cost / self.unit).astype(np.int64) for cost in above]
         errors = [cost - self.unit * step for cost, step in zip(above, self.steps, strict=True)]
-        base = sum(least)
+        self.base = base = sum(least)
         first = math.ceil(max(-1.0, (low - base - sum(int(error.max()) for error in errors)) / self.unit))
         last = math.floor(min(2.0 * BINS, (high - base - sum(int(error.min()) for error in errors)) / self.unit))
         self.exact = not any(error.any() for error in errors)
@@ -79,3 +79,13 @@ class Window:
             sums += steps[options[:, block]]
             total += self.costs[block][options[:, block]]
         return options[(total >= self.low) & (total <= self.high)]
+
+    def sums(self) -> np.ndarray:
+        """Every cost in the space, in the window or not, ascending; rounded to units where `exact` is false."""
+        reached = np.ones(1, dtype=bool)
+        for steps in self.steps:
+            wider = np.zeros(len(reached) + int(steps.max()), dtype=bool)
+            for step in np.unique(steps):
+                wider[step : step + len(reached)] |= reached
+            reached = wider
+        return self.base + self.unit * np.flatnonzero(reached)

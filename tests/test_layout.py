@@ -71,7 +71,16 @@ def test_tree():
 @pytest.mark.parametrize(
     ("command", "arguments", "says"),
     [
-        ("space", "spso", "unknown space 'spso'; did you mean 'spos'? choose from: spos"),
+        ("space", "spso", "unknown space 'spso'; did you mean 'spos'? choose from: fbnet, proxylessnas"),
+        ("space", "--preset tiny", "no space given; choose from: fbnet, proxylessnas, single-path-nas, spos"),
+        ("space", "spos --classes 0", "classes of space spos is 0; give a whole number, at least 2"),
+        ("space", "fbnet --resolution 4", "resolution of space fbnet is 4; give a whole number, at least 8"),
+        ("space", "spos --space-options variant", "'variant' is not NAME=VALUE; write for example last_width=512"),
+        ("space", "spos --space-options classes=3", "classes has no place here; the data or --classes decides it"),
+        ("space", "spos --space-options width=3", "unknown option of space spos: 'width'; did you mean 'last_width'"),
+        ("space", "spos --max-macs 100M", "out of reach: the space reaches 270,359,360 to 398,609,216 MACs"),
+        ("supernet", "--out runs/x --preset tiny --space fbnet --warm-start 0.3", "space fbnet has no warm start"),
+        ("retrain", "--preset tiny", "give either --fixed-arc FILE or --import-official FILE"),
         ("space", "spos --prset tiny", "unknown option '--prset'; did you mean '--preset'?"),
         ("space", "spos --classes many", "argument --classes: invalid int value: 'many'"),
         ("supernet", "--out runs/x --data folder --data-root /nowhere", "data folder '/nowhere' does not exist"),
@@ -86,7 +95,7 @@ def test_tree():
         (
             "search",
             "experiments/none.yml",
-            "does not exist; choose one: experiments/own_images.yml, experiments/quickstart.yml",
+            "does not exist; choose one: experiments/fbnet_evo.yml, experiments/own_images.yml",
         ),
         ("retrain", "--fixed-arc none.json --preset tiny", "fixed-arc file 'none.json' does not exist"),
         ("report", "runs/none", "'runs/none' holds no run; make one with: python -m trials.supernet"),

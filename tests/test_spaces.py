@@ -84,7 +84,7 @@ def test_published_costs(key):
     entry = PUBLISHED[name][key]
     assert (entry.macs, entry.params) == FIGURES[key]
     chain = spaces.describe(name, entry.preset, **entry.options)
-    network = chain.network(entry.arch)
+    network = freeze(spaces.build(name, entry.preset, **entry.options), entry.arch)
     assert hook_count(network, chain.resolution) == FIGURES[key]
     counted = count(network, torch.zeros(1, 3, chain.resolution, chain.resolution))
     assert (counted.macs, counted.params) == FIGURES[key]

@@ -47,6 +47,20 @@ def test_draws_are_uniform(monkeypatch, bins, low, high):
     assert chi_square(counts, allowed, draws) < freedom + 5 * (2 * freedom) ** 0.5 + 10  # five standard deviations
 
 
+def test_reachable_sums():
+    assert Window(COSTS, 0, 1000).sums().tolist() == sorted(set(SUMS.values()))
+
+
+def test_the_reach_of_a_limit():
+    """Against the costs of random architectures: the largest below the limit is met by one that is drawn there."""
+    reach = Feasible(IMAGENET, Limits(max_macs=330_000_000, min_macs=300_000_000)).reach()
+    assert 300_000_000 <= reach[0] < reach[1] <= 330_000_000
+    for macs in reach:
+        assert IMAGENET.macs(Feasible(IMAGENET, Limits(min_macs=macs, max_macs=macs)).sample(random.Random(0))) == macs
+    with pytest.raises(InputError):
+        Feasible(IMAGENET, Limits(min_macs=reach[1] + 1, max_macs=330_000_000))
+
+
 def test_a_window_without_architectures_is_proved_empty():
     gap = next(value for value in range(min(SUMS.values()), max(SUMS.values())) if value not in SUMS.values())
     assert Window(COSTS, gap, gap).count == 0

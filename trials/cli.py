@@ -107,8 +107,7 @@ def space_options(text: str) -> dict[str, Any]:
         if not given or not name or not value:
             raise InputError(f"--space-options '{text}': '{part}' is not NAME=VALUE; write for example last_width=512")
         if name in ("classes", "resolution"):
-            where = "the data decides it" if name == "classes" else "give --resolution"
-            raise InputError(f"--space-options '{text}': {name} has no place here; {where}")
+            raise InputError(f"--space-options '{text}': {name} has no place here; the data or --{name} decides it")
         words = {"true": True, "false": False}
         number = value.removeprefix("-").isdecimal()
         options[name] = int(value) if number else words.get(value.lower(), value)
