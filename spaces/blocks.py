@@ -222,7 +222,7 @@ def inherit_residual(target: nn.Module, source: nn.Module) -> None:
 
 
 def _convs(unit: nn.Module, branch: str) -> list[nn.Conv2d]:
-    part = getattr(unit, branch)
+    part = getattr(unit, branch, None)  # absent in the Elastic of a unit without it
     return [layer for layer in part.modules() if isinstance(layer, nn.Conv2d)] if part is not None else []
 
 
