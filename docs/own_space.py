@@ -1,10 +1,11 @@
-"""A search space of one's own: six choice blocks with three operations, one width each."""
+"""A search space of one's own: six choice blocks, each with three operations and three widths."""
 
 from functools import partial
 
 from torch import nn
 
 from spaces.chain import Chain, Choice
+from spaces.errors import InputError, unknown
 
 STAGES = ((16, 3, 2), (32, 3, 2))  # out channels, blocks, stride of the first block
 PRESETS = {"tiny": (32, 10)}  # resolution in pixels, classes
@@ -32,6 +33,8 @@ def separable(cin, cout, stride, width):
 
 
 def space(preset="tiny", *, classes=None, resolution=None):
+    if preset not in PRESETS:
+        raise InputError(unknown("preset", preset, PRESETS))
     pixels, ten = PRESETS[preset]
     blocks, cin = [], 8
     for cout, depth, first_stride in STAGES:
@@ -47,8 +50,6 @@ def space(preset="tiny", *, classes=None, resolution=None):
             cin = cout
     classes = ten if classes is None else classes
     return Chain(
-        name="docs.own_space:space",
-        preset=preset,
         resolution=pixels if resolution is None else resolution,
         classes=classes,
         stem=partial(conv, 3, 8, 3, 2),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import inspect
+import os
+import traceback
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from spaces.errors import InputError, unknown
@@ -27,25 +31,68 @@ def describe(name: str, preset: str = "imagenet", **options: Any) -> Chain:
 
     Args:
         name: a key of SPACES, or `module:function` for a space of one's own.
-        options: `classes`, `resolution`, and what else the space offers.
+        options: `classes`, `resolution`, and what else the space offers; None is the preset's.
     Raises:
-        InputError: unknown space, preset or option.
+        InputError: unknown space, preset or option; a space of one's own that cannot be used.
     """
+    from spaces.chain import Chain, check_number
+
+    function = _load(name)
+    allowed = [option for option in inspect.signature(function).parameters if option != "preset"]
+    for option, value in options.items():
+        if option in ("classes", "resolution"):
+            if option not in allowed:
+                raise InputError(f"space {name} takes no '{option}'; give its function the keyword {option}=None")
+            if value is not None:
+                check_number(name, option, value)
+        elif option not in allowed:
+            raise InputError(unknown(f"option of space {name}:", option, allowed))
+    with user_code(f"space {name} with preset '{preset}'"):
+        chain = function(preset, **options)
+    if not isinstance(chain, Chain):
+        raise InputError(f"space {name} returned a {type(chain).__name__}; its function must return a Chain")
+    for option in ("classes", "resolution"):
+        made, asked = getattr(chain, option), options.get(option)
+        if asked is not None and made != asked:
+            raise InputError(f"space {name} made {option} {made} where {asked} was asked for; pass it on to the Chain")
+        check_number(name, option, made)
+    more = {option: value for option, value in options.items() if option not in ("classes", "resolution")}
+    return dataclasses.replace(chain, name=name, preset=preset, options=more)
+
+
+def _load(name: str) -> Callable[..., Chain]:
     target = name if ":" in name else SPACES.get(name)
     if target is None:
-        raise InputError(unknown("space", name, SPACES))
+        raise InputError(f"{unknown('space', name, SPACES)}; or give module:function for a space of your own")
     module_name, _, function_name = target.partition(":")
-    try:
+    if not all(part.isidentifier() for part in (*module_name.split("."), function_name)):
+        raise InputError(f"space '{name}' is not of the form module:function; write for example docs.own_space:space")
+    with user_code(f"space '{name}'", "module and function must be on the Python path and import without errors"):
         function = getattr(importlib.import_module(module_name), function_name)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise InputError(f"cannot load space '{name}': {error}; give module:function on the Python path") from None
-    allowed = [name for name in inspect.signature(function).parameters if name != "preset"]
-    for option in options:
-        if option not in allowed:
-            raise InputError(unknown(f"option of space {name}:", option, allowed))
-    chain = function(preset, **options)
-    more = {name: value for name, value in options.items() if name not in ("classes", "resolution")}
-    return dataclasses.replace(chain, options=more)
+    if not callable(function):
+        raise InputError(f"space '{name}' is a {type(function).__name__}; name a function that returns a Chain")
+    return function
+
+
+@contextlib.contextmanager
+def user_code(what: str, fix: str = "mend it there") -> Iterator[None]:
+    """Turn an exception of a space of one's own into one line that names the place.
+
+    Raises:
+        InputError: in place of any other exception.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        library = (os.path.dirname(os.__file__), "<")  # Python's own modules, and with them site-packages
+        place = next((f for f in reversed(frames) if not f.filename.startswith(library)), frames[-1])
+        reason = " ".join(str(error).split())[:200] or "no message"
+        raise InputError(
+            f"{what} fails: {type(error).__name__}: {reason} ({os.path.relpath(place.filename)}, line {place.lineno}); {fix}"
+        ) from error
 
 
 def build(name: str, preset: str = "imagenet", **options: Any) -> ChainSpace:

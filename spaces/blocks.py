@@ -69,6 +69,14 @@ def pooled_classifier(
     )
 
 
+def mobile_stem(style: Style, widths: tuple[int, int], stride: int) -> nn.Sequential:
+    """3x3 convolution, then a depthwise separable block; (N, 3, H, W) to (N, widths[1], H / stride, W / stride)."""
+    return nn.Sequential(
+        conv_bn(style, 3, widths[0], 3, stride),
+        InvertedResidual(style, widths[0], widths[1], 1, kernel=3, expand=1),
+    )
+
+
 # ShuffleNetV2 units
 
 

@@ -50,6 +50,11 @@ class Choice:
         return operation | {label: list(values) for label, values in self.elastic.items()}
 
     @property
+    def title(self) -> str:
+        """How to call the block in an error."""
+        return next(iter(self.choices), "a block without choices")
+
+    @property
     def largest(self) -> dict[str, Any]:
         """The elastic values whose weights hold those of all others."""
         return {label: max(values) for label, values in self.elastic.items()}
@@ -72,19 +77,34 @@ class Choice:
 class Chain:
     """A whole search space, not yet built."""
 
-    name: str
-    preset: str
     resolution: int  # height and width of an image, pixels
     classes: int
     stem: Callable[[], nn.Module]  # (N, 3, H, W) in
     blocks: Sequence[Choice]
     head: Callable[[], nn.Module]  # (N, classes) out
     inherit: Callable[[nn.Module, nn.Module], None] | None = None  # (candidate, source) -> None: for a warm start
-    options: Mapping[str, Any] = field(default_factory=dict)  # given to `spaces.describe`, but classes and resolution
+    # set by `spaces.describe`
+    name: str = ""
+    preset: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)  # but classes and resolution
 
     def __post_init__(self) -> None:
-        check_number(self.name, "classes", self.classes)
-        check_number(self.name, "resolution", self.resolution)
+        if not self.blocks:
+            raise InputError("a Chain without choice blocks leaves nothing to search; give it blocks")
+        labels = [label for block in self.blocks for label in block.choices]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise InputError(f"two choices are labelled '{label}'; number them, such as {label}00, {label}01")
+        for label, candidates in self.choices.items():
+            if not candidates:
+                raise InputError(f"choice '{label}' has no candidates; give it at least one")
+        parts = {"stem": self.stem, "head": self.head}
+        for block in self.blocks:
+            parts |= {f"candidate '{name}' of {block.title}": build for name, build in block.candidates.items()}
+        for what, build in parts.items():
+            if isinstance(build, nn.Module) or not callable(build):
+                kind = type(build).__name__
+                raise InputError(f"{what} is a {kind}; give a function (or partial) that makes the module")
 
     @cached_property
     def choices(self) -> dict[str, list[Any]]:
@@ -114,14 +134,17 @@ class Chain:
             network = self.network(arch)
         state = {}
         for name, tensor in network.state_dict().items():
-            source = name
+            source, elastic = name, False
             if name.startswith("blocks."):
                 _, index, rest = name.split(".", 2)
                 block = self.blocks[int(index)]
                 source = name if block.label is None else f"blocks.{index}.{block.candidate(arch)}.{rest}"
-            if source not in weights:
+                elastic = bool(block.elastic)
+            have = tuple(weights[source].shape) if source in weights else "none"
+            if have == "none" or (not elastic and have != tuple(tensor.shape)):
                 raise InputError(
-                    f"these weights are of another space than {self.name} {self.preset}: {source} is missing"
+                    f"these weights are of another space than {self.name} {self.preset}: {source} has shape {have} "
+                    f"instead of {tuple(tensor.shape)}"
                 )
             state[name] = cut(weights[source], tensor.shape).clone()
         network.load_state_dict(state, assign=True)
@@ -170,10 +193,10 @@ def make_affine(module: Any) -> Any:
     """
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d) and not layer.affine:
-            where = layer.running_mean.device if layer.running_mean is not None else None
+            like = layer.running_mean if layer.running_mean is not None else torch.empty(layer.num_features)
             layer.affine = True
-            layer.weight = nn.Parameter(torch.ones(layer.num_features, device=where))
-            layer.bias = nn.Parameter(torch.zeros(layer.num_features, device=where))
+            layer.weight = nn.Parameter(torch.ones_like(like))
+            layer.bias = nn.Parameter(torch.zeros_like(like))
     return module
 
 
@@ -196,3 +219,9 @@ def check_number(space: str, name: str, value: Any) -> None:
     least = LEAST.get(name, 1)
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InputError(f"{name} of space {space} is {value!r}; give a whole number, at least {least}")
+
+
+def check_flag(space: str, name: str, value: Any) -> None:
+    """Raises InputError: `value` is not True or False."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name} of space {space} is {value!r}; give true or false")

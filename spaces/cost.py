@@ -8,34 +8,22 @@ pair. numpy only at import, because NNI's tuners read cost tables.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from spaces import user_code
 from spaces.arch import Choices, validate
+from spaces.counting import COUNTING, Count, count
 from spaces.errors import InputError, unknown
 from spaces.files import load_json, save_json
 
-if TYPE_CHECKING:
-    from torch import nn
-
 FORMAT = "onepath cost table 2"
-# What is counted beside the multiply-adds, as a factor per number: added biases, numbers averaged by a pooling, numbers
-# through BatchNorm and through an activation. `macs` is the rule everywhere; the others reproduce published figures.
-COUNTING: dict[str, dict[str, int]] = {
-    "macs": {},
-    # github.com/CanyonWind/Single-Path-One-Shot-NAS-MXNet, utils/calculate_flops.py, without and with ReLU and BN
-    "mxnet": {"bias": 1, "pooling": 1},
-    "mxnet-relu-bn": {"bias": 1, "pooling": 1, "norm": 3, "activation": 1},
-    # github.com/Lyken17/pytorch-OpCounter, which spos-cifar was published with
-    "thop": {"pooling": 1, "norm": 2},
-}
 PACK = 1 << 14  # entries of a table that serves several blocks, at most; with ROWS, measured: benchmarks/cost.py
 ROWS = 1 << 11  # architectures at a time: their genes stay in the processor's cache
 
@@ -179,6 +167,17 @@ class CostTable:
                 part += table.take(place)
         return total
 
+    def same_costs(self, other: CostTable) -> bool:
+        """Whether another table is of the same choices with the same costs."""
+        return (
+            self.choices == other.choices
+            and self.base == other.base
+            and all(
+                np.array_equal(mine.macs, theirs.macs) and np.array_equal(mine.params, theirs.params)
+                for mine, theirs in zip(self.blocks, other.blocks, strict=True)
+            )
+        )
+
     def bounds(self) -> Bounds:
         """Smallest and largest MACs and params of the space."""
         macs = [self.base[0] + sum(int(pick(block.macs)) for block in self.blocks) for pick in (np.min, np.max)]
@@ -207,8 +206,19 @@ class CostTable:
         content = load_json(path, "cost table")
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError(f"'{path}' is not a cost table; write one with: python -m trials.space spos --out FOLDER")
-        blocks = [BlockCosts(b["choices"], np.array(b["macs"]), np.array(b["params"])) for b in content["blocks"]]
-        return cls(content["space"], (content["base"][0], content["base"][1]), blocks)
+        try:
+            blocks = [
+                BlockCosts(b["choices"], *(np.array(b[name], dtype=np.int64) for name in ("macs", "params")))
+                for b in content["blocks"]
+            ]
+            sizes = [math.prod(map(len, block.choices.values())) for block in blocks]
+            if any(
+                len(block.macs) != size or len(block.params) != size for block, size in zip(blocks, sizes, strict=True)
+            ):
+                raise ValueError
+            return cls(content["space"], (int(content["base"][0]), int(content["base"][1])), blocks)
+        except (KeyError, TypeError, ValueError, IndexError):
+            raise InputError(f"cost table '{path}' is damaged; write it again") from None
 
 
 def search_space(choices: Choices) -> dict[str, Any]:
@@ -232,96 +242,50 @@ def measure(space: Any, counting: str = "macs") -> CostTable:
     chain = getattr(space, "chain", space)
     seen: dict[Any, Count] = {}  # a stage repeats its blocks
 
-    def once(build: Callable[[], nn.Module], x: Any) -> Count:
-        key = (
-            (build.func, build.args, *sorted(build.keywords.items()), x.shape) if isinstance(build, partial) else build
-        )
-        if key not in seen or key is build:
-            seen[key] = count(build(), x, counting)
-        return seen[key]
+    def once(build: Callable[..., Any], values: list[Any], x: Any, title: str) -> Count:
+        with user_code(f"{title} of space {chain.name}"):
+            if isinstance(build, partial):
+                key = (build.func, build.args, *sorted(build.keywords.items()), *values, x.shape)
+                try:
+                    if key not in seen:
+                        seen[key] = count(build(*values), x, counting)
+                    return seen[key]
+                except TypeError as error:
+                    if "unhashable" not in str(error):
+                        raise
+            return count(build(*values), x, counting)
 
     with torch.device("meta"):
         x = torch.empty(1, 3, chain.resolution, chain.resolution)
-        stem = count(chain.stem(), x, counting)
+        stem = once(chain.stem, [], x, "the stem")
         x = stem.output
         blocks = []
         for block in chain.blocks:
-            counted = []
+            counted: list[Count] = []
+            outputs: dict[tuple[int, ...], str] = {}  # shape -> who makes it
             for arch in block.combinations():
-                build = block.candidates[block.candidate(arch)]
-                values = [arch[label] for label in block.elastic]
-                counted.append(once(partial(build, *values) if values else build, x))
-            shapes = {tuple(cost.output.shape) for cost in counted}
-            if len(shapes) > 1:
+                name = block.candidate(arch)
+                title = ", ".join(f"{label} {value}" for label, value in arch.items())
+                cost = once(block.candidates[name], [arch[label] for label in block.elastic], x, title)
+                counted.append(cost)
+                outputs.setdefault(tuple(cost.output.shape[1:]), title)
+            if len(outputs) > 1:
+                (one, first), (other, second), *_ = outputs.items()
                 raise InputError(
-                    f"the candidates of {next(iter(block.choices))} have different output shapes: {shapes}"
+                    f"space {chain.name}: {first} makes (C, H, W) = {one}, but {second} makes {other}; all candidates of a "
+                    "block must give the same shape"
                 )
             macs, params = (np.array([getattr(cost, name) for cost in counted]) for name in ("macs", "params"))
             blocks.append(BlockCosts(block.choices, macs, params))
             x = counted[0].output
-        head = count(chain.head(), x, counting)
+        head = once(chain.head, [], x, "the head")
+    if tuple(head.output.shape) != (1, chain.classes):
+        made = tuple(head.output.shape[1:])
+        raise InputError(
+            f"space {chain.name}: the head makes {made} numbers per image; it must make {chain.classes}, one a class"
+        )
     about = {key: getattr(chain, key) for key in ("name", "preset", "classes", "resolution")}
     about["options"] = dict(chain.options)
     if counting != "macs":
         about["counting"] = counting
     return CostTable(about, (stem.macs + head.macs, stem.params + head.params), blocks)
-
-
-@dataclass(frozen=True)
-class Count:
-    macs: int
-    params: int
-    output: Any  # torch tensor
-
-
-def count(module: nn.Module, x: Any, counting: str = "macs") -> Count:
-    """MACs and params of a module on an input (1, ...), as a fixed network has them (affine BatchNorm)."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from spaces.chain import make_affine
-
-    training = module.training
-    with FlopCounterMode(display=False) as counter, _extras(module, counting) as extra, torch.no_grad():
-        output = module.eval()(x)
-    module.train(training)
-    params = sum(parameter.numel() for parameter in make_affine(module).parameters())
-    # PyTorch counts a multiply-add as two operations
-    return Count(counter.get_total_flops() // 2 + sum(extra), params, output)
-
-
-@contextlib.contextmanager
-def _extras(module: nn.Module, counting: str) -> Iterator[list[int]]:
-    """What `counting` adds to the multiply-adds; filled while the module runs."""
-    from torch import nn
-
-    factors, extra = COUNTING[counting], [0]
-
-    def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
-        if getattr(layer, "bias", None) is not None and not isinstance(layer, nn.BatchNorm2d):
-            extra.append(factors.get("bias", 0) * output.numel())
-        elif isinstance(layer, nn.AdaptiveAvgPool2d):
-            extra.append(factors.get("pooling", 0) * inputs[0].numel())
-        elif isinstance(layer, nn.BatchNorm2d):
-            extra.append(factors.get("norm", 0) * output.numel())
-        elif _activation(layer):
-            extra.append(factors.get("activation", 0) * output.numel())
-
-    handles = [layer.register_forward_hook(hook) for layer in module.modules() if factors]
-    # these change no shape, and take more than half of the time on the meta device
-    still = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d) or _activation(layer)]
-    for layer in still:
-        layer.forward = lambda x: x  # type: ignore[method-assign]
-    try:
-        yield extra
-    finally:
-        for handle in handles:
-            handle.remove()
-        for layer in still:
-            del layer.forward
-
-
-def _activation(layer: nn.Module) -> bool:
-    from torch import nn
-
-    return type(layer).__module__ == nn.ReLU.__module__ and type(layer) is not nn.MultiheadAttention

@@ -17,7 +17,7 @@ from functools import partial
 from torch import nn
 
 from spaces.blocks import InvertedResidual, Style, conv_bn, layers, pooled_classifier
-from spaces.chain import Chain, Choice, choose_preset
+from spaces.chain import Chain, Choice, check_flag, choose_preset
 
 # out channels, blocks, stride of the first block; 224x224 in, 7x7 out
 STAGES = ((16, 1, 1), (24, 4, 2), (32, 4, 2), (64, 4, 2), (112, 4, 1), (184, 4, 2), (352, 1, 1))
@@ -73,6 +73,7 @@ def fbnet(
         InputError: unknown preset, or a number out of range.
     """
     plan = choose_preset("fbnet", PRESETS, preset, classes=classes, resolution=resolution, last_width=last_width)
+    check_flag("fbnet", "bias", bias)
     style = Style(bias=bias)
     blocks = []
     for layer in layers(plan.stages, plan.stem_width):
@@ -85,8 +86,6 @@ def fbnet(
         blocks.append(Choice(f"block{layer.number}", candidates))
 
     return Chain(
-        name="fbnet",
-        preset=preset,
         resolution=plan.resolution,
         classes=plan.classes,
         stem=partial(conv_bn, style, 3, plan.stem_width, 3, plan.stem_stride),

@@ -49,26 +49,33 @@ class Elastic(MutableModule):
         self._parameters.update(largest._parameters)
         self._buffers.update(largest._buffers)
         self.active = {label: max(values) for label, values in self.values.items()}
-        self._shapes: dict[tuple[Any, ...], nn.Module] = {}  # structure of each size, without memory
+        # structure of each size, without memory, and its layers beside ours
+        self._shapes: dict[tuple[Any, ...], tuple[nn.Module, list[tuple[nn.Module, nn.Module]]]] = {}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The active size on the shared weights; BatchNorm updates the shared statistics."""
         key = tuple(self.active.values())
         if key not in self._shapes:
             with torch.device("meta"):
-                self._shapes[key] = self._build(*key)
-        shape = self._shapes[key]
-        if shape.training != self.training:
-            shape.train(self.training)
+                shape = self._build(*key)
+            mine = dict(self.named_modules())
+            self._shapes[key] = shape, [(layer, mine[name]) for name, layer in shape.named_modules() if name in mine]
+        shape, layers = self._shapes[key]
+        for layer, ours in layers:  # what BN recalibration sets on our layers
+            layer.training = ours.training
+            if isinstance(layer, nn.BatchNorm2d) and isinstance(ours, nn.BatchNorm2d):
+                layer.momentum = ours.momentum
         own = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         tensors = {name: cut(own[name], tensor.shape) for name, tensor in shape.state_dict(keep_vars=True).items()}
         return functional_call(shape, tensors, (x,))
 
     def freeze(self, sample: dict[str, Any]) -> nn.Module:
         """For NNI; the fixed module with a copy of its part of the weights."""
-        module = self._build(*(sample[label] for label in self.values))
+        with torch.device("meta"):
+            module = self._build(*(sample[label] for label in self.values))
         own = self.state_dict()
-        module.load_state_dict({name: cut(own[name], tensor.shape) for name, tensor in module.state_dict().items()})
+        part = {name: cut(own[name], tensor.shape).clone() for name, tensor in module.state_dict().items()}
+        module.load_state_dict(part, assign=True)
         return module.train(self.training)
 
 

@@ -15,7 +15,7 @@ from functools import partial
 
 from torch import nn
 
-from spaces.blocks import InvertedResidual, Style, conv_bn, inherit_residual, layers, pooled_classifier
+from spaces.blocks import InvertedResidual, Style, inherit_residual, layers, mobile_stem, pooled_classifier
 from spaces.chain import Chain, Choice, choose_preset
 
 # blocks and stride of the first block of each stage; 224x224 in, 7x7 out
@@ -86,10 +86,9 @@ def proxylessnas(
     """
     plan = choose_preset("proxylessnas", PRESETS, preset, classes=classes, resolution=resolution, last_width=last_width)
     style = Style(nn.ReLU6, eps=plan.eps)
-    first, cin = plan.stem
     stages = [(cout, depth, stride) for cout, (depth, stride) in zip(plan.widths, plan.depths, strict=True)]
     blocks = []
-    for layer in layers(stages, cin):
+    for layer in layers(stages, plan.stem[1]):
         shape = (layer.cin, layer.cout, layer.stride)
         candidates: dict[str, Callable[[], nn.Module]] = {
             name: partial(build, style, *shape) for name, build in CANDIDATES.items()
@@ -98,19 +97,11 @@ def proxylessnas(
             candidates["skip"] = nn.Identity
         blocks.append(Choice(f"block{layer.number}", candidates))
 
-    def stem() -> nn.Module:
-        return nn.Sequential(
-            conv_bn(style, 3, first, 3, plan.stem_stride),
-            InvertedResidual(style, first, cin, 1, kernel=3, expand=1),
-        )
-
     head = partial(pooled_classifier, style, plan.widths[-1], plan.last_width, plan.classes, dropout=plan.dropout)
     return Chain(
-        name="proxylessnas",
-        preset=preset,
         resolution=plan.resolution,
         classes=plan.classes,
-        stem=stem,
+        stem=partial(mobile_stem, style, plan.stem, plan.stem_stride),
         blocks=blocks,
         head=head,
         inherit=inherit_residual,

@@ -16,7 +16,7 @@ from functools import partial
 
 from torch import nn
 
-from spaces.blocks import InvertedResidual, Style, conv_bn, layers, pooled_classifier
+from spaces.blocks import InvertedResidual, Style, layers, mobile_stem, pooled_classifier
 from spaces.chain import Chain, Choice, choose_preset
 
 # out channels, blocks, stride of the first block; 224x224 in, 7x7 out
@@ -54,6 +54,14 @@ def superkernel(style: Style, cin: int, cout: int, stride: int, kernel: int, exp
     return InvertedResidual(style, cin, cout, stride, kernel=kernel, expand=expand)
 
 
+def last_layers(style: Style, cin: int, plan: Preset) -> nn.Module:
+    """The fixed MBConv and the classifier."""
+    return nn.Sequential(
+        InvertedResidual(style, cin, plan.last_block, 1, kernel=3, expand=6),
+        *pooled_classifier(style, plan.last_block, plan.last_width, plan.classes),
+    )
+
+
 def single_path_nas(
     preset: str = "imagenet",
     *,
@@ -73,32 +81,17 @@ def single_path_nas(
         "single-path-nas", PRESETS, preset, classes=classes, resolution=resolution, last_width=last_width
     )
     style = Style()
-    first, cin = plan.stem
     blocks = []
-    for layer in layers(plan.stages, cin):
+    for layer in layers(plan.stages, plan.stem[1]):
         build = partial(superkernel, style, layer.cin, layer.cout, layer.stride)
         expansions = EXPANSIONS if layer.first else (SKIP, *EXPANSIONS)
         elastic = {f"kernel{layer.number}": KERNELS, f"expand{layer.number}": expansions}
         blocks.append(Choice(None, {"superkernel": build}, elastic))
 
-    def stem() -> nn.Module:
-        return nn.Sequential(
-            conv_bn(style, 3, first, 3, plan.stem_stride),
-            InvertedResidual(style, first, cin, 1, kernel=3, expand=1),
-        )
-
-    def head() -> nn.Module:
-        return nn.Sequential(
-            InvertedResidual(style, plan.stages[-1][0], plan.last_block, 1, kernel=3, expand=6),
-            *pooled_classifier(style, plan.last_block, plan.last_width, plan.classes),
-        )
-
     return Chain(
-        name="single-path-nas",
-        preset=preset,
         resolution=plan.resolution,
         classes=plan.classes,
-        stem=stem,
+        stem=partial(mobile_stem, style, plan.stem, plan.stem_stride),
         blocks=blocks,
-        head=head,
+        head=partial(last_layers, style, plan.stages[-1][0], plan),
     )

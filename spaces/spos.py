@@ -29,7 +29,7 @@ from spaces.blocks import (
     shuffle_block,
     xception_block,
 )
-from spaces.chain import Chain, Choice, choose_preset
+from spaces.chain import Chain, Choice, check_flag, choose_preset
 from spaces.errors import InputError, unknown
 
 # out channels, blocks, stride of the first block; 224x224 in, 7x7 out
@@ -72,6 +72,18 @@ PRESETS = {
 }
 
 
+def late_classifier(cin: int, width: int, classes: int) -> nn.Module:
+    """Head of the plus variant: the last convolution sees the pooled image, and has no BatchNorm."""
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(1),
+        nn.Conv2d(cin, width, 1),
+        nn.Hardswish(inplace=True),
+        nn.Flatten(),
+        nn.Dropout(0.2),
+        nn.Linear(width, classes),
+    )
+
+
 def spos(
     preset: str = "imagenet",
     *,
@@ -89,13 +101,14 @@ def spos(
         resolution: height and width in pixels; the preset's where None.
         variant: block, channel or plus, see above.
         last_width: channels before the classifier; the preset's where None.
-        affine: trainable BatchNorm weight and bias in the supernet too.
+        affine: trainable BatchNorm weight and bias in the supernet too; there is no warm start then.
     Raises:
         InputError: unknown preset or variant, or a number out of range.
     """
     plan = choose_preset("spos", PRESETS, preset, classes=classes, resolution=resolution, last_width=last_width)
     if variant not in WIDTHS:
         raise InputError(unknown("variant of space spos:", variant, WIDTHS))
+    check_flag("spos", "affine", affine)
     plus = variant == "plus"
     relu, hswish = Style(nn.ReLU, affine=affine), Style(nn.Hardswish, affine=affine)
 
@@ -109,26 +122,13 @@ def spos(
         elastic = {f"width{layer.number}": WIDTHS[variant]} if WIDTHS[variant] else {}
         blocks.append(Choice(f"block{layer.number}", candidates, elastic))
 
-    cin, width = plan.stages[-1][0], plan.last_width
-
-    def late_head() -> nn.Module:
-        return nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(cin, width, 1),
-            nn.Hardswish(inplace=True),
-            nn.Flatten(),
-            nn.Dropout(0.2),
-            nn.Linear(width, plan.classes),
-        )
-
-    head = partial(pooled_classifier, relu, cin, width, plan.classes, dropout=0.1, bias=False)
+    last = (plan.stages[-1][0], plan.last_width, plan.classes)
+    head = partial(pooled_classifier, relu, *last, dropout=0.1, bias=False)
     return Chain(
-        name="spos",
-        preset=preset,
         resolution=plan.resolution,
         classes=plan.classes,
         stem=partial(conv_bn, hswish if plus else relu, 3, plan.stem_width, 3, plan.stem_stride),
         blocks=blocks,
-        head=late_head if plus else head,
-        inherit=inherit_shuffle,
+        head=partial(late_classifier, *last) if plus else head,
+        inherit=None if affine else inherit_shuffle,  # which copies no affine parameters
     )

@@ -47,13 +47,13 @@ class Limits:
         Raises:
             InputError: naming the limit and the reachable range.
         """
+        if self.min_macs is not None and self.max_macs is not None and self.min_macs > self.max_macs:
+            raise InputError(f"min_macs {self.min_macs:,} is above max_macs {self.max_macs:,}; give a larger max_macs")
         macs = f"the space reaches {bounds.min_macs:,} to {bounds.max_macs:,} MACs"
         if self.max_macs is not None and self.max_macs < bounds.min_macs:
             raise InputError(f"max_macs {self.max_macs:,} is out of reach: {macs}; raise max_macs")
         if self.min_macs is not None and self.min_macs > bounds.max_macs:
             raise InputError(f"min_macs {self.min_macs:,} is out of reach: {macs}; lower min_macs")
-        if self.min_macs is not None and self.max_macs is not None and self.min_macs > self.max_macs:
-            raise InputError(f"min_macs {self.min_macs:,} is above max_macs {self.max_macs:,}; {macs}")
         if self.max_params is not None and self.max_params < bounds.min_params:
             raise InputError(
                 f"max_params {self.max_params:,} is out of reach: the space reaches {bounds.min_params:,} to "
@@ -70,7 +70,11 @@ class Limits:
         return met
 
     def __str__(self) -> str:
-        parts = [f"{field.name} {getattr(self, field.name):,}" for field in fields(self) if getattr(self, field.name)]
+        parts = [
+            f"{field.name} {getattr(self, field.name):,}"
+            for field in fields(self)
+            if getattr(self, field.name) is not None
+        ]
         return ", ".join(parts) or "no limit"
 
 
@@ -81,13 +85,13 @@ def amount(value: Any, name: str) -> int:
         InputError: anything else.
     """
     text = str(value).strip().replace(",", "").replace("_", "")
-    scale = {"k": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:], 1)
+    scale = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:], 1)
     try:
         number = float(text if scale == 1 else text[:-1]) * scale
-        if isinstance(value, bool) or not 0 < number < 1e18:
+        if isinstance(value, bool) or not 1 <= number < 1e18:
             raise ValueError
     except ValueError:
-        raise InputError(f"{name} is '{value}'; give a positive number such as 330000000 or 330M") from None
+        raise InputError(f"{name} is '{value}'; give a positive number such as 330000000 or 330M (k, M or G)") from None
     return round(number)
 
 
@@ -159,7 +163,10 @@ class Feasible:
         return options[self.limits.met_by(*costs)]
 
     def share(self, draws: int = 20_000) -> float:
-        """The part of the space that meets the limits: exact under one limit, estimated with a fixed seed under two."""
+        """The part of the space that meets the limits.
+
+        Exact where the window is and there is no second limit; else estimated from `draws` with a fixed seed.
+        """
         part = self.window.count / self.table.architectures()
         return part * len(self.sample_many(draws, np.random.default_rng(0))) / draws
 

@@ -12,7 +12,6 @@ from torch import nn
 
 import spaces
 from spaces.arch import load_arch
-from spaces.chain import make_affine
 from spaces.errors import InputError
 from spaces.files import load_json
 from spaces.published import PUBLISHED
@@ -133,18 +132,21 @@ def test_a_fixed_network_is_tested_and_its_architecture_found(key, bare, photos,
     assert load_arch(run / "arc.json", chain.choices) == entry.arch
     result = load_json(run / "result.json", "")
     assert (result["arch"], result["params"]) == (entry.arch, entry.params - 1024 * 998)
-    stored = torch.load(run / "seed0" / "network.pt", weights_only=True)
-    again = make_affine(
-        spaces.describe("spos", stored["space"]["preset"], **stored["space"]["options"]).network(stored["arch"])
-    )
-    again.load_state_dict(stored["model"])
+    again = retrain.load_network(run / "seed0" / "network.pt")
     data = load_data("folder", str(photos), 224, score_fraction=0.1, spos=True)
     images, labels = next(data.eval_batches("test", 8))
     with torch.no_grad():
-        logits = again.eval()(data.normalise(images))
+        logits = again(data.normalise(images))
         torch.testing.assert_close(logits, network.eval()(data.normalise(images)))
     right = (logits.argmax(1) == labels).float().mean()
     assert result["mean"] == pytest.approx(100 * float(right))
+
+
+def test_half_precision_becomes_single(checkpoint, tmp_path):
+    _, state, _ = checkpoint
+    half = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+    torch.save({"state_dict": half}, tmp_path / "half.pth.tar")
+    assert official.read(str(tmp_path / "half.pth.tar")).weights["stem.0.weight"].dtype == torch.float32
 
 
 def test_checkpoints_of_an_old_pytorch(checkpoint, tmp_path):
@@ -163,6 +165,8 @@ def test_anything_else_is_refused(checkpoint, photos, tmp_path, run):
         torch.save({"state_dict": {**state, name: tensor}}, tmp_path / f"{name}.pth.tar")
         return str(tmp_path / f"{name}.pth.tar")
 
+    text = tmp_path / "text.pth"
+    text.write_text("hello")
     torch.save({"state_dict": {"fc.weight": torch.zeros(2)}}, tmp_path / "other.pth.tar")
     content = path.read_bytes()
     (tmp_path / "cut.pth.tar").write_bytes(content[: len(content) // 2])
@@ -179,12 +183,23 @@ def test_anything_else_is_refused(checkpoint, photos, tmp_path, run):
         (str(tmp_path / "missing.pth.tar"), r"'features.3.1.\*' has \d+ tensors instead of"),
         (changed("features.3.1.branch_main.3.weight", torch.zeros(32, 1, 3, 3)), "has shape .* instead of"),
         (changed("extra", torch.zeros(1)), "'extra' is unknown"),
+        (changed("first_conv.0.weight", 3), "'first_conv.0.weight' is a int, not a dense tensor"),
+        (
+            changed("conv_last.0.weight", state["conv_last.0.weight"].int()),
+            "is not made of finite floating-point numbers",
+        ),
+        (changed("classifier.0.weight", torch.tensor(1.0)), "'classifier.0.weight' is not made of finite"),
+        (changed("conv_last.1.running_var", -torch.ones(1024)), "'conv_last.1.running_var' has a negative variance"),
+        (changed("features.0.0.branch_main.foo.3.weight", torch.zeros(1)), r"'features.0.0.\*' has"),
+        (changed("module.first_conv.0.weight", torch.zeros(1)), "is unknown or stands there twice"),
+        (str(text), "is truncated or not a checkpoint; download it again"),
+        (str(tmp_path), "is a folder, not a file"),
     ):
         with pytest.raises(InputError, match=says):
             official.read(file)
     with pytest.raises(InputError, match="holds a supernet, not one network; use: python -m trials.supernet --import"):
         retrain.main(["--import-official", str(path), "--out", str(tmp_path / "x")])
-    with pytest.raises(InputError, match="official SPOS checkpoints are of --space spos --preset imagenet"):
+    with pytest.raises(InputError, match="official SPOS checkpoints are of .* imagenet, not of spos tiny; leave these"):
         supernet.main(["--import-official", str(path), "--preset", "tiny", "--out", str(tmp_path / "x")])
     done = onepath("supernet", "--import-official", path, "--data", "digits", "--out", tmp_path / "x")
     assert_one_clear_line(done, "has 2 classes, data set digits has 10; give the images it was trained on")

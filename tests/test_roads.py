@@ -1,13 +1,17 @@
 """Every space goes the whole road, on real photographs: cost table, supernet, a real NNI search, retraining, report."""
 
+import importlib
+import sys
+
 import pytest
 import yaml
 
-from spaces.arch import load_arch
+from spaces.arch import load_arch, save_arch
 from spaces.cost import CostTable
+from spaces.errors import InputError
 from spaces.files import load_json
 from tests.conftest import ROOT, onepath
-from trials import report, retrain, supernet
+from trials import report, retrain, search, supernet
 
 ROADS = {
     "fbnet": [],
@@ -52,5 +56,52 @@ def test_road(name, photos, tmp_path):
     result = load_json(run / "retrain" / "result.json", "")
     assert (result["arch"], result["macs"], result["params"]) == (arch, table.macs(arch), table.params(arch))
     assert result["test_images"] == 8
+    network = retrain.load_network(run / "retrain" / "seed0" / "network.pt")
+    assert sum(parameter.numel() for parameter in network.parameters()) == result["params"]
     report.main([str(run)])
-    assert (run / "report.html").read_text().count("<svg") == 4
+    page = (run / "report.html").read_text()
+    assert page.count("<svg") == 4
+    if "--space-options" in flags:
+        assert flags[flags.index("--space-options") + 1] in page
+
+
+def test_a_space_that_changed_since_is_refused(photos, tmp_path, monkeypatch):
+    source = (ROOT / "docs" / "own_space.py").read_text()
+    (tmp_path / "changing.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    run = tmp_path / "run"
+    data = ["--preset", "tiny", "--data", "folder", "--data-root", str(photos), "--batch-size", "8"]
+    broken = source.replace('"separable": partial(separable, cin, cout, stride)', '"separable": partial(conv, cin, 7)')
+    assert broken != source
+    (tmp_path / "broken.py").write_text(broken)
+    with pytest.raises(InputError, match="fails: TypeError|makes .C, H, W."):
+        supernet.main(["--space", "broken:space", *data, "--epochs", "1", "--out", str(run)])
+    assert not run.exists()  # so that the mended space can be tried again
+    supernet.main(["--space", "changing:space", *data, "--epochs", "1", "--score-fraction", "0.25", "--out", str(run)])
+    save_arch(run / "arc.json", dict.fromkeys(CostTable.load(run / "cost_table.json").choices, "plain3") | widths(run))
+
+    (tmp_path / "changing.py").write_text(source.replace("(32, 3, 2)", "(24, 3, 2)"))
+    monkeypatch.delitem(sys.modules, "changing")
+    importlib.invalidate_caches()
+    content = yaml.safe_load((ROOT / "experiments" / "own_space.yml").read_text())
+    content |= {
+        "searchSpaceFile": str(run / "search_space.json"),
+        "trialCommand": f"python -m trials.evaluate --run {run}",
+        "trialCodeDirectory": str(ROOT),
+    }
+    (tmp_path / "search.yml").write_text(yaml.safe_dump(content))
+    says = "space changing:space is not what it was when supernet '.*' was trained; restore it"
+    with pytest.raises(InputError, match=says):
+        search.check(tmp_path / "search.yml")
+    flags = ["--fixed-arc", str(run / "arc.json"), "--supernet", str(run), "--batch-size", "8"]
+    with pytest.raises(InputError, match=says):
+        retrain.main(flags)
+    with pytest.raises(InputError, match="--space fbnet: supernet '.*' has changing:space; leave --space out"):
+        retrain.main([*flags, "--space", "fbnet"])
+    with pytest.raises(InputError, match=r"unknown label 'width00'.*\(in space spos imagenet; give --supernet RUN"):
+        retrain.main(flags[:2])
+
+
+def widths(run):
+    choices = CostTable.load(run / "cost_table.json").choices
+    return {label: values[0] for label, values in choices.items() if label.startswith("width")}

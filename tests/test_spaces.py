@@ -1,6 +1,8 @@
 """Every space is the published one, to the last parameter, and a path of its supernet is its fixed network."""
 
+import copy
 import itertools
+import pickle
 import random
 import subprocess
 import sys
@@ -13,12 +15,14 @@ from torch import nn
 import spaces
 from spaces.arch import activate, freeze
 from spaces.chain import Chain, Choice, Network, cut
-from spaces.cost import COUNTING, CostTable, count, measure, search_space
+from spaces.cost import CostTable, measure, search_space
+from spaces.counting import COUNTING, count
 from spaces.errors import InputError
-from spaces.files import load_json
+from spaces.files import load_json, save_json
 from spaces.model_space import Elastic, make_supernet
 from spaces.published import PUBLISHED
 from tests.conftest import ROOT
+from trials.bn import recalibrate_bn
 from trials.space import file_name
 
 STORED = ROOT / "experiments" / "spaces"
@@ -234,7 +238,7 @@ def small_space(classes: int = 4, resolution: int = 16) -> Chain:
     ]
     stem = lambda: nn.Conv2d(3, 8, 3, stride=2, padding=1)  # noqa: E731
     head = lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes))  # noqa: E731
-    return Chain("small", "tiny", resolution, classes, stem, blocks, head)
+    return Chain(resolution, classes, stem, blocks, head, name="small")
 
 
 def test_bounds_by_brute_force():
@@ -509,7 +513,19 @@ def test_memory():
         ("single-path-nas", "tiny", {"last_width": -1}, "last_width of space single-path-nas is -1"),
         ("spos", "tiny", {"variant": "chanel"}, "unknown variant of space spos: 'chanel'; did you mean 'channel'"),
         ("fbnet", "tiny", {"biases": True}, "unknown option of space fbnet: 'biases'; did you mean 'bias'"),
-        ("nowhere:space", "tiny", {}, "cannot load space 'nowhere:space'"),
+        ("nowhere:space", "tiny", {}, "space 'nowhere:space' fails: ModuleNotFoundError: No module named 'nowhere'"),
+        ("docs.own_space", "tiny", {}, "or give module:function for a space of your own"),
+        (":x", "tiny", {}, "space ':x' is not of the form module:function"),
+        ("docs.own_space:STAGES", "tiny", {}, "is a tuple; name a function that returns a Chain"),
+        ("docs.own_space:space", "big", {}, "unknown preset 'big'; choose from: tiny"),
+        (
+            "docs.own_space:conv",
+            "tiny",
+            {"classes": 3},
+            "takes no 'classes'; give its function the keyword classes=None",
+        ),
+        ("fbnet", "tiny", {"bias": "no"}, "bias of space fbnet is 'no'; give true or false"),
+        ("spos", "tiny", {"affine": 1}, "affine of space spos is 1; give true or false"),
     ],
 )
 def test_wrong_names_and_numbers(name, preset, options, says):
@@ -518,11 +534,111 @@ def test_wrong_names_and_numbers(name, preset, options, says):
             build(name, preset, **options)
 
 
-def test_candidates_of_different_shapes_are_refused():
-    chain = small_space()
-    odd = Choice("block00", {"a": lambda: nn.Conv2d(8, 8, 1), "b": lambda: nn.Conv2d(8, 9, 1)})
-    with pytest.raises(InputError, match="the candidates of block00 have different output shapes"):
-        measure(Chain("odd", "tiny", 16, 4, chain.stem, [odd], chain.head))
+OWN = """
+from functools import partial
+from torch import nn
+from spaces.chain import Chain, Choice
+def conv(cin, cout, *, bias=None):
+    return nn.Conv2d(cin, cout, 1, bias=False)
+def wide(width):
+    return nn.Sequential(nn.Conv2d(4, int(8 * width), 1), nn.Conv2d(int(8 * width), 4, 1))
+def boom():
+    raise RuntimeError("boom")
+def space(preset="tiny", *, classes=None, resolution=None):
+    stem, head = partial(conv, 3, 4), lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes or 4))
+    blocks = [Choice("a", {"x": partial(conv, 4, 4), "skip": nn.Identity})]
+    CHANGE
+    return Chain(resolution or 16, classes or 4, stem, blocks, head)
+"""
+
+
+def own_space(tmp_path, monkeypatch, change: str) -> str:
+    """A module with a space of one's own, wrong in one place; its name."""
+    name = f"own{abs(hash(change))}"
+    (tmp_path / f"{name}.py").write_text(OWN.replace("CHANGE", change))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return f"{name}:space"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("return {}", "returned a dict; its function must return a Chain"),
+        ("return None", "returned a NoneType; its function must return a Chain"),
+        ("1 / 0", r"fails: ZeroDivisionError: division by zero \(.*own\d+.py, line 14\); mend it there"),
+        ("blocks = []", "without choice blocks leaves nothing to search"),
+        ("blocks *= 2", "two choices are labelled 'a'; number them, such as a00, a01"),
+        ("blocks = [Choice('a', {})]", "choice 'a' has no candidates"),
+        ("blocks = [Choice('a', {'x': wide}, {'w': []})]", "choice 'w' has no candidates"),
+        ("blocks = [Choice('a', {'x': nn.Identity()})]", "candidate 'x' of a is a Identity; give a function"),
+        ("stem = nn.Identity()", "stem is a Identity; give a function"),
+        ("resolution = 20", "made resolution 20 where 16 was asked for; pass it on to the Chain"),
+        ("classes = 3", "made classes 3 where 4 was asked for"),
+        ("head = lambda: nn.Flatten()", r"the head makes \(1024,\) numbers per image; it must make 4, one a class"),
+        (
+            "blocks = [Choice('a', {'x': boom})]",
+            r"a x of space own.* fails: RuntimeError: boom \(.*own\d+.py, line 10\)",
+        ),
+        ("blocks = [Choice('a', {'x': wide})]", r"a x of space own.* fails: TypeError: wide\(\) missing 1 required"),
+        ("blocks = [Choice('a', {'x': lambda: 3})]", "a x of space own.* fails: AttributeError: 'int' object"),
+        ("blocks = [Choice('a', {'x': wide}, {'w': ['half']})]", "a x, w half of space own.* fails"),
+        (
+            "blocks = [Choice('a', {'x': partial(conv, 4, 5), 'skip': nn.Identity})]",
+            r"a x makes \(C, H, W\) = \(5, 16, 16\), but a skip makes \(4, 16, 16\)",
+        ),
+    ],
+)
+def test_mistakes_in_a_space_of_ones_own(tmp_path, monkeypatch, change, says):
+    name = own_space(tmp_path, monkeypatch, change)
+    with pytest.raises(InputError, match=says) as caught:
+        measure(spaces.describe(name, "tiny", classes=4, resolution=16))
+    assert "\n" not in str(caught.value)
+
+
+def test_odd_but_right_spaces(tmp_path, monkeypatch):
+    """Arguments that cannot be hashed, and an activation that halves the channels."""
+    change = "blocks = [Choice('a', {'x': partial(conv, 4, 4, bias=[1]), 'glu': lambda: nn.Sequential(conv(4, 8), nn.GLU(1))})]"
+    chain = spaces.describe(own_space(tmp_path, monkeypatch, change), "tiny", classes=4, resolution=16)
+    assert measure(chain).macs({"a": "glu"}) - measure(chain).macs({"a": "x"}) == 16 * 16 * 4 * 4
+
+
+def test_damaged_cost_tables(tmp_path):
+    measure(small_space()).save(tmp_path / "costs.json")
+    whole = load_json(tmp_path / "costs.json", "")
+    short = [{**whole["blocks"][0], "macs": [1]}, *whole["blocks"][1:]]
+    for change in ({"blocks": None}, {"blocks": short}, {"base": []}, {"blocks": [{"choices": {}}]}):
+        save_json(tmp_path / "costs.json", {**whole, **change})
+        with pytest.raises(InputError, match="cost table '.*' is damaged; write it again"):
+            CostTable.load(tmp_path / "costs.json")
+
+
+@pytest.mark.parametrize("case", [("spos", {"variant": "plus"}), ("single-path-nas", {})], ids=name_of)
+def test_recalibration_of_a_supernet_with_shared_weights(case):
+    """BatchNorm statistics of the active path, on the supernet as on the fixed network."""
+    name, options = case
+    supernet = trained(make_supernet(spaces.build(name, "tiny", **options)))
+    arch = random_arch(supernet.chain, 5)
+    activate(supernet, arch)
+    frozen, images = freeze(supernet, arch), [torch.randn(8, 3, 32, 32) for _ in range(2)]
+    recalibrate_bn(frozen, images)
+    recalibrate_bn(supernet, images)
+    torch.testing.assert_close(supernet(images[0]), frozen(images[0]), rtol=1e-4, atol=1e-6)
+
+
+def test_spaces_can_be_pickled_and_copied():
+    for name, options in TINY:
+        space = spaces.build(name, "tiny", **options)
+        again = pickle.loads(pickle.dumps(space))
+        assert again.state_dict().keys() == copy.deepcopy(space).state_dict().keys() == space.state_dict().keys()
+
+
+def test_other_precisions():
+    space = spaces.build("spos", "tiny", variant="channel").double()
+    arch = random_arch(space.chain, 0)
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    frozen = freeze(space, arch).eval()
+    assert frozen(images).dtype == torch.float64
+    torch.testing.assert_close(space.freeze(arch).eval()(images), frozen(images))
 
 
 def test_weights_of_another_space_are_refused():
@@ -530,6 +646,9 @@ def test_weights_of_another_space_are_refused():
     other = spaces.describe("proxylessnas", "tiny")
     with pytest.raises(InputError, match="these weights are of another space than proxylessnas tiny"):
         other.network(random_arch(other, 0), weights)
+    fewer = spaces.describe("spos", "tiny", classes=5)
+    with pytest.raises(InputError, match=r"head.4.weight has shape \(10, 256\) instead of \(5, 256\)"):
+        fewer.network(random_arch(fewer, 0), weights)
 
 
 def test_unknown_counting():

@@ -97,7 +97,7 @@ def space_options(text: str) -> dict[str, Any]:
     """Options of a space from a command line.
 
     Args:
-        text: "variant=channel,last_width=512"; numbers, true and false are understood.
+        text: "variant=channel,last_width=512"; whole numbers, true and false are understood.
     Raises:
         InputError: not of this form, or an option that another flag or the data decides.
     """
@@ -106,11 +106,14 @@ def space_options(text: str) -> dict[str, Any]:
         name, given, value = part.strip().partition("=")
         if not given or not name or not value:
             raise InputError(f"--space-options '{text}': '{part}' is not NAME=VALUE; write for example last_width=512")
-        if name in ("classes", "resolution"):
+        if name in options:
+            raise InputError(f"--space-options '{text}': {name} stands there twice; give it once")
+        if name in ("classes", "resolution", "preset"):
             raise InputError(f"--space-options '{text}': {name} has no place here; the data or --{name} decides it")
-        words = {"true": True, "false": False}
-        number = value.removeprefix("-").isdecimal()
-        options[name] = int(value) if number else words.get(value.lower(), value)
+        try:
+            options[name] = int(value)
+        except ValueError:
+            options[name] = {"true": True, "false": False}.get(value.lower(), value)
     return options
 
 

@@ -53,19 +53,17 @@ def read(path: str) -> Imported:
     """
     content = load_checkpoint(path, "official checkpoint", fix="download it again")
     state = content.get("state_dict", content)
-    given = (
-        {str(name).removeprefix("module."): tensor for name, tensor in state.items()} if isinstance(state, dict) else {}
-    )
-    classifier = given.get("classifier.0.weight")
-    blocks = {name.split(".")[1] for name in given if re.match(r"features\.\d+\.", name)}
-    if not isinstance(classifier, torch.Tensor) or len(blocks) != 20:
-        found = ", ".join(list(given)[:3]) or "no tensors"
+    names = [str(name).removeprefix("module.") for name in state] if isinstance(state, dict) else []
+    blocks = {name.split(".")[1] for name in names if re.match(r"features\.\d+\.", name)}
+    if "classifier.0.weight" not in names or len(blocks) != 20:
+        found = ", ".join(names[:3]) or "no tensors"
         raise InputError(
             f"'{path}' is no official SPOS checkpoint (found: {found}); give checkpoint-150000.pth.tar or a network of "
             "that code, with first_conv, 20 features, conv_last and classifier.0"
         )
-    classes = len(classifier)
     try:
+        given = _checked(names, list(state.values()))
+        classes = len(given["classifier.0.weight"])
         if "features.0.0.branch_main.0.weight" in given:
             chain = spaces.describe("spos", "imagenet", classes=classes)
             return Imported(_supernet(given, chain), classes, None, {})
@@ -74,6 +72,25 @@ def read(path: str) -> Imported:
         return Imported(_network(given, chain, arch), classes, arch, options)
     except (KeyError, ValueError) as error:  # a name or a shape that the official code never writes
         raise InputError(f"'{path}' is no official SPOS checkpoint: {error}; download it again") from None
+
+
+def _checked(names: list[str], values: list[Any]) -> Weights:
+    """Names of layers, each once, and finite dense tensors in 32 bits."""
+    given: Weights = {}
+    for name, tensor in zip(names, values, strict=True):
+        if not re.fullmatch(r"(first_conv|features\.\d+|conv_last|classifier)\S*\.\d+\.\w+", name) or name in given:
+            raise ValueError(f"'{name}' is unknown or stands there twice")
+        if name.rsplit(".", 1)[1] not in ORDER:
+            raise ValueError(f"'{name}' is unknown")
+        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_meta:
+            raise ValueError(f"'{name}' is a {type(tensor).__name__}, not a dense tensor")
+        counter = name.endswith("num_batches_tracked")
+        if not counter and not (tensor.is_floating_point() and tensor.dim() > 0 and bool(tensor.isfinite().all())):
+            raise ValueError(f"'{name}' is not made of finite floating-point numbers")
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise ValueError(f"'{name}' has a negative variance")
+        given[name] = tensor if counter else tensor.float()
+    return given
 
 
 def read_supernet(path: str, space: str, preset: str, options: str) -> Imported:
@@ -105,8 +122,8 @@ def read_network(path: str, space: str, preset: str, options: str) -> Imported:
 def _refuse_other_spaces(space: str, preset: str, options: str) -> None:
     if (space, preset, options) != ("spos", "imagenet", ""):
         raise InputError(
-            f"--import-official with --space {space} --preset {preset} --space-options '{options}': official SPOS "
-            "checkpoints are of --space spos --preset imagenet; leave the three out"
+            f"official SPOS checkpoints are of --space spos --preset imagenet, not of {space} {preset} {options}".rstrip()
+            + "; leave these options out"
         )
 
 
@@ -145,7 +162,7 @@ def _rename(given: Weights, ours: Mapping[str, torch.Tensor], places: Mapping[st
 
     def official_order(name: str) -> tuple[Any, ...]:
         *layers, kind = name.split(".")
-        return *(int(part) if part.isdigit() else part for part in layers), ORDER.index(kind)
+        return *((int(part), "") if part.isdigit() else (-1, part) for part in layers), (ORDER.index(kind), "")
 
     weights: Weights = {}
     used = 0

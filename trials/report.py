@@ -60,7 +60,7 @@ def collect(run: Path) -> Found:
     """
     config = run_dir.load_run(run, "supernet")
     if not (run / "search.json").exists():
-        raise InputError(f"'{run}' was not searched yet; run: python -m trials.search experiments/quickstart.yml")
+        raise InputError(f"'{run}' was not searched yet; run: python -m trials.search EXPERIMENT.yml")
     summary = load_json(run / "search.json", "search summary")
     results = []
     for entry in summary["history"]:
@@ -77,11 +77,12 @@ def collect(run: Path) -> Found:
 def facts(found: Found) -> list[tuple[str, str]]:
     """The table: what was searched, and what came out."""
     best, results = found.best, found.results
+    space = f"{found.config['space']} {found.config['preset']}"
     top1 = [result["top1"] for result in results]
     before = [result["top1_before_recalibration"] for result in results]
     limits = ", ".join(f"{name} {value:,}" for name, value in found.summary["limits"].items() if value) or "none"
     rows = [
-        ("space, data", f"{found.config['space']} {found.config['preset']}, {found.config['data']}"),
+        ("space, data", ", ".join(filter(None, (space, found.config["space_options"], found.config["data"])))),
         ("limits", f"{limits} ({100 * found.summary['share_of_space']:.1f}% of {found.table.architectures():.2e})"),
         ("architectures scored", str(len(results))),
         ("mean score with BN recalibration", f"{statistics.mean(top1):.2f}%"),

@@ -70,15 +70,22 @@ class Config:
 
     def __post_init__(self) -> None:
         if (self.fixed_arc is None) == (self.import_official is None):
-            raise InputError("give either --fixed-arc FILE or --import-official FILE; see: trials.retrain --help")
+            raise InputError(
+                "give either --fixed-arc FILE or --import-official FILE; see: python -m trials.retrain --help"
+            )
         if self.out is None:
             object.__setattr__(self, "out", str(Path(self.fixed_arc or self.import_official).parent / "retrain"))
         if self.supernet is not None:
             from trials.run_dir import load_run
 
             stored = load_run(self.supernet, "supernet")
+            defaults = {field.name: field.default for field in dataclasses.fields(self)}
             for name in FROM_SUPERNET:
-                object.__setattr__(self, name, stored.get(name, getattr(self, name)))
+                value, given = stored.get(name, defaults[name]), getattr(self, name)
+                if given not in (value, defaults[name]):
+                    flag = "--" + name.replace("_", "-")
+                    raise InputError(f"{flag} {given}: supernet '{self.supernet}' has {value}; leave {flag} out")
+                object.__setattr__(self, name, value)
         cli.fill_and_check(
             self,
             RECIPES.get(self.preset, RECIPES["imagenet"]),
@@ -91,7 +98,8 @@ def main(argv: list[str] | None = None) -> None:
     config = cli.parse(Config, argv, __doc__)
 
     import spaces
-    from spaces.arch import arch_id, load_arch
+    from spaces.arch import ArchError, arch_id, load_arch
+    from spaces.cost import CostTable, measure
     from spaces.files import load_json, save_json
     from trials import run_dir
     from trials.device import use_cuda
@@ -103,24 +111,35 @@ def main(argv: list[str] | None = None) -> None:
 
         imported = official.read_network(config.import_official, config.space, config.preset, config.space_options)
         text = ",".join(f"{name}={value}" for name, value in imported.options.items())
-        config = dataclasses.replace(config, spos_preprocessing=True, space_options=text, seeds=1)
+        if config.seeds != 1:
+            raise InputError(f"--seeds {config.seeds} with --import-official: there is one network; leave --seeds out")
+        config = dataclasses.replace(config, spos_preprocessing=True, space_options=text)
     options = cli.space_options(config.space_options)
     described = spaces.describe(config.space, config.preset, resolution=config.resolution, **options)
-    arch = imported.arch if imported else load_arch(str(config.fixed_arc), described.choices)
-    assert arch is not None
+    if imported and imported.arch:
+        arch = imported.arch
+    else:
+        try:
+            arch = load_arch(str(config.fixed_arc), described.choices)
+        except ArchError as error:
+            space = " ".join(filter(None, (config.space, config.preset, config.space_options)))
+            hint = "" if config.supernet else "; give --supernet RUN, or --space and --preset, if it is of another"
+            raise InputError(f"{error} (in space {space}{hint})") from None
     data = open_data(config, described.resolution)
     if imported:
         official.check_classes(imported, data)
     else:
         data.steps_per_epoch("all", config.batch_size)  # refuses a batch that is too large
-    run = run_dir.open_run(config.out, "retrain", config, resume=config.resume)
     chain = spaces.describe(
         config.space, config.preset, classes=len(data.classes), resolution=data.resolution, **options
     )
 
-    from spaces.cost import measure
-
     table = measure(chain)
+    if config.supernet and not CostTable.load(Path(config.supernet) / "cost_table.json").same_costs(table):
+        raise InputError(
+            f"space {config.space} is not what it was when supernet '{config.supernet}' was trained; restore it"
+        )
+    run = run_dir.open_run(config.out, "retrain", config, resume=config.resume)
     stored = load_json(run / "arc.json", "fixed arc") if (run / "arc.json").exists() else arch
     if stored != arch:
         raise InputError(f"'{run}' was started with another architecture ({arch_id(stored)}); choose another --out")
@@ -297,6 +316,23 @@ def test(config: Config, arch: dict[str, Any], seed: int, model: Any, data: Any,
         "seed": seed,
     }
     save_json(run / "result.json", result)
+
+
+def load_network(path: Path) -> Any:
+    """The trained network in a network.pt, as a plain `spaces.chain.Network` in eval mode.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    import spaces
+    from spaces.chain import make_affine
+    from trials.run_dir import load_checkpoint
+
+    stored = load_checkpoint(path, "network")
+    about = stored["space"]
+    network = make_affine(spaces.describe(about["name"], about["preset"], **about["options"]).network(stored["arch"]))
+    network.load_state_dict(stored["model"])
+    return network.eval()
 
 
 if __name__ == "__main__":

@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import pickle
 import platform
 import subprocess
 import time
-import zipfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,18 @@ from spaces.files import atomic, load_json, save_json
 
 PACKAGES = ("torch", "torchvision", "nni", "pytorch-lightning", "numpy")
 # fields that may change between a run and its continuation: they do not change its result, or are checked elsewhere
-FREE = ("resume", "checkpoint_every", "workers", "device", "stop_after", "jobs", "seeds", "fixed_arc", "supernet")
+FREE = (
+    "resume",
+    "checkpoint_every",
+    "workers",
+    "device",
+    "stop_after",
+    "jobs",
+    "seeds",
+    "fixed_arc",
+    "import_official",
+    "supernet",
+)
 
 
 def provenance() -> dict[str, Any]:
@@ -112,10 +121,11 @@ def load_checkpoint(
     import torch
 
     if not Path(path).is_file():
-        raise InputError(f"{what} '{path}' does not exist; check the path, or train first")
+        state = "is a folder, not a file" if Path(path).is_dir() else "does not exist"
+        raise InputError(f"{what} '{path}' {state}; check the path")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError, OSError):
+    except Exception:  # torch.load raises whatever a damaged file leads it to
         size = Path(path).stat().st_size
         raise InputError(f"{what} '{path}' ({size:,} bytes) is truncated or not a checkpoint; {fix}") from None
     if not isinstance(state, dict):

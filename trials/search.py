@@ -25,8 +25,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import spaces
 from spaces.arch import arch_id, save_arch
-from spaces.cost import CostTable
+from spaces.cost import CostTable, measure
 from spaces.errors import InputError, unknown
 from spaces.files import load_json, save_json
 from strategies.limits import Feasible, Limits, amount
@@ -105,9 +106,13 @@ def check(path: Path) -> Plan:
     table = CostTable.load(run / "cost_table.json")
 
     about = table.space
+    numbers = {"classes": about["classes"], "resolution": about["resolution"]}
+    chain = spaces.describe(about["name"], about["preset"], **numbers, **about["options"])
+    if not table.same_costs(measure(chain)):
+        raise InputError(f"space {about['name']} is not what it was when supernet '{run}' was trained; restore it")
     remedy = (
         f"write both again with: python -m trials.space {about['name']} --preset {about['preset']} "
-        f"--classes {about['classes']} --resolution {about['resolution']}"
+        f"--classes {about['classes']} --resolution {about['resolution']} --out FOLDER"
     )
     if about["options"]:
         remedy += " --space-options " + ",".join(f"{name}={value}" for name, value in about["options"].items())
@@ -352,7 +357,10 @@ def finish(plan: Plan, jobs: list[dict[str, Any]], workdir: Path) -> None:
     """Write arc.json and search.json, and print a table."""
     results = [result for job in jobs if (result := score_of(plan, job))]
     if not results:
-        raise InputError(f"no architecture within the limits got a score; see {workdir / 'log'}")
+        errors = sorted((workdir / "environments").glob("*/trials/*/trial.stderr"), key=os.path.getmtime)
+        last = errors[-1].read_text().strip().splitlines()[-1:] if errors else []
+        reason = f" (the last one: {last[0]})" if last else ""
+        raise InputError(f"all trials failed{reason}; see {workdir / 'log'}")
     results.sort(key=lambda result: result["finished"])
     state_path = workdir / "checkpoint" / "tuner.json"
     asked = load_json(state_path, "tuner state")["asked"] if state_path.exists() else {}

@@ -1,9 +1,11 @@
 """Show a search space, and write its NNI search space and cost table as JSON; or list them all.
 
-python -m trials.space --list
-python -m trials.space spos
-python -m trials.space spos --space-options variant=channel --max-macs 330M
-python -m trials.space fbnet --preset tiny --classes 5 --out experiments/spaces
+    python -m trials.space --list
+    python -m trials.space spos
+    python -m trials.space spos --space-options variant=channel --max-macs 330M
+    python -m trials.space fbnet --preset tiny --classes 5 --out experiments/spaces
+
+Nothing is written without --out.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from spaces.counting import COUNTING
 from spaces.errors import InputError
 from trials import cli
 from trials.cli import option
@@ -28,12 +31,8 @@ class Config:
     space_options: str = option("", "further options of the space, such as variant=channel,last_width=512")
     max_macs: str = option("", "show what part of the space stays at or below this, such as 330M")
     min_macs: str = option("", "show what part of the space stays at or above this")
-    counting: str = option(
-        "macs",
-        "what is counted; but for macs, only for comparisons",
-        choices=("macs", "mxnet", "mxnet-relu-bn", "thop"),
-    )
-    out: str = option("experiments/spaces", "folder for the two JSON files")
+    counting: str = option("macs", "what is counted; others than macs are for comparison", choices=tuple(COUNTING))
+    out: str = option("", "folder to write the NNI search space and the cost table to, as JSON")
     list: bool = option(False, "list all spaces, their presets and the published networks")
 
 
@@ -41,11 +40,13 @@ def main(argv: list[str] | None = None) -> None:
     config = cli.parse(Config, argv, __doc__, positional="space")
 
     import spaces
-    from spaces.cost import measure, search_space
+    from spaces.cost import CostTable, measure, search_space
     from spaces.files import save_json
     from strategies.limits import Feasible, Limits
 
     if config.list:
+        if config != Config(list=True):
+            raise InputError("--list shows everything and takes no other option; leave the others out")
         show_all()
         return
     if config.space is None:
@@ -55,7 +56,10 @@ def main(argv: list[str] | None = None) -> None:
     chain = spaces.describe(
         config.space, config.preset, classes=config.classes, resolution=config.resolution, **options
     )
-    table = measure(chain, config.counting)
+    given = {"classes": config.classes, "resolution": config.resolution}
+    name = file_name(config.space, config.preset, options | {key: value for key, value in given.items() if value})
+    stored = STORED / f"{name}.costs.json"  # made by this command; a test compares it with networks
+    table = CostTable.load(stored) if stored.exists() and config.counting == "macs" else measure(chain, config.counting)
     feasible = Feasible(table, limits)
     bounds = table.bounds()
     candidates = sorted({len(candidates) for candidates in chain.choices.values()})
@@ -72,14 +76,14 @@ def main(argv: list[str] | None = None) -> None:
         span = f", {reach[0]:,} to {reach[1]:,} {counted}" if reach else ""
         print(f"{limits}: {100 * feasible.share():.3g}% of the space{span}\n")
 
-    if ":" not in config.space:
-        found = published_rows(config.space, config.preset)
+    if ":" not in config.space and (config.classes, config.resolution) == (None, None):
+        found = published_rows(config.space, config.preset, None if config.counting == "macs" else table)
         if found:
-            print(cli.table(found, ("published network", "options", "MACs", "params", "top-1 %", "source")), "\n")
-
-    name = file_name(chain.name, chain.preset, options)
+            print(cli.table(found, ("published network", "options", counted, "params", "top-1 %", "source")), "\n")
     if config.counting != "macs":
         name += f"-{config.counting}"
+    if not config.out:
+        return
     try:
         save_json(Path(config.out) / f"{name}.json", search_space(chain.choices))
         table.save(Path(config.out) / f"{name}.costs.json")
@@ -132,16 +136,23 @@ def show_all() -> None:
     )
 
 
-def published_rows(space: str, preset: str) -> list[tuple[Any, ...]]:
-    """The published networks of a preset, or of one of the same plan under another name."""
+def published_rows(space: str, preset: str, table: Any) -> list[tuple[Any, ...]]:
+    """The published networks of a preset, or of one of the same plan under another name.
+
+    Args:
+        table: counted in another way; then only the networks of its variant, with its counts.
+    """
     import spaces
     from spaces.published import PUBLISHED
 
-    return [
-        (key, text(entry.options), entry.macs, entry.params, entry.top1, entry.source)
-        for key, entry in PUBLISHED.get(space, {}).items()
-        if spaces.same_preset(space, entry.preset, preset)
-    ]
+    rows = []
+    for key, entry in PUBLISHED.get(space, {}).items():
+        if spaces.same_preset(space, entry.preset, preset) and (
+            table is None or entry.options == table.space["options"]
+        ):
+            count = table.macs(entry.arch) if table else entry.macs
+            rows.append((key, text(entry.options), count, entry.params, entry.top1, entry.source))
+    return rows
 
 
 def text(options: dict[str, Any]) -> str:

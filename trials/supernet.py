@@ -107,19 +107,20 @@ def main(argv: list[str] | None = None) -> None:
     else:
         data.steps_per_epoch("train", config.batch_size)  # refuses a batch that is too large
     if config.warm_start and described.inherit is None and any(block.label for block in described.blocks):
-        raise InputError(f"space {config.space} has no warm start; leave --warm-start out")
+        raise InputError(f"space {config.space} has no warm start (no `inherit`); leave --warm-start out")
 
     from spaces.cost import measure, search_space
     from spaces.files import save_json
     from trials import run_dir
 
+    options |= {"classes": len(data.classes), "resolution": data.resolution}
+    chain = spaces.describe(config.space, config.preset, **options)
+    table = measure(chain)  # builds every candidate once: what is wrong with a space comes out before the run exists
     run = run_dir.open_run(config.out, "supernet", config, resume=config.resume)
     if (run / "supernet.pt").exists():
         print(f"'{run}' is complete: {run / 'supernet.pt'}")
         return
-    options |= {"classes": len(data.classes), "resolution": data.resolution}
-    chain = spaces.describe(config.space, config.preset, **options)
-    measure(chain).save(run / "cost_table.json")
+    table.save(run / "cost_table.json")
     save_json(run / "search_space.json", search_space(chain.choices))
     about = {"name": config.space, "preset": config.preset, "options": options}
     weights = imported.weights if imported else train(config, run, data, about)
@@ -216,7 +217,9 @@ def train(config: Config, run: Path, data: Any, about: dict[str, Any]) -> dict[s
             loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
             fabric.backward(loss / len(drawn))
         optimizer.step()
-        optimizer.zero_grad()  # to None: weights off the path are neither decayed nor moved by momentum
+        # To None: candidates off the path are neither decayed nor moved by momentum. (The unused part of a shared weight
+        # is: its gradient is zero, not absent.)
+        optimizer.zero_grad()
 
         window_loss = window_loss + loss.detach()
         window_correct = window_correct + (logits.detach().argmax(1) == labels).float().mean()
