@@ -100,6 +100,10 @@ class Chain:
                 raise InputError(f"choice '{label}' has no candidates; give it at least one")
         parts = {"stem": self.stem, "head": self.head}
         for block in self.blocks:
+            if block.label is None and len(block.candidates) != 1:
+                raise InputError(
+                    f"{block.title} chooses among {len(block.candidates)} candidates without a label; give it one"
+                )
             parts |= {f"candidate '{name}' of {block.title}": build for name, build in block.candidates.items()}
         for what, build in parts.items():
             if isinstance(build, nn.Module) or not callable(build):

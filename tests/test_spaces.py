@@ -570,6 +570,7 @@ def own_space(tmp_path, monkeypatch, change: str) -> str:
         ("blocks *= 2", "two choices are labelled 'a'; number them, such as a00, a01"),
         ("blocks = [Choice('a', {})]", "choice 'a' has no candidates"),
         ("blocks = [Choice('a', {'x': wide}, {'w': []})]", "choice 'w' has no candidates"),
+        ("blocks = [Choice(None, {'x': wide, 'y': wide}, {'w': [1]})]", "w chooses among 2 candidates without a label"),
         ("blocks = [Choice('a', {'x': nn.Identity()})]", "candidate 'x' of a is a Identity; give a function"),
         ("stem = nn.Identity()", "stem is a Identity; give a function"),
         ("resolution = 20", "made resolution 20 where 16 was asked for; pass it on to the Chain"),
