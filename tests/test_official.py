@@ -1,6 +1,6 @@
 """Checkpoints in the layout of the official SPOS code become runs of ours, and nothing else does.
 
-The layout is written out here once more, from its description in ../shared/architectures.md; that it is the real one
+The layout is written out here once more, independently of the importer; that it is the real one
 was checked against the official code itself (docs/method.md).
 """
 

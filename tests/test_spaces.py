@@ -28,7 +28,7 @@ from trials.space import file_name
 STORED = ROOT / "experiments" / "spaces"
 ALL = [(name, preset, options) for name in spaces.SPACES for preset, options in spaces.presets(name)]
 TINY = [(name, options) for name, preset, options in ALL if preset == "tiny"]
-# MACs, params; from ../shared/architectures.md, so that the data file cannot drift together with the code
+# MACs, params; written out a second time, so that the data file cannot drift together with the code
 FIGURES = {
     "spos-block": (322_918_720, 3_558_464),
     "spos-block-channel": (327_857_920, 3_432_579),
