@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from spaces.chain import cut
+from spaces.chain import Choice, cut
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,18 @@ def conv_bn(
     if not linear:
         layers.append(style.activation(inplace=True))
     return nn.Sequential(*layers)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Macro table of a space with one convolution as its stem."""
+
+    resolution: int  # height and width of an image, pixels
+    classes: int
+    stem_width: int  # channels after the first convolution
+    stem_stride: int
+    stages: tuple[tuple[int, int, int], ...]
+    last_width: int  # channels before the classifier
 
 
 class Layer(NamedTuple):
@@ -184,6 +197,19 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.layers(x) if self.residual else self.layers(x)
+
+
+def residual_choice(
+    style: Style, layer: Layer, candidates: Mapping[str, Callable[..., nn.Module]], *, skip: bool = True
+) -> Choice:
+    """The choice block of a layer among MBConvs; with `skip`, it may be left out where the shapes allow."""
+    shape = (layer.cin, layer.cout, layer.stride)
+    built: dict[str, Callable[..., nn.Module]] = {
+        name: partial(build, style, *shape) for name, build in candidates.items()
+    }
+    if skip and layer.stride == 1 and layer.cin == layer.cout:
+        built["skip"] = nn.Identity
+    return Choice(f"block{layer.number}", built)
 
 
 # Warm start

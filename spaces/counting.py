@@ -20,6 +20,20 @@ COUNTING: dict[str, dict[str, int]] = {
     # github.com/Lyken17/pytorch-OpCounter, which spos-cifar was published with
     "thop": {"pooling": 1, "norm": 2},
 }
+# activations: one number in, one number out
+ELEMENTWISE = (
+    "ReLU",
+    "ReLU6",
+    "Hardtanh",
+    "Hardswish",
+    "Hardsigmoid",
+    "SiLU",
+    "Sigmoid",
+    "Tanh",
+    "GELU",
+    "ELU",
+    "LeakyReLU",
+)
 
 
 @dataclass(frozen=True)
@@ -77,20 +91,4 @@ def _extras(module: nn.Module, counting: str) -> Iterator[list[int]]:
 
 
 def _activation(layer: nn.Module) -> bool:
-    """Elementwise: one number in, one number out."""
-    from torch import nn
-
-    names = (
-        "ReLU",
-        "ReLU6",
-        "Hardtanh",
-        "Hardswish",
-        "Hardsigmoid",
-        "SiLU",
-        "Sigmoid",
-        "Tanh",
-        "GELU",
-        "ELU",
-        "LeakyReLU",
-    )
-    return type(layer) in tuple(getattr(nn, name) for name in names)
+    return type(layer).__module__ == "torch.nn.modules.activation" and type(layer).__name__ in ELEMENTWISE

@@ -10,14 +10,10 @@ Deviation: PyTorch's default weight initialisation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
-from torch import nn
-
-from spaces.blocks import InvertedResidual, Style, conv_bn, layers, pooled_classifier
-from spaces.chain import Chain, Choice, check_flag, choose_preset
+from spaces.blocks import InvertedResidual, Preset, Style, conv_bn, layers, pooled_classifier, residual_choice
+from spaces.chain import Chain, check_flag, choose_preset
 
 # out channels, blocks, stride of the first block; 224x224 in, 7x7 out
 STAGES = ((16, 1, 1), (24, 4, 2), (32, 4, 2), (64, 4, 2), (112, 4, 1), (184, 4, 2), (352, 1, 1))
@@ -36,16 +32,6 @@ CANDIDATES = {
     "k5_e3": partial(InvertedResidual, kernel=5, expand=3),
     "k5_e6": partial(InvertedResidual, kernel=5, expand=6),
 }
-
-
-@dataclass(frozen=True)
-class Preset:
-    resolution: int  # height and width of an image, pixels
-    classes: int
-    stem_width: int  # channels after the first convolution
-    stem_stride: int
-    stages: tuple[tuple[int, int, int], ...]
-    last_width: int  # channels before the classifier
 
 
 PRESETS = {
@@ -75,16 +61,7 @@ def fbnet(
     plan = choose_preset("fbnet", PRESETS, preset, classes=classes, resolution=resolution, last_width=last_width)
     check_flag("fbnet", "bias", bias)
     style = Style(bias=bias)
-    blocks = []
-    for layer in layers(plan.stages, plan.stem_width):
-        shape = (layer.cin, layer.cout, layer.stride)
-        candidates: dict[str, Callable[[], nn.Module]] = {
-            name: partial(build, style, *shape) for name, build in CANDIDATES.items()
-        }
-        if layer.stride == 1 and layer.cin == layer.cout:
-            candidates["skip"] = nn.Identity
-        blocks.append(Choice(f"block{layer.number}", candidates))
-
+    blocks = [residual_choice(style, layer, CANDIDATES) for layer in layers(plan.stages, plan.stem_width)]
     return Chain(
         resolution=plan.resolution,
         classes=plan.classes,

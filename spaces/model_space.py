@@ -44,11 +44,11 @@ class Elastic(MutableModule):
         self.values = {label: list(values) for label, values in elastic.items()}
         for label, values in self.values.items():
             self.add_mutable(nni.choice(label, values))
-        largest = build(*(max(values) for values in self.values.values()))
+        self.active = {label: max(values) for label, values in self.values.items()}
+        largest = build(*self.active.values())
         self._modules.update(largest._modules)
         self._parameters.update(largest._parameters)
         self._buffers.update(largest._buffers)
-        self.active = {label: max(values) for label, values in self.values.items()}
         # structure of each size, without memory, and its layers beside ours
         self._shapes: dict[tuple[Any, ...], tuple[nn.Module, list[tuple[nn.Module, nn.Module]]]] = {}
 

@@ -9,14 +9,21 @@ network, not 24 as in the search code's default.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from torch import nn
 
-from spaces.blocks import InvertedResidual, Style, inherit_residual, layers, mobile_stem, pooled_classifier
-from spaces.chain import Chain, Choice, choose_preset
+from spaces.blocks import (
+    InvertedResidual,
+    Style,
+    inherit_residual,
+    layers,
+    mobile_stem,
+    pooled_classifier,
+    residual_choice,
+)
+from spaces.chain import Chain, choose_preset
 
 # blocks and stride of the first block of each stage; 224x224 in, 7x7 out
 DEPTHS = ((4, 2), (4, 2), (4, 2), (4, 1), (4, 2), (1, 1))
@@ -87,16 +94,7 @@ def proxylessnas(
     plan = choose_preset("proxylessnas", PRESETS, preset, classes=classes, resolution=resolution, last_width=last_width)
     style = Style(nn.ReLU6, eps=plan.eps)
     stages = [(cout, depth, stride) for cout, (depth, stride) in zip(plan.widths, plan.depths, strict=True)]
-    blocks = []
-    for layer in layers(stages, plan.stem[1]):
-        shape = (layer.cin, layer.cout, layer.stride)
-        candidates: dict[str, Callable[[], nn.Module]] = {
-            name: partial(build, style, *shape) for name, build in CANDIDATES.items()
-        }
-        if plan.skip and layer.stride == 1 and layer.cin == layer.cout:
-            candidates["skip"] = nn.Identity
-        blocks.append(Choice(f"block{layer.number}", candidates))
-
+    blocks = [residual_choice(style, layer, CANDIDATES, skip=plan.skip) for layer in layers(stages, plan.stem[1])]
     head = partial(pooled_classifier, style, plan.widths[-1], plan.last_width, plan.classes, dropout=plan.dropout)
     return Chain(
         resolution=plan.resolution,

@@ -15,12 +15,12 @@ Deviations: PyTorch's default weight initialisation; any resolution, the pooling
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from torch import nn
 
 from spaces.blocks import (
+    Preset,
     Style,
     conv_bn,
     inherit_shuffle,
@@ -53,16 +53,6 @@ WIDTHS = {
     "channel": (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6),
     "plus": (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0),
 }
-
-
-@dataclass(frozen=True)
-class Preset:
-    resolution: int  # height and width of an image, pixels
-    classes: int
-    stem_width: int  # channels after the first convolution
-    stem_stride: int
-    stages: tuple[tuple[int, int, int], ...]
-    last_width: int  # channels before the classifier
 
 
 PRESETS = {

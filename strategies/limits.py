@@ -117,19 +117,24 @@ class Feasible:
 
     def reach(self) -> tuple[int, int] | None:
         """Smallest and largest MACs within the limits; None where they cannot be told exactly (rounding, two limits)."""
-        if self.limits.max_params is not None or not self.window.exact:
+        macs = self._reachable()
+        if macs is None:
             return None
-        macs = self.table.base[0] + self.window.sums()
         within = macs[self.limits.met_by(macs, 0)]
         return int(within[0]), int(within[-1])
 
     def _nearest(self) -> str:
         """The reachable MACs on both sides of an empty window."""
-        low, high = self.limits.min_macs, self.limits.max_macs
-        if low is None or high is None or self.limits.max_params is not None or not self.window.exact:
+        low, high, macs = self.limits.min_macs, self.limits.max_macs, self._reachable()
+        if low is None or high is None or macs is None:
             return ""
-        macs = self.table.base[0] + self.window.sums()
         return f"; the nearest have {macs[macs < low][-1]:,} and {macs[macs > high][0]:,} MACs"
+
+    def _reachable(self) -> np.ndarray | None:
+        """All MACs in the space, ascending; None where the window does not tell them exactly."""
+        if self.limits.max_params is not None or not self.window.exact:
+            return None
+        return self.table.base[0] + self.window.sums()
 
     def _range(self, low: int | None, high: int | None, which: int) -> tuple[float, float]:
         base = self.table.base[which]

@@ -117,6 +117,11 @@ def space_options(text: str) -> dict[str, Any]:
     return options
 
 
+def space_options_text(options: Mapping[str, Any]) -> str:
+    """Options of a space as --space-options takes them; the reverse of `space_options`."""
+    return ",".join(f"{name}={value}" for name, value in options.items())
+
+
 def run(main: Callable[[], Any]) -> NoReturn:
     """Run a command's `main`: a user's mistake becomes one line and exit code 1, Ctrl-C exit code 130."""
     try:

@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
         from trials import official
 
         imported = official.read_network(config.import_official, config.space, config.preset, config.space_options)
-        text = ",".join(f"{name}={value}" for name, value in imported.options.items())
+        text = cli.space_options_text(imported.options)
         if config.seeds != 1:
             raise InputError(f"--seeds {config.seeds} with --import-official: there is one network; leave --seeds out")
         config = dataclasses.replace(config, spos_preprocessing=True, space_options=text)

@@ -115,7 +115,7 @@ def check(path: Path) -> Plan:
         f"--classes {about['classes']} --resolution {about['resolution']} --out FOLDER"
     )
     if about["options"]:
-        remedy += " --space-options " + ",".join(f"{name}={value}" for name, value in about["options"].items())
+        remedy += f" --space-options {cli.space_options_text(about['options'])}"
     offered = load_json(path.parent / content["searchSpaceFile"], "search space")
     if {label: entry["_value"] for label, entry in offered.items()} != table.choices:
         raise InputError(f"searchSpaceFile of '{path}' is not the space of supernet '{run}'; {remedy}")
@@ -357,10 +357,9 @@ def finish(plan: Plan, jobs: list[dict[str, Any]], workdir: Path) -> None:
     """Write arc.json and search.json, and print a table."""
     results = [result for job in jobs if (result := score_of(plan, job))]
     if not results:
-        errors = sorted((workdir / "environments").glob("*/trials/*/trial.stderr"), key=os.path.getmtime)
-        last = errors[-1].read_text().strip().splitlines()[-1:] if errors else []
-        reason = f" (the last one: {last[0]})" if last else ""
-        raise InputError(f"all trials failed{reason}; see {workdir / 'log'}")
+        errors = [trial_error(workdir, job["trialJobId"]) for job in jobs if job["status"] == "FAILED"]
+        reason = f" ({errors[-1]})" if errors else ""
+        raise InputError(f"no architecture within the limits got a score{reason}; see {workdir / 'log'}")
     results.sort(key=lambda result: result["finished"])
     state_path = workdir / "checkpoint" / "tuner.json"
     asked = load_json(state_path, "tuner state")["asked"] if state_path.exists() else {}

@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     config = cli.parse(Config, argv, __doc__, positional="space")
 
     import spaces
-    from spaces.cost import CostTable, measure, search_space
+    from spaces.cost import measure, search_space
     from spaces.files import save_json
     from strategies.limits import Feasible, Limits
 
@@ -58,8 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     given = {"classes": config.classes, "resolution": config.resolution}
     name = file_name(config.space, config.preset, options | {key: value for key, value in given.items() if value})
-    stored = STORED / f"{name}.costs.json"  # made by this command; a test compares it with networks
-    table = CostTable.load(stored) if stored.exists() and config.counting == "macs" else measure(chain, config.counting)
+    table = stored_table(name, chain) if config.counting == "macs" else measure(chain, config.counting)
     feasible = Feasible(table, limits)
     bounds = table.bounds()
     candidates = sorted({len(candidates) for candidates in chain.choices.values()})
@@ -98,23 +97,30 @@ def file_name(space: str, preset: str, options: dict[str, Any]) -> str:
     return "-".join([space.replace(":", "."), preset, *parts])
 
 
+def stored_table(name: str, chain: Any) -> Any:
+    """The cost table in experiments/spaces, which a test compares with networks; counted now where there is none."""
+    from spaces.cost import CostTable, measure
+
+    path = STORED / f"{name}.costs.json"
+    return CostTable.load(path) if path.exists() else measure(chain)
+
+
 def show_all() -> None:
     """Two tables: the spaces with their sizes and bounds, and the published networks."""
     import spaces
-    from spaces.cost import CostTable, measure
     from spaces.published import PUBLISHED
 
     rows = []
     for name in spaces.SPACES:
         for preset, options in spaces.presets(name):
-            path = STORED / f"{file_name(name, preset, options)}.costs.json"
-            table = CostTable.load(path) if path.exists() else measure(spaces.describe(name, preset, **options))
+            chain = spaces.describe(name, preset, **options)
+            table = stored_table(file_name(name, preset, options), chain)
             bounds = table.bounds()
             rows.append(
                 (
                     name,
                     preset,
-                    text(options),
+                    cli.space_options_text(options),
                     f"{table.space['resolution']}x{table.space['resolution']}",
                     str(len(table.blocks)),
                     f"{table.architectures():.1e}",
@@ -125,7 +131,7 @@ def show_all() -> None:
     header = ("space", "preset", "options", "image", "blocks", "architectures", "million MACs", "million params")
     print(cli.table(rows, header, as_is=True), "\n")
     networks = [
-        (key, name, e.preset, text(e.options), f"{e.macs:,}", f"{e.params:,}", f"{e.top1:.2f}")
+        (key, name, e.preset, cli.space_options_text(e.options), f"{e.macs:,}", f"{e.params:,}", f"{e.top1:.2f}")
         for name, published in PUBLISHED.items()
         for key, e in published.items()
     ]
@@ -151,13 +157,8 @@ def published_rows(space: str, preset: str, table: Any) -> list[tuple[Any, ...]]
             table is None or entry.options == table.space["options"]
         ):
             count = table.macs(entry.arch) if table else entry.macs
-            rows.append((key, text(entry.options), count, entry.params, entry.top1, entry.source))
+            rows.append((key, cli.space_options_text(entry.options), count, entry.params, entry.top1, entry.source))
     return rows
-
-
-def text(options: dict[str, Any]) -> str:
-    """Options as --space-options takes them."""
-    return ",".join(f"{name}={value}" for name, value in options.items())
 
 
 if __name__ == "__main__":

@@ -123,17 +123,18 @@ def main(argv: list[str] | None = None) -> None:
     table.save(run / "cost_table.json")
     save_json(run / "search_space.json", search_space(chain.choices))
     about = {"name": config.space, "preset": config.preset, "options": options}
-    weights = imported.weights if imported else train(config, run, data, about)
+    weights = imported.weights if imported else train(config, run, data, about, table)
     if weights:
         run_dir.save_checkpoint(run / "supernet.pt", {"model": weights, "space": about, "seed": config.seed})
         print(f"supernet: {run / 'supernet.pt'}")
 
 
-def train(config: Config, run: Path, data: Any, about: dict[str, Any]) -> dict[str, Any]:
+def train(config: Config, run: Path, data: Any, about: dict[str, Any], table: Any) -> dict[str, Any]:
     """The training loop, from the last checkpoint, if there is one.
 
     Args:
         about: name, preset and options of the space.
+        table: its cost table.
     Returns:
         The state dict of the supernet; {} when it was stopped before the end.
     """
@@ -143,7 +144,6 @@ def train(config: Config, run: Path, data: Any, about: dict[str, Any]) -> dict[s
 
     import spaces
     from spaces.arch import activate
-    from spaces.cost import CostTable
     from spaces.model_space import make_supernet
     from strategies.sampling import STRATEGIES, step_generator
     from trials import optim, run_dir
@@ -167,7 +167,6 @@ def train(config: Config, run: Path, data: Any, about: dict[str, Any]) -> dict[s
     steps_per_epoch = data.steps_per_epoch("train", config.batch_size)
     steps = config.epochs * steps_per_epoch
     warm_steps, warm_path = round(config.warm_start * steps), space.chain.warm_path
-    table = CostTable.load(run / "cost_table.json")
     print(
         f"{config.space} {config.preset}: {table.architectures():.2e} architectures, {data.size('train'):,} training images, "
         f"{data.size('score'):,} scoring images, {steps:,} steps on {fabric.device}"
