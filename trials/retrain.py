@@ -122,6 +122,8 @@ def main(argv: list[str] | None = None) -> None:
         try:
             arch = load_arch(str(config.fixed_arc), described.choices)
         except ArchError as error:
+            if not Path(str(config.fixed_arc)).is_file():
+                raise
             space = " ".join(filter(None, (config.space, config.preset, config.space_options)))
             hint = "" if config.supernet else "; give --supernet RUN, or --space and --preset, if it is of another"
             raise InputError(f"{error} (in space {space}{hint})") from None
