@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spaces.errors import InputError, unknown
 from spaces.files import save_json
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
 Arch = dict[str, Any]
 Choices = Mapping[str, Sequence[Any]]  # label -> candidates, in order
+
+
+class Weights(NamedTuple):
+    """What stands in place of a candidate where a supernet mixes all candidates of a choice."""
+
+    values: Any  # one number per candidate, in order; a sequence, or a tensor (K,) that may carry a gradient
+    active: Sequence[int] | None = None  # only these candidates are run; None: all
 
 
 class ArchError(InputError):
@@ -129,11 +136,36 @@ def _from_indices(indices: Sequence[Any], choices: Choices) -> Arch:
 
 
 def activate(supernet: nn.Module, arch: Mapping[str, Any]) -> None:
-    """Make `arch` the active path of an NNI supernet (made with `spaces.model_space.make_supernet`).
+    """Make `arch` the active path of a supernet (made with `spaces.model_space.make_supernet`).
 
     Raises:
         ArchError: a label is missing, unknown, or has a candidate that the supernet does not hold.
     """
+    layers, choices = _choice_layers(supernet)
+    validate(arch, choices)
+    for layer in layers:
+        layer.resample(dict(arch))
+
+
+def mix(supernet: nn.Module, chosen: Mapping[str, Any]) -> None:
+    """Like `activate`, but a label may have `Weights`: its block then gives the weighted sum of its candidates.
+
+    Elastic values are mixed in the weights that they share: a kernel or channel counts by the weight of all the values
+    that contain it. With one weight 1 and the others 0 this is the path of that value, to rounding.
+
+    Raises:
+        ArchError: as `activate`.
+    """
+    layers, choices = _choice_layers(supernet)
+    plain = {
+        label: choices[label][0] if isinstance(c, Weights) else c for label, c in chosen.items() if label in choices
+    }
+    validate({**chosen, **plain}, choices)
+    for layer in layers:
+        layer.resample(dict(chosen))
+
+
+def _choice_layers(supernet: nn.Module) -> tuple[list[Any], Choices]:
     layers = supernet.__dict__.get("_choice_layers")
     if layers is None:
         # Collected once: walking over all modules of SPOS takes 6.6 ms, at every step.
@@ -144,9 +176,7 @@ def activate(supernet: nn.Module, arch: Mapping[str, Any]) -> None:
         supernet.__dict__["_choices"] = {
             label: mutable.values for layer in layers for label, mutable in layer.simplify().items()
         }
-    validate(arch, supernet.__dict__["_choices"])
-    for layer in layers:
-        layer.resample(dict(arch))
+    return layers, supernet.__dict__["_choices"]
 
 
 def freeze(space: Any, arch: Mapping[str, Any]) -> nn.Module:

@@ -19,9 +19,11 @@ with warnings.catch_warnings():  # NNI 3.0 complains about every newer class in 
     import nni
     from nni.nas.nn.pytorch import LayerChoice, ModelSpace, MutableModule
     from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
+    from nni.nas.oneshot.pytorch.supermodule.sampling import PathSamplingLayer
     from nni.nas.strategy import RandomOneShot
 
 import spaces
+from spaces.arch import Weights
 from spaces.chain import Choice, cut
 
 # harmless, and repeated for every module of a space
@@ -54,18 +56,23 @@ class Elastic(MutableModule):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The active size on the shared weights; BatchNorm updates the shared statistics."""
-        key = tuple(self.active.values())
+        return self._run(tuple(self.active.values()), x, {})
+
+    def _run(self, key: tuple[Any, ...], x: torch.Tensor, masks: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The module of size `key`, with its part of our tensors; those named in `masks` times the mask."""
         if key not in self._shapes:
             with torch.device("meta"):
                 shape = self._build(*key)
             mine = dict(self.named_modules())
             self._shapes[key] = shape, [(layer, mine[name]) for name, layer in shape.named_modules() if name in mine]
         shape, layers = self._shapes[key]
-        for layer, ours in layers:  # what BN recalibration sets on our layers
+        for layer, ours in layers:  # what BN recalibration, and training on several devices, sets on our layers
             layer.training = ours.training
             if isinstance(layer, nn.BatchNorm2d) and isinstance(ours, nn.BatchNorm2d):
                 layer.momentum = ours.momentum
+                layer.__class__ = ours.__class__
         own = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        own |= {name: own[name] * mask for name, mask in masks.items()}
         tensors = {name: cut(own[name], tensor.shape) for name, tensor in shape.state_dict(keep_vars=True).items()}
         return functional_call(shape, tensors, (x,))
 
@@ -80,7 +87,7 @@ class Elastic(MutableModule):
 
 
 class SampledElastic(Elastic, BaseSuperNetModule):
-    """What an Elastic becomes in a supernet whose paths are sampled."""
+    """What an Elastic becomes in a supernet: one size is active, or all are mixed by `Weights`."""
 
     def resample(self, memo: dict[str, Any]) -> dict[str, Any]:
         """Take the values in `memo`; NNI's strategies leave out what is to be drawn at random."""
@@ -97,6 +104,101 @@ class SampledElastic(Elastic, BaseSuperNetModule):
             return None
         module.__class__ = cls  # in place: NNI mutates a model in place as well
         return module, True
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The active size; with Weights, the largest one, in which every part counts by the weight of its values.
+
+        Input channels and kernel positions are weighted, which silences a part exactly: what a layer computes on output
+        channels that a smaller value lacks, no later layer hears. A value without parameters (a skip) is added apart.
+        """
+        if not any(isinstance(value, Weights) for value in self.active.values()):
+            return super().forward(x)
+        masks: dict[str, torch.Tensor] = {}
+        apart: list[tuple[torch.Tensor, list[tuple[torch.Tensor, tuple[Any, ...]]]]] = []
+        full = {label: max(values) for label, values in self.values.items()}
+        for label, values in self.values.items():
+            weights = self._weights(label, x)
+            kept = [place for place, value in enumerate(values) if self._sizes(label)[value]]
+            share = weights[kept].sum()
+            # of the values that are not apart; equal where all weight lies apart, so that a gradient finds the way back
+            within = torch.where(share > 0, weights[kept] / torch.where(share > 0, share, 1.0), 1 / len(kept))
+            for name, regions in self._regions(label).items():
+                mask = (within.view(-1, *[1] * (regions.dim() - 1)) * regions.to(x.device)).sum(0)
+                masks[name] = masks[name] * mask if name in masks else mask
+            others = [
+                (weights[place], tuple(full[key] if key != label else value for key in full))
+                for place, value in enumerate(values)
+                if place not in kept
+            ]
+            if others:
+                apart.append((share, others))
+        y = self._run(tuple(full.values()), x, masks)
+        for share, others in apart:
+            y = share * y + sum(weight * self._run(key, x, {}) for weight, key in others)
+        return y
+
+    def squared_norms(self, label: str) -> torch.Tensor:
+        """(K,) sum of the squares of the weights that each value of `label` uses, the others at their largest.
+
+        Of convolutions with a spatial kernel that differ between the values, as in Single-Path NAS (arXiv:1904.02877),
+        where that is the depthwise one; of all layers that differ where there is none such.
+        """
+        sizes = self._sizes(label)
+        own = dict(self.named_parameters())
+        largest = sizes[max(self.values[label])]
+        differ = [name for name, shape in largest.items() if any(size.get(name) != shape for size in sizes.values())]
+        differ = [name for name in differ if own[name].dim() > 1]
+        spatial = [name for name in differ if max(own[name].shape[2:], default=1) > 1]
+        zero = torch.zeros((), device=next(iter(own.values())).device)
+        return torch.stack(
+            [
+                sum((cut(own[name], size[name]).square().sum() for name in spatial or differ if name in size), zero)
+                for size in sizes.values()
+            ]
+        )
+
+    def _weights(self, label: str, x: torch.Tensor) -> torch.Tensor:
+        chosen, values = self.active[label], self.values[label]
+        given = chosen.values if isinstance(chosen, Weights) else [float(value == chosen) for value in values]
+        return torch.as_tensor(given, dtype=torch.float32, device=x.device)
+
+    def _sizes(self, label: str) -> dict[Any, dict[str, torch.Size]]:
+        """value -> names and shapes of its parameters, the other labels at their largest."""
+        known: dict[str, Any] = self.__dict__.setdefault("_known_sizes", {})
+        if label not in known:
+            known[label] = {}
+            full = {key: max(values) for key, values in self.values.items()}
+            for value in self.values[label]:
+                with torch.device("meta"):
+                    shape = self._build(*(full | {label: value}).values())
+                known[label][value] = {name: tensor.shape for name, tensor in shape.named_parameters()}
+        return known[label]
+
+    def _regions(self, label: str) -> dict[str, torch.Tensor]:
+        """name -> (values with parameters, *mask) 0/1: the input channels and kernel positions of each value."""
+        known: dict[str, Any] = self.__dict__.setdefault("_known_regions", {})
+        if label not in known:
+            known[label] = {}
+            sizes = [size for size in self._sizes(label).values() if size]
+            for name, full in self._sizes(label)[max(self.values[label])].items():
+                shapes = [(1, *size[name][1:]) for size in sizes]  # output channels are heard through the next layer
+                if len(set(shapes)) > 1:
+                    regions = torch.zeros(len(sizes), 1, *full[1:])
+                    for region, shape in zip(regions, shapes, strict=True):
+                        cut(region, shape).fill_(1)
+                    known[label][name] = regions
+        return known[label]
+
+
+class MixedLayer(PathSamplingLayer):
+    """What a LayerChoice becomes in a supernet: one candidate is active, or a weighted sum by `Weights`."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        chosen = self._sampled
+        if not isinstance(chosen, Weights):
+            return super().forward(x)
+        places = range(len(self.names)) if chosen.active is None else chosen.active
+        return sum(chosen.values[place] * self[self.names[place]](x) for place in places)
 
 
 class ChainSpace(ModelSpace):
@@ -133,6 +235,15 @@ def _choice_block(block: Choice) -> nn.Module:
     return next(iter(built.values())) if block.label is None else LayerChoice(built, label=block.label)
 
 
-def make_supernet(space: ChainSpace) -> ChainSpace:
-    """Turn a space into NNI's single-path supernet, in place; set its path with `spaces.arch.activate`."""
-    return RandomOneShot().mutate_model(space)
+def squared_norms(supernet: nn.Module, label: str) -> torch.Tensor:
+    """`SampledElastic.squared_norms` of the superkernel that has this label."""
+    owners = supernet.__dict__.setdefault("_superkernels", {})
+    if not owners:
+        layers = [layer for layer in supernet.modules() if isinstance(layer, SampledElastic)]
+        owners.update({label: layer for layer in layers for label in layer.values})
+    return owners[label].squared_norms(label)
+
+
+def make_supernet(space: ModelSpace) -> Any:
+    """Turn a space into a supernet, in place; set its path with `spaces.arch.activate`, or `spaces.arch.mix` all."""
+    return RandomOneShot(mutation_hooks=[MixedLayer.mutate]).mutate_model(space)

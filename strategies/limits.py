@@ -13,7 +13,7 @@ import numpy as np
 from spaces.arch import Arch
 from spaces.cost import Bounds, CostTable
 from spaces.errors import InputError, unknown
-from strategies.sampling import uniform_path
+from strategies.sampling import Draw, step_generator, uniform_path
 from strategies.window import Window
 
 DRAWS = 1_000_000  # at most this many architectures are drawn before two limits together are called out of reach
@@ -176,20 +176,47 @@ class Feasible:
         return part * len(self.sample_many(draws, np.random.default_rng(0))) / draws
 
 
+def window(feasible: Feasible) -> Draw:
+    """One path per step from those that meet the limits, all equally likely."""
+    return lambda choices, seed, step, first: [feasible.sample(step_generator(seed, step))]
+
+
+def binned(table: CostTable, limits: Limits) -> Draw:
+    """One path per step as the SPOS authors draw it, between min_macs and max_macs; see `binned_path`.
+
+    Raises:
+        InputError: the limits are missing or out of reach.
+    """
+    if limits.min_macs is None or limits.max_macs is None:
+        raise InputError(
+            "bins of MACs need their range: give --min-macs and --max-macs (the paper's are 290M and 360M)"
+        )
+    limits.check(table.bounds())
+    low, high = limits.min_macs, limits.max_macs
+    return lambda choices, seed, step, first: [binned_path(table, step_generator(seed, step), low=low, high=high)]
+
+
 def binned_path(
-    table: CostTable, generator: random.Random, *, low: int = 290, high: int = 360, step: int = 10, tries: int = 500
+    table: CostTable,
+    generator: random.Random,
+    *,
+    low: int = 290_000_000,
+    high: int = 360_000_000,
+    bins: int = 7,
+    tries: int = 500,
 ) -> Arch:
     """One training path as the SPOS authors draw it: a bin of MACs, then rejection.
 
-    The bins low..low+step, ..., high (millions of MACs, for one image) are equally likely, and within a bin its
-    architectures. Without success after `tries` draws, the next one is taken as it is.
+    The `bins` equal parts of low..high (MACs of one image) are equally likely, and within a bin its architectures.
+    Without success after `tries` draws, the next one is taken as it is.
 
     Source: megvii-model/SinglePathOneShot, src/Supernet/train.py.
     """
-    start = generator.randrange(low, high, step) * 10**6
+    width = (high - low) / bins
+    start = low + width * generator.randrange(bins)
     arch = uniform_path(table.choices, generator)
     for _ in range(tries):
-        if start <= table.macs(arch) <= start + step * 10**6:
+        if start <= table.macs(arch) <= start + width:
             break
         arch = uniform_path(table.choices, generator)
     return arch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 import types
 import typing
@@ -13,6 +14,11 @@ from typing import Any, NoReturn, TypeVar
 from spaces.errors import InputError, unknown
 
 C = TypeVar("C")
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Number of this process, from 0, and of all processes; torchrun sets both."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 def option(default: Any = dataclasses.MISSING, help: str = "", choices: Sequence[str] = ()) -> Any:
@@ -148,6 +154,7 @@ def progress(total: int, *, desc: str, unit: str, initial: int = 0, position: in
         position=position,
         unit_scale=total >= 10_000,
         dynamic_ncols=True,
+        disable=rank_and_world()[0] > 0,
         mininterval=0.5 if sys.stderr.isatty() else 30,
     )
 

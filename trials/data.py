@@ -1,12 +1,13 @@
 """Images for training, scoring and testing. Every data set offers the same four things:
 
     data.size(part)                                          number of images
-    data.train_batches(part, batch, seed=, epoch=, start=)   augmented and normalised; a pure function of its arguments
+    data.train_batches(part, batch, seed=, epoch=, start=, shard=)
+                                                             augmented and normalised; a pure function of its arguments
     data.eval_batches(part, batch)                           in order, without augmentation, uint8
     data.normalise(images)                                   uint8 to float
 
 Parts: `train` and `score` are the training images, split class-balanced with a fixed seed; `all` is both; `test` is
-read by retrain alone. Shapes: N batch, images (N, 3, R, R), R the resolution in pixels, labels (N,) int64.
+read by retrain alone. `weights` and `arch` are `train`, split once more for differentiable strategies. Shapes: N batch, images (N, 3, R, R), R the resolution in pixels, labels (N,) int64.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from spaces.errors import InputError, unknown
 
 SPLIT_SEED = 0  # of the split into parts; never the run's seed, or the parts of two runs would mix
 TEST_FRACTION = 0.2  # of data sets that come without a test part
-PARTS = ("train", "score", "all", "test")
+ARCH_FRACTION = 0.2  # of `train`, for the architecture parameters
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -75,12 +76,16 @@ def normalise(images: torch.Tensor, name: str, *, spos: bool) -> torch.Tensor:
 class Data:
     """What all data sets share. A subclass knows how to read images."""
 
-    def __init__(self, name: str, classes: Sequence[str], resolution: int, labels: np.ndarray, score: float) -> None:
+    def __init__(
+        self, name: str, classes: Sequence[str], resolution: int, labels: np.ndarray, score: float, arch: float
+    ) -> None:
         self.name = name
         self.classes = list(classes)
         self.resolution = resolution
         train, held = split(labels, score)
         self.parts = {"train": train, "score": held, "all": np.arange(len(labels))}
+        weights, rest = split(labels[train], arch)
+        self.parts |= {"weights": train[weights], "arch": train[rest]}
         self.spos = False  # the official SPOS preprocessing; set by load_data
 
     def size(self, part: str) -> int:
@@ -108,8 +113,14 @@ class Data:
         steps = self.steps_per_epoch(part, batch)
         return shuffled[: steps * batch].reshape(steps, batch)
 
-    def train_batches(self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Batches of one epoch from number `start` on, augmented and normalised."""
+    def train_batches(
+        self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0, shard: tuple[int, int] = (0, 1)
+    ) -> Iterator[Batch]:
+        """Batches of one epoch from number `start` on, augmented and normalised.
+
+        Args:
+            shard: (rank, world); this process's equal part of every batch.
+        """
         raise NotImplementedError
 
     def eval_batches(self, part: str, batch: int, *, count: int | None = None) -> Iterator[Batch]:
@@ -127,10 +138,10 @@ class Data:
 class MemoryData(Data):
     """A data set that fits into memory: uint8 until used, augmented a batch at a time."""
 
-    def __init__(self, name: str, resolution: int, score: float, source: Source) -> None:
+    def __init__(self, name: str, resolution: int, score: float, arch: float, source: Source) -> None:
         self._read_test = source.read_test
         images, labels = source.read_train()
-        super().__init__(name, source.classes, resolution, labels, score)
+        super().__init__(name, source.classes, resolution, labels, score, arch)
         self._images = {"train": self._fit(images)}
         self._labels = {"train": torch.from_numpy(labels)}
         self.parts["test"] = np.arange(source.test_size)
@@ -151,15 +162,19 @@ class MemoryData(Data):
             self._images[key], self._labels[key] = self._fit(images), torch.from_numpy(labels)
         return self._images[key], self._labels[key]
 
-    def train_batches(self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def train_batches(
+        self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0, shard: tuple[int, int] = (0, 1)
+    ) -> Iterator[Batch]:
         images, labels = self._store(part)
+        first, mine = shard[0] * batch // shard[1], batch // shard[1]
         for number, indices in enumerate(self.order(part, batch, seed, epoch)):
             if number >= start:
                 generator = torch.Generator().manual_seed(
                     int(np.random.default_rng((seed, epoch, number)).integers(2**62))
                 )
-                x = self.normalise(images[indices])
-                yield augment(x, AUGMENT[self.name], generator), labels[indices]
+                here = indices[first : first + mine]
+                x = self.normalise(images[here])
+                yield augment(x, AUGMENT[self.name], generator, first=first, total=batch), labels[here]
 
     def eval_batches(self, part: str, batch: int, *, count: int | None = None) -> Iterator[Batch]:
         images, labels = self._store(part)
@@ -167,12 +182,18 @@ class MemoryData(Data):
             yield images[indices], labels[indices]
 
 
-def augment(images: torch.Tensor, how: Augment, generator: torch.Generator) -> torch.Tensor:
-    """Shift, flip, rotate and scale each image of a batch on its own. Shifts without rotation are whole pixels."""
+def augment(
+    images: torch.Tensor, how: Augment, generator: torch.Generator, *, first: int = 0, total: int | None = None
+) -> torch.Tensor:
+    """Shift, flip, rotate and scale each image of a batch on its own. Shifts without rotation are whole pixels.
+
+    Args:
+        first, total: the images are numbers `first`... of a batch of `total`, of which other processes have the rest.
+    """
     n, _, height, width = images.shape
 
     def uniform(limit: float) -> torch.Tensor:
-        return (torch.rand(n, generator=generator) * 2 - 1) * limit
+        return ((torch.rand(total or n, generator=generator) * 2 - 1) * limit)[first : first + n]
 
     angle, zoom = uniform(math.radians(how.rotate)), 1 + uniform(how.scale)
     mirror = torch.where(uniform(1.0) < 0, -1.0, 1.0) if how.flip else torch.ones(n)
@@ -286,7 +307,7 @@ DATA = (*MEMORY, "folder")
 class FolderData(Data):
     """Any image folder: one subfolder per class, or `train/` and `val/` (or `test/`) which hold those."""
 
-    def __init__(self, root: str, resolution: int, score: float, workers: int) -> None:
+    def __init__(self, root: str, resolution: int, score: float, arch: float, workers: int) -> None:
         folder = _existing(root, "folder")
         self.workers = workers
         train_root = folder / "train" if (folder / "train").is_dir() else folder
@@ -308,7 +329,7 @@ class FolderData(Data):
             numbers, test = split(labels, TEST_FRACTION)
             labels = labels[numbers]
         self.files = files
-        super().__init__("folder", classes, resolution, labels, score)
+        super().__init__("folder", classes, resolution, labels, score, arch)
         self.parts = {part: numbers[indices] for part, indices in self.parts.items()} | {"test": test}
 
     def _loader(self, batches: list[list[tuple[int, int]]]) -> Iterator[Batch]:
@@ -323,8 +344,11 @@ class FolderData(Data):
         except InputError as error:  # a worker's exception arrives with its traceback as text
             raise InputError(str(error).strip().splitlines()[-1].removeprefix("spaces.errors.InputError: ")) from None
 
-    def train_batches(self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
-        order = self.order(part, batch, seed, epoch)[start:]
+    def train_batches(
+        self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0, shard: tuple[int, int] = (0, 1)
+    ) -> Iterator[Batch]:
+        mine = batch // shard[1]
+        order = self.order(part, batch, seed, epoch)[start:, shard[0] * mine : (shard[0] + 1) * mine]
         # the seed of each image's augmentation, so that it does not depend on the number of workers
         seeds = np.random.default_rng((seed, epoch)).integers(1, 2**62, size=len(self.files))
         for images, labels in self._loader([[(int(i), int(seeds[i])) for i in row] for row in order]):
@@ -393,12 +417,19 @@ def split(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
     for label in np.unique(labels):
         members = draw.permutation(np.flatnonzero(labels == label))
         cut.append(members[: round(fraction * len(members))])
-    held = np.sort(np.concatenate(cut)).astype(np.int64)
+    held = np.sort(np.concatenate([*cut, []])).astype(np.int64)
     return np.setdiff1d(np.arange(len(labels)), held), held
 
 
 def load_data(
-    name: str, root: str, resolution: int, *, score_fraction: float, workers: int = 0, spos: bool = False
+    name: str,
+    root: str,
+    resolution: int,
+    *,
+    score_fraction: float,
+    arch_fraction: float = ARCH_FRACTION,
+    workers: int = 0,
+    spos: bool = False,
 ) -> Data:
     """Open a data set.
 
@@ -406,18 +437,20 @@ def load_data(
         name: one of DATA.
         root: folder of the data set; not needed for digits.
         score_fraction: part of the training images that is held out from supernet training to score candidates.
+        arch_fraction: part of the rest that architecture parameters learn from, where a strategy has any.
         spos: images as the official SPOS weights expect them: BGR, 0..255, resized without antialiasing like OpenCV.
     Raises:
         InputError: unknown name, missing folder, nothing in it.
     """
     if name not in DATA:
         raise InputError(unknown("data set", name, DATA))
-    if not 0 < score_fraction < 1:
-        raise InputError(f"--score-fraction {score_fraction} is out of range; give a number between 0 and 1")
+    for flag, fraction in (("--score-fraction", score_fraction), ("--arch-fraction", arch_fraction)):
+        if not 0 < fraction < 1:
+            raise InputError(f"{flag} {fraction} is out of range; give a number between 0 and 1")
     data: Data
     if name == "folder":
-        data = FolderData(root, resolution, score_fraction, workers)
+        data = FolderData(root, resolution, score_fraction, arch_fraction, workers)
     else:
-        data = MemoryData(name, resolution, score_fraction, MEMORY[name](root))
+        data = MemoryData(name, resolution, score_fraction, arch_fraction, MEMORY[name](root))
     data.spos = spos
     return data

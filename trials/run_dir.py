@@ -68,7 +68,7 @@ def open_run(out: str | Path, command: str, config: Any, *, resume: bool) -> Pat
         if stored.get("command") != command:
             raise InputError(f"'{run}' holds a run of {stored.get('command')}, not of {command}; choose another --out")
         for key, value in given.items():
-            if key not in FREE and stored["config"].get(key) != value:
+            if key not in FREE and stored["config"].get(key, value) != value:
                 was = stored["config"].get(key)
                 flag = "--" + key.replace("_", "-")
                 raise InputError(f"'{run}' was started with {flag} {was}, not {value}; give {was} or another --out")

@@ -2,19 +2,25 @@
 
     python -m trials.supernet --preset tiny --data digits --out runs/digits
     python -m trials.supernet --preset tiny --data digits --out runs/digits --resume
-    python -m trials.supernet --data folder --data-root ~/imagenet --workers 16 --out runs/spos-imagenet
+    python -m trials.supernet --space proxylessnas --strategy gumbel --max-macs 320M --cost-loss power --data ... --out RUN
+    python -m trials.supernet --data folder --data-root ~/imagenet --workers 16 --out runs/spos-imagenet [--dry-run]
+    torchrun --nproc-per-node 8 -m trials.supernet --data folder --data-root ~/imagenet --workers 8 --out RUN
     python -m trials.supernet --import-official checkpoint-150000.pth.tar --data folder --data-root ~/imagenet --out RUN
 
-Each step draws a path and trains its weights. With --resume a run goes on from its last checkpoint, and on a CPU ends
-with the very weights it would have had without the interruption: batches, augmentation, path and dropout of a step
-are functions of (seed, step) alone. --import-official makes a run of a supernet that the official SPOS code trained.
+Sampling strategies (uniform, window, binned, strict-fair) draw the paths that a step trains; differentiable ones (softmax,
+gumbel, gates, threshold) also learn how probable each candidate is, and write the most probable architecture within
+--max-macs to RUN/arc.json. With --resume a run goes on from its last checkpoint, and on a CPU ends with the very weights it
+would have had without the interruption: batches, augmentation, paths and dropout of a step are functions of (seed, step)
+alone. --import-official makes a run of a supernet that the official SPOS code trained.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
+import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +28,24 @@ from spaces.errors import InputError
 from trials import cli
 from trials.cli import option
 
-# What the defaults are for each preset; ImageNet's is the official SPOS recipe, CIFAR's the seed implementation's
+# What the defaults are for each preset; ImageNet's is the official SPOS recipe, CIFAR's the seed implementation's. The
+# temperature falls as far as in FBNet's 90 epochs; tiny's few steps need a high rate of the architecture parameters.
 RECIPES: dict[str, dict[str, Any]] = {
-    "imagenet": {"epochs": 120, "batch_size": 1024, "lr": 0.5, "weight_decay": 4e-5, "schedule": "linear"},
-    "cifar": {"epochs": 600, "batch_size": 96, "lr": 0.025, "weight_decay": 3e-4, "schedule": "cosine"},
-    "tiny": {"epochs": 20, "batch_size": 64, "lr": 0.1, "weight_decay": 4e-5, "schedule": "linear"},
+    "imagenet": {
+        **{"epochs": 120, "batch_size": 1024, "lr": 0.5, "weight_decay": 4e-5, "schedule": "linear"},
+        **{"arch_warmup": 10, "temperature_decay": 0.045},
+    },
+    "cifar": {
+        **{"epochs": 600, "batch_size": 96, "lr": 0.025, "weight_decay": 3e-4, "schedule": "cosine"},
+        **{"arch_warmup": 50, "temperature_decay": 0.007},
+    },
+    "tiny": {
+        **{"epochs": 20, "batch_size": 64, "lr": 0.1, "weight_decay": 4e-5, "schedule": "linear"},
+        **{"arch_warmup": 2, "temperature_decay": 0.2, "arch_lr": 0.1},
+    },
 }
+SAMPLING = ("uniform", "window", "binned", "strict-fair")
+DIFFERENTIABLE = ("softmax", "gumbel", "gates", "threshold")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +60,18 @@ class Config:
     spos_preprocessing: bool = option(False, "images as the official SPOS weights expect them: BGR, 0-255")
     import_official: str = option("", "checkpoint of the official SPOS code to make a run of, instead of training")
     score_fraction: float = option(0.1, "part of the training images held out to score candidates")
-    strategy: str = option("uniform", "how paths are drawn", choices=("uniform",))
+    strategy: str = option("uniform", "what a step trains; see above", choices=(*SAMPLING, *DIFFERENTIABLE))
+    max_macs: str = option("", "upper limit in MACs, such as 330M: of the paths (window, binned), or of arc.json")
+    min_macs: str = option("", "lower limit of the paths (window, binned)")
+    width_warmup: bool = option(False, "widths and superkernels open from the largest down, in the second half")
+    use_all_blocks: bool = option(False, "baseline: every step trains the mean of all candidates of a block")
+    use_all_channels: bool = option(False, "baseline: widths and superkernels are always the largest")
     warm_start: float = option(
         0.0, "part of the steps that train one path, which all candidates then inherit; see docs"
     )
     epochs: int = option(None, "passes over the training part (default: the preset's)")
-    batch_size: int = option(None, "images per step (default: the preset's)")
+    batch_size: int = option(None, "images per step, of all processes together (default: the preset's)")
+    accumulate: int = option(1, "parts of a batch that go through the network one after the other, to save memory")
     optimizer: str = option("sgd", "optimiser", choices=("sgd", "adam", "rmsprop"))
     lr: float = option(None, "peak learning rate (default: the preset's)")
     momentum: float = option(0.9, "of SGD and RMSprop; beta1 of Adam")
@@ -57,7 +81,27 @@ class Config:
         None, "learning rate after warm-up (default: the preset's)", choices=("cosine", "linear", "step")
     )
     warmup: float = option(0.0, "part of the steps with a rising learning rate")
+    clip_norm: float = option(0.0, "largest norm of the gradient; 0: not clipped")
     label_smoothing: float = option(0.1, "label smoothing")
+    arch_fraction: float = option(0.2, "differentiable: part of the training images for the architecture parameters")
+    arch_warmup: int = option(None, "differentiable: epochs that train the weights alone (default: the preset's)")
+    arch_optimizer: str = option("adam", "differentiable: optimiser of the architecture", choices=("adam", "sgd"))
+    arch_lr: float = option(None, "differentiable: its learning rate (default: the paper's; 0.1 for tiny)")
+    arch_weight_decay: float = option(None, "differentiable: its L2 penalty (default: the paper's)")
+    temperature: float = option(5.0, "gumbel: temperature of the first epoch")
+    temperature_decay: float = option(None, "gumbel: epoch t has temperature * exp(-decay * t) (default: the preset's)")
+    hard: bool = option(False, "gumbel: run one candidate of a block instead of the weighted sum")
+    cost_loss: str = option(
+        "none",
+        "differentiable: power CE * alpha * (log cost)^beta, linear CE + weight * cost, target CE + weight * "
+        "|cost / target - 1|; cost: expected million MACs of an image",
+        choices=("none", "power", "linear", "target"),
+    )
+    cost_alpha: float = option(0.2, "of --cost-loss power (FBNet)")
+    cost_beta: float = option(0.6, "of --cost-loss power (FBNet)")
+    cost_weight: float = option(0.0, "of --cost-loss linear: loss per million MACs; or of target")
+    cost_target: str = option("", "of --cost-loss target, such as 300M (default: --max-macs)")
+    cost_table: str = option("", "cost table for the loss instead of MACs, such as nanoseconds (cost: milliseconds)")
     precision: str = option(
         "auto", "arithmetic; auto: bf16-mixed on GPUs", choices=("auto", "32", "16-mixed", "bf16-mixed")
     )
@@ -65,20 +109,88 @@ class Config:
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
     workers: int = option(0, "processes that decode images (data folder)")
     checkpoint_every: int = option(500, "steps between checkpoints")
+    eval_every: int = option(None, "epochs between measurements of the fixed paths (default: a fifth of the epochs)")
+    eval_paths: int = option(5, "fixed paths whose accuracy is followed; 0: none")
+    dry_run: bool = option(False, "train a few steps, say what the run would take, write nothing")
     resume: bool = option(False, "continue the run in --out, or start it when there is none")
     stop_after: int | None = option(None, "stop after this many steps, with a checkpoint; --resume goes on")
 
     def __post_init__(self) -> None:
         cli.fill_and_check(
             self,
-            RECIPES.get(self.preset, RECIPES["imagenet"]),
-            positive=("epochs", "batch_size", "lr", "checkpoint_every"),
+            {**RECIPES.get(self.preset, RECIPES["imagenet"])},
+            positive=("epochs", "batch_size", "lr", "checkpoint_every", "accumulate", "temperature"),
             fractions=("warmup", "warm_start", "label_smoothing", "momentum"),
+        )
+        if self.eval_every is None:
+            object.__setattr__(self, "eval_every", math.ceil(self.epochs / 5))
+        for name in ("arch_warmup", "eval_paths", "clip_norm", "temperature_decay", "cost_weight"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)} is below 0; give 0 or more")
+        if not self.eval_every > 0:
+            raise InputError(f"--eval-every {self.eval_every} is not above 0; give 1 or more, or --eval-paths 0")
+        _check_strategy(self)
+
+    def limits(self) -> Any:
+        """The limits in MACs. Raises InputError: not a number."""
+        from strategies.limits import Limits
+
+        return Limits.of({"max_macs": self.max_macs or None, "min_macs": self.min_macs or None})
+
+    def target(self) -> float:
+        """Of --cost-loss target, in millions of the table's units."""
+        from strategies.limits import amount
+
+        return amount(self.cost_target or self.max_macs or 1e6, "--cost-target") / 1e6
+
+
+def _check_strategy(config: Config) -> None:
+    """Refuse options that contradict the strategy, or would be ignored in silence."""
+    learns = config.strategy in DIFFERENTIABLE
+    limited = [flag for flag in ("max_macs", "min_macs") if getattr(config, flag)]
+    if limited and config.strategy in ("uniform", "strict-fair"):
+        raise InputError(
+            f"--{limited[0].replace('_', '-')} has no effect with --strategy {config.strategy}; use --strategy window, or set "
+            "the limit in the search's YAML"
+        )
+    if config.strategy in ("window", "binned") and not limited:
+        raise InputError(f"--strategy {config.strategy} needs --max-macs or --min-macs, such as --max-macs 330M")
+    if learns and config.min_macs:
+        raise InputError("--min-macs has no effect with a differentiable strategy; leave it out")
+    for name in ("width_warmup", "use_all_blocks", "use_all_channels"):
+        if learns and getattr(config, name):
+            raise InputError(
+                f"--{name.replace('_', '-')} is for sampling strategies, not {config.strategy}; leave it out"
+            )
+    for name in ("cost_loss", "cost_weight", "cost_target", "cost_table", "hard"):
+        default = Config.__dataclass_fields__[name].default
+        if getattr(config, name) != default and (not learns or (name == "hard" and config.strategy != "gumbel")):
+            needed = "gumbel" if name == "hard" else "a differentiable one"
+            raise InputError(
+                f"--{name.replace('_', '-')} has no effect with --strategy {config.strategy}; choose {needed}, or leave it out"
+            )
+    if config.cost_loss in ("linear", "target") and not config.cost_weight:
+        raise InputError(f"--cost-loss {config.cost_loss} needs --cost-weight, such as 0.1")
+    if config.cost_loss == "target" and not (config.cost_target or config.max_macs):
+        raise InputError("--cost-loss target needs --cost-target or --max-macs, such as 300M")
+    if learns and config.arch_warmup >= config.epochs:
+        raise InputError(
+            f"--arch-warmup {config.arch_warmup} leaves no epoch of {config.epochs} to learn an architecture; lower it"
+        )
+    _, world = cli.rank_and_world()
+    parts = world * config.accumulate
+    if config.batch_size % parts:
+        raise InputError(
+            f"--batch-size {config.batch_size} is not divisible into {world} processes x {config.accumulate} parts; give a "
+            f"multiple of {parts}"
         )
 
 
 def main(argv: list[str] | None = None) -> None:
     config = cli.parse(Config, argv, __doc__)
+    rank, _ = cli.rank_and_world()
+    if rank:
+        sys.stdout = open(os.devnull, "w")  # one process speaks
 
     import spaces
     from trials.data import load_data
@@ -99,15 +211,21 @@ def main(argv: list[str] | None = None) -> None:
         config.data_root,
         described.resolution,
         score_fraction=config.score_fraction,
+        arch_fraction=config.arch_fraction,
         workers=config.workers,
         spos=config.spos_preprocessing,
     )
     if imported:
         official.check_classes(imported, data)
     else:
-        data.steps_per_epoch("train", config.batch_size)  # refuses a batch that is too large
+        for part in ("weights", "arch") if config.strategy in DIFFERENTIABLE else ("train",):
+            data.steps_per_epoch(part, config.batch_size)  # refuses a batch that is too large
     if config.warm_start and described.inherit is None and any(block.label for block in described.blocks):
         raise InputError(f"space {config.space} has no warm start (no `inherit`); leave --warm-start out")
+    if config.strategy == "threshold" and any(block.label for block in described.blocks):
+        raise InputError(
+            f"--strategy threshold decides on superkernels; space {config.space} has blocks with candidates; use gumbel"
+        )
 
     from spaces.cost import measure, search_space
     from spaces.files import save_json
@@ -116,147 +234,199 @@ def main(argv: list[str] | None = None) -> None:
     options |= {"classes": len(data.classes), "resolution": data.resolution}
     chain = spaces.describe(config.space, config.preset, **options)
     table = measure(chain)  # builds every candidate once: what is wrong with a space comes out before the run exists
-    run = run_dir.open_run(config.out, "supernet", config, resume=config.resume)
+    limits = config.limits()
+    limits.check(table.bounds())
+    about = {"name": config.space, "preset": config.preset, "options": options}
+    loss_table = cost_table_of_loss(config, table)
+
+    if config.dry_run:
+        from trials.dry_run import estimate
+        from trials.trainer import Trainer
+
+        trainer = Trainer(config, data, about, table, loss_table, limits)
+        print(cli.table(estimate(trainer, table), ("dry run", ""), as_is=True))
+        return
+    run = Path(config.out)
+    if not rank:
+        run = run_dir.open_run(config.out, "supernet", config, resume=config.resume)
     if (run / "supernet.pt").exists():
         print(f"'{run}' is complete: {run / 'supernet.pt'}")
         return
-    table.save(run / "cost_table.json")
-    save_json(run / "search_space.json", search_space(chain.choices))
-    about = {"name": config.space, "preset": config.preset, "options": options}
-    weights = imported.weights if imported else train(config, run, data, about, table)
-    if weights:
+    if not rank:
+        table.save(run / "cost_table.json")
+        save_json(run / "search_space.json", search_space(chain.choices))
+    weights = imported.weights if imported else train(config, run, data, about, table, loss_table, limits)
+    if weights and not rank:
         run_dir.save_checkpoint(run / "supernet.pt", {"model": weights, "space": about, "seed": config.seed})
         print(f"supernet: {run / 'supernet.pt'}")
 
 
-def train(config: Config, run: Path, data: Any, about: dict[str, Any], table: Any) -> dict[str, Any]:
+def cost_table_of_loss(config: Config, table: Any) -> Any:
+    """The table whose expectation the architecture's loss sees.
+
+    Raises:
+        InputError: it is of another space, or its costs are too small for a logarithm.
+    """
+    from spaces.cost import CostTable
+
+    if config.cost_table:
+        given = CostTable.load(config.cost_table)
+        if given.choices != table.choices:
+            raise InputError(
+                f"--cost-table '{config.cost_table}' is not of space {config.space} {config.preset}; measure it anew"
+            )
+        table = given
+    least = table.bounds().min_macs
+    if config.cost_loss == "power" and least <= 1e6:
+        raise InputError(
+            f"--cost-loss power takes the logarithm of the cost in millions, and the space starts at {least:,}; use linear or "
+            "target"
+        )
+    return table
+
+
+def train(
+    config: Config, run: Path, data: Any, about: dict[str, Any], table: Any, loss_table: Any, limits: Any
+) -> dict[str, Any]:
     """The training loop, from the last checkpoint, if there is one.
 
     Args:
         about: name, preset and options of the space.
-        table: its cost table.
+        table, loss_table: its costs; those of the architecture's loss.
     Returns:
         The state dict of the supernet; {} when it was stopped before the end.
     """
     import torch
-    import torch.nn.functional as F
     from torch.utils.tensorboard import SummaryWriter
 
-    import spaces
-    from spaces.arch import activate
-    from spaces.model_space import make_supernet
-    from strategies.sampling import STRATEGIES, step_generator
-    from trials import optim, run_dir
-    from trials.device import make_fabric
+    from trials import run_dir
+    from trials.device import average
+    from trials.fixed_paths import FixedPaths
+    from trials.trainer import Trainer, fixed_paths
 
-    fabric = make_fabric(config.device, config.precision)
-
-    torch.manual_seed(config.seed)
-    space = spaces.build(about["name"], about["preset"], **about["options"])
-    supernet = make_supernet(space).to(memory_format=torch.channels_last)
-    optimizer = optim.make_optimizer(
-        supernet,
-        config.optimizer,
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        decay_norm_and_bias=config.decay_norm_and_bias,
-    )
-    model, optimizer = fabric.setup(supernet, optimizer)
-    paths = STRATEGIES[config.strategy]
-    steps_per_epoch = data.steps_per_epoch("train", config.batch_size)
-    steps = config.epochs * steps_per_epoch
-    warm_steps, warm_path = round(config.warm_start * steps), space.chain.warm_path
+    trainer = Trainer(config, data, about, table, loss_table, limits)
+    steps, per_epoch, size = trainer.steps, trainer.steps_per_epoch, config.batch_size
+    speaks = trainer.rank == 0
     print(
         f"{config.space} {config.preset}: {table.architectures():.2e} architectures, {data.size('train'):,} training images, "
-        f"{data.size('score'):,} scoring images, {steps:,} steps on {fabric.device}"
+        f"{data.size('score'):,} scoring images, {steps:,} steps on {trainer.fabric.device}"
+        + (f" x {trainer.world} processes" if trainer.world > 1 else "")
     )
 
     last = run / "checkpoints" / "last.pt"
     first = 0
     if last.exists():
         state = run_dir.load_checkpoint(last, "checkpoint")
-        supernet.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        trainer.restore(state)
         first = state["step"]
         print(f"resumed at step {first:,}")
-    log = run_dir.Log(run / "log.jsonl", after_step=first)
-    board = SummaryWriter(str(run / "tensorboard"), purge_step=first)
+    good = f"the last good checkpoint is '{last}' (step {first:,})" if first else "there is no checkpoint yet"
+    watched = fixed_paths(trainer.chain, config.eval_paths, table, limits) if speaks else []
+    if watched:
+        watch = FixedPaths(trainer.chain, watched, data, size, trainer.fabric.device)
+    if speaks:
+        log = run_dir.Log(run / "log.jsonl", after_step=first)
+        board = SummaryWriter(str(run / "tensorboard"), purge_step=first)
+    if speaks and trainer.search is not None:
+        history = run_dir.Log(run / "probabilities.jsonl", after_step=first)
+        if not first:
+            history.write(step=0, probabilities=trainer.probabilities())
 
-    def batches() -> Iterator:
-        for epoch in range(first // steps_per_epoch, config.epochs):
-            start = first % steps_per_epoch if epoch == first // steps_per_epoch else 0
-            yield from data.train_batches("train", config.batch_size, seed=config.seed, epoch=epoch, start=start)
+    def note(step: int, values: dict[str, float], **more: Any) -> None:
+        log.write(step=step, epoch=step / per_epoch, **more, **values)
+        for name, value in values.items():
+            board.add_scalar(name, value, step)
 
-    def save(step: int) -> None:
-        run_dir.save_checkpoint(
-            last, {"model": supernet.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-        )
+    def save(step: int) -> str:
+        if speaks:
+            run_dir.save_checkpoint(last, {**trainer.state(), "step": step})
+        return f"the last good checkpoint is '{last}' (step {step:,})"
 
-    model.train()
     stop = min(steps, config.stop_after or steps)
     began = time.perf_counter()
-    window_loss, window_correct = torch.zeros(2, device=fabric.device)
-    window_steps = 0
-    size = config.batch_size
+    unchecked: list[tuple[int, torch.Tensor]] = []
+    window = torch.zeros(2, device=trainer.fabric.device)  # sums of loss and top-1 since the last line of the log
+    window_steps, cost = 0, None
     bar = cli.progress(steps * size, desc="supernet", unit="img", initial=first * size)
-    for step, (images, labels) in zip(range(first, stop), batches(), strict=False):
-        images, labels = fabric.to_device((images, labels))
-        rate = optim.learning_rate(step, steps, peak=config.lr, schedule=config.schedule, warmup=config.warmup)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        torch.manual_seed(step_generator(config.seed, step).getrandbits(63))  # dropout
-        if step == warm_steps and warm_steps:
-            spread(supernet)
-            optimizer.state.clear()  # momentum of weights that were replaced
-        drawn = paths(space.chain.choices, config.seed, step) if step >= warm_steps else [warm_path]
-        for arch in drawn:
-            activate(supernet, arch)
-            logits = model(images)
-            loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-            fabric.backward(loss / len(drawn))
-        optimizer.step()
-        # To None: candidates off the path are neither decayed nor moved by momentum. (The unused part of a shared weight
-        # is: its gradient is zero, not absent.)
-        optimizer.zero_grad()
-
-        window_loss = window_loss + loss.detach()
-        window_correct = window_correct + (logits.detach().argmax(1) == labels).float().mean()
-        window_steps += 1
+    for step, (images, labels, arch_batches) in zip(range(first, stop), trainer.batches(first), strict=False):
+        loss, top1 = trainer.step(step, images, labels)
+        for number, batch in enumerate(arch_batches):
+            cost = trainer.arch_step(step, number, *batch)
+        unchecked.append((step, loss))
+        window, window_steps = window + torch.stack((loss, top1)), window_steps + 1
         bar.update(size)
+
         done = step + 1
-        if done % min(50, steps_per_epoch) == 0 or done == stop:
-            values = {
-                "loss": float(window_loss) / window_steps,
-                "train_top1": 100 * float(window_correct) / window_steps,
-            }
-            speed = (done - first) * size / (time.perf_counter() - began)
-            log.write(step=done, epoch=done / steps_per_epoch, lr=rate, images_per_second=speed, **values)
-            for name, value in (*values.items(), ("lr", rate)):
-                board.add_scalar(name, value, done)
+        saves = done % config.checkpoint_every == 0 or done == stop
+        logs = done % min(50, per_epoch) == 0 or done == stop
+        if saves or logs:
+            trainer.check(unchecked, good)
+            unchecked.clear()
+        if saves:
+            good = save(done)
+        if logs:
+            average([window])
+            values = {"loss": float(window[0]) / window_steps, "train_top1": 100 * float(window[1]) / window_steps}
+            if cost is not None:
+                values["expected_cost"] = cost
+            if speaks:
+                speed = (done - first) * size / (time.perf_counter() - began)
+                note(done, {**values, "lr": trainer.rate(step)}, images_per_second=speed)
             bar.set_postfix_str(f"loss {values['loss']:.3f}, top-1 {values['train_top1']:.1f}%", refresh=False)
-            window_loss, window_correct = torch.zeros(2, device=fabric.device)
-            window_steps = 0
-        if done % config.checkpoint_every == 0 or done == stop:
-            save(done)
+            window, window_steps = torch.zeros_like(window), 0
+        if done % per_epoch == 0 and speaks:
+            if watched and (done % (per_epoch * config.eval_every) == 0 or done == steps):
+                found = watch.top1(trainer.supernet.state_dict())
+                mean = sum(found) / len(found)
+                note(done, {"fixed_paths_top1": mean}, fixed_paths=found)
+                bar.write(
+                    f"epoch {done // per_epoch}: {len(found)} fixed paths score {mean:.1f}% ({min(found):.1f} to {max(found):.1f})"
+                )
+            if trainer.search is not None:
+                probabilities = trainer.probabilities()
+                history.write(step=done, probabilities=probabilities)
+                for label, row in probabilities.items():
+                    for candidate, probability in zip(trainer.chain.choices[label], row, strict=True):
+                        board.add_scalar(f"probability/{label}/{candidate}", probability, done)
     bar.close()
-    board.close()
+    if speaks:
+        board.close()
     if stop < steps:
         print(f"stopped after {stop:,} of {steps:,} steps; go on with --resume")
         return {}
     print(f"trained in {time.perf_counter() - began:.0f} s")
-    return {name: tensor.cpu() for name, tensor in supernet.state_dict().items()}
+    if speaks and trainer.search is not None:
+        export(config, run, trainer.probabilities(), table, limits)
+    return {name: tensor.cpu() for name, tensor in trainer.supernet.state_dict().items()}
 
 
-def spread(supernet: Any) -> None:
-    """End of a warm start: every candidate inherits the weights of the first one in its choice block.
+def export(config: Config, run: Path, probabilities: dict[str, list[float]], table: Any, limits: Any) -> None:
+    """Write the most probable architecture within --max-macs to arc.json, and how it was found to most_probable.json."""
+    from spaces.arch import arch_id, save_arch
+    from spaces.files import save_json
+    from strategies.budget import most_probable
 
-    The sizes of an elastic block share their weights anyway.
-    """
-    for choice, block in zip(supernet.chain.blocks, supernet.blocks, strict=True):
-        if choice.label is not None:
-            for name in block.names[1:]:
-                supernet.chain.inherit(block[name], block[block.names[0]])
+    arch, logarithm = most_probable(table, probabilities, limits.max_macs)
+    free, _ = most_probable(table, probabilities)
+    about = {
+        "arch": arch,
+        "strategy": config.strategy,
+        "max_macs": limits.max_macs,
+        "log_probability": logarithm if math.isfinite(logarithm) else None,
+        "macs": table.macs(arch),
+        "params": table.params(arch),
+        "macs_without_limit": table.macs(free),
+    }
+    save_json(run / "most_probable.json", about)
+    save_arch(run / "arc.json", arch)
+    rows = [
+        ("most probable architecture", arch_id(arch)),
+        ("within", str(limits)),
+        ("its MACs, params", f"{about['macs']:,}, {about['params']:,}"),
+        ("MACs of the most probable without a limit", f"{about['macs_without_limit']:,}"),
+    ]
+    print(cli.table(rows, ("", ""), as_is=True))
+    print(f"architecture: {run / 'arc.json'}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,108 @@
+"""The most probable architecture under a hard limit, found exactly by dynamic programming over the cost table.
+
+numpy only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from spaces.arch import Arch
+from spaces.cost import CostTable
+from spaces.errors import InputError
+
+
+def most_probable(
+    table: CostTable, probabilities: Mapping[str, Sequence[float]], max_macs: int | None = None
+) -> tuple[Arch, float]:
+    """The architecture of the largest probability, of those with at most `max_macs`.
+
+    Args:
+        probabilities: label -> one number per candidate, in order; choices are independent.
+        max_macs: multiply-adds for one image (or what else the table counts); None: no limit.
+    Returns:
+        The architecture, and the natural logarithm of its probability (-inf where some choice has probability 0).
+    Raises:
+        InputError: no architecture meets the limit.
+    """
+    scores = []
+    with np.errstate(divide="ignore"):
+        for block in table.blocks:
+            total = np.zeros(1)
+            for label in block.choices:  # the last label changes fastest
+                total = (total[:, None] + np.log(np.asarray(probabilities[label], dtype=np.float64))).ravel()
+            # probability 0 is worse than anything else, but may be what the limit forces
+            scores.append(np.maximum(total, -1e6))
+    limit = math.inf if max_macs is None else max_macs - table.base[0]
+    options = best_within([block.macs for block in table.blocks], scores, limit)
+    if options is None:
+        least = table.bounds().min_macs
+        raise InputError(f"max_macs {max_macs:,} is out of reach: the space starts at {least:,} MACs; raise max_macs")
+    logarithm = float(sum(score[option] for score, option in zip(scores, options, strict=True)))
+    return table.arch(options), logarithm if logarithm > -1e6 else -math.inf
+
+
+def best_within(costs: Sequence[np.ndarray], scores: Sequence[np.ndarray], limit: float) -> list[int] | None:
+    """One option per block, with the largest sum of scores among those whose sum of costs is at most `limit`.
+
+    Block by block, of all partial choices only those are kept that no cheaper one beats: the rest cannot be part of the
+    best choice. Exact, for whole-number costs of any size. A partial choice is also dropped when even the best rest
+    would leave it below a choice that is already known (the best at a price of `multiplier` per unit of cost).
+
+    Returns:
+        An option per block; None if the limit is out of reach.
+    """
+    left_cost = np.cumsum([0, *(int(cost.min()) for cost in reversed(costs))])[::-1]  # least cost of blocks b, b+1, ...
+    if left_cost[0] > limit:
+        return None
+    known, multiplier = _priced(costs, scores, limit)
+    # an upper bound of what blocks b, b+1, ... can add: their best score at that price, and the price paid back
+    gains = [float((score - multiplier * cost).max()) for cost, score in zip(costs, scores, strict=True)]
+    left_gain = np.cumsum([0.0, *reversed(gains)])[::-1]
+    margin = 1e-9 * (1 + abs(known))
+    spent, gained = np.zeros(1, dtype=np.int64), np.zeros(1)
+    steps: list[tuple[np.ndarray, np.ndarray]] = []  # (parent, option) of every kept partial choice
+    for block, (cost, score) in enumerate(zip(costs, scores, strict=True)):
+        total = (spent[:, None] + cost).ravel()
+        value = (gained[:, None] + score).ravel()
+        spare = 0.0 if limit == math.inf else multiplier * (limit - total)
+        fits = (total + left_cost[block + 1] <= limit) & (value + left_gain[block + 1] + spare >= known - margin)
+        places = np.flatnonzero(fits)
+        order = places[np.lexsort((-value[places], total[places]))]
+        best_before = np.concatenate(([-math.inf], np.maximum.accumulate(value[order])[:-1]))
+        kept = order[value[order] > best_before]
+        spent, gained = total[kept], value[kept]
+        steps.append((kept // len(cost), kept % len(cost)))
+    place = int(np.argmax(gained))
+    options = []
+    for parent, option in reversed(steps):
+        options.append(int(option[place]))
+        place = int(parent[place])
+    return options[::-1]
+
+
+def _priced(costs: Sequence[np.ndarray], scores: Sequence[np.ndarray], limit: float) -> tuple[float, float]:
+    """The score of one choice within the limit, and the price per unit of cost it was found with (by bisection).
+
+    Source: Lagrangian relaxation; each block takes its best score minus price times cost.
+    """
+
+    def choose(price: float) -> tuple[int, float]:
+        picks = [int(np.argmax(score - price * cost)) for cost, score in zip(costs, scores, strict=True)]
+        cost = sum(int(cost[pick]) for cost, pick in zip(costs, picks, strict=True))
+        return cost, sum(float(score[pick]) for score, pick in zip(scores, picks, strict=True))
+
+    spent, value = choose(0.0)
+    if spent <= limit:
+        return value, 0.0
+    low, high = 0.0, 1e-12
+    while choose(high)[0] > limit and high < 1e12:
+        high *= 4
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if choose(middle)[0] > limit else (low, middle)
+    spent, value = choose(high)
+    return (value if spent <= limit else -math.inf), high

@@ -1,0 +1,305 @@
+"""One step of supernet training: paths or mixtures, gradients, optimisers; on one device or several.
+
+Everything random in a step is a function of (seed, step), so all processes agree and a resumed run repeats nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+import spaces
+from spaces.arch import Arch, Weights, arch_id, mix
+from spaces.cost import CostTable
+from spaces.errors import InputError
+from spaces.model_space import make_supernet, squared_norms
+from strategies import differentiable as nas
+from strategies.limits import Feasible, Limits, binned, window
+from strategies.sampling import STRATEGIES, Paths, step_generator
+from trials import optim
+from trials.cli import rank_and_world
+from trials.data import Batch, Data
+from trials.device import average, average_gradients, make_fabric, synchronise_bn
+
+if TYPE_CHECKING:
+    from trials.supernet import Config
+
+
+def paths_of(config: Config, chain: Any, table: CostTable, limits: Limits, steps_per_epoch: int, first: int) -> Paths:
+    """The paths of a sampling strategy.
+
+    Args:
+        first: the step from which on they are drawn.
+    Raises:
+        InputError: settings that contradict each other, or limits out of reach.
+    """
+    draws: dict[str, Any] = {
+        **{name: lambda draw=draw: draw for name, draw in STRATEGIES.items()},
+        "window": lambda: window(Feasible(table, limits)),
+        "binned": lambda: binned(table, limits),
+    }
+    return Paths(
+        draws[config.strategy](),
+        chain.choices,
+        elastic=[label for block in chain.blocks for label in block.elastic],
+        seed=config.seed,
+        epochs=config.epochs,
+        steps_per_epoch=steps_per_epoch,
+        first=first,
+        width_warmup=config.width_warmup,
+        use_all_blocks=config.use_all_blocks,
+        use_all_channels=config.use_all_channels,
+    )
+
+
+class Trainer:
+    """A supernet and all that its training needs.
+
+    Args:
+        config: of trials.supernet.
+        about: name, preset and options of the space.
+        table: its cost table.
+        losses_table: the cost table of the cost-aware loss; the same one, or of latencies.
+        limits: of the paths that are drawn.
+    Attributes:
+        search: the architecture parameters of a differentiable strategy; else None.
+        steps, steps_per_epoch, arch_steps_per_epoch: weight steps of the run; batches of an epoch.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        data: Data,
+        about: dict[str, Any],
+        table: CostTable,
+        losses_table: CostTable,
+        limits: Limits,
+    ) -> None:
+        self.config, self.data = config, data
+        self.rank, self.world = rank_and_world()
+        self.fabric = make_fabric(config.device, config.precision)
+        torch.manual_seed(config.seed)
+        self.supernet = make_supernet(spaces.build(about["name"], about["preset"], **about["options"]))
+        synchronise_bn(self.supernet)
+        self.supernet.to(memory_format=torch.channels_last)
+        self.chain = self.supernet.chain
+        optimizer = optim.make_optimizer(
+            self.supernet,
+            config.optimizer,
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            decay_norm_and_bias=config.decay_norm_and_bias,
+        )
+        self.model, self.optimizer = self.fabric.setup(self.supernet, optimizer)
+        learns = config.strategy in nas.SEARCHES
+        self.part = "weights" if learns else "train"
+        self.steps_per_epoch = data.steps_per_epoch(self.part, config.batch_size)
+        self.arch_steps_per_epoch = data.steps_per_epoch("arch", config.batch_size) if learns else 0
+        self.steps = config.epochs * self.steps_per_epoch
+        self.warm_steps = round(config.warm_start * self.steps)
+        self.paths: Paths | None = None
+        self.search: nas.SoftmaxSearch | None = None
+        if learns:
+            self._make_search(losses_table)
+        else:
+            self.paths = paths_of(config, self.chain, table, limits, self.steps_per_epoch, self.warm_steps)
+        self.model.train()
+
+    def _make_search(self, table: CostTable) -> None:
+        config, choices = self.config, self.chain.choices
+        if config.strategy == "gumbel":
+            search: nas.SoftmaxSearch = nas.GumbelSearch(
+                choices, config.temperature, config.temperature_decay, config.hard
+            )
+        elif config.strategy == "threshold":
+            search = nas.ThresholdSearch(choices, partial(squared_norms, self.supernet))
+        else:
+            search = nas.SEARCHES[config.strategy](choices)
+        self.search = search.to(self.fabric.device)
+        # Not given to Fabric: its gradients come from autograd.grad, unscaled.
+        optimizer = nas.make_optimizer(
+            self.search,
+            config.strategy,
+            config.arch_optimizer,
+            lr=config.arch_lr,
+            weight_decay=config.arch_weight_decay,
+        )
+
+        def loss_of(loss: torch.Tensor, cost: torch.Tensor) -> torch.Tensor:
+            return nas.cost_loss(
+                config.cost_loss,
+                loss,
+                cost,
+                alpha=config.cost_alpha,
+                beta=config.cost_beta,
+                weight=config.cost_weight,
+                target=config.target(),
+            )
+
+        self.learner = nas.Learner(self.search, optimizer, table, loss_of, average)
+
+    def batches(self, first: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[Batch]]]:
+        """From step `first` on: images and labels for the weights, and the batches of the architecture step after it."""
+        shard, size, seed = (self.rank, self.world), self.config.batch_size, self.config.seed
+        for epoch in range(first // self.steps_per_epoch, self.config.epochs):
+            start = first % self.steps_per_epoch if epoch == first // self.steps_per_epoch else 0
+            weights = self.data.train_batches(self.part, size, seed=seed, epoch=epoch, start=start, shard=shard)
+            learning = self.search is not None and epoch >= self.config.arch_warmup
+            begin = start * self.arch_steps_per_epoch // self.steps_per_epoch
+            arch: Iterator[Batch] = iter(())
+            if learning:
+                arch = self.data.train_batches("arch", size, seed=seed, epoch=epoch, start=begin, shard=shard)
+            for number, (images, labels) in enumerate(weights, start):
+                due = nas.arch_steps(number, self.steps_per_epoch, self.arch_steps_per_epoch if learning else 0)
+                yield images, labels, [next(arch) for _ in due]
+
+    def drawn(self, step: int) -> list[dict[str, Any]]:
+        """What a step of the weights trains, one after the other."""
+        if step < self.warm_steps:
+            return [self.chain.warm_path]
+        if self.search is not None:
+            return [self.search.draw(self._generator("weights", step), step // self.steps_per_epoch, learn=False)]
+        assert self.paths is not None
+        return self.paths(step)
+
+    def step(self, step: int, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """One step of the weights.
+
+        Args:
+            images, labels: this process's part of the batch.
+        Returns:
+            Mean loss and top-1 (0 to 1) over the paths, of this process, on the device.
+        """
+        config = self.config
+        images, labels = self.fabric.to_device((images, labels))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(step)
+        torch.manual_seed(step_generator(config.seed, step).getrandbits(63) ^ self.rank)  # dropout
+        if step == self.warm_steps and self.warm_steps:
+            spread(self.supernet)
+            self.optimizer.state.clear()  # momentum of weights that were replaced
+        drawn = self.drawn(step)
+        share = 1 / (len(drawn) * config.accumulate)
+        mean_loss, top1 = torch.zeros(2, device=self.fabric.device)
+        for chosen in drawn:
+            mix(self.supernet, chosen)
+            for x, y in zip(images.chunk(config.accumulate), labels.chunk(config.accumulate), strict=True):
+                logits = self.model(x)
+                loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
+                self.fabric.backward(loss * share)
+                mean_loss = mean_loss + loss.detach() * share
+                top1 = top1 + (logits.detach().argmax(1) == y).float().mean() * share
+        average_gradients(self.supernet.parameters())
+        if config.clip_norm:
+            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
+        self.optimizer.step()
+        # To None: candidates off the path are neither decayed nor moved by momentum. (The unused part of a shared weight
+        # is: its gradient is zero, not absent.)
+        self.optimizer.zero_grad()
+        return mean_loss, top1
+
+    def arch_step(self, step: int, number: int, images: torch.Tensor, labels: torch.Tensor) -> float | None:
+        """One step of the architecture parameters, the `number`-th after weight step `step`.
+
+        Returns:
+            The expected cost in millions of the table's units; None during a warm start.
+        """
+        if step < self.warm_steps:
+            return None
+        assert self.search is not None
+        images, labels = self.fabric.to_device((images, labels))
+        chosen = self.search.draw(self._generator(f"arch{number}", step), step // self.steps_per_epoch, learn=True)
+        mix(self.supernet, chosen)
+        parts = self.config.accumulate
+        losses = (
+            F.cross_entropy(self.model(x), y, label_smoothing=self.config.label_smoothing)
+            for x, y in zip(images.chunk(parts), labels.chunk(parts), strict=True)
+        )
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)  # of fp16
+        return self.learner.step(chosen, losses, parts, scaler.get_scale() if scaler is not None else 1.0)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        config = self.config
+        return optim.learning_rate(step, self.steps, peak=config.lr, schedule=config.schedule, warmup=config.warmup)
+
+    def probabilities(self) -> dict[str, list[float]]:
+        """label -> how probable each candidate is, of a differentiable strategy."""
+        assert self.search is not None
+        return {label: p.detach().cpu().tolist() for label, p in self.search.probabilities().items()}
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds; tensors and JSON-able values."""
+        state = {
+            "model": self.supernet.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+        }
+        if self.search is not None:
+            state |= {"search": self.search.state_dict(), "search_optimizer": self.learner.optimizer.state_dict()}
+        return state
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from `state()`."""
+        self.supernet.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        if self.search is not None:
+            self.search.load_state_dict(state["search"])
+            self.learner.optimizer.load_state_dict(state["search_optimizer"])
+
+    def check(self, losses: list[tuple[int, torch.Tensor]], good: str) -> None:
+        """Stop if a loss was not finite. Every process sees the mean over all, so all stop.
+
+        Args:
+            losses: steps and their losses since the last check; looked at together, so that a GPU need not wait.
+            good: what to call the last checkpoint.
+        Raises:
+            InputError: naming the first such step, its path and the checkpoint.
+        """
+        if not losses:
+            return
+        values = torch.stack([loss for _, loss in losses])
+        average([values])
+        for (step, _), value in zip(losses, values.tolist(), strict=True):
+            if not math.isfinite(value):
+                raise InputError(
+                    f"the loss became {value} at step {step + 1:,} on {self._describe(step)}; {good}; start again with a lower "
+                    "--lr, or with --clip-norm"
+                )
+
+    def _describe(self, step: int) -> str:
+        names = []
+        for chosen in self.drawn(step):
+            if any(isinstance(value, Weights) for value in chosen.values()) or self.search is not None:
+                return "a mixture of candidates"
+            names.append(f"{arch_id(chosen)} ({', '.join(f'{label} {value}' for label, value in chosen.items())})")
+        return f"path {names[0]}" if len(names) == 1 else f"one of the {len(names)} paths {'; '.join(names)}"
+
+    def _generator(self, what: str, step: int) -> torch.Generator:
+        """The same in every process."""
+        seed = step_generator(self.config.seed, step).getrandbits(32)
+        return torch.Generator().manual_seed(int.from_bytes(what.encode()) % 1_000_003 + seed)
+
+
+def spread(supernet: Any) -> None:
+    """End of a warm start: every candidate inherits the weights of the first one in its choice block.
+
+    The sizes of an elastic block share their weights anyway.
+    """
+    for choice, block in zip(supernet.chain.blocks, supernet.blocks, strict=True):
+        if choice.label is not None:
+            for name in block.names[1:]:
+                supernet.chain.inherit(block[name], block[block.names[0]])
+
+
+def fixed_paths(chain: Any, number: int, table: CostTable, limits: Limits) -> list[Arch]:
+    """The paths whose accuracy is followed during training, within the limits; always the same ones."""
+    draw = STRATEGIES["uniform"] if limits == Limits() else window(Feasible(table, limits))
+    return [draw(chain.choices, 0, place, 0)[0] for place in range(number)]
