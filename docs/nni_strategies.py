@@ -25,7 +25,7 @@ STRATEGIES = {
 
 
 def run(strategy, space, part=("weights", "arch"), epochs=2, images=None):
-    """One NNI experiment on digits.
+    """One NNI experiment on digits, at 32x32 pixels.
 
     Args:
         part: of the images: for the weights, and for the architecture parameters (NNI calls them validation).
@@ -36,7 +36,7 @@ def run(strategy, space, part=("weights", "arch"), epochs=2, images=None):
     from nni.nas.evaluator.pytorch import Classification, DataLoader
     from nni.nas.experiment import NasExperiment
 
-    data = load_data("digits", "", space.chain.resolution, score_fraction=0.25)
+    data = load_data("digits", "", 32, score_fraction=0.25)
 
     def loader(name):
         batches = data.eval_batches(name, 10_000, count=images)

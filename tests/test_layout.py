@@ -38,7 +38,9 @@ def test_strategies_name_no_space():
                 assert node.value not in ("spos", "fbnet", "proxylessnas", "single-path-nas"), path
 
 
-@pytest.mark.parametrize("module", ["strategies.evolution", "strategies.random_search", "strategies.sampling"])
+@pytest.mark.parametrize(
+    "module", ["strategies.evolution", "strategies.random_search", "strategies.sampling", "strategies.budget"]
+)
 def test_tuners_do_not_import_torch(module):
     """NNI kills a tuner that has not connected after 10 s."""
     code = f"import sys, {module}; print([name for name in ('torch', 'nni.nas', 'pytorch_lightning') if name in sys.modules])"

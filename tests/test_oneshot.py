@@ -1,0 +1,108 @@
+"""Every training strategy in NNI's own NasExperiment, with NNI's Lightning evaluator, on digits."""
+
+import logging
+from collections import Counter
+
+import pytest
+import torch
+
+import spaces
+from docs.nni_strategies import STRATEGIES, run
+from spaces.arch import validate
+from spaces.cost import CostTable, measure
+from strategies import oneshot
+from strategies.sampling import strict_fair, uniform
+
+logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+IMAGES = 128  # 2 batches of 64
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))  # NNI writes its experiments there
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """What `mix` set, in order."""
+    settings = []
+    original = oneshot.mix
+
+    def spy(model, chosen):
+        settings.append((model.training, dict(chosen)))
+        original(model, chosen)
+
+    monkeypatch.setattr(oneshot, "mix", spy)
+    return settings
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_nas_experiment(name):
+    if name == "thresholds":
+        space = spaces.build("single-path-nas", "tiny")
+    else:
+        space = spaces.build("spos", "tiny", **({"variant": "channel"} if "widths" in name else {}))
+    table = measure(space)
+    before = {key: tensor.clone() for key, tensor in space.state_dict().items()}
+    experiment, arch = run(STRATEGIES[name](), space, images=IMAGES)
+    validate(arch, table.choices)
+    supernet = experiment.strategy.supernet
+    assert supernet.state_dict().keys() == before.keys()  # a supernet that evolution can search
+    assert any(not torch.equal(tensor, before[key]) for key, tensor in supernet.state_dict().items())
+    if name in ("cost window", "softmax", "Gumbel"):
+        assert table.macs(arch) <= 3_200_000
+    module = experiment.strategy.oneshot_module
+    assert int(module.steps_taken) == 4
+    if hasattr(module, "search"):
+        probabilities = module.export_probs()
+        assert all(sum(row.values()) == pytest.approx(1, abs=1e-5) for row in probabilities.values())
+        assert any(parameter.abs().max() > 0 for parameter in module.search.parameters())  # it learned
+
+
+def test_paths_are_those_of_the_pure_functions(trained):
+    for strategy, draw in ((oneshot.Uniform(seed=5), uniform), (oneshot.StrictFair(seed=5), strict_fair)):
+        trained.clear()
+        space = spaces.build("spos", "tiny")
+        run(strategy, space, epochs=1, images=IMAGES)
+        paths = [chosen for training, chosen in trained if training]
+        assert paths == [path for step in range(2) for path in draw(space.chain.choices, 5, step)]
+    counts = Counter(path["block04"] for path in paths)
+    assert set(counts.values()) == {2}
+
+
+def test_an_epoch_walks_once_over_both_parts():
+    weights, arch = list(range(7)), list("abc")
+    pairs = list(oneshot._Interleaved(weights, arch))
+    assert [first for first, _ in pairs] == weights
+    assert [batch for _, batches in pairs for batch in batches] == arch
+
+
+def test_warm_up_epochs_leave_the_architecture_alone(trained):
+    experiment, _ = run(oneshot.Softmax(warmup_epochs=1), spaces.build("spos", "tiny"), epochs=1, images=IMAGES)
+    search = experiment.strategy.oneshot_module.search
+    assert all(not logits.any() for logits in search.logits)
+
+
+def test_a_plain_nni_space(trained):
+    """A plain NNI ModelSpace, with costs that are given."""
+    from nni.nas.nn.pytorch import LayerChoice, ModelSpace
+    from torch import nn
+
+    class Net(ModelSpace):
+        def __init__(self):
+            super().__init__()
+            self.conv = LayerChoice({"k3": nn.Conv2d(3, 8, 3, 2, 1), "k5": nn.Conv2d(3, 8, 5, 2, 2)}, label="conv")
+            self.next = LayerChoice([nn.Identity(), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding=1)], label="next")
+            self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+
+        def forward(self, x):
+            return self.head(self.next(self.conv(x)))
+
+    table = CostTable.additive({"conv": {"k3": (10, 1), "k5": (30, 1)}, "next": {0: (0, 0), 1: (5, 1), 2: (50, 1)}})
+    _, arch = run(oneshot.Gumbel(max_macs=35, table=table, optimizer={"lr": 0.1}), Net(), epochs=1, images=IMAGES)
+    assert table.macs(arch) <= 35
+    run(oneshot.StrictFair(), Net(), epochs=1, images=IMAGES)
+    paths = [chosen for training, chosen in trained if training and isinstance(chosen["conv"], str)]
+    assert Counter(path["next"] for path in paths) == {0: 2, 1: 2, 2: 2}
+    with pytest.raises(TypeError, match="give table=CostTable.additive"):
+        run(oneshot.CostWindow(max_macs=35), Net(), epochs=1, images=IMAGES)

@@ -1,0 +1,265 @@
+"""Sampling strategies: fairness counts, uniform counts, cost windows, width warm-up, gradients of a strict-fair step."""
+
+import random
+from collections import Counter
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import spaces
+from spaces.arch import ArchError, Weights, activate, mix, validate
+from spaces.cost import measure
+from spaces.errors import InputError
+from spaces.model_space import make_supernet
+from strategies.limits import Feasible, Limits, binned, window
+from strategies.sampling import STRATEGIES, Paths, strict_fair, uniform, uniform_path, widths_open
+
+SPACES = {
+    "spos": ("spos", {}),
+    "spos-channel": ("spos", {"variant": "channel"}),
+    "spos-plus": ("spos", {"variant": "plus"}),
+    "fbnet": ("fbnet", {}),
+    "proxylessnas": ("proxylessnas", {}),
+    "single-path-nas": ("single-path-nas", {}),
+    "own": ("docs.own_space:space", {}),
+}
+
+
+def chain_of(name, preset="tiny"):
+    space, options = SPACES[name]
+    return spaces.describe(space, preset, **options)
+
+
+def elastic_of(chain):
+    return [label for block in chain.blocks for label in block.elastic]
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_strict_fairness_counts_after_any_number_of_steps(name):
+    choices = chain_of(name).choices
+    most = max(len(candidates) for candidates in choices.values())
+    counts = {label: Counter(dict.fromkeys(candidates, 0)) for label, candidates in choices.items()}
+    for step in range(5, 45):
+        paths = strict_fair(choices, 7, step, first=5)
+        assert len(paths) == most
+        for path in paths:
+            validate(path, choices)
+            for label, candidate in path.items():
+                counts[label][candidate] += 1
+                assert max(counts[label].values()) - min(counts[label].values()) <= 1  # even within a step
+        for label, candidates in choices.items():
+            if len(candidates) == most:
+                assert set(counts[label].values()) == {step - 4}
+
+
+def test_strict_fair_permutations_are_independent_and_random():
+    choices = chain_of("spos").choices
+    steps = [strict_fair(choices, 0, step) for step in range(3000)]
+    assert steps[:50] == [strict_fair(choices, 0, step) for step in range(50)]
+    assert steps[:50] != [strict_fair(choices, 1, step) for step in range(50)]
+    first = [tuple(path["block00"] for path in step) for step in steps]
+    counts = Counter(first)
+    assert len(counts) == 24
+    assert sum((n - 125) ** 2 / 125 for n in counts.values()) < 65  # chi-square, 23 degrees of freedom: p = 7e-6
+    pairs = Counter((step[0]["block00"], step[0]["block01"]) for step in steps)
+    assert sum((pairs[a, b] - 187.5) ** 2 / 187.5 for a in choices["block00"] for b in choices["block01"]) < 50
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_uniform_counts(name):
+    choices = chain_of(name).choices
+    paths = [uniform(choices, 11, step)[0] for step in range(2000)]
+    for label, candidates in choices.items():
+        expected = 2000 / len(candidates)
+        counts = Counter(path[label] for path in paths)
+        # chi-square with K - 1 <= 9 degrees of freedom: exceeded with a probability below 2e-5
+        assert sum((counts[c] - expected) ** 2 / expected for c in candidates) < 38, label
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_same_seed_same_paths(strategy):
+    choices = chain_of("fbnet").choices
+    make = lambda seed: Paths(STRATEGIES[strategy], choices, seed=seed)  # noqa: E731
+    assert [make(3)(step) for step in range(30)] == [make(3)(step) for step in range(30)]
+    assert [make(3)(step) for step in range(30)] != [make(4)(step) for step in range(30)]
+
+
+def test_window_strategies_keep_their_limits():
+    table = measure(spaces.describe("spos", "tiny"))
+    limits = Limits(min_macs=3_000_000, max_macs=3_200_000)
+    for draw in (window(Feasible(table, limits)), binned(table, limits)):
+        paths = [draw(table.choices, 0, step, 0)[0] for step in range(300)]
+        assert all(3_000_000 <= table.macs(path) <= 3_200_000 for path in paths)
+        assert paths[:10] == [draw(table.choices, 0, step, 0)[0] for step in range(10)]
+    bins = Counter(int((table.macs(path) - 3_000_000) * 7 // 200_001) for path in paths)
+    assert set(bins) == set(range(7))  # all bins are equally likely: 43 each
+    assert min(bins.values()) > 15
+    with pytest.raises(InputError, match="bins of MACs need their range: give --min-macs and --max-macs"):
+        binned(table, Limits(max_macs=3_000_000))
+
+
+def test_width_warm_up_follows_the_published_epochs():
+    opened = {epoch: widths_open(epoch - 1, 120)[0] * 2.0 for epoch in range(1, 121)}
+    assert [round(opened[epoch], 3) for epoch in (1, 60, 61, 62, 63, 64, 65, 66, 67, 69, 70, 73)] == [
+        *(2.0, 2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 1.0, 0.8, 0.8, 0.6, 0.6)
+    ]
+    assert opened[79] == opened[120] == 0
+
+    chain = chain_of("spos-plus")  # widths 0.2 to 2.0
+    paths = Paths(uniform, chain.choices, elastic=elastic_of(chain), epochs=120, steps_per_epoch=30, width_warmup=True)
+    for epoch, least in ((1, 2.0), (60, 2.0), (61, 1.8), (65, 1.0), (70, 0.6), (120, 0.2)):
+        widths = {
+            arch[label] for step in range(30) for arch in paths((epoch - 1) * 30 + step) for label in arch
+            if label.startswith("width")
+        }  # fmt: skip
+        assert min(widths) == least
+        assert max(widths) == 2.0
+    seen = {path["block00"] for step in range(60) for path in paths(step)}
+    assert seen == set(chain.choices["block00"])  # blocks are searched from the beginning
+
+
+def test_strict_fairness_counts_hold_within_every_phase_of_the_width_warm_up():
+    chain = chain_of("spos-channel")
+    paths = Paths(
+        strict_fair, chain.choices, elastic=elastic_of(chain), epochs=30, steps_per_epoch=7, width_warmup=True
+    )
+    phase, counts = None, {}
+    for step in range(30 * 7):
+        part, _ = widths_open(step // 7, 30)
+        if part != phase:
+            phase, counts = part, {}
+        for path in paths(step):
+            for label in ("width03", "block03"):
+                counts.setdefault(label, Counter())[path[label]] += 1
+        open_widths = [width for width in chain.choices["width03"] if width >= part * 1.6 - 1e-9]
+        values = [counts["width03"][width] for width in open_widths]
+        assert sum(values) == sum(counts["width03"].values())
+        assert max(values) - min(values) <= 1
+
+
+def test_baselines():
+    chain = chain_of("spos-channel")
+    settings = {"elastic": elastic_of(chain), "seed": 0}
+    widest = Paths(uniform, chain.choices, use_all_channels=True, **settings)
+    assert {path[f"width{i:02d}"] for step in range(20) for path in widest(step) for i in range(20)} == {1.6}
+    everything = Paths(uniform, chain.choices, use_all_blocks=True, **settings)(3)[0]
+    assert everything["block07"] == Weights([0.25] * 4)
+    assert everything["width07"] in chain.choices["width07"]
+
+    net = make_supernet(spaces.build("spos", "tiny")).eval()
+    choices = net.chain.choices
+    images = torch.randn(2, 3, 32, 32)
+    mix(net, Paths(uniform, choices, use_all_blocks=True)(0)[0])
+    outputs = []
+    net.blocks[0].register_forward_hook(lambda module, inputs, output: outputs.append((inputs[0], output)))
+    net(images)
+    (given, made), block = outputs[0], net.blocks[0]
+    torch.testing.assert_close(made, sum(block[name](given) for name in block.names) / 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "draw", "settings", "says"),
+    [
+        ("spos", uniform, {"width_warmup": True}, "need a space with widths or superkernels"),
+        ("spos-channel", uniform, {"width_warmup": True, "use_all_channels": True}, "contradict each other"),
+        ("single-path-nas", uniform, {"use_all_blocks": True}, "needs blocks with candidates"),
+        ("spos", strict_fair, {"use_all_blocks": True}, "use it with uniform sampling"),
+        ("spos-channel", lambda *_: [], {"width_warmup": True}, "a cost window draws from the whole space"),
+    ],
+)
+def test_settings_that_make_no_sense(name, draw, settings, says):
+    chain = chain_of(name)
+    with pytest.raises(InputError, match=says):
+        Paths(draw, chain.choices, elastic=elastic_of(chain), **settings)
+
+
+@pytest.mark.parametrize("name", ["spos", "proxylessnas", "single-path-nas"])
+def test_gradients_of_a_strict_fair_step_are_the_sum_of_separate_ones(name):
+    torch.manual_seed(0)
+    space, options = SPACES[name]
+    net = make_supernet(spaces.build(space, "tiny", **options))
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+    images, labels = torch.randn(8, 3, 32, 32), torch.randint(0, 10, (8,))
+    paths = strict_fair(net.chain.choices, 0, 0)
+    separate = {}
+    for path in paths:
+        activate(net, path)
+        net.zero_grad()
+        F.cross_entropy(net(images), labels).backward()
+        for key, parameter in net.named_parameters():
+            if parameter.grad is not None:
+                separate[key] = separate.get(key, 0) + parameter.grad
+    net.zero_grad()
+    for path in paths:
+        activate(net, path)
+        F.cross_entropy(net(images), labels).backward()
+    together = {key: parameter.grad for key, parameter in net.named_parameters() if parameter.grad is not None}
+    assert together.keys() == separate.keys()
+    assert len(together) == len(list(net.parameters()))  # one step reaches every weight
+    for key, gradient in together.items():
+        torch.testing.assert_close(gradient, separate[key], rtol=1e-5, atol=1e-7)
+
+
+# mixtures
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("training", [True, False])
+def test_a_mixture_with_one_weight_is_the_path(name, training):
+    torch.manual_seed(0)
+    space, options = SPACES[name]
+    net = make_supernet(spaces.build(space, "tiny", **options)).train(training)
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+    images = torch.randn(4, 3, 32, 32)
+    if not training:  # statistics that are not all 0 and 1
+        net.train()
+        for seed in range(8):
+            activate(net, uniform_path(net.chain.choices, random.Random(seed)))
+            net(images)
+        net.eval()
+    for seed in range(3):
+        arch = uniform_path(net.chain.choices, random.Random(seed))
+        activate(net, arch)
+        path = net(images)
+        mix(
+            net,
+            {
+                label: Weights([float(candidate == arch[label]) for candidate in candidates])
+                for label, candidates in net.chain.choices.items()
+            },
+        )
+        torch.testing.assert_close(net(images), path, rtol=1e-4, atol=1e-5)
+
+
+def test_mixed_superkernel_against_its_own_definition():
+    """Kernel and channels weighted by hand, in one block."""
+    torch.manual_seed(0)
+    net = make_supernet(spaces.build("single-path-nas", "tiny"))
+    block = net.blocks[1]  # 12 channels, expansions 0 (skip), 3, 6
+    x = torch.randn(4, 12, 8, 8)
+    kernel, expand = torch.tensor([0.3, 0.7]), torch.tensor([0.2, 0.5, 0.3])
+    block.active = {"kernel01": Weights(kernel), "expand01": Weights(expand)}
+    mixed = block(x)
+    ring = torch.ones(5, 5)
+    ring[1:4, 1:4] = 0
+    channels = torch.cat((torch.ones(36), torch.full((36,), 0.3 / 0.8)))  # of the 6-fold, given that it is not skipped
+    largest = block._build(5, 6)
+    largest.load_state_dict(block.state_dict())
+    with torch.no_grad():
+        largest.layers.depthwise[0].weight *= 1 - 0.3 * ring
+        largest.layers.project[0].weight *= channels[:, None, None]
+    torch.testing.assert_close(mixed, 0.8 * largest(x) + 0.2 * x, rtol=1e-4, atol=1e-5)
+
+
+def test_a_mixture_with_a_wrong_label_is_refused():
+    net = make_supernet(spaces.build("spos", "tiny"))
+    right = {label: Weights([0.25] * 4) for label in net.chain.choices}
+    with pytest.raises(ArchError, match="unknown label 'blok00'; did you mean 'block00'"):
+        mix(net, {**right, "blok00": "k3"})
+    with pytest.raises(ArchError, match="lacks 'block19'"):
+        mix(net, {label: weights for label, weights in right.items() if label != "block19"})
