@@ -98,7 +98,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             return super().forward(input)
         from torch.distributed.nn.functional import all_reduce  # with a gradient
 
-        x = input.float()
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
         mean = all_reduce(x.mean((0, 2, 3))) / world
         centred = x - mean[:, None, None]
         variance = all_reduce(centred.square().mean((0, 2, 3))) / world

@@ -1,0 +1,48 @@
+"""Two steps of Trainers in float64, alone or as one of several processes of torchrun; see test_parallel.py.
+
+torchrun --nproc-per-node 2 -m tests.parallel_worker CASES.json FOLDER
+"""
+
+import json
+import sys
+
+import torch
+
+import spaces
+from spaces.cost import measure
+from trials import cli, supernet
+from trials.data import load_data
+from trials.device import average
+from trials.trainer import Trainer
+
+
+def main() -> None:
+    cases, folder = sys.argv[1:]
+    torch.set_default_dtype(torch.float64)  # rounding is amplified many times by an untrained network
+    with open(cases) as file:
+        for name, options in json.load(file).items():
+            run(options, f"{folder}/{name}.pt")
+
+
+def run(options: list[str], out: str) -> None:
+    config = cli.parse(supernet.Config, options, None)
+    data = load_data(config.data, "", 32, score_fraction=config.score_fraction, arch_fraction=config.arch_fraction)
+    about = {"name": config.space, "preset": config.preset, "options": {"classes": 10, "resolution": 32}}
+    table = measure(spaces.describe(config.space, config.preset))
+    trainer = Trainer(config, data, about, table, table, config.limits())
+    for layer in trainer.supernet.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0  # every process draws its own
+    losses, costs = [], []
+    for step, (images, labels, arch) in zip(range(2), trainer.batches(0), strict=False):
+        losses.append(trainer.step(step, images.double(), labels)[0])
+        costs += [trainer.arch_step(step, number, x.double(), y) for number, (x, y) in enumerate(arch)]
+    mean = torch.stack(losses)
+    average([mean])
+    if trainer.rank == 0:
+        state = trainer.state()
+        torch.save({"model": state["model"], "search": state.get("search", {}), "losses": mean, "costs": costs}, out)
+
+
+if __name__ == "__main__":
+    main()
