@@ -29,7 +29,8 @@ def run(options: list[str], out: str) -> None:
     data = load_data(config.data, "", 32, score_fraction=config.score_fraction, arch_fraction=config.arch_fraction)
     about = {"name": config.space, "preset": config.preset, "options": {"classes": 10, "resolution": 32}}
     table = measure(spaces.describe(config.space, config.preset))
-    trainer = Trainer(config, data, about, table, table, config.limits())
+    paths = supernet.make_paths(config, spaces.describe(config.space, config.preset), table, data)
+    trainer = Trainer(config, data, about, table, paths)
     for layer in trainer.supernet.modules():
         if isinstance(layer, torch.nn.Dropout):
             layer.p = 0.0  # every process draws its own

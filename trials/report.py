@@ -2,7 +2,8 @@
 
     python -m trials.report runs/digits
 
-Reads what the other commands left in the run: the supernet's log, search.json and search/*.json, retrain/result.json.
+Reads what the other commands left in the run: the supernet's log, what a differentiable strategy learned
+(probabilities.jsonl, most_probable.json), search.json and search/*.json, retrain/result.json.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import io
+import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -35,10 +37,18 @@ class Found:
 
     config: dict[str, Any]
     table: CostTable
-    summary: dict[str, Any]  # search.json
+    log: list[dict[str, Any]]  # of the supernet's training
+    learned: dict[str, Any] | None  # most_probable.json
+    probabilities: list[dict[str, Any]]  # over time, of a differentiable strategy
+    summary: dict[str, Any]  # search.json; {} before a search
     results: list[dict[str, Any]]  # scored architectures in the order of the search, with "generation"
-    best: dict[str, Any]
+    best: dict[str, Any]  # of the results; {} before a search
     retrained: dict[str, Any] | None
+
+    @property
+    def winner(self) -> dict[str, Any]:
+        """The architecture: the search's, or else the one that was learned."""
+        return self.best["arch"] if self.best else self.learned["arch"] if self.learned else {}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -56,44 +66,79 @@ def collect(run: Path) -> Found:
     """Read a run.
 
     Raises:
-        InputError: no run there, or it was not searched yet.
+        InputError: no run there, or it is not trained to the end.
     """
     config = run_dir.load_run(run, "supernet")
-    if not (run / "search.json").exists():
-        raise InputError(f"'{run}' was not searched yet; run: python -m trials.search EXPERIMENT.yml")
-    summary = load_json(run / "search.json", "search summary")
+    if not (run / "supernet.pt").exists():
+        raise InputError(f"'{run}' is not trained to the end; run trials.supernet with --resume first")
+
+    def lines(name: str) -> list[dict[str, Any]]:
+        path = run / name
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def content(name: str, what: str) -> Any:
+        return load_json(run / name, what) if (run / name).exists() else None
+
+    summary = content("search.json", "search summary") or {}
     results = []
-    for entry in summary["history"]:
+    for entry in summary.get("history", []):
         result = load_json(run / "search" / f"{entry['id']}.json", "score")
         results.append({**result, "generation": entry["generation"]})
-    best = max(results, key=lambda result: result["top1"])
-    path = run / "retrain" / "result.json"
-    retrained = load_json(path, "retrain result") if path.exists() else None
-    if retrained and retrained["arch"] != best["arch"]:
-        retrained = None  # of an earlier search
-    return Found(config, CostTable.load(run / "cost_table.json"), summary, results, best, retrained)
+    found = Found(
+        config,
+        CostTable.load(run / "cost_table.json"),
+        lines("log.jsonl"),
+        content("most_probable.json", "learned architecture"),
+        lines("probabilities.jsonl"),
+        summary,
+        results,
+        max(results, key=lambda result: result["top1"]) if results else {},
+        content("retrain/result.json", "retrain result"),
+    )
+    if found.retrained and found.retrained["arch"] != found.winner:
+        found = dataclasses.replace(found, retrained=None)  # of an earlier search
+    return found
 
 
 def facts(found: Found) -> list[tuple[str, str]]:
     """The table: what was searched, and what came out."""
     best, results = found.best, found.results
     space = f"{found.config['space']} {found.config['preset']}"
-    top1 = [result["top1"] for result in results]
-    before = [result["top1_before_recalibration"] for result in results]
-    limits = ", ".join(f"{name} {value:,}" for name, value in found.summary["limits"].items() if value) or "none"
     rows = [
         ("space, data", ", ".join(filter(None, (space, found.config["space_options"], found.config["data"])))),
-        ("limits", f"{limits} ({100 * found.summary['share_of_space']:.1f}% of {found.table.architectures():.2e})"),
-        ("architectures scored", str(len(results))),
-        ("mean score with BN recalibration", f"{statistics.mean(top1):.2f}%"),
-        ("mean score without", f"{statistics.mean(before):.2f}%"),
-        ("best architecture", arch_id(best["arch"])),
-        ("its MACs, params", f"{best['macs']:,}, {best['params']:,}"),
-        (
-            "its score on the supernet",
-            f"{best['top1']:.2f}% ({best['top1_before_recalibration']:.2f}% without recalibration)",
-        ),
+        ("strategy", found.config.get("strategy", "uniform")),
     ]
+    followed = [line for line in found.log if "fixed_paths" in line]
+    if followed:
+        last = followed[-1]
+        rows.append(
+            (f"{len(last['fixed_paths'])} fixed paths, at the end", f"{last['fixed_paths_top1']:.2f}% on the supernet")
+        )
+    if found.learned:
+        limit = found.learned["max_macs"]
+        rows += [
+            ("most probable architecture", arch_id(found.learned["arch"])),
+            ("its MACs, params", f"{found.learned['macs']:,}, {found.learned['params']:,}"),
+            ("within", f"max_macs {limit:,}" if limit else "no limit"),
+        ]
+    if results:
+        top1 = [result["top1"] for result in results]
+        before = [result["top1_before_recalibration"] for result in results]
+        limits = ", ".join(f"{name} {value:,}" for name, value in found.summary["limits"].items() if value) or "none"
+        rows += [
+            ("limits", f"{limits} ({100 * found.summary['share_of_space']:.1f}% of {found.table.architectures():.2e})"),
+            ("architectures scored", str(len(results))),
+            ("mean score with BN recalibration", f"{statistics.mean(top1):.2f}%"),
+            ("mean score without", f"{statistics.mean(before):.2f}%"),
+            ("best architecture", arch_id(best["arch"])),
+            ("its MACs, params", f"{best['macs']:,}, {best['params']:,}"),
+            (
+                "its score on the supernet",
+                f"{best['top1']:.2f}% ({best['top1_before_recalibration']:.2f}% without recalibration)",
+            ),
+        ]
+    else:
+        rows.append(("searched", "not yet: python -m trials.search EXPERIMENT.yml"))
     if found.retrained:
         accuracy, n = f"{found.retrained['mean']:.2f}%", len(found.retrained["test_top1"])
         if n > 1:
@@ -101,7 +146,7 @@ def facts(found: Found) -> list[tuple[str, str]]:
         rows.append(
             ("its test accuracy, retrained", f"{accuracy} (n = {n}, {found.retrained['test_images']:,} images)")
         )
-    else:
+    elif found.winner:
         rows.append(("its test accuracy", "not retrained yet: python -m trials.retrain --fixed-arc arc.json"))
     return rows
 
@@ -109,9 +154,22 @@ def facts(found: Found) -> list[tuple[str, str]]:
 def page(run: Path, found: Found, rows: list[tuple[str, str]]) -> str:
     """The HTML file: no script, no reference to anything outside."""
     body = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
-    pictures = "".join(
-        f"<figure>{draw(found)}<figcaption>{html.escape(caption)}</figcaption></figure>"
-        for draw, caption in (
+    drawn = (
+        [
+            (
+                training,
+                "Training of the supernet: loss (grey), and accuracy of a fixed set of paths (each, and their mean).",
+            )
+        ]
+        if found.log
+        else []
+    )
+    if found.probabilities:
+        drawn.append(
+            (learning, "What was learned: one column per choice block, one row per candidate; time goes down.")
+        )
+    if found.results:
+        drawn += [
             (
                 distribution,
                 "Scores of the evaluated architectures on the held-out scoring images, with and without "
@@ -119,8 +177,11 @@ def page(run: Path, found: Found, rows: list[tuple[str, str]]) -> str:
             ),
             (frontier, "Score over cost. The line joins architectures that no cheaper one beats."),
             (progress, "Progress of the search: every architecture, and the best so far."),
-            (winner, "The best architecture: one column per choice block, one row per candidate."),
-        )
+        ]
+    if found.winner:
+        drawn.append((winner, "The architecture: one column per choice block, one row per candidate."))
+    pictures = "".join(
+        f"<figure>{draw(found)}<figcaption>{html.escape(caption)}</figcaption></figure>" for draw, caption in drawn
     )
     ranked = sorted(found.results, key=lambda result: -result["top1"])[:10]
     listing = "".join(
@@ -128,6 +189,15 @@ def page(run: Path, found: Found, rows: list[tuple[str, str]]) -> str:
         f"<td>{r['top1_before_recalibration']:.2f}</td><td>{r['macs']:,}</td><td>{r['params']:,}</td></tr>"
         for r in ranked
     )
+    if listing:
+        listing = (
+            "<h2>Ten best</h2><table><tr><th>architecture</th><th>top-1 %</th><th>top-5 %</th><th>before recalibration</th>"
+            f"<th>MACs</th><th>params</th></tr>{listing}</table>"
+        )
+    searched = ""
+    if found.summary:
+        names = [html.escape(str(found.summary[key])) for key in ("yaml", "tuner", "experiment")]
+        searched = " Search: {}, {}, NNI experiment {}.".format(*names)
     settings = ", ".join(f"{key} {value}" for key, value in found.config.items() if value not in (None, "", False))
     return f"""<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>Onepath: {html.escape(run.name)}</title>
@@ -138,10 +208,8 @@ th {{ font-weight: 500; color: #475569 }} tr {{ border-bottom: 1px solid #e2e8f0
 figure {{ margin: 2rem 0 }} svg {{ max-width: 100%; height: auto }} figcaption, footer {{ color: #475569 }}
 </style>
 <h1>{html.escape(run.name)}</h1><table>{body}</table>{pictures}
-<h2>Ten best</h2><table><tr><th>architecture</th><th>top-1 %</th><th>top-5 %</th><th>before recalibration</th>
-<th>MACs</th><th>params</th></tr>{listing}</table>
-<footer>Supernet: {html.escape(settings)}. Search: {html.escape(found.summary["yaml"])},
-{html.escape(found.summary["tuner"])}, NNI experiment {html.escape(found.summary["experiment"])}.</footer></html>
+{listing}
+<footer>Supernet: {html.escape(settings)}.{searched}</footer></html>
 """
 
 
@@ -158,6 +226,62 @@ def _svg(figure: Any) -> str:
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def training(found: Found) -> str:
+    """Loss over the epochs, and the accuracy of the fixed paths."""
+    figure, axes = _figure()
+    lines = [line for line in found.log if "loss" in line]
+    axes.plot([line["epoch"] for line in lines], [line["loss"] for line in lines], color=GREY)
+    axes.set(xlabel="epoch", ylabel="training loss (grey)")
+    followed = [line for line in found.log if "fixed_paths" in line]
+    if followed:
+        right = axes.twinx()
+        epochs = [line["epoch"] for line in followed]
+        for path in zip(*(line["fixed_paths"] for line in followed), strict=True):
+            right.plot(epochs, path, color=BLUE, alpha=0.3, linewidth=0.8)
+        right.plot(epochs, [line["fixed_paths_top1"] for line in followed], "o-", color=BLUE, markersize=4)
+        right.set_ylabel("top-1 of fixed paths, %")
+        right.set_ylim(bottom=0)
+        right.spines["top"].set_visible(False)
+    return _svg(figure)
+
+
+def learning(found: Found) -> str:
+    """Probabilities of all candidates at five moments, as heat maps."""
+    from matplotlib.figure import Figure
+
+    choices, history = found.table.choices, found.probabilities
+    moments = [history[round(part * (len(history) - 1))] for part in (0, 0.25, 0.5, 0.75, 1)]
+    moments = list({moment["step"]: moment for moment in moments}.values())
+    kinds, rows = _kinds(choices)
+    heights = [0.6 + 0.16 * len(candidates) for _ in moments for candidates in rows.values()]
+    figure = Figure(figsize=(8, sum(heights)), layout="constrained")
+    most = max(p for moment in moments for row in moment["probabilities"].values() for p in row)
+    panels = iter(figure.subplots(len(heights), height_ratios=heights, squeeze=False)[:, 0])
+    for moment in moments:
+        for kind, labels in kinds.items():
+            axes = next(panels)
+            grid = [[float("nan")] * len(labels) for _ in rows[kind]]
+            for x, label in enumerate(labels):
+                for candidate, probability in zip(choices[label], moment["probabilities"][label], strict=True):
+                    grid[rows[kind].index(candidate)][x] = probability
+            image = axes.imshow(grid, aspect="auto", cmap="Blues", vmin=0, vmax=most)
+            axes.set_yticks(range(len(rows[kind])), [str(candidate) for candidate in rows[kind]], fontsize=6)
+            axes.set_xticks([])
+            axes.set_title(f"{kind}, step {moment['step']:,}", fontsize=8, loc="left")
+    figure.colorbar(image, ax=figure.axes, shrink=0.4, label="probability")
+    return _svg(figure)
+
+
+def _kinds(choices: Any) -> tuple[dict[str, list[str]], dict[str, list[Any]]]:
+    """ "block" -> "block00", "block01", ..., and "block" -> all their candidates."""
+    kinds: dict[str, list[str]] = {}
+    for label in choices:
+        kinds.setdefault(label.rstrip("0123456789"), []).append(label)
+    return kinds, {
+        kind: list(dict.fromkeys(c for label in labels for c in choices[label])) for kind, labels in kinds.items()
+    }
 
 
 def distribution(found: Found) -> str:
@@ -222,11 +346,8 @@ def winner(found: Found) -> str:
     """The path through the choice blocks; a row of squares per candidate, a panel per kind of choice."""
     from matplotlib.figure import Figure
 
-    choices, arch = found.table.choices, found.best["arch"]
-    kinds: dict[str, list[str]] = {}  # "block" -> "block00", "block01", ...
-    for label in choices:
-        kinds.setdefault(label.rstrip("0123456789"), []).append(label)
-    rows = {kind: list(dict.fromkeys(c for label in labels for c in choices[label])) for kind, labels in kinds.items()}
+    choices, arch = found.table.choices, found.winner
+    kinds, rows = _kinds(choices)
     heights = [0.9 + 0.35 * len(candidates) for candidates in rows.values()]
     figure = Figure(figsize=(8, sum(heights)), layout="constrained")
     panels = figure.subplots(len(kinds), height_ratios=heights, squeeze=False)[:, 0]

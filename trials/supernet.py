@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import random
 import sys
 import time
 from pathlib import Path
@@ -131,6 +132,10 @@ class Config:
             raise InputError(f"--eval-every {self.eval_every} is not above 0; give 1 or more, or --eval-paths 0")
         _check_strategy(self)
 
+    def warm_steps(self, steps: int) -> int:
+        """Steps of the warm start, of `steps` in all."""
+        return round(self.warm_start * steps)
+
     def limits(self) -> Any:
         """The limits in MACs. Raises InputError: not a number."""
         from strategies.limits import Limits
@@ -238,12 +243,14 @@ def main(argv: list[str] | None = None) -> None:
     limits.check(table.bounds())
     about = {"name": config.space, "preset": config.preset, "options": options}
     loss_table = cost_table_of_loss(config, table)
+    paths = make_paths(config, chain, table, data)
+    watched = fixed_paths(config, table)
 
     if config.dry_run:
         from trials.dry_run import estimate
         from trials.trainer import Trainer
 
-        trainer = Trainer(config, data, about, table, loss_table, limits)
+        trainer = Trainer(config, data, about, loss_table, paths)
         print(cli.table(estimate(trainer, table), ("dry run", ""), as_is=True))
         return
     run = Path(config.out)
@@ -255,7 +262,12 @@ def main(argv: list[str] | None = None) -> None:
     if not rank:
         table.save(run / "cost_table.json")
         save_json(run / "search_space.json", search_space(chain.choices))
-    weights = imported.weights if imported else train(config, run, data, about, table, loss_table, limits)
+    if imported:
+        weights = imported.weights
+    else:
+        from trials.trainer import Trainer
+
+        weights = train(Trainer(config, data, about, loss_table, paths), run, table, watched)
     if weights and not rank:
         run_dir.save_checkpoint(run / "supernet.pt", {"model": weights, "space": about, "seed": config.seed})
         print(f"supernet: {run / 'supernet.pt'}")
@@ -285,14 +297,52 @@ def cost_table_of_loss(config: Config, table: Any) -> Any:
     return table
 
 
-def train(
-    config: Config, run: Path, data: Any, about: dict[str, Any], table: Any, loss_table: Any, limits: Any
-) -> dict[str, Any]:
+def make_paths(config: Config, chain: Any, table: Any, data: Any) -> Any:
+    """What the steps of a sampling strategy train; None for a differentiable one.
+
+    Raises:
+        InputError: settings that contradict each other, or limits out of reach.
+    """
+    from strategies.limits import Feasible, binned, window
+    from strategies.sampling import STRATEGIES, Paths
+
+    if config.strategy in DIFFERENTIABLE or config.import_official:
+        return None
+    limits = config.limits()
+    if config.strategy == "window":
+        draw = window(Feasible(table, limits))
+    else:
+        draw = binned(table, limits) if config.strategy == "binned" else STRATEGIES[config.strategy]
+    steps_per_epoch = data.steps_per_epoch("train", config.batch_size)
+    return Paths(
+        draw,
+        chain.choices,
+        elastic=[label for block in chain.blocks for label in block.elastic],
+        seed=config.seed,
+        epochs=config.epochs,
+        steps_per_epoch=steps_per_epoch,
+        first=config.warm_steps(config.epochs * steps_per_epoch),
+        width_warmup=config.width_warmup,
+        use_all_blocks=config.use_all_blocks,
+        use_all_channels=config.use_all_channels,
+    )
+
+
+def fixed_paths(config: Config, table: Any) -> list[dict[str, Any]]:
+    """The paths whose accuracy is followed during training, within the limits; always the same ones."""
+    from strategies.limits import Feasible
+
+    feasible = Feasible(table, config.limits())
+    return [feasible.sample(random.Random(f"fixed path {place}")) for place in range(config.eval_paths)]
+
+
+def train(trainer: Any, run: Path, table: Any, watched: list[dict[str, Any]]) -> dict[str, Any]:
     """The training loop, from the last checkpoint, if there is one.
 
     Args:
-        about: name, preset and options of the space.
-        table, loss_table: its costs; those of the architecture's loss.
+        trainer: a trials.trainer.Trainer: what one step does.
+        table: costs of the space.
+        watched: the paths whose accuracy is followed.
     Returns:
         The state dict of the supernet; {} when it was stopped before the end.
     """
@@ -302,9 +352,8 @@ def train(
     from trials import run_dir
     from trials.device import average
     from trials.fixed_paths import FixedPaths
-    from trials.trainer import Trainer, fixed_paths
 
-    trainer = Trainer(config, data, about, table, loss_table, limits)
+    config, data = trainer.config, trainer.data
     steps, per_epoch, size = trainer.steps, trainer.steps_per_epoch, config.batch_size
     speaks = trainer.rank == 0
     print(
@@ -321,8 +370,7 @@ def train(
         first = state["step"]
         print(f"resumed at step {first:,}")
     good = f"the last good checkpoint is '{last}' (step {first:,})" if first else "there is no checkpoint yet"
-    watched = fixed_paths(trainer.chain, config.eval_paths, table, limits) if speaks else []
-    if watched:
+    if speaks and watched:
         watch = FixedPaths(trainer.chain, watched, data, size, trainer.fabric.device)
     if speaks:
         log = run_dir.Log(run / "log.jsonl", after_step=first)
@@ -396,16 +444,17 @@ def train(
         return {}
     print(f"trained in {time.perf_counter() - began:.0f} s")
     if speaks and trainer.search is not None:
-        export(config, run, trainer.probabilities(), table, limits)
+        export(config, run, trainer.probabilities(), table)
     return {name: tensor.cpu() for name, tensor in trainer.supernet.state_dict().items()}
 
 
-def export(config: Config, run: Path, probabilities: dict[str, list[float]], table: Any, limits: Any) -> None:
+def export(config: Config, run: Path, probabilities: dict[str, list[float]], table: Any) -> None:
     """Write the most probable architecture within --max-macs to arc.json, and how it was found to most_probable.json."""
     from spaces.arch import arch_id, save_arch
     from spaces.files import save_json
     from strategies.budget import most_probable
 
+    limits = config.limits()
     arch, logarithm = most_probable(table, probabilities, limits.max_macs)
     free, _ = most_probable(table, probabilities)
     about = {

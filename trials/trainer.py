@@ -14,13 +14,12 @@ import torch
 import torch.nn.functional as F
 
 import spaces
-from spaces.arch import Arch, Weights, arch_id, mix
+from spaces.arch import Weights, arch_id, mix
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.model_space import make_supernet, squared_norms
 from strategies import differentiable as nas
-from strategies.limits import Feasible, Limits, binned, window
-from strategies.sampling import STRATEGIES, Paths, step_generator
+from strategies.sampling import Paths, step_generator
 from trials import optim
 from trials.cli import rank_and_world
 from trials.data import Batch, Data
@@ -30,55 +29,21 @@ if TYPE_CHECKING:
     from trials.supernet import Config
 
 
-def paths_of(config: Config, chain: Any, table: CostTable, limits: Limits, steps_per_epoch: int, first: int) -> Paths:
-    """The paths of a sampling strategy.
-
-    Args:
-        first: the step from which on they are drawn.
-    Raises:
-        InputError: settings that contradict each other, or limits out of reach.
-    """
-    draws: dict[str, Any] = {
-        **{name: lambda draw=draw: draw for name, draw in STRATEGIES.items()},
-        "window": lambda: window(Feasible(table, limits)),
-        "binned": lambda: binned(table, limits),
-    }
-    return Paths(
-        draws[config.strategy](),
-        chain.choices,
-        elastic=[label for block in chain.blocks for label in block.elastic],
-        seed=config.seed,
-        epochs=config.epochs,
-        steps_per_epoch=steps_per_epoch,
-        first=first,
-        width_warmup=config.width_warmup,
-        use_all_blocks=config.use_all_blocks,
-        use_all_channels=config.use_all_channels,
-    )
-
-
 class Trainer:
     """A supernet and all that its training needs.
 
     Args:
         config: of trials.supernet.
         about: name, preset and options of the space.
-        table: its cost table.
-        losses_table: the cost table of the cost-aware loss; the same one, or of latencies.
-        limits: of the paths that are drawn.
+        table: the costs that the loss of the architecture parameters sees.
+        paths: those of a sampling strategy; None for a differentiable one.
     Attributes:
         search: the architecture parameters of a differentiable strategy; else None.
         steps, steps_per_epoch, arch_steps_per_epoch: weight steps of the run; batches of an epoch.
     """
 
     def __init__(
-        self,
-        config: Config,
-        data: Data,
-        about: dict[str, Any],
-        table: CostTable,
-        losses_table: CostTable,
-        limits: Limits,
+        self, config: Config, data: Data, about: dict[str, Any], table: CostTable, paths: Paths | None
     ) -> None:
         self.config, self.data = config, data
         self.rank, self.world = rank_and_world()
@@ -102,13 +67,11 @@ class Trainer:
         self.steps_per_epoch = data.steps_per_epoch(self.part, config.batch_size)
         self.arch_steps_per_epoch = data.steps_per_epoch("arch", config.batch_size) if learns else 0
         self.steps = config.epochs * self.steps_per_epoch
-        self.warm_steps = round(config.warm_start * self.steps)
-        self.paths: Paths | None = None
+        self.warm_steps = config.warm_steps(self.steps)
+        self.paths = paths
         self.search: nas.SoftmaxSearch | None = None
         if learns:
-            self._make_search(losses_table)
-        else:
-            self.paths = paths_of(config, self.chain, table, limits, self.steps_per_epoch, self.warm_steps)
+            self._make_search(table)
         self.model.train()
 
     def _make_search(self, table: CostTable) -> None:
@@ -255,24 +218,26 @@ class Trainer:
             self.learner.optimizer.load_state_dict(state["search_optimizer"])
 
     def check(self, losses: list[tuple[int, torch.Tensor]], good: str) -> None:
-        """Stop if a loss was not finite. Every process sees the mean over all, so all stop.
+        """Stop if a loss, or a weight by now, is not finite. Every process sees the mean over all, so all stop.
 
         Args:
             losses: steps and their losses since the last check; looked at together, so that a GPU need not wait.
-            good: what to call the last checkpoint.
+            good: what to say of the last checkpoint.
         Raises:
             InputError: naming the first such step, its path and the checkpoint.
         """
-        if not losses:
-            return
         values = torch.stack([loss for _, loss in losses])
         average([values])
+        remedy = f"{good}; start again with a lower --lr, or with --clip-norm"
         for (step, _), value in zip(losses, values.tolist(), strict=True):
             if not math.isfinite(value):
-                raise InputError(
-                    f"the loss became {value} at step {step + 1:,} on {self._describe(step)}; {good}; start again with a lower "
-                    "--lr, or with --clip-norm"
-                )
+                raise InputError(f"the loss became {value} at step {step + 1:,} on {self._describe(step)}; {remedy}")
+        norms = torch.nn.utils.get_total_norm([parameter.detach() for parameter in self.supernet.parameters()])
+        if not torch.isfinite(norms):
+            step = losses[-1][0]
+            raise InputError(
+                f"the weights are no longer finite after step {step + 1:,}, {self._describe(step)}; {remedy}"
+            )
 
     def _describe(self, step: int) -> str:
         names = []
@@ -297,9 +262,3 @@ def spread(supernet: Any) -> None:
         if choice.label is not None:
             for name in block.names[1:]:
                 supernet.chain.inherit(block[name], block[block.names[0]])
-
-
-def fixed_paths(chain: Any, number: int, table: CostTable, limits: Limits) -> list[Arch]:
-    """The paths whose accuracy is followed during training, within the limits; always the same ones."""
-    draw = STRATEGIES["uniform"] if limits == Limits() else window(Feasible(table, limits))
-    return [draw(chain.choices, 0, place, 0)[0] for place in range(number)]

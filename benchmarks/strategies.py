@@ -1,0 +1,259 @@
+"""What the training strategies of a supernet are worth, by the real commands, on one CPU thread.
+
+    python -m benchmarks.strategies                                 # digits; about an hour
+    python -m benchmarks.strategies --data fashion-mnist            # 200 training images of each class; Debian's dataset-fashion-mnist
+    python -m benchmarks.strategies --part differentiable --space proxylessnas --max-macs 5M
+    python -m benchmarks.strategies --dry-run                       # the commands that are still to be run
+
+fairness: supernets trained by uniform sampling and by strict fairness, after the same warm start: equal in weight updates,
+then equal in images that go through the network. Prints the accuracy of 50 fixed random paths on held-out images.
+
+differentiable: each strategy searches an architecture within --max-macs. Those and random architectures within the same
+limit are retrained in the same way. Prints test accuracies, and how many of the random ones each strategy beats.
+
+Every run keeps its directory under --out, and none is made twice, so that a killed benchmark goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # of the commands too
+
+import argparse
+import gzip
+import json
+import platform
+import random
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import spaces
+from spaces.arch import Arch, arch_id, save_arch
+from spaces.cost import CostTable, measure
+from spaces.errors import InputError
+from spaces.files import atomic, load_json
+from strategies.limits import Feasible, Limits
+from trials import cli
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+PER_CLASS = 200  # training images of Fashion-MNIST that are kept
+DIFFERENTIABLE = ("softmax", "gumbel", "gates")
+
+
+class Runs:
+    """Run directories in `folder`, named after the options of their commands; what is complete is not run again."""
+
+    def __init__(self, folder: Path, common: str, dry: bool) -> None:
+        self.folder, self.common, self.dry, self.planned = folder, common, dry, 0
+
+    def run(self, module: str, result: str, name: str, options: str, unnamed: str = "") -> Path:
+        """Run a command unless its directory has the file `result`.
+
+        Args:
+            unnamed: options that do not show in the directory's name.
+        """
+        run = self.folder / "-".join([name, *options.replace("--", "").split()])
+        if (run / result).exists():
+            return run
+        command = f"{sys.executable} -m trials.{module} {options} {unnamed} --device cpu --out {quote(run)} --resume"
+        self.planned += 1
+        if self.dry:
+            print(command)
+            return run
+        run.mkdir(parents=True, exist_ok=True)
+        print(f"{time.strftime('%H:%M:%S')} {run}", file=sys.stderr, flush=True)
+        with open(run / "output.txt", "a") as output:
+            code = subprocess.run(shlex.split(command), stdout=output, stderr=subprocess.STDOUT).returncode
+        if code:
+            last = (run / "output.txt").read_text().splitlines()[-1:]
+            raise InputError(f"'{command}' failed ({' '.join(last).removeprefix('error: ')}); see {run / 'output.txt'}")
+        return run
+
+
+def quote(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+def cut_fashion_mnist(source: Path, folder: Path) -> None:
+    """Write Fashion-MNIST with the first PER_CLASS training images of each class; all test images stay."""
+    kinds = ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz")
+    names = [f"{part}-{kind}" for part in ("train", "t10k") for kind in kinds]
+    if not all((source / name).exists() for name in names):
+        raise InputError(
+            f"'{source}' lacks Fashion-MNIST; apt-get install dataset-fashion-mnist, or give --fashion FOLDER"
+        )
+    if all((folder / name).exists() for name in names):
+        return
+    files = {name: gzip.decompress((source / name).read_bytes()) for name in names}
+    images = np.frombuffer(files[names[0]], np.uint8, offset=16).reshape(-1, 28, 28)
+    labels = np.frombuffer(files[names[1]], np.uint8, offset=8)
+    kept = np.sort(np.concatenate([np.flatnonzero(labels == label)[:PER_CLASS] for label in range(10)]))
+    files[names[0]] = np.array([2051, len(kept), 28, 28], ">i4").tobytes() + images[kept].tobytes()
+    files[names[1]] = np.array([2049, len(kept)], ">i4").tobytes() + labels[kept].tobytes()
+    for name, content in files.items():
+        with atomic(folder / name) as temporary:
+            temporary.write_bytes(gzip.compress(content))
+
+
+def lines(run: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / name).read_text().splitlines()]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation, where there are several."""
+    deviation = f" +- {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{deviation}"
+
+
+def fairness(runs: Runs, arguments: argparse.Namespace, table: CostTable) -> None:
+    """Uniform sampling against strict fairness."""
+    paths = max(len(candidates) for candidates in table.choices.values())  # of a strictly fair step
+    epochs, warm = arguments.epochs, arguments.warm_epochs
+    longer = warm + paths * (epochs - warm)
+    found: dict[tuple[str, int, int], list[list[float]]] = {
+        ("uniform", epochs, 1): [],
+        ("strict-fair", epochs, paths): [],
+        ("uniform", longer, 1): [],
+    }
+    for seed in range(arguments.seeds):
+        for (strategy, length, _), scores in found.items():
+            # the warm start is given as a part of the run, and is equally long in all three
+            options = f"--strategy {strategy} --epochs {length} --warm-start {warm / length:.6g} --seed {seed}"
+            watch = f"--eval-paths {arguments.paths} --eval-every {length}"
+            run = runs.run("supernet", "supernet.pt", "fairness", options, f"{runs.common} {watch}")
+            if not runs.dry:
+                scores.append([line for line in lines(run, "log.jsonl") if "fixed_paths" in line][-1]["fixed_paths"])
+    if runs.dry:
+        return
+    rows = []
+    for (strategy, length, each), scores in found.items():
+        over_paths = [[function(one) for one in scores] for function in (statistics.mean, min, statistics.stdev)]
+        rows.append((strategy, length, warm + each * (length - warm), *map(spread, over_paths)))
+    header = ("strategy", "epochs", "passes", "mean %", "min %", "std over paths")
+    print(f"\nfairness: {arguments.paths} fixed paths on held-out images, {warm} epochs of warm start in each run")
+    print("passes: how often each image goes through the network; epochs: weight updates / steps per epoch")
+    print(f"n = {arguments.seeds} seeds, mean +- standard deviation over seeds")
+    print(cli.table(rows, header, as_is=True))
+
+
+def differentiable(runs: Runs, arguments: argparse.Namespace, table: CostTable) -> None:
+    """Architectures that the differentiable strategies find, against random ones."""
+    warm = arguments.warm_epochs / arguments.epochs
+    options = f"--max-macs {arguments.max_macs} --epochs {arguments.epochs} --warm-start {warm:.6g} {arguments.search}".strip()
+    searches = {
+        (strategy, seed): runs.run(
+            "supernet", "arc.json", "search", f"--strategy {strategy} {options} --seed {seed}", runs.common
+        )
+        for strategy in arguments.strategies.split(",")
+        for seed in range(arguments.search_seeds)
+    }
+    if runs.dry and runs.planned:
+        print(f"then retrain {len(searches)} architectures that were found and {arguments.random} random ones")
+        return
+    supernet = next(iter(searches.values()))
+    feasible, generator = Feasible(table, Limits.of({"max_macs": arguments.max_macs})), random.Random(0)
+    others: dict[str, Arch] = {}
+    while len(others) < arguments.random:
+        arch = feasible.sample(generator)
+        others[arch_id(arch)] = arch
+
+    def retrain(arch: Arch) -> Any:
+        path = runs.folder / "architectures" / f"{arch_id(arch)}.json"
+        save_arch(path, arch)
+        options = f"--epochs {arguments.retrain_epochs} --seeds {arguments.retrain_seeds}"
+        unnamed = f"--fixed-arc {quote(path)} --supernet {quote(supernet)}"
+        run = runs.run("retrain", "result.json", f"retrain-{arch_id(arch)}", options, unnamed)
+        return None if runs.dry else load_json(run / "result.json", "result")
+
+    found = {key: retrain(load_json(run / "arc.json", "architecture")) for key, run in searches.items()}
+    compared = [retrain(arch) for arch in others.values()]
+    if runs.dry:
+        return
+    means = [result["mean"] for result in compared]
+    low, median, high = np.percentile(means, (25, 50, 75))
+    print(f"\ndifferentiable: {runs.common} {options}, retrained for {arguments.retrain_epochs} epochs")
+    print(
+        f"{len(means)} random architectures within {feasible.limits}, test top-1 % (n = {arguments.retrain_seeds} seeds):"
+    )
+    print(
+        f"median {median:.2f}, quartiles {low:.2f} and {high:.2f}, lowest {min(means):.2f}, highest {max(means):.2f}; "
+        f"standard deviation over architectures {statistics.stdev(means):.2f}"
+        + (f", over seeds {within(compared + list(found.values())):.2f}" if arguments.retrain_seeds > 1 else "")
+    )
+    rows = []
+    for (strategy, seed), result in found.items():
+        about = load_json(searches[strategy, seed] / "most_probable.json", "most probable architecture")
+        last = lines(searches[strategy, seed], "probabilities.jsonl")[-1]["probabilities"].values()
+        beaten = sum(result["mean"] > mean for mean in means)
+        each = ", ".join(f"{top1:.1f}" for top1 in result["test_top1"])
+        row = (strategy, seed, f"{result['mean']:.2f}", each, f"{beaten} of {len(means)}", f"{result['macs']:,}")
+        rows.append((*row, f"{about['macs_without_limit']:,}", f"{statistics.mean(map(max, last)):.2f}"))
+    header = ("strategy", "seed", "top-1 %", "each seed", "beats", "MACs", "without limit", "largest p")
+    print(cli.table(rows, header, as_is=True))
+    print("largest p: the probability of a choice's most probable candidate, mean over choices")
+
+
+def within(results: Sequence[dict[str, Any]]) -> float:
+    """Standard deviation of one network, given its architecture: pooled over the architectures."""
+    return statistics.mean(statistics.variance(result["test_top1"]) for result in results) ** 0.5
+
+
+def processor() -> str:
+    try:
+        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        return names[0].split(":")[1].strip()
+    except (OSError, IndexError):
+        return platform.processor() or platform.machine()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=("fairness", "differentiable", "both"), default="both")
+    parser.add_argument("--data", choices=("digits", "fashion-mnist"), default="digits")
+    parser.add_argument("--fashion", type=Path, default=FASHION, help="folder of the four files of Fashion-MNIST")
+    parser.add_argument("--space", default="spos", help="search space; its preset is tiny")
+    parser.add_argument("--epochs", type=int, default=20, help="of a supernet")
+    parser.add_argument("--warm-epochs", type=int, default=6, help="of them, in the warm start")
+    parser.add_argument("--seeds", type=int, default=2, help="fairness: of supernets")
+    parser.add_argument("--paths", type=int, default=50, help="fairness: fixed paths")
+    parser.add_argument("--strategies", default=",".join(DIFFERENTIABLE), help="differentiable: which, with commas")
+    parser.add_argument("--search-seeds", type=int, default=1, help="differentiable: searches of each strategy")
+    parser.add_argument("--search", default="", help='differentiable: more options, such as --search="--arch-lr 0.2"')
+    parser.add_argument("--max-macs", default="3.2M", help="differentiable: limit of the architectures")
+    parser.add_argument("--random", type=int, default=20, help="differentiable: random architectures")
+    parser.add_argument("--retrain-epochs", type=int, default=5, help="differentiable: of each network")
+    parser.add_argument("--retrain-seeds", type=int, default=2, help="differentiable: networks of each architecture")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark-strategies"), help="folder of all runs")
+    parser.add_argument("--dry-run", action="store_true", help="only print the commands that are left to run")
+    arguments = parser.parse_args()
+
+    common = f"--space {arguments.space} --preset tiny --data {arguments.data} --score-fraction 0.25"
+    if arguments.data == "fashion-mnist":
+        root = arguments.out / f"fashion-mnist-{PER_CLASS}"
+        cut_fashion_mnist(arguments.fashion, root)
+        common += f" --data-root {quote(root)}"
+    table = measure(spaces.describe(arguments.space, "tiny", classes=10))
+    runs = Runs(arguments.out / arguments.data / arguments.space, common, arguments.dry_run)
+    if not arguments.dry_run:
+        print(
+            f"{common}; one thread of {os.cpu_count()} x {processor()}; python {platform.python_version()}, "
+            + ", ".join(f"{name} {version(name)}" for name in ("torch", "nni"))
+        )
+    if arguments.part != "differentiable":
+        fairness(runs, arguments, table)
+    if arguments.part != "fairness":
+        differentiable(runs, arguments, table)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,270 @@
+"""trials.supernet with every strategy: kill and resume, what it writes, dry run, bad numbers, bad options."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from spaces.arch import load_arch
+from spaces.cost import CostTable
+from spaces.errors import InputError
+from spaces.files import load_json
+from tests.conftest import ROOT, SUPERNET, assert_one_clear_line, onepath
+from trials import cli, report, run_dir, supernet, trainer
+
+QUICK = ["--preset", "tiny", "--data", "digits", "--score-fraction", "0.25", "--batch-size", "72", "--eval-paths", "2"]
+STRATEGIES = {
+    "window": ["--space", "spos", "--strategy", "window", "--min-macs", "2.9M", "--max-macs", "3.2M"],
+    "strict-fair": [
+        *("--space", "spos", "--space-options", "variant=channel", "--strategy", "strict-fair"),
+        *("--width-warmup", "--warm-start", "0.2"),
+    ],
+    "softmax": ["--space", "spos", "--strategy", "softmax", "--max-macs", "3M", "--cost-loss", "power"],
+    "gumbel": [
+        *("--space", "spos", "--strategy", "gumbel", "--hard", "--max-macs", "3M"),
+        *("--cost-loss", "target", "--cost-weight", "1", "--arch-optimizer", "sgd"),
+    ],
+    "gates": ["--space", "proxylessnas", "--strategy", "gates", "--cost-loss", "linear", "--cost-weight", "0.1"],
+    "threshold": [
+        *("--space", "single-path-nas", "--strategy", "threshold", "--optimizer", "adam", "--lr", "0.002"),
+        *("--cost-loss", "linear", "--cost-weight", "0.1", "--accumulate", "2", "--clip-norm", "5"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_killed_and_resumed_is_bitwise_equal(name, tmp_path):
+    flags = [*QUICK, *STRATEGIES[name], "--epochs", "2", "--checkpoint-every", "3"]
+    if name in supernet.DIFFERENTIABLE:
+        flags += ["--arch-warmup", "0"]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trials.supernet", *flags, "--out", str(killed)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    last = killed / "checkpoints" / "last.pt"
+    deadline = time.time() + 150
+    while not last.exists() and time.time() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "supernet.pt").exists()
+    step = run_dir.load_checkpoint(last, "")["step"]
+    assert step % 3 == 0
+    supernet.main([*flags, "--out", str(killed), "--resume"])
+    supernet.main([*flags, "--out", str(whole)])
+    for file in ("supernet.pt", "checkpoints/last.pt"):
+        one, two = (flat(run_dir.load_checkpoint(run / file, "")) for run in (killed, whole))
+        assert one.keys() == two.keys()
+        for key, value in one.items():
+            assert torch.equal(value, two[key]) if isinstance(value, torch.Tensor) else value == two[key], key
+
+    def lines(run, file):
+        kept = [json.loads(line) for line in (run / file).read_text().splitlines()]
+        return [{key: value for key, value in line.items() if key != "images_per_second"} for line in kept]
+
+    logs = lines(killed, "log.jsonl"), lines(whole, "log.jsonl")
+    assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]]
+    followed = [[line["fixed_paths"] for line in log if "fixed_paths" in line] for log in logs]
+    assert followed[0] == followed[1]
+    assert [len(found) for found in followed[0]] == [2, 2]
+    if name in supernet.DIFFERENTIABLE:
+        assert lines(killed, "probabilities.jsonl") == lines(whole, "probabilities.jsonl")
+        learned(whole, name)
+    else:
+        assert not (whole / "arc.json").exists()
+    report.main([str(whole)])
+    assert (whole / "report.html").read_text().count("<svg") == (3 if name in supernet.DIFFERENTIABLE else 1)
+
+
+def flat(state, prefix=""):
+    items = {}
+    for key, value in state.items() if isinstance(state, dict) else enumerate(state):
+        if isinstance(value, dict | list):
+            items |= flat(value, f"{prefix}{key}.")
+        else:
+            items[f"{prefix}{key}"] = value
+    return items
+
+
+def learned(run, name):
+    """What a differentiable strategy writes."""
+    table = CostTable.load(run / "cost_table.json")
+    arch = load_arch(run / "arc.json", table.choices)
+    about = load_json(run / "most_probable.json", "")
+    assert (about["arch"], about["macs"], about["params"]) == (arch, table.macs(arch), table.params(arch))
+    if about["max_macs"]:
+        assert about["macs"] <= about["max_macs"] == 3_000_000
+    history = [json.loads(line) for line in (run / "probabilities.jsonl").read_text().splitlines()]
+    assert len(history) == 3  # before the first epoch, after each
+    for moment in history:
+        for label, row in moment["probabilities"].items():
+            assert len(row) == len(table.choices[label])
+            assert sum(row) == pytest.approx(1, abs=1e-5)
+    assert history[0]["probabilities"] != history[-1]["probabilities"]
+    events = b"".join(path.read_bytes() for path in (run / "tensorboard").glob("events*"))
+    label, candidate = next(iter(arch.items()))
+    assert f"probability/{label}/{candidate}".encode() in events
+    # the probability that is reported is that of the last line
+    chosen = [row[table.choices[label].index(arch[label])] for label, row in history[-1]["probabilities"].items()]
+    product = float(torch.tensor(chosen, dtype=torch.float64).log().sum())
+    assert about["log_probability"] == pytest.approx(product, abs=1e-6)
+    # the supernet has no architecture parameters inside: evolution can search it
+    weights = run_dir.load_checkpoint(run / "supernet.pt", "")["model"]
+    assert not [key for key in weights if "logit" in key or "alpha" in key]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
+    flags = [*QUICK, "--epochs", "2", "--out", str(tmp_path / "run")]
+    supernet.main([*flags, "--stop-after", "4"])
+    real, calls = trainer.F.cross_entropy, []
+
+    def diverging(*args, **kwargs):
+        calls.append(1)
+        return real(*args, **kwargs) * (float("nan") if len(calls) == 3 else 1.0)
+
+    monkeypatch.setattr(trainer.F, "cross_entropy", diverging)
+    says = (
+        r"the loss became nan at step 7 on path [0-9a-f]{12} \(block00 \w+, .*block19 \w+\); the last good checkpoint is "
+        r"'.*checkpoints/last.pt' \(step 4\); start again with a lower --lr, or with --clip-norm"
+    )
+    with pytest.raises(InputError, match=says):
+        supernet.main([*flags, "--resume"])
+    assert run_dir.load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt", "")["step"] == 4
+    assert not (tmp_path / "run" / "supernet.pt").exists()
+
+
+def test_a_run_that_diverges_leaves_no_bad_checkpoint(tmp_path):
+    done = onepath("supernet", *QUICK, "--lr", "1e30", "--checkpoint-every", "1", "--out", tmp_path / "run")
+    assert done.returncode == 1
+    last = [line for line in done.stderr.strip().splitlines() if line.startswith("error: ")]
+    assert len(last) == 1
+    assert "the weights are no longer finite after step 1, path" in last[0]
+    assert "there is no checkpoint yet" in last[0]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "checkpoints" / "last.pt").exists()
+
+
+def test_dry_run(tmp_path, capsys):
+    for flags, passes in (
+        (["--space", "spos", "--strategy", "strict-fair", "--accumulate", "2"], "4 paths of 72 images"),
+        (["--space", "proxylessnas", "--strategy", "gates"], "1 mixture or path of 72 images"),
+    ):
+        supernet.main([*QUICK, *flags, "--epochs", "20", "--out", str(tmp_path / "none"), "--dry-run"])
+        rows = capsys.readouterr().out
+        steps = "280 (20 epochs of 14)" if "strict-fair" in flags else "220 (20 epochs of 11)"
+        assert passes in rows
+        assert steps in rows
+        assert re.search(r"hours expected +0\.\d\d", rows)
+        assert re.search(r"memory of a process, estimated +0\.\d\d GiB", rows)
+    assert f"{500_904:,}" not in rows
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_estimate_of_activations_is_what_autograd_keeps():
+    from spaces.cost import measure
+    from trials import dry_run
+    from trials.data import load_data
+
+    config = cli.parse(supernet.Config, [*QUICK, "--out", "none"], None)
+    import spaces
+
+    data = load_data("digits", "", 32, score_fraction=0.25)
+    about = {"name": "spos", "preset": "tiny", "options": {"classes": 10, "resolution": 32}}
+    table = measure(spaces.describe("spos", "tiny"))
+    paths = supernet.make_paths(config, spaces.describe("spos", "tiny"), table, data)
+    run = trainer.Trainer(config, data, about, table, paths)
+    images = next(data.train_batches("train", 72, seed=0, epoch=0))[0]
+    one, half = dry_run.activations(run, 0, images), dry_run.activations(run, 0, images[:36])
+    assert 1.9 < one / half < 2.05  # (the difference is a path's BatchNorm statistics)
+    assert one > images.nbytes  # and more than its input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("--max-macs 3M", "--max-macs has no effect with --strategy uniform; use --strategy window, or set the limit"),
+        ("--strategy window", "--strategy window needs --max-macs or --min-macs, such as --max-macs 330M"),
+        ("--strategy binned --max-macs 3M", "bins of MACs need their range: give --min-macs and --max-macs"),
+        ("--strategy window --max-macs 1M", "max_macs 1,000,000 is out of reach: the space reaches"),
+        ("--strategy gumbel --max-macs 1M", "max_macs 1,000,000 is out of reach: the space reaches"),
+        ("--strategy gumbel --max-macs many", "max_macs is 'many'; give a positive number such as 330000000 or 330M"),
+        ("--strategy threshold", "--strategy threshold decides on superkernels; space spos has blocks with candidates"),
+        ("--strategy fair", "argument --strategy: invalid choice: 'fair'"),
+        ("--strategy gumbel --use-all-blocks", "--use-all-blocks is for sampling strategies, not gumbel; leave it out"),
+        ("--strategy softmax --hard", "--hard has no effect with --strategy softmax; choose gumbel, or leave it out"),
+        ("--cost-loss power", "--cost-loss has no effect with --strategy uniform; choose a differentiable one"),
+        ("--strategy gates --cost-loss linear", "--cost-loss linear needs --cost-weight, such as 0.1"),
+        ("--strategy gates --cost-loss target --cost-weight 1", "--cost-loss target needs --cost-target or --max-macs"),
+        (
+            "--strategy gates --epochs 2 --arch-warmup 2",
+            "--arch-warmup 2 leaves no epoch of 2 to learn an architecture",
+        ),
+        ("--strategy gates --arch-fraction 0.01", "--batch-size 64 exceeds the 10 images of part 'arch'; lower it"),
+        ("--strategy gates --arch-fraction 1.5", "--arch-fraction 1.5 is out of range; give a number between 0 and 1"),
+        ("--accumulate 3", "--batch-size 64 is not divisible into 1 processes x 3 parts; give a multiple of 3"),
+        ("--width-warmup", "width warm-up and use-all-channels need a space with widths or superkernels"),
+        ("--clip-norm -1", "--clip-norm -1.0 is below 0; give 0 or more"),
+        ("--eval-every 0", "--eval-every 0 is not above 0; give 1 or more, or --eval-paths 0"),
+        ("--strategy gates --cost-loss linear --cost-weight 1 --cost-table none", "cost table 'none' does not exist"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_anything_is_written(arguments, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    out = tmp_path / "run"
+    with pytest.raises(InputError) as caught:
+        supernet.main(["--preset", "tiny", "--data", "digits", "--out", str(out), *arguments.split()])
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not out.exists()
+
+
+def test_one_of_them_as_the_user_sees_it():
+    assert_one_clear_line(
+        onepath("supernet", *SUPERNET, "--max-macs", "3M", "--out", "runs/x"), "--max-macs has no effect"
+    )
+
+
+def test_the_logarithm_of_a_small_cost_is_refused(tmp_path):
+    flags = ["--space", "fbnet", "--strategy", "gumbel", "--cost-loss", "power", "--out", str(tmp_path / "run")]
+    with pytest.raises(
+        InputError, match="takes the logarithm of the cost in millions, and the space starts at 427,136"
+    ):
+        supernet.main([*QUICK, *flags])
+
+
+def test_a_cost_table_of_latencies(tmp_path):
+    """Any cost table of the space serves the loss: here ten nanoseconds for each MAC."""
+    table = CostTable.load(ROOT / "experiments/spaces/spos-tiny.costs.json")
+    content = json.loads((ROOT / "experiments/spaces/spos-tiny.costs.json").read_text())
+    content["base"][0] *= 10
+    for block in content["blocks"]:
+        block["macs"] = [10 * macs for macs in block["macs"]]
+    (tmp_path / "latency.json").write_text(json.dumps(content))
+    flags = [
+        "--space",
+        "spos",
+        "--strategy",
+        "softmax",
+        "--cost-loss",
+        "linear",
+        "--cost-weight",
+        "0.01",
+        "--epochs",
+        "1",
+    ]
+    flags += ["--arch-warmup", "0", "--cost-table", str(tmp_path / "latency.json"), "--out", str(tmp_path / "run")]
+    supernet.main([*QUICK, *flags])
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    bounds = table.bounds()
+    (cost,) = [line["expected_cost"] for line in log if "expected_cost" in line]
+    assert bounds.min_macs * 1e-5 < cost < bounds.max_macs * 1e-5  # milliseconds
+    with pytest.raises(InputError, match="is not of space fbnet tiny; measure it anew"):
+        supernet.main([*QUICK, "--space", "fbnet", *flags[2:], "--out", str(tmp_path / "other")])
