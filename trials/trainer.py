@@ -155,7 +155,8 @@ class Trainer:
             for x, y in zip(images.chunk(config.accumulate), labels.chunk(config.accumulate), strict=True):
                 logits = self.model(x)
                 loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
-                self.fabric.backward(loss * share)
+                # thresholds: what is mixed depends on the weights, and all parts share that piece of the graph
+                self.fabric.backward(loss * share, retain_graph=self.search is not None and config.accumulate > 1)
                 mean_loss = mean_loss + loss.detach() * share
                 top1 = top1 + (logits.detach().argmax(1) == y).float().mean() * share
         average_gradients(self.supernet.parameters())
