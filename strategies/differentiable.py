@@ -92,7 +92,7 @@ class GumbelSearch(SoftmaxSearch):
         return chosen
 
     def expectation(self, chosen: Chosen) -> dict[str, torch.Tensor]:
-        """FBNet's latency is that of the sample, eq. 8."""
+        """FBNet's latency is that of the sample."""
         return {label: weights.values for label, weights in chosen.items()}
 
 
@@ -115,7 +115,7 @@ class GateSearch(SoftmaxSearch):
             pair = torch.multinomial(probabilities.clamp_min(1e-12), number, generator=generator).tolist()
             among = logits[pair].softmax(0)  # their probabilities, with the others left out
             through = int(torch.multinomial(among.detach().cpu(), 1, generator=generator))
-            # forward 1 or 0, backward the gradient with respect to the gate as if it were the probability (eq. 4)
+            # forward 1 or 0, backward the gradient with respect to the gate as if it were the probability (section 3.2)
             gates = nn.functional.one_hot(torch.tensor(through), number).to(among) + (among - among.detach())
             values = torch.zeros_like(logits).index_put((torch.tensor(pair, device=logits.device),), gates)
             chosen[label] = Weights(values, tuple(pair))
@@ -259,7 +259,7 @@ def cost_loss(
     Args:
         form: none: CE
             power: CE * alpha * (log cost)^beta, natural logarithm. FBNet, arXiv:1812.03443, eq. 2; not log(cost^beta).
-            linear: CE + weight * cost. ProxylessNAS, arXiv:1812.00332, eq. 9.
+            linear: CE + weight * cost. ProxylessNAS, arXiv:1812.00332, section 3.3.
             target: CE + weight * |cost / target - 1|. The absolute reward of TuNAS, arXiv:2008.06120.
         loss: cross-entropy CE.
         cost, target: in millions of the table's units.

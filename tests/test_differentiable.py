@@ -103,7 +103,7 @@ def test_gates_draw_one_path_for_the_weights_and_two_for_the_architecture():
     assert len(set(pair)) == 2
     assert sorted(weights.values.tolist()) == [0.0, 0.0, 1.0]
     assert float(weights.values[pair].sum()) == 1.0
-    # eq. 4: the gradient is that of the two probabilities with the third left out
+    # the gradient is that of the two probabilities with the third left out
     reward = torch.tensor([1.0, 2.0, 4.0])
     (found,) = torch.autograd.grad(weights.values @ reward, search.logits[0])
     p = search.logits[0].detach()[pair].softmax(0)
@@ -132,7 +132,7 @@ def test_a_gate_step_leaves_the_other_probabilities_alone(kind):
 
 
 def test_threshold_decisions():
-    """Against the indicator functions of arXiv:1904.02877, eq. 3 and 6, written out."""
+    """Against the indicator functions of arXiv:1904.02877, written out."""
     torch.manual_seed(0)
     net = make_supernet(spaces.build("single-path-nas", "tiny"))
     choices = net.chain.choices

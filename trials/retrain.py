@@ -96,6 +96,10 @@ class Config:
 
 def main(argv: list[str] | None = None) -> None:
     config = cli.parse(Config, argv, __doc__)
+    if cli.rank_and_world()[1] > 1:
+        raise InputError(
+            "trials.retrain is one process; start it without torchrun (--jobs trains several seeds at once)"
+        )
 
     import spaces
     from spaces.arch import ArchError, arch_id, load_arch
