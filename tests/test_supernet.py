@@ -29,7 +29,18 @@ STRATEGIES = {
         *("--space", "spos", "--strategy", "gumbel", "--hard", "--max-macs", "3M"),
         *("--cost-loss", "target", "--cost-weight", "1", "--arch-optimizer", "sgd"),
     ],
-    "gates": ["--space", "proxylessnas", "--strategy", "gates", "--cost-loss", "linear", "--cost-weight", "0.1"],
+    "gates": [
+        "--space",
+        "proxylessnas",
+        "--strategy",
+        "gates",
+        "--cost-loss",
+        "linear",
+        "--cost-weight",
+        "0.1",
+        "--precision",
+        "bf16-mixed",
+    ],
     "threshold": [
         *("--space", "single-path-nas", "--strategy", "threshold", "--optimizer", "adam", "--lr", "0.002"),
         *("--cost-loss", "linear", "--cost-weight", "0.1", "--accumulate", "2", "--clip-norm", "5"),
@@ -268,3 +279,49 @@ def test_a_cost_table_of_latencies(tmp_path):
     assert bounds.min_macs * 1e-5 < cost < bounds.max_macs * 1e-5  # milliseconds
     with pytest.raises(InputError, match="is not of space fbnet tiny; measure it anew"):
         supernet.main([*QUICK, "--space", "fbnet", *flags[2:], "--out", str(tmp_path / "other")])
+
+
+def test_fp16_with_its_scaler_resumes_bitwise(tmp_path, monkeypatch):
+    """The scale of the loss is in the checkpoint. fp16 is for GPUs; the same plugin runs, slowly, on the CPU."""
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.precision import MixedPrecision
+
+    def fabric(device, precision):
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024, growth_interval=2)
+        return Fabric(accelerator="cpu", devices=1, plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
+
+    monkeypatch.setattr(trainer, "make_fabric", fabric)
+    flags = [
+        "--preset",
+        "tiny",
+        "--data",
+        "digits",
+        "--score-fraction",
+        "0.75",
+        "--batch-size",
+        "16",
+        "--eval-paths",
+        "0",
+    ]
+    flags += [
+        "--strategy",
+        "gates",
+        "--arch-warmup",
+        "0",
+        "--arch-fraction",
+        "0.5",
+        "--clip-norm",
+        "5",
+        "--epochs",
+        "1",
+    ]
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    supernet.main([*flags, "--out", str(broken), "--stop-after", "3"])
+    supernet.main([*flags, "--out", str(broken), "--stop-after", "5", "--resume"])
+    supernet.main([*flags, "--out", str(whole), "--stop-after", "5"])
+    one, two = (run_dir.load_checkpoint(run / "checkpoints" / "last.pt", "") for run in (broken, whole))
+    assert one["precision"]["scale"] == 4096
+    assert one["precision"] == two["precision"]
+    for part in ("model", "search"):
+        assert all(torch.equal(tensor, two[part][key]) for key, tensor in one[part].items())
+    assert any(logits.abs().max() > 0 for logits in one["search"].values())

@@ -181,12 +181,15 @@ class Trainer:
         chosen = self.search.draw(self._generator(f"arch{number}", step), step // self.steps_per_epoch, learn=True)
         mix(self.supernet, chosen)
         parts = self.config.accumulate
-        losses = (
-            F.cross_entropy(self.model(x), y, label_smoothing=self.config.label_smoothing)
-            for x, y in zip(images.chunk(parts), labels.chunk(parts), strict=True)
-        )
+
+        def losses() -> Iterator[torch.Tensor]:
+            for x, y in zip(images.chunk(parts), labels.chunk(parts), strict=True):
+                with self.fabric.autocast():  # Fabric's own wrapper of the supernet refuses autograd.grad in 16 bits
+                    loss = F.cross_entropy(self.supernet(x), y, label_smoothing=self.config.label_smoothing)
+                yield loss
+
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)  # of fp16
-        return self.learner.step(chosen, losses, parts, scaler.get_scale() if scaler is not None else 1.0)
+        return self.learner.step(chosen, losses(), parts, scaler.get_scale() if scaler is not None else 1.0)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
