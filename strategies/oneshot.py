@@ -90,7 +90,7 @@ class _PathModule(_OneShotModule):
         for chosen in paths:
             mix(self.model, chosen)
             loss, output = self.loss(batch, batch_idx)
-            self.manual_backward(loss / len(paths))
+            self.manual_backward(loss)
         self.finish_step(batch_idx, self.strategy.clip_norm)
         return output
 

@@ -216,7 +216,11 @@ def test_the_estimate_of_activations_is_what_autograd_keeps():
         ("--strategy gates --cost-loss target --cost-weight 1", "--cost-loss target needs --cost-target or --max-macs"),
         (
             "--strategy gates --epochs 2 --arch-warmup 2",
-            "--arch-warmup 2 leaves no epoch of 2 to learn an architecture",
+            "--arch-warmup 2 after a warm start of 0 epochs leaves none of 2 to learn an architecture",
+        ),
+        (
+            "--space proxylessnas --strategy gates --warm-start 0.95",
+            "after a warm start of 19 epochs leaves none of 20",
         ),
         ("--strategy gates --arch-fraction 0.01", "--batch-size 64 exceeds the 10 images of part 'arch'; lower it"),
         ("--strategy gates --arch-fraction 1.5", "--arch-fraction 1.5 is out of range; give a number between 0 and 1"),

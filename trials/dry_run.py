@@ -29,7 +29,7 @@ def estimate(trainer: Trainer, table: CostTable) -> list[tuple[str, str]]:
     parameters = sum(p.numel() for p in trainer.supernet.parameters())
     first = trainer.warm_steps if trainer.warm_steps < trainer.steps else 0  # the steps after a warm start are most
     if trainer.search is not None:
-        first = max(first, min(config.arch_warmup, config.epochs - 1) * trainer.steps_per_epoch)
+        first = max(first, trainer.first_arch_epoch * trainer.steps_per_epoch)
     kept, seconds = 0, []
     count = min(WARM_STEPS + TIMED_STEPS, trainer.steps - first)
     batches = trainer.batches(first)

@@ -136,6 +136,20 @@ class Config:
         """Steps of the warm start, of `steps` in all."""
         return round(self.warm_start * steps)
 
+    def first_arch_epoch(self, steps_per_epoch: int) -> int:
+        """The epoch from which on the architecture learns: after the warm start, and --arch-warmup epochs more.
+
+        Raises:
+            InputError: it lies beyond the last.
+        """
+        warm = math.ceil(self.warm_steps(self.epochs * steps_per_epoch) / steps_per_epoch)
+        if self.strategy in DIFFERENTIABLE and warm + self.arch_warmup >= self.epochs:
+            raise InputError(
+                f"--arch-warmup {self.arch_warmup} after a warm start of {warm} epochs leaves none of {self.epochs} to learn an "
+                "architecture; lower it, or raise --epochs"
+            )
+        return warm + self.arch_warmup
+
     def limits(self) -> Any:
         """The limits in MACs. Raises InputError: not a number."""
         from strategies.limits import Limits
@@ -178,10 +192,6 @@ def _check_strategy(config: Config) -> None:
         raise InputError(f"--cost-loss {config.cost_loss} needs --cost-weight, such as 0.1")
     if config.cost_loss == "target" and not (config.cost_target or config.max_macs):
         raise InputError("--cost-loss target needs --cost-target or --max-macs, such as 300M")
-    if learns and config.arch_warmup >= config.epochs:
-        raise InputError(
-            f"--arch-warmup {config.arch_warmup} leaves no epoch of {config.epochs} to learn an architecture; lower it"
-        )
     _, world = cli.rank_and_world()
     parts = world * config.accumulate
     if config.batch_size % parts:
@@ -224,7 +234,7 @@ def main(argv: list[str] | None = None) -> None:
         official.check_classes(imported, data)
     else:
         for part in ("weights", "arch") if config.strategy in DIFFERENTIABLE else ("train",):
-            data.steps_per_epoch(part, config.batch_size)  # refuses a batch that is too large
+            config.first_arch_epoch(data.steps_per_epoch(part, config.batch_size))  # refuses a batch that is too large
     if config.warm_start and described.inherit is None and any(block.label for block in described.blocks):
         raise InputError(f"space {config.space} has no warm start (no `inherit`); leave --warm-start out")
     if config.strategy == "threshold" and any(block.label for block in described.blocks):
@@ -394,12 +404,13 @@ def train(trainer: Any, run: Path, table: Any, watched: list[dict[str, Any]]) ->
     began = time.perf_counter()
     unchecked: list[tuple[int, torch.Tensor]] = []
     window = torch.zeros(2, device=trainer.fabric.device)  # sums of loss and top-1 since the last line of the log
-    window_steps, cost = 0, None
+    window_steps = 0
+    costs: list[float] = []  # expected, since the last line of the log
     bar = cli.progress(steps * size, desc="supernet", unit="img", initial=first * size)
     for step, (images, labels, arch_batches) in zip(range(first, stop), trainer.batches(first), strict=False):
         loss, top1 = trainer.step(step, images, labels)
         for number, batch in enumerate(arch_batches):
-            cost = trainer.arch_step(step, number, *batch)
+            costs.append(trainer.arch_step(step, number, *batch))
         unchecked.append((step, loss))
         window, window_steps = window + torch.stack((loss, top1)), window_steps + 1
         bar.update(size)
@@ -415,8 +426,9 @@ def train(trainer: Any, run: Path, table: Any, watched: list[dict[str, Any]]) ->
         if logs:
             average([window])
             values = {"loss": float(window[0]) / window_steps, "train_top1": 100 * float(window[1]) / window_steps}
-            if cost is not None:
-                values["expected_cost"] = cost
+            if costs:
+                values["expected_cost"] = sum(costs) / len(costs)
+                costs.clear()
             if speaks:
                 speed = (done - first) * size / (time.perf_counter() - began)
                 note(done, {**values, "lr": trainer.rate(step)}, images_per_second=speed)

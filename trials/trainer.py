@@ -68,6 +68,7 @@ class Trainer:
         self.arch_steps_per_epoch = data.steps_per_epoch("arch", config.batch_size) if learns else 0
         self.steps = config.epochs * self.steps_per_epoch
         self.warm_steps = config.warm_steps(self.steps)
+        self.first_arch_epoch = config.first_arch_epoch(self.steps_per_epoch)
         self.paths = paths
         self.search: nas.SoftmaxSearch | None = None
         if learns:
@@ -113,7 +114,7 @@ class Trainer:
         for epoch in range(first // self.steps_per_epoch, self.config.epochs):
             start = first % self.steps_per_epoch if epoch == first // self.steps_per_epoch else 0
             weights = self.data.train_batches(self.part, size, seed=seed, epoch=epoch, start=start, shard=shard)
-            learning = self.search is not None and epoch >= self.config.arch_warmup
+            learning = self.search is not None and epoch >= self.first_arch_epoch
             begin = start * self.arch_steps_per_epoch // self.steps_per_epoch
             arch: Iterator[Batch] = iter(())
             if learning:
@@ -148,17 +149,17 @@ class Trainer:
             spread(self.supernet)
             self.optimizer.state.clear()  # momentum of weights that were replaced
         drawn = self.drawn(step)
-        share = 1 / (len(drawn) * config.accumulate)
+        share = 1 / config.accumulate
         mean_loss, top1 = torch.zeros(2, device=self.fabric.device)
-        for chosen in drawn:
+        for chosen in drawn:  # gradients of the paths add up, as in FairNAS: a candidate is trained as if it were alone
             mix(self.supernet, chosen)
             for x, y in zip(images.chunk(config.accumulate), labels.chunk(config.accumulate), strict=True):
                 logits = self.model(x)
                 loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
                 # thresholds: what is mixed depends on the weights, and all parts share that piece of the graph
                 self.fabric.backward(loss * share, retain_graph=self.search is not None and config.accumulate > 1)
-                mean_loss = mean_loss + loss.detach() * share
-                top1 = top1 + (logits.detach().argmax(1) == y).float().mean() * share
+                mean_loss = mean_loss + loss.detach() * share / len(drawn)
+                top1 = top1 + (logits.detach().argmax(1) == y).float().mean() * share / len(drawn)
         average_gradients(self.supernet.parameters())
         if config.clip_norm:
             self.fabric.clip_gradients(self.model, self.optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
@@ -168,14 +169,12 @@ class Trainer:
         self.optimizer.zero_grad()
         return mean_loss, top1
 
-    def arch_step(self, step: int, number: int, images: torch.Tensor, labels: torch.Tensor) -> float | None:
+    def arch_step(self, step: int, number: int, images: torch.Tensor, labels: torch.Tensor) -> float:
         """One step of the architecture parameters, the `number`-th after weight step `step`.
 
         Returns:
-            The expected cost in millions of the table's units; None during a warm start.
+            The expected cost in millions of the table's units.
         """
-        if step < self.warm_steps:
-            return None
         assert self.search is not None
         images, labels = self.fabric.to_device((images, labels))
         chosen = self.search.draw(self._generator(f"arch{number}", step), step // self.steps_per_epoch, learn=True)
