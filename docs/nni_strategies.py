@@ -24,7 +24,7 @@ STRATEGIES = {
 }
 
 
-def run(strategy, space, part=("weights", "arch"), epochs=2, images=None):
+def run(strategy, space, part=("weights", "arch"), epochs=3, images=None):
     """One NNI experiment on digits, at 32x32 pixels.
 
     Args:

@@ -28,6 +28,7 @@ class Weights(NamedTuple):
 
     values: Any  # one number per candidate, in order; a sequence, or a tensor (K,) that may carry a gradient
     active: Sequence[int] | None = None  # only these candidates are run; None: all
+    otherwise: Any = None  # weights among the values with parameters where `values` leaves them nothing, for a gradient
 
 
 class ArchError(InputError):
@@ -161,6 +162,9 @@ def mix(supernet: nn.Module, chosen: Mapping[str, Any]) -> None:
         label: choices[label][0] if isinstance(c, Weights) else c for label, c in chosen.items() if label in choices
     }
     validate({**chosen, **plain}, choices)
+    for label, weights in chosen.items():
+        if isinstance(weights, Weights) and len(weights.values) != len(choices[label]):
+            raise ArchError(f"{len(weights.values)} weights for '{label}', which has {len(choices[label])} candidates")
     for layer in layers:
         layer.resample(dict(chosen))
 

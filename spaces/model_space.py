@@ -120,8 +120,13 @@ class SampledElastic(Elastic, BaseSuperNetModule):
             weights = self._weights(label, x)
             kept = [place for place, value in enumerate(values) if self._sizes(label)[value]]
             share = weights[kept].sum()
-            # of the values that are not apart; equal where all weight lies apart, so that a gradient finds the way back
-            within = torch.where(share > 0, weights[kept] / torch.where(share > 0, share, 1.0), 1 / len(kept))
+            # among the values that are not apart; where all weight lies apart, what a gradient is to find its way back by
+            chosen = self.active[label]
+            rest = torch.ones(len(kept), device=x.device)
+            if isinstance(chosen, Weights) and chosen.otherwise is not None:
+                rest = chosen.otherwise[kept]
+            rest = rest / rest.sum()
+            within = torch.where(share > 0, weights[kept] / torch.where(share > 0, share, 1.0), rest)
             for name, regions in self._regions(label).items():
                 mask = (within.view(-1, *[1] * (regions.dim() - 1)) * regions.to(x.device)).sum(0)
                 masks[name] = masks[name] * mask if name in masks else mask

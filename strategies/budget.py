@@ -55,21 +55,22 @@ def best_within(costs: Sequence[np.ndarray], scores: Sequence[np.ndarray], limit
     Returns:
         An option per block; None if the limit is out of reach.
     """
-    left_cost = np.cumsum([0, *(int(cost.min()) for cost in reversed(costs))])[::-1]  # least cost of blocks b, b+1, ...
-    if left_cost[0] > limit:
+    limit -= sum(int(cost.min()) for cost in costs)
+    if limit < 0:
         return None
+    costs = [cost - cost.min() for cost in costs]  # so that prices times costs do not drown the scores
     known, multiplier = _priced(costs, scores, limit)
     # an upper bound of what blocks b, b+1, ... can add: their best score at that price, and the price paid back
     gains = [float((score - multiplier * cost).max()) for cost, score in zip(costs, scores, strict=True)]
     left_gain = np.cumsum([0.0, *reversed(gains)])[::-1]
-    margin = 1e-9 * (1 + abs(known))
+    margin = 1e-9 * (1 + abs(known) + sum(abs(gain) for gain in gains))
     spent, gained = np.zeros(1, dtype=np.int64), np.zeros(1)
     steps: list[tuple[np.ndarray, np.ndarray]] = []  # (parent, option) of every kept partial choice
     for block, (cost, score) in enumerate(zip(costs, scores, strict=True)):
         total = (spent[:, None] + cost).ravel()
         value = (gained[:, None] + score).ravel()
         spare = 0.0 if limit == math.inf else multiplier * (limit - total)
-        fits = (total + left_cost[block + 1] <= limit) & (value + left_gain[block + 1] + spare >= known - margin)
+        fits = (total <= limit) & (value + left_gain[block + 1] + spare >= known - margin)
         places = np.flatnonzero(fits)
         order = places[np.lexsort((-value[places], total[places]))]
         best_before = np.concatenate(([-math.inf], np.maximum.accumulate(value[order])[:-1]))

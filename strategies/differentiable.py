@@ -42,6 +42,10 @@ class SoftmaxSearch(nn.Module):
         """label -> (K,) how probable each candidate is now."""
         return {label: p.softmax(0) for label, p in zip(self.choices, self.logits, strict=True)}
 
+    def preferences(self) -> dict[str, torch.Tensor]:
+        """label -> (K,) what the export maximises the product of."""
+        return self.probabilities()
+
     def draw(self, generator: torch.Generator, epoch: int, *, learn: bool) -> Chosen:
         """What one forward pass runs on.
 
@@ -82,13 +86,13 @@ class GumbelSearch(SoftmaxSearch):
             noise = -torch.log(-torch.log(uniform)).to(logits.device)
             sample = ((logits.log_softmax(0) + noise) / self.temperature(epoch)).softmax(0)
             sample = sample if learn else sample.detach()
-            active = None
-            if self.hard:
-                best = int(sample.argmax())
-                # 1 and 0 exactly, with the gradient of the sample
-                sample = nn.functional.one_hot(torch.tensor(best), len(sample)).to(sample) + (sample - sample.detach())
-                active = None if learn else (best,)
-            chosen[label] = Weights(sample, active)
+            if not self.hard:
+                chosen[label] = Weights(sample)
+                continue
+            best = int(sample.argmax())
+            # 1 and 0 exactly, with the gradient of the sample
+            hard = nn.functional.one_hot(torch.tensor(best), len(sample)).to(sample) + (sample - sample.detach())
+            chosen[label] = Weights(hard, None if learn else (best,), sample.detach())
         return chosen
 
     def expectation(self, chosen: Chosen) -> dict[str, torch.Tensor]:
@@ -117,8 +121,9 @@ class GateSearch(SoftmaxSearch):
             through = int(torch.multinomial(among.detach().cpu(), 1, generator=generator))
             # forward 1 or 0, backward the gradient with respect to the gate as if it were the probability (section 3.2)
             gates = nn.functional.one_hot(torch.tensor(through), number).to(among) + (among - among.detach())
-            values = torch.zeros_like(logits).index_put((torch.tensor(pair, device=logits.device),), gates)
-            chosen[label] = Weights(values, tuple(pair))
+            places = torch.tensor(pair, device=logits.device)
+            values = torch.zeros_like(logits).index_put((places,), gates)
+            chosen[label] = Weights(values, tuple(pair), torch.zeros_like(logits).index_fill(0, places, 1.0) + 1e-12)
         return chosen
 
     @torch.no_grad()
@@ -154,6 +159,11 @@ class ThresholdSearch(SoftmaxSearch):
         self.norms = norms
         with torch.no_grad():
             added = [norms(label).diff() for label in self.choices]
+        for label, part in zip(self.choices, added, strict=True):
+            if not (part > 0).all():
+                raise InputError(
+                    f"thresholds need weights that each value of '{label}' adds to the one before; one adds none"
+                )
         self.register_buffer("start", torch.cat(added))
 
     def sizes(self) -> dict[str, int]:
@@ -167,8 +177,18 @@ class ThresholdSearch(SoftmaxSearch):
         chosen: Chosen = {}
         for label, margin in self._margins(learn).items():
             soft = margin.sigmoid()
-            chosen[label] = Weights(self._values((margin > 0).to(soft) + (soft - soft.detach())))
+            used = (margin > 0).to(soft) + (soft - soft.detach())
+            chosen[label] = Weights(
+                self._values(used), None, self._values(torch.cat((torch.ones_like(used[:1]), used[1:])))
+            )
         return chosen
+
+    def preferences(self) -> dict[str, torch.Tensor]:
+        """Their best value is what the decisions say. Another one costs the odds of the decisions that it overturns."""
+        margins = self._margins(learn=False)
+        relative = {label: margin.sigmoid() / margin.abs().sigmoid() for label, margin in margins.items()}
+        opposite = {label: (-margin).sigmoid() / margin.abs().sigmoid() for label, margin in margins.items()}
+        return {label: self._values(relative[label], opposite[label]) for label in margins}
 
     def expectation(self, chosen: Chosen) -> dict[str, torch.Tensor]:
         """The cost of what is used."""
@@ -184,10 +204,10 @@ class ThresholdSearch(SoftmaxSearch):
         return margins
 
     @staticmethod
-    def _values(used: torch.Tensor) -> torch.Tensor:
+    def _values(used: torch.Tensor, unused: torch.Tensor | None = None) -> torch.Tensor:
         """(K - 1,) decisions, each of which presumes the ones before, to (K,) weights of the values."""
-        reached = torch.cat((torch.ones(1, device=used.device), used.cumprod(0)))
-        return reached * torch.cat((1 - used, torch.ones(1, device=used.device)))
+        one = torch.ones(1, device=used.device)
+        return torch.cat((one, used.cumprod(0))) * torch.cat((1 - used if unused is None else unused, one))
 
 
 # name -> search, and the architecture optimiser's defaults as the papers have them
@@ -304,32 +324,42 @@ class Learner:
         average: Callable[[Sequence[torch.Tensor]], None] = lambda gradients: None,
     ) -> None:
         self.search, self.optimizer, self.table, self.loss_of, self.average = search, optimizer, table, loss_of, average
+        self.scale_limit = math.inf
 
-    def step(self, chosen: Chosen, losses: Iterable[torch.Tensor], parts: int = 1, scale: float = 1.0) -> float:
+    def step(
+        self, chosen: Chosen, losses: Iterable[torch.Tensor], parts: int = 1, scale: float = 1.0
+    ) -> tuple[float, torch.Tensor]:
         """Move the architecture parameters; the weights of the supernet get no gradient.
+
+        A gradient that is not finite moves nothing: in 16 bits the next step has half the scale, else the loss tells.
 
         Args:
             chosen: what was drawn, with `learn`, and is run.
             losses: cross-entropy of each of the equal `parts` of a batch; each may be computed when it is asked for.
             scale: of the loss during the backward pass, against underflow in 16 bits.
         Returns:
-            The expected cost, in millions of the table's units.
+            The expected cost, in millions of the table's units; the loss.
         """
+        scale = min(scale, self.scale_limit)
         parameters = list(self.search.parameters())
         gradients = [torch.zeros_like(parameter) for parameter in parameters]
-        for loss in losses:
+        mean = torch.zeros((), device=parameters[0].device)
+        for number, loss in enumerate(losses, 1):
             cost = expected_cost(self.table, self.search.expectation(chosen))
-            total = self.loss_of(loss, cost) * (scale / parts)  # the mean over the parts: all forms are linear in CE
-            found = torch.autograd.grad(total, parameters, retain_graph=parts > 1, allow_unused=True)
+            total = self.loss_of(loss, cost) / parts  # the mean over the parts: all forms are linear in CE
+            found = torch.autograd.grad(total * scale, parameters, retain_graph=number < parts, allow_unused=True)
             for gradient, part in zip(gradients, found, strict=True):
                 if part is not None:
                     gradient += part / scale
+            mean, cost = mean + total.detach(), cost.detach()
+            del loss, total, found  # before the next part is computed
         self.average(gradients)
-        if scale != 1.0 and not all(torch.isfinite(gradient).all() for gradient in gradients):
-            return float(cost.detach())  # an overflow of fp16; the next step has a smaller scale
-        before = [parameter.detach().clone() for parameter in parameters]
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        self.optimizer.step()
-        self.search.after_step(chosen, before)
-        return float(cost.detach())
+        if all(torch.isfinite(gradient).all() for gradient in gradients):
+            before = [parameter.detach().clone() for parameter in parameters]
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+            self.optimizer.step()
+            self.search.after_step(chosen, before)
+        elif scale > 1:
+            self.scale_limit = scale / 2
+        return float(cost), mean

@@ -23,6 +23,7 @@ with warnings.catch_warnings():  # NNI 3.0 complains about every newer class in 
 
 from spaces.arch import mix
 from spaces.cost import CostTable, measure
+from spaces.errors import InputError
 from spaces.model_space import MixedLayer, squared_norms
 from strategies import differentiable as nas
 from strategies.budget import most_probable
@@ -65,6 +66,11 @@ class _OneShotModule(BaseOneShotLightningModule):
         optimizer.zero_grad()
         self.advance_lr_schedulers(batch_idx)
         self.steps_taken += 1
+
+    def on_train_start(self) -> None:
+        if str(self.trainer.precision).startswith("16"):
+            raise InputError("precision 16-mixed does not work under NNI; use bf16-mixed, or trials.supernet")
+        super().on_train_start()
 
     def validation_step(self, batch: Any, batch_idx: int) -> Any:
         mix(self.model, self.export_for(batch_idx))
@@ -202,6 +208,10 @@ class _SearchModule(_OneShotModule):
         return nas.make_optimizer(self.search, self.strategy.name, **self.strategy.optimizer)
 
     def on_train_start(self) -> None:
+        if self.trainer.world_size > 1:
+            raise InputError(
+                "under NNI a differentiable strategy is one process; use torchrun -m trials.supernet for several"
+            )
         optimizers = self.optimizers()
         assert isinstance(optimizers, list)
         self.learner = nas.Learner(
@@ -209,13 +219,8 @@ class _SearchModule(_OneShotModule):
             optimizers[-1],  # type: ignore[arg-type]
             self.table,
             lambda loss, cost: nas.cost_loss(loss=loss, cost=cost, **self.strategy.cost_loss),
-            self._average,
         )
         super().on_train_start()
-
-    def _average(self, gradients: Any) -> None:
-        for gradient in gradients:
-            gradient.copy_(self.trainer.strategy.reduce(gradient, reduce_op="mean"))
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         weights, arch = batch
@@ -246,7 +251,7 @@ class _SearchModule(_OneShotModule):
 
     def export(self) -> dict[str, Any]:
         """The most probable architecture within max_macs."""
-        probabilities = {label: list(row.values()) for label, row in self.export_probs().items()}
+        probabilities = {label: p.detach().cpu().tolist() for label, p in self.search.preferences().items()}
         if self.table.blocks:
             return most_probable(self.table, probabilities, self.strategy.limits.max_macs)[0]
         return {

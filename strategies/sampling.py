@@ -6,8 +6,9 @@ generator is made from (seed, step) and holds no state.
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from spaces.arch import Arch, Choices, Weights
 from spaces.errors import InputError
@@ -54,16 +55,25 @@ def strict_fair(choices: Choices, seed: int, step: int, first: int = 0) -> list[
 
     Source: arXiv:1907.01845, algorithm 1. The extension to choices of different sizes is ours.
     """
-    paths = max(len(candidates) for candidates in choices.values())
+    paths = _most(choices)
+    return _fair(choices, seed, (step - first) * paths, paths, {})
+
+
+def _most(choices: Choices) -> int:
+    return max(len(candidates) for candidates in choices.values())
+
+
+def _fair(choices: Choices, seed: int, number: int, paths: int, begun: Mapping[str, int]) -> list[Arch]:
+    """`paths` paths from number `number` on; `begun`: the number at which a choice got its present candidates."""
     drawn: list[Arch] = [{} for _ in range(paths)]
     for label, candidates in choices.items():
-        size = len(candidates)
+        size, since = len(candidates), begun.get(label, 0)
         order: list[object] = []
-        for number, path in enumerate(drawn, start=(step - first) * paths):
-            if not order or number % size == 0:
-                generator = random.Random(f"{seed}/{first}/{label}/{number // size}")
+        for place, path in enumerate(drawn, start=number - since):
+            if not order or place % size == 0:
+                generator = random.Random(f"{seed}/{label}/{since}/{place // size}")
                 order = generator.sample(list(candidates), size)
-            path[label] = order[number % size]
+            path[label] = order[place % size]
     return drawn
 
 
@@ -126,19 +136,25 @@ class Paths:
             raise InputError("a cost window draws from the whole space; leave width warm-up and use-all-... out")
         if use_all_blocks and draw is not uniform:
             raise InputError("use-all-blocks trains all candidates at every step; use it with uniform sampling")
+        if width_warmup and widths_open(epochs - 1, epochs)[0]:
+            raise InputError(
+                f"{epochs} epochs are too few for the width warm-up, which opens the last width after two thirds"
+            )
         self.draw, self.choices, self.elastic, self.seed = draw, choices, set(elastic), seed
         self.epochs, self.steps_per_epoch, self.first = epochs, steps_per_epoch, first
         self.width_warmup, self.use_all_blocks, self.use_all_channels = width_warmup, use_all_blocks, use_all_channels
 
     def __call__(self, step: int) -> list[Arch]:
         """What a step trains, one after the other; a label has a candidate, or `Weights` with use_all_blocks."""
-        choices, first = self.choices, self.first
+        choices = self.choices
         if self.use_all_channels:
             choices = self._at_least(1.0)
         elif self.width_warmup:
-            part, epoch = widths_open(step // self.steps_per_epoch, self.epochs)
-            choices, first = self._at_least(part), max(first, epoch * self.steps_per_epoch)
-        paths = self.draw(choices, self.seed, step, first)
+            choices = self._at_least(widths_open(step // self.steps_per_epoch, self.epochs)[0])
+        if self.width_warmup and self.draw is strict_fair:
+            paths = self._fair_while_widths_open(step)
+        else:
+            paths = self.draw(choices, self.seed, step, self.first)
         if self.use_all_blocks:
             mean = {label: Weights([1 / len(c)] * len(c)) for label, c in choices.items() if label not in self.elastic}
             paths = [{label: mean.get(label, chosen) for label, chosen in path.items()} for path in paths]
@@ -147,6 +163,21 @@ class Paths:
     def paths_per_step(self) -> int:
         """Forward and backward passes of a step."""
         return len(self.draw(self.choices, self.seed, 0, 0))
+
+    def _fair_while_widths_open(self, step: int) -> list[Arch]:
+        """Strict fairness counts a choice anew when its candidates change, and goes on counting all others."""
+        number, before = 0, self.choices
+        begun: dict[str, int] = {}
+        starts = sorted(
+            {max(self.first, widths_open(e, self.epochs)[1] * self.steps_per_epoch) for e in range(self.epochs)}
+        )
+        for start, end in zip(starts, [*starts[1:], math.inf], strict=True):
+            choices = self._at_least(widths_open(start // self.steps_per_epoch, self.epochs)[0])
+            begun |= {label: number for label in choices if choices[label] != before[label]}
+            if step < end:
+                return _fair(choices, self.seed, number + (step - start) * _most(choices), _most(choices), begun)
+            number, before = number + int(end - start) * _most(choices), choices
+        raise AssertionError
 
     def _at_least(self, part: float) -> Choices:
         """The choices without the elastic values below `part` of the largest."""

@@ -170,9 +170,48 @@ def test_threshold_decisions():
     assert grad.abs().sum() > 0  # a step of the weights moves the norms
 
 
+def test_the_export_of_thresholds_is_what_they_decide():
+    torch.manual_seed(0)
+    net = make_supernet(spaces.build("single-path-nas", "tiny"))
+    table = measure(net)
+    search = nas.ThresholdSearch(net.chain.choices, lambda label: squared_norms(net, label))
+    for _ in range(20):
+        with torch.no_grad():
+            for thresholds in search.logits:
+                thresholds.copy_(1 + torch.randn(len(thresholds)))  # norms are 1
+        drawn = search.draw(generator(), 0, learn=False)
+        decided = {label: candidates[int(drawn[label].values.argmax())] for label, candidates in search.choices.items()}
+        preferences = {label: p.tolist() for label, p in search.preferences().items()}
+        assert most_probable(table, preferences)[0] == decided
+    with torch.no_grad():  # sigmoids 0.6 and 0.6: the product of probabilities would be 0.40 for the skip, 0.36 for e6
+        for thresholds in search.logits:
+            thresholds.fill_(0.6)
+    largest = most_probable(table, {label: p.tolist() for label, p in search.preferences().items()})[0]
+    assert largest == {label: max(values) for label, values in table.choices.items()}
+
+
+@pytest.mark.parametrize("pair", [(0, 1), (0, 2)])
+def test_gates_compare_a_skip_with_the_size_that_was_drawn(pair):
+    torch.manual_seed(0)
+    block = make_supernet(spaces.build("single-path-nas", "tiny")).blocks[1]  # expansions 0 (skip), 3, 6
+    x, towards = torch.randn(4, 12, 8, 8), torch.randn(4, 12, 8, 8)
+    block.active = {"kernel01": 3, "expand01": 0}
+    skipped = block(x)
+    block.active = {"kernel01": 3, "expand01": (0, 3, 6)[pair[1]]}
+    other = block(x)
+    gates = torch.zeros(3).index_fill(0, torch.tensor(0), 1.0).requires_grad_()
+    drawn = torch.zeros(3).index_fill(0, torch.tensor(pair), 1.0)
+    block.active = {"kernel01": Weights([1.0, 0.0]), "expand01": Weights(gates, pair, drawn)}
+    (found,) = torch.autograd.grad((block(x) * towards).sum(), gates)
+    expected = ((other - skipped) * towards).sum()
+    torch.testing.assert_close(found[pair[1]] - found[0], expected, rtol=1e-3, atol=1e-3)
+
+
 def test_thresholds_need_ascending_superkernels():
     with pytest.raises(InputError, match="values of 'w' in ascending order; they are"):
         nas.ThresholdSearch({"w": [2, 1]}, lambda label: torch.ones(2))
+    with pytest.raises(InputError, match="each value of 'w' adds to the one before; one adds none"):
+        nas.ThresholdSearch({"w": [1, 2]}, lambda label: torch.ones(2))
 
 
 # cost
@@ -253,9 +292,10 @@ def test_budgeted_export_equals_brute_force():
     reached = 0
     for _ in range(200):
         sizes = draw.integers(1, 5, draw.integers(1, 6))
-        costs = [draw.integers(0, 40, size) for size in sizes]
+        base = int(draw.choice([0, 10**6, 10**10]))
+        costs = [base + draw.integers(0, 40, size) for size in sizes]
         scores = [np.log(draw.dirichlet(np.ones(size))) for size in sizes]
-        limit = int(draw.integers(0, 40 * len(sizes)))
+        limit = int(draw.integers(0, 40 * len(sizes))) + base * len(sizes)
         within = [
             sum(score[i] for score, i in zip(scores, options, strict=True))
             for options in itertools.product(*map(range, sizes))

@@ -20,7 +20,7 @@ CASES = {
         *("--space", "spos", "--strategy", "gumbel", "--arch-warmup", "0", "--arch-fraction", "0.5"),
         *("--cost-loss", "target", "--cost-weight", "1", "--cost-target", "2M"),
     ],
-    "superkernels": ["--space", "single-path-nas", "--accumulate", "1"],
+    "superkernels": ["--space", "single-path-nas", "--accumulate", "2"],
 }
 
 

@@ -124,18 +124,20 @@ def test_strict_fairness_counts_hold_within_every_phase_of_the_width_warm_up():
     paths = Paths(
         strict_fair, chain.choices, elastic=elastic_of(chain), epochs=30, steps_per_epoch=7, width_warmup=True
     )
-    phase, counts = None, {}
+    phase, widths, operations = None, Counter(), Counter()
     for step in range(30 * 7):
         part, _ = widths_open(step // 7, 30)
-        if part != phase:
-            phase, counts = part, {}
-        for path in paths(step):
-            for label in ("width03", "block03"):
-                counts.setdefault(label, Counter())[path[label]] += 1
         open_widths = [width for width in chain.choices["width03"] if width >= part * 1.6 - 1e-9]
-        values = [counts["width03"][width] for width in open_widths]
-        assert sum(values) == sum(counts["width03"].values())
-        assert max(values) - min(values) <= 1
+        if open_widths != phase:
+            phase, widths = open_widths, Counter(dict.fromkeys(open_widths, 0))
+        for path in paths(step):
+            widths[path["width03"]] += 1
+            operations[path["block03"]] += 1
+            assert max(widths.values()) - min(widths.values()) <= 1  # counted anew when the open widths change
+            if len(operations) == 4:
+                assert max(operations.values()) - min(operations.values()) <= 1  # these go on
+        assert set(widths) == set(open_widths)
+    assert len(open_widths) == 8
 
 
 def test_baselines():
@@ -165,6 +167,7 @@ def test_baselines():
         ("spos-channel", uniform, {"width_warmup": True, "use_all_channels": True}, "contradict each other"),
         ("single-path-nas", uniform, {"use_all_blocks": True}, "needs blocks with candidates"),
         ("spos", strict_fair, {"use_all_blocks": True}, "use it with uniform sampling"),
+        ("spos-channel", uniform, {"width_warmup": True, "epochs": 2}, "2 epochs are too few for the width warm-up"),
         ("spos-channel", lambda *_: [], {"width_warmup": True}, "a cost window draws from the whole space"),
     ],
 )
@@ -267,5 +270,7 @@ def test_a_mixture_with_a_wrong_label_is_refused():
     right = {label: Weights([0.25] * 4) for label in net.chain.choices}
     with pytest.raises(ArchError, match="unknown label 'blok00'; did you mean 'block00'"):
         mix(net, {**right, "blok00": "k3"})
+    with pytest.raises(ArchError, match="3 weights for 'block03', which has 4 candidates"):
+        mix(net, {**right, "block03": Weights([0.5, 0.5, 0.0])})
     with pytest.raises(ArchError, match="lacks 'block19'"):
         mix(net, {label: weights for label, weights in right.items() if label != "block19"})

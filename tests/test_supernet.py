@@ -82,7 +82,7 @@ def test_killed_and_resumed_is_bitwise_equal(name, tmp_path):
         return [{key: value for key, value in line.items() if key != "images_per_second"} for line in kept]
 
     logs = lines(killed, "log.jsonl"), lines(whole, "log.jsonl")
-    assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]]
+    assert logs[0] == logs[1]
     followed = [[line["fixed_paths"] for line in log if "fixed_paths" in line] for log in logs]
     assert followed[0] == followed[1]
     assert [len(found) for found in followed[0]] == [2, 2]
@@ -152,6 +152,16 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     assert not (tmp_path / "run" / "supernet.pt").exists()
 
 
+def test_an_architecture_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
+    flags = [*QUICK, *STRATEGIES["gates"], "--epochs", "2", "--arch-warmup", "0", "--out", str(tmp_path / "run")]
+    monkeypatch.setattr(trainer.nas, "cost_loss", lambda form, loss, cost, **_: loss * float("nan"))
+    with pytest.raises(
+        InputError, match=r"the loss became nan at step \d+ on what its architecture parameters chose; there is"
+    ):
+        supernet.main(flags)
+    assert not (tmp_path / "run" / "checkpoints" / "last.pt").exists()
+
+
 def test_a_run_that_diverges_leaves_no_bad_checkpoint(tmp_path):
     done = onepath("supernet", *QUICK, "--lr", "1e30", "--checkpoint-every", "1", "--out", tmp_path / "run")
     assert done.returncode == 1
@@ -210,8 +220,18 @@ def test_the_estimate_of_activations_is_what_autograd_keeps():
         ("--strategy threshold", "--strategy threshold decides on superkernels; space spos has blocks with candidates"),
         ("--strategy fair", "argument --strategy: invalid choice: 'fair'"),
         ("--strategy gumbel --use-all-blocks", "--use-all-blocks is for sampling strategies, not gumbel; leave it out"),
-        ("--strategy softmax --hard", "--hard has no effect with --strategy softmax; choose gumbel, or leave it out"),
-        ("--cost-loss power", "--cost-loss has no effect with --strategy uniform; choose a differentiable one"),
+        ("--strategy softmax --hard", "--hard has no effect with --strategy softmax; leave it out, or see --help"),
+        ("--cost-loss power", "--cost-loss has no effect with --strategy uniform; leave it out, or see --help"),
+        ("--temperature 3", "--temperature has no effect with --strategy uniform"),
+        ("--strategy gates --temperature 3", "--temperature has no effect with --strategy gates"),
+        ("--arch-warmup 3", "--arch-warmup has no effect with --strategy uniform"),
+        ("--strategy gates --cost-loss power --cost-weight 3", "--cost-weight has no effect with --cost-loss power"),
+        ("--strategy gates --cost-loss power --cost-target 3M", "--cost-target has no effect with --cost-loss power"),
+        ("--strategy gates --arch-lr 0", "--arch-lr 0.0 is out of range; give a positive number"),
+        (
+            "--strategy gates --cost-loss target --cost-weight 1 --max-macs 3M --cost-table x.json",
+            "--cost-loss target with a --cost-table needs --cost-target",
+        ),
         ("--strategy gates --cost-loss linear", "--cost-loss linear needs --cost-weight, such as 0.1"),
         ("--strategy gates --cost-loss target --cost-weight 1", "--cost-loss target needs --cost-target or --max-macs"),
         (

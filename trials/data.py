@@ -1,7 +1,7 @@
 """Images for training, scoring and testing. Every data set offers the same four things:
 
     data.size(part)                                          number of images
-    data.train_batches(part, batch, seed=, epoch=, start=, shard=)
+    data.train_batches(part, batch, seed=, epoch=, start=, take=)
                                                              augmented and normalised; a pure function of its arguments
     data.eval_batches(part, batch)                           in order, without augmentation, uint8
     data.normalise(images)                                   uint8 to float
@@ -114,12 +114,12 @@ class Data:
         return shuffled[: steps * batch].reshape(steps, batch)
 
     def train_batches(
-        self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0, shard: tuple[int, int] = (0, 1)
+        self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0, take: np.ndarray | None = None
     ) -> Iterator[Batch]:
         """Batches of one epoch from number `start` on, augmented and normalised.
 
         Args:
-            shard: (rank, world); this process's equal part of every batch.
+            take: places in every batch that this process gets; None: all.
         """
         raise NotImplementedError
 
@@ -163,18 +163,18 @@ class MemoryData(Data):
         return self._images[key], self._labels[key]
 
     def train_batches(
-        self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0, shard: tuple[int, int] = (0, 1)
+        self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0, take: np.ndarray | None = None
     ) -> Iterator[Batch]:
         images, labels = self._store(part)
-        first, mine = shard[0] * batch // shard[1], batch // shard[1]
+        take = np.arange(batch) if take is None else take
         for number, indices in enumerate(self.order(part, batch, seed, epoch)):
             if number >= start:
                 generator = torch.Generator().manual_seed(
                     int(np.random.default_rng((seed, epoch, number)).integers(2**62))
                 )
-                here = indices[first : first + mine]
+                here = indices[take]
                 x = self.normalise(images[here])
-                yield augment(x, AUGMENT[self.name], generator, first=first, total=batch), labels[here]
+                yield augment(x, AUGMENT[self.name], generator, take=torch.from_numpy(take), of=batch), labels[here]
 
     def eval_batches(self, part: str, batch: int, *, count: int | None = None) -> Iterator[Batch]:
         images, labels = self._store(part)
@@ -183,17 +183,23 @@ class MemoryData(Data):
 
 
 def augment(
-    images: torch.Tensor, how: Augment, generator: torch.Generator, *, first: int = 0, total: int | None = None
+    images: torch.Tensor,
+    how: Augment,
+    generator: torch.Generator,
+    *,
+    take: torch.Tensor | None = None,
+    of: int | None = None,
 ) -> torch.Tensor:
     """Shift, flip, rotate and scale each image of a batch on its own. Shifts without rotation are whole pixels.
 
     Args:
-        first, total: the images are numbers `first`... of a batch of `total`, of which other processes have the rest.
+        take, of: the images have these places in a batch of `of`, of which other processes have the rest.
     """
     n, _, height, width = images.shape
 
     def uniform(limit: float) -> torch.Tensor:
-        return ((torch.rand(total or n, generator=generator) * 2 - 1) * limit)[first : first + n]
+        drawn = (torch.rand(of or n, generator=generator) * 2 - 1) * limit
+        return drawn if take is None else drawn[take]
 
     angle, zoom = uniform(math.radians(how.rotate)), 1 + uniform(how.scale)
     mirror = torch.where(uniform(1.0) < 0, -1.0, 1.0) if how.flip else torch.ones(n)
@@ -345,10 +351,10 @@ class FolderData(Data):
             raise InputError(str(error).strip().splitlines()[-1].removeprefix("spaces.errors.InputError: ")) from None
 
     def train_batches(
-        self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0, shard: tuple[int, int] = (0, 1)
+        self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0, take: np.ndarray | None = None
     ) -> Iterator[Batch]:
-        mine = batch // shard[1]
-        order = self.order(part, batch, seed, epoch)[start:, shard[0] * mine : (shard[0] + 1) * mine]
+        order = self.order(part, batch, seed, epoch)[start:]
+        order = order if take is None else order[:, take]
         # the seed of each image's augmentation, so that it does not depend on the number of workers
         seeds = np.random.default_rng((seed, epoch)).integers(1, 2**62, size=len(self.files))
         for images, labels in self._loader([[(int(i), int(seeds[i])) for i in row] for row in order]):

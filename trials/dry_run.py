@@ -27,11 +27,9 @@ def estimate(trainer: Trainer, table: CostTable) -> list[tuple[str, str]]:
     """
     config, device = trainer.config, trainer.fabric.device
     parameters = sum(p.numel() for p in trainer.supernet.parameters())
-    first = trainer.warm_steps if trainer.warm_steps < trainer.steps else 0  # the steps after a warm start are most
-    if trainer.search is not None:
-        first = max(first, trainer.first_arch_epoch * trainer.steps_per_epoch)
-    kept, seconds = 0, []
-    count = min(WARM_STEPS + TIMED_STEPS, trainer.steps - first)
+    count = min(WARM_STEPS + TIMED_STEPS, max(1, trainer.steps - trainer.warm_steps))
+    first = trainer.steps - count  # the last steps: every width is open, the architecture learns
+    kept, passes, seconds = 0, 0, []
     batches = trainer.batches(first)
     began = time.perf_counter()
     for number, (images, labels, arch) in enumerate(islice(batches, count)):
@@ -44,9 +42,12 @@ def estimate(trainer: Trainer, table: CostTable) -> list[tuple[str, str]]:
             torch.cuda.synchronize()
         if number >= WARM_STEPS or count <= WARM_STEPS:
             seconds.append(time.perf_counter() - began)
+            passes += len(trainer.drawn(first + number))
         began = time.perf_counter()
     batches.close()  # type: ignore[attr-defined]
     step_seconds = sum(seconds) / len(seconds)
+    total = sum(len(trainer.drawn(epoch * trainer.steps_per_epoch)) for epoch in range(config.epochs))
+    hours = sum(seconds) / passes * total * trainer.steps_per_epoch / 3600
     states = {"sgd": 1 if config.momentum else 0, "adam": 2, "rmsprop": 2}[config.optimizer]
     memory = parameters * 4 * (2 + states) + kept
     paths = trainer.paths.paths_per_step() if trainer.paths else 1
@@ -55,14 +56,14 @@ def estimate(trainer: Trainer, table: CostTable) -> list[tuple[str, str]]:
         ("parameters of the supernet", f"{parameters:,}"),
         (
             "passes per step of the weights",
-            f"{paths} {'paths' if trainer.paths else 'mixture or path'} of {len(images):,} images",
+            f"{paths} {'paths' if trainer.paths else 'mixture or path'} of {config.batch_size:,} images",
         ),
         ("steps", f"{trainer.steps:,} ({config.epochs} epochs of {trainer.steps_per_epoch:,})"),
         ("processes", f"{trainer.world}, {device.type}"),
         ("memory of a process, estimated", f"{memory / GIB:.2f} GiB ({kept / GIB:.2f} GiB of activations)"),
         ("seconds per step", f"{step_seconds:.3f} (mean of {len(seconds)} steps)"),
         ("images per second", f"{config.batch_size / step_seconds:,.0f}"),
-        ("hours expected", f"{step_seconds * trainer.steps / 3600:.2f}, without evaluations"),
+        ("hours expected", f"{hours:.2f}, without evaluations"),
     ]
     if trainer.search is not None:
         rows.insert(4, ("architecture steps per epoch", f"{trainer.arch_steps_per_epoch:,}"))

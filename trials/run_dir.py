@@ -20,6 +20,8 @@ PACKAGES = ("torch", "torchvision", "nni", "pytorch-lightning", "numpy")
 FREE = (
     "resume",
     "checkpoint_every",
+    "eval_every",
+    "eval_paths",
     "workers",
     "device",
     "stop_after",
@@ -68,8 +70,8 @@ def open_run(out: str | Path, command: str, config: Any, *, resume: bool) -> Pat
         if stored.get("command") != command:
             raise InputError(f"'{run}' holds a run of {stored.get('command')}, not of {command}; choose another --out")
         for key, value in given.items():
-            if key not in FREE and stored["config"].get(key, value) != value:
-                was = stored["config"].get(key)
+            was = stored["config"].get(key, type(config).__dataclass_fields__[key].default)
+            if key not in FREE and was != value:
                 flag = "--" + key.replace("_", "-")
                 raise InputError(f"'{run}' was started with {flag} {was}, not {value}; give {was} or another --out")
         return run

@@ -47,6 +47,18 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 SAMPLING = ("uniform", "window", "binned", "strict-fair")
 DIFFERENTIABLE = ("softmax", "gumbel", "gates", "threshold")
+LEARNING = (  # options of the differentiable strategies
+    *(
+        "arch_fraction",
+        "arch_warmup",
+        "arch_optimizer",
+        "arch_lr",
+        "arch_weight_decay",
+        "temperature",
+        "temperature_decay",
+    ),
+    *("hard", "cost_loss", "cost_alpha", "cost_beta", "cost_weight", "cost_target", "cost_table"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,19 +129,33 @@ class Config:
     stop_after: int | None = option(None, "stop after this many steps, with a checkpoint; --resume goes on")
 
     def __post_init__(self) -> None:
+        learns = self.strategy in DIFFERENTIABLE
+        recipe = RECIPES.get(self.preset, RECIPES["imagenet"])
         cli.fill_and_check(
             self,
-            {**RECIPES.get(self.preset, RECIPES["imagenet"])},
+            {name: value for name, value in recipe.items() if learns or name not in LEARNING},
             positive=("epochs", "batch_size", "lr", "checkpoint_every", "accumulate", "temperature"),
             fractions=("warmup", "warm_start", "label_smoothing", "momentum"),
         )
         if self.eval_every is None:
             object.__setattr__(self, "eval_every", math.ceil(self.epochs / 5))
-        for name in ("arch_warmup", "eval_paths", "clip_norm", "temperature_decay", "cost_weight"):
-            if not getattr(self, name) >= 0:
+        for name in (
+            "arch_warmup",
+            "eval_paths",
+            "clip_norm",
+            "temperature_decay",
+            "cost_weight",
+            "cost_alpha",
+            "cost_beta",
+        ):
+            if getattr(self, name) is not None and not getattr(self, name) >= 0:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)} is below 0; give 0 or more")
         if not self.eval_every > 0:
             raise InputError(f"--eval-every {self.eval_every} is not above 0; give 1 or more, or --eval-paths 0")
+        for name in ("arch_lr", "arch_weight_decay"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 or (value == 0 and name == "arch_weight_decay")):
+                raise InputError(f"--{name.replace('_', '-')} {value} is out of range; give a positive number")
         _check_strategy(self)
 
     def warm_steps(self, steps: int) -> int:
@@ -143,7 +169,9 @@ class Config:
             InputError: it lies beyond the last.
         """
         warm = math.ceil(self.warm_steps(self.epochs * steps_per_epoch) / steps_per_epoch)
-        if self.strategy in DIFFERENTIABLE and warm + self.arch_warmup >= self.epochs:
+        if self.strategy not in DIFFERENTIABLE:
+            return self.epochs
+        if warm + self.arch_warmup >= self.epochs:
             raise InputError(
                 f"--arch-warmup {self.arch_warmup} after a warm start of {warm} epochs leaves none of {self.epochs} to learn an "
                 "architecture; lower it, or raise --epochs"
@@ -181,17 +209,34 @@ def _check_strategy(config: Config) -> None:
             raise InputError(
                 f"--{name.replace('_', '-')} is for sampling strategies, not {config.strategy}; leave it out"
             )
-    for name in ("cost_loss", "cost_weight", "cost_target", "cost_table", "hard"):
-        default = Config.__dataclass_fields__[name].default
-        if getattr(config, name) != default and (not learns or (name == "hard" and config.strategy != "gumbel")):
-            needed = "gumbel" if name == "hard" else "a differentiable one"
+    meant_for = dict.fromkeys(LEARNING, learns)
+    meant_for |= dict.fromkeys(("temperature", "temperature_decay", "hard"), config.strategy == "gumbel")
+    if learns:
+        meant_for |= dict.fromkeys(("cost_alpha", "cost_beta"), config.cost_loss == "power")
+        meant_for |= {"cost_weight": config.cost_loss in ("linear", "target")}
+        meant_for |= {"cost_target": config.cost_loss == "target", "cost_table": config.cost_loss != "none"}
+    recipe = RECIPES.get(config.preset, RECIPES["imagenet"])
+    for name, used in meant_for.items():
+        value = getattr(config, name)
+        if not used and value not in (Config.__dataclass_fields__[name].default, recipe.get(name) if learns else None):
+            what = (
+                f"--cost-loss {config.cost_loss}"
+                if learns and name.startswith("cost")
+                else f"--strategy {config.strategy}"
+            )
             raise InputError(
-                f"--{name.replace('_', '-')} has no effect with --strategy {config.strategy}; choose {needed}, or leave it out"
+                f"--{name.replace('_', '-')} has no effect with {what}; leave it out, or see --help for what it is of"
             )
     if config.cost_loss in ("linear", "target") and not config.cost_weight:
         raise InputError(f"--cost-loss {config.cost_loss} needs --cost-weight, such as 0.1")
+    if config.cost_loss == "target" and config.cost_table and not config.cost_target:
+        raise InputError(
+            "--cost-loss target with a --cost-table needs --cost-target, in millions of the table's units, such as 12M"
+        )
     if config.cost_loss == "target" and not (config.cost_target or config.max_macs):
         raise InputError("--cost-loss target needs --cost-target or --max-macs, such as 300M")
+    if config.import_official and config.dry_run:
+        raise InputError("--import-official trains nothing; leave --dry-run out")
     _, world = cli.rank_and_world()
     parts = world * config.accumulate
     if config.batch_size % parts:
@@ -373,20 +418,28 @@ def train(trainer: Any, run: Path, table: Any, watched: list[dict[str, Any]]) ->
     )
 
     last = run / "checkpoints" / "last.pt"
-    first = 0
+    first, window_steps = 0, 0
+    window = torch.zeros(2, device=trainer.fabric.device)  # sums of loss and top-1 since the last line of the log
+    costs: list[float] = []  # expected, since then
     if last.exists():
         state = run_dir.load_checkpoint(last, "checkpoint")
         trainer.restore(state)
         first = state["step"]
+        window, window_steps = state["log"]["window"].to(trainer.fabric.device), state["log"]["window_steps"]
+        costs = state["log"]["costs"]
         print(f"resumed at step {first:,}")
+    seen = torch.tensor([float(first)], device=trainer.fabric.device)
+    average([seen])
+    if seen.item() != first:
+        raise InputError(f"the processes do not see the same '{last}'; give them one run directory, on a shared disk")
     good = f"the last good checkpoint is '{last}' (step {first:,})" if first else "there is no checkpoint yet"
     if speaks and watched:
         watch = FixedPaths(trainer.chain, watched, data, size, trainer.fabric.device)
     if speaks:
-        log = run_dir.Log(run / "log.jsonl", after_step=first)
+        log = run_dir.Log(run / "log.jsonl", after_step=first or -1)
         board = SummaryWriter(str(run / "tensorboard"), purge_step=first)
     if speaks and trainer.search is not None:
-        history = run_dir.Log(run / "probabilities.jsonl", after_step=first)
+        history = run_dir.Log(run / "probabilities.jsonl", after_step=first or -1)
         if not first:
             history.write(step=0, probabilities=trainer.probabilities())
 
@@ -397,20 +450,20 @@ def train(trainer: Any, run: Path, table: Any, watched: list[dict[str, Any]]) ->
 
     def save(step: int) -> str:
         if speaks:
-            run_dir.save_checkpoint(last, {**trainer.state(), "step": step})
+            sums = {"window": window, "window_steps": window_steps, "costs": costs}
+            run_dir.save_checkpoint(last, {**trainer.state(), "step": step, "log": sums})
         return f"the last good checkpoint is '{last}' (step {step:,})"
 
     stop = min(steps, config.stop_after or steps)
     began = time.perf_counter()
     unchecked: list[tuple[int, torch.Tensor]] = []
-    window = torch.zeros(2, device=trainer.fabric.device)  # sums of loss and top-1 since the last line of the log
-    window_steps = 0
-    costs: list[float] = []  # expected, since the last line of the log
     bar = cli.progress(steps * size, desc="supernet", unit="img", initial=first * size)
     for step, (images, labels, arch_batches) in zip(range(first, stop), trainer.batches(first), strict=False):
         loss, top1 = trainer.step(step, images, labels)
         for number, batch in enumerate(arch_batches):
-            costs.append(trainer.arch_step(step, number, *batch))
+            expected, arch_loss = trainer.arch_step(step, number, *batch)
+            costs.append(expected)
+            unchecked.append((step, arch_loss))
         unchecked.append((step, loss))
         window, window_steps = window + torch.stack((loss, top1)), window_steps + 1
         bar.update(size)
@@ -421,8 +474,6 @@ def train(trainer: Any, run: Path, table: Any, watched: list[dict[str, Any]]) ->
         if saves or logs:
             trainer.check(unchecked, good)
             unchecked.clear()
-        if saves:
-            good = save(done)
         if logs:
             average([window])
             values = {"loss": float(window[0]) / window_steps, "train_top1": 100 * float(window[1]) / window_steps}
@@ -448,6 +499,8 @@ def train(trainer: Any, run: Path, table: Any, watched: list[dict[str, Any]]) ->
                 for label, row in probabilities.items():
                     for candidate, probability in zip(trainer.chain.choices[label], row, strict=True):
                         board.add_scalar(f"probability/{label}/{candidate}", probability, done)
+        if saves:  # last, so that a run that goes on from here has written all that comes before
+            good = save(done)
     bar.close()
     if speaks:
         board.close()
@@ -456,19 +509,21 @@ def train(trainer: Any, run: Path, table: Any, watched: list[dict[str, Any]]) ->
         return {}
     print(f"trained in {time.perf_counter() - began:.0f} s")
     if speaks and trainer.search is not None:
-        export(config, run, trainer.probabilities(), table)
+        export(trainer, run, table)
     return {name: tensor.cpu() for name, tensor in trainer.supernet.state_dict().items()}
 
 
-def export(config: Config, run: Path, probabilities: dict[str, list[float]], table: Any) -> None:
+def export(trainer: Any, run: Path, table: Any) -> None:
     """Write the most probable architecture within --max-macs to arc.json, and how it was found to most_probable.json."""
     from spaces.arch import arch_id, save_arch
     from spaces.files import save_json
     from strategies.budget import most_probable
 
-    limits = config.limits()
-    arch, logarithm = most_probable(table, probabilities, limits.max_macs)
-    free, _ = most_probable(table, probabilities)
+    config, limits = trainer.config, trainer.config.limits()
+    arch, _ = most_probable(table, trainer.preferences(), limits.max_macs)
+    free, _ = most_probable(table, trainer.preferences())
+    chosen = [row[table.choices[label].index(arch[label])] for label, row in trainer.probabilities().items()]
+    logarithm = sum(math.log(p) if p else -math.inf for p in chosen)
     about = {
         "arch": arch,
         "strategy": config.strategy,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -110,15 +111,17 @@ class Trainer:
 
     def batches(self, first: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[Batch]]]:
         """From step `first` on: images and labels for the weights, and the batches of the architecture step after it."""
-        shard, size, seed = (self.rank, self.world), self.config.batch_size, self.config.seed
+        size, seed = self.config.batch_size, self.config.seed
+        # each part of an accumulated batch is shared among the processes
+        take = np.arange(size).reshape(self.config.accumulate, self.world, -1)[:, self.rank].ravel()
         for epoch in range(first // self.steps_per_epoch, self.config.epochs):
             start = first % self.steps_per_epoch if epoch == first // self.steps_per_epoch else 0
-            weights = self.data.train_batches(self.part, size, seed=seed, epoch=epoch, start=start, shard=shard)
+            weights = self.data.train_batches(self.part, size, seed=seed, epoch=epoch, start=start, take=take)
             learning = self.search is not None and epoch >= self.first_arch_epoch
             begin = start * self.arch_steps_per_epoch // self.steps_per_epoch
             arch: Iterator[Batch] = iter(())
             if learning:
-                arch = self.data.train_batches("arch", size, seed=seed, epoch=epoch, start=begin, shard=shard)
+                arch = self.data.train_batches("arch", size, seed=seed, epoch=epoch, start=begin, take=take)
             for number, (images, labels) in enumerate(weights, start):
                 due = nas.arch_steps(number, self.steps_per_epoch, self.arch_steps_per_epoch if learning else 0)
                 yield images, labels, [next(arch) for _ in due]
@@ -153,13 +156,16 @@ class Trainer:
         mean_loss, top1 = torch.zeros(2, device=self.fabric.device)
         for chosen in drawn:  # gradients of the paths add up, as in FairNAS: a candidate is trained as if it were alone
             mix(self.supernet, chosen)
-            for x, y in zip(images.chunk(config.accumulate), labels.chunk(config.accumulate), strict=True):
+            parts = zip(images.chunk(config.accumulate), labels.chunk(config.accumulate), strict=True)
+            for number, (x, y) in enumerate(parts, 1):
                 logits = self.model(x)
                 loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
-                # thresholds: what is mixed depends on the weights, and all parts share that piece of the graph
-                self.fabric.backward(loss * share, retain_graph=self.search is not None and config.accumulate > 1)
+                # what thresholds mix depends on the weights, and all parts share that piece of the graph
+                shared = isinstance(self.search, nas.ThresholdSearch) and number < config.accumulate
+                self.fabric.backward(loss * share, retain_graph=shared)
                 mean_loss = mean_loss + loss.detach() * share / len(drawn)
                 top1 = top1 + (logits.detach().argmax(1) == y).float().mean() * share / len(drawn)
+                del logits, loss  # before the next part is computed
         average_gradients(self.supernet.parameters())
         if config.clip_norm:
             self.fabric.clip_gradients(self.model, self.optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
@@ -169,11 +175,13 @@ class Trainer:
         self.optimizer.zero_grad()
         return mean_loss, top1
 
-    def arch_step(self, step: int, number: int, images: torch.Tensor, labels: torch.Tensor) -> float:
+    def arch_step(
+        self, step: int, number: int, images: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[float, torch.Tensor]:
         """One step of the architecture parameters, the `number`-th after weight step `step`.
 
         Returns:
-            The expected cost in millions of the table's units.
+            The expected cost in millions of the table's units; the loss, on the device.
         """
         assert self.search is not None
         images, labels = self.fabric.to_device((images, labels))
@@ -181,14 +189,16 @@ class Trainer:
         mix(self.supernet, chosen)
         parts = self.config.accumulate
 
-        def losses() -> Iterator[torch.Tensor]:
-            for x, y in zip(images.chunk(parts), labels.chunk(parts), strict=True):
-                with self.fabric.autocast():  # Fabric's own wrapper of the supernet refuses autograd.grad in 16 bits
-                    loss = F.cross_entropy(self.supernet(x), y, label_smoothing=self.config.label_smoothing)
-                yield loss
+        def loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            with self.fabric.autocast():  # Fabric's own wrapper of the supernet refuses autograd.grad in 16 bits
+                return F.cross_entropy(self.supernet(x), y, label_smoothing=self.config.label_smoothing)
 
+        losses = (loss(x, y) for x, y in zip(images.chunk(parts), labels.chunk(parts), strict=True))
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)  # of fp16
-        return self.learner.step(chosen, losses(), parts, scaler.get_scale() if scaler is not None else 1.0)
+        scale = scaler.get_scale() if scaler is not None else 1.0
+        result = self.learner.step(chosen, losses, parts, scale)
+        mix(self.supernet, self.chain.warm_path)  # lets go of the weights, and of the graph behind them
+        return result
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
@@ -199,6 +209,11 @@ class Trainer:
         """label -> how probable each candidate is, of a differentiable strategy."""
         assert self.search is not None
         return {label: p.detach().cpu().tolist() for label, p in self.search.probabilities().items()}
+
+    def preferences(self) -> dict[str, list[float]]:
+        """label -> what the export maximises the product of: the probabilities, but for thresholds."""
+        assert self.search is not None
+        return {label: p.detach().cpu().tolist() for label, p in self.search.preferences().items()}
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds; tensors and JSON-able values."""
@@ -235,7 +250,8 @@ class Trainer:
         for (step, _), value in zip(losses, values.tolist(), strict=True):
             if not math.isfinite(value):
                 raise InputError(f"the loss became {value} at step {step + 1:,} on {self._describe(step)}; {remedy}")
-        norms = torch.nn.utils.get_total_norm([parameter.detach() for parameter in self.supernet.parameters()])
+        learned = [] if self.search is None else list(self.search.parameters())
+        norms = torch.nn.utils.get_total_norm([p.detach() for p in (*self.supernet.parameters(), *learned)])
         if not torch.isfinite(norms):
             step = losses[-1][0]
             raise InputError(
@@ -246,7 +262,7 @@ class Trainer:
         names = []
         for chosen in self.drawn(step):
             if any(isinstance(value, Weights) for value in chosen.values()) or self.search is not None:
-                return "a mixture of candidates"
+                return "what its architecture parameters chose"
             names.append(f"{arch_id(chosen)} ({', '.join(f'{label} {value}' for label, value in chosen.items())})")
         return f"path {names[0]}" if len(names) == 1 else f"one of the {len(names)} paths {'; '.join(names)}"
 
