@@ -143,8 +143,9 @@ def facts(found: Found) -> list[tuple[str, str]]:
         accuracy, n = f"{found.retrained['mean']:.2f}%", len(found.retrained["test_top1"])
         if n > 1:
             accuracy += f" +- {found.retrained['std']:.2f}"
+        which = "its" if found.retrained["arch"] == found.winner else "most probable one's"
         rows.append(
-            ("its test accuracy, retrained", f"{accuracy} (n = {n}, {found.retrained['test_images']:,} images)")
+            (f"{which} test accuracy, retrained", f"{accuracy} (n = {n}, {found.retrained['test_images']:,} images)")
         )
     elif found.winner:
         rows.append(("its test accuracy", "not retrained yet: python -m trials.retrain --fixed-arc arc.json"))

@@ -34,15 +34,15 @@ from trials.cli import option
 RECIPES: dict[str, dict[str, Any]] = {
     "imagenet": {
         **{"epochs": 120, "batch_size": 1024, "lr": 0.5, "weight_decay": 4e-5, "schedule": "linear"},
-        **{"arch_warmup": 10, "temperature_decay": 0.045},
+        **{"arch_warmup": 10, "temperature_decay": 0.045, "checkpoint_every": 500},
     },
     "cifar": {
         **{"epochs": 600, "batch_size": 96, "lr": 0.025, "weight_decay": 3e-4, "schedule": "cosine"},
-        **{"arch_warmup": 50, "temperature_decay": 0.007},
+        **{"arch_warmup": 50, "temperature_decay": 0.007, "checkpoint_every": 500},
     },
     "tiny": {
         **{"epochs": 20, "batch_size": 64, "lr": 0.1, "weight_decay": 4e-5, "schedule": "linear"},
-        **{"arch_warmup": 2, "temperature_decay": 0.2, "arch_lr": 0.1},
+        **{"arch_warmup": 2, "temperature_decay": 0.2, "arch_lr": 0.1, "checkpoint_every": 20},
     },
 }
 SAMPLING = ("uniform", "window", "binned", "strict-fair")
@@ -121,7 +121,7 @@ class Config:
     seed: int = option(0, "of weights, batches, augmentation and paths")
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
     workers: int = option(0, "processes that decode images (data folder)")
-    checkpoint_every: int = option(500, "steps between checkpoints")
+    checkpoint_every: int = option(None, "steps between checkpoints (default: the preset's)")
     eval_every: int = option(None, "epochs between measurements of the fixed paths (default: a fifth of the epochs)")
     eval_paths: int = option(5, "fixed paths whose accuracy is followed; 0: none")
     dry_run: bool = option(False, "train a few steps, say what the run would take, write nothing")
@@ -152,6 +152,9 @@ class Config:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)} is below 0; give 0 or more")
         if not self.eval_every > 0:
             raise InputError(f"--eval-every {self.eval_every} is not above 0; give 1 or more, or --eval-paths 0")
+        if self.eval_paths > 1000:
+            raise InputError(f"--eval-paths {self.eval_paths} is above 1,000; give fewer")
+        self.limits(), self.target()  # refuse what is no number
         for name in ("arch_lr", "arch_weight_decay"):
             value = getattr(self, name)
             if value is not None and not (value > 0 or (value == 0 and name == "arch_weight_decay")):
@@ -347,7 +350,7 @@ def cost_table_of_loss(config: Config, table: Any) -> Any:
     if config.cost_loss == "power" and least <= 1e6:
         raise InputError(
             f"--cost-loss power takes the logarithm of the cost in millions, and the space starts at {least:,}; use linear or "
-            "target"
+            "target, with --cost-weight"
         )
     return table
 
@@ -535,6 +538,7 @@ def export(trainer: Any, run: Path, table: Any) -> None:
     }
     save_json(run / "most_probable.json", about)
     save_arch(run / "arc.json", arch)
+    save_arch(run / "learned_arc.json", arch)  # a search of this supernet writes its own arc.json
     rows = [
         ("most probable architecture", arch_id(arch)),
         ("within", str(limits)),
