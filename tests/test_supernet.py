@@ -22,7 +22,7 @@ STRATEGIES = {
     "window": ["--space", "spos", "--strategy", "window", "--min-macs", "2.9M", "--max-macs", "3.2M"],
     "strict-fair": [
         *("--space", "spos", "--space-options", "variant=channel", "--strategy", "strict-fair"),
-        *("--width-warmup", "--warm-start", "0.2", "--epochs", "3"),
+        *("--width-warmup", "--warm-start", "0.2", "--epochs", "3", "--score-fraction", "0.75"),
     ],
     "softmax": ["--space", "spos", "--strategy", "softmax", "--max-macs", "3M", "--cost-loss", "power"],
     "gumbel": [
