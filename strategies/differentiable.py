@@ -210,6 +210,11 @@ class ThresholdSearch(SoftmaxSearch):
         return torch.cat((one, used.cumprod(0))) * torch.cat((1 - used if unused is None else unused, one))
 
 
+def plain(rows: Mapping[str, torch.Tensor]) -> dict[str, list[float]]:
+    """Probabilities or preferences as numbers, to be written or maximised."""
+    return {label: row.detach().cpu().tolist() for label, row in rows.items()}
+
+
 # name -> search, and the architecture optimiser's defaults as the papers have them
 SEARCHES: dict[str, type[SoftmaxSearch]] = {
     "softmax": SoftmaxSearch,
@@ -244,9 +249,6 @@ def make_optimizer(
     if kind == "sgd":
         return torch.optim.SGD(search.parameters(), lr=settings["lr"], weight_decay=settings["weight_decay"])
     return torch.optim.Adam(search.parameters(), **settings)
-
-
-COST_LOSSES = ("none", "power", "linear", "target")
 
 
 def expected_cost(table: CostTable, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -242,8 +242,8 @@ class _SearchModule(_OneShotModule):
 
     def export_probs(self) -> dict[str, Any]:
         return {
-            label: dict(zip(self.search.choices[label], p.detach().cpu().tolist(), strict=True))
-            for label, p in self.search.probabilities().items()
+            label: dict(zip(self.search.choices[label], row, strict=True))
+            for label, row in nas.plain(self.search.probabilities()).items()
         }
 
     def export_for(self, batch_idx: int) -> dict[str, Any]:
@@ -251,12 +251,12 @@ class _SearchModule(_OneShotModule):
 
     def export(self) -> dict[str, Any]:
         """The most probable architecture within max_macs."""
-        probabilities = {label: p.detach().cpu().tolist() for label, p in self.search.preferences().items()}
+        preferences = nas.plain(self.search.preferences())
         if self.table.blocks:
-            return most_probable(self.table, probabilities, self.strategy.limits.max_macs)[0]
+            return most_probable(self.table, preferences, self.strategy.limits.max_macs)[0]
         return {
             label: self.search.choices[label][max(range(len(row)), key=row.__getitem__)]
-            for label, row in probabilities.items()
+            for label, row in preferences.items()
         }
 
 

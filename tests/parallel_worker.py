@@ -10,6 +10,7 @@ import torch
 
 import spaces
 from spaces.cost import measure
+from strategies.limits import Feasible
 from trials import cli, supernet
 from trials.data import load_data
 from trials.device import average
@@ -29,7 +30,9 @@ def run(options: list[str], out: str) -> None:
     data = load_data(config.data, "", 32, score_fraction=config.score_fraction, arch_fraction=config.arch_fraction)
     about = {"name": config.space, "preset": config.preset, "options": {"classes": 10, "resolution": 32}}
     table = measure(spaces.describe(config.space, config.preset))
-    paths = supernet.make_paths(config, spaces.describe(config.space, config.preset), table, data)
+    paths = supernet.make_paths(
+        config, spaces.describe(config.space, config.preset), Feasible(table, config.limits()), data
+    )
     trainer = Trainer(config, data, about, table, paths)
     for layer in trainer.supernet.modules():
         if isinstance(layer, torch.nn.Dropout):

@@ -187,7 +187,9 @@ def test_gradients_of_a_strict_fair_step_are_the_sum_of_separate_ones(name, monk
     data, chain = load_data("digits", "", 32, score_fraction=0.25), spaces.describe(name, "tiny")
     about = {"name": name, "preset": "tiny", "options": {}}
     table = measure(chain)
-    run = trainer.Trainer(config, data, about, table, supernet.make_paths(config, chain, table, data))
+    run = trainer.Trainer(
+        config, data, about, table, supernet.make_paths(config, chain, Feasible(table, config.limits()), data)
+    )
     net = run.supernet
     for layer in net.modules():
         if isinstance(layer, torch.nn.Dropout):

@@ -14,6 +14,7 @@ from spaces.arch import load_arch
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.files import load_json
+from strategies.limits import Feasible
 from tests.conftest import ROOT, SUPERNET, assert_one_clear_line, onepath
 from trials import cli, report, run_dir, supernet, trainer
 
@@ -200,7 +201,7 @@ def test_the_estimate_of_activations_is_what_autograd_keeps():
     data = load_data("digits", "", 32, score_fraction=0.25)
     about = {"name": "spos", "preset": "tiny", "options": {"classes": 10, "resolution": 32}}
     table = measure(spaces.describe("spos", "tiny"))
-    paths = supernet.make_paths(config, spaces.describe("spos", "tiny"), table, data)
+    paths = supernet.make_paths(config, spaces.describe("spos", "tiny"), Feasible(table, config.limits()), data)
     run = trainer.Trainer(config, data, about, table, paths)
     images = next(data.train_batches("train", 72, seed=0, epoch=0))[0]
     one, half = dry_run.activations(run, 0, images), dry_run.activations(run, 0, images[:36])

@@ -292,17 +292,18 @@ def main(argv: list[str] | None = None) -> None:
 
     from spaces.cost import measure, search_space
     from spaces.files import save_json
+    from strategies.limits import Feasible
     from trials import run_dir
 
     options |= {"classes": len(data.classes), "resolution": data.resolution}
     chain = spaces.describe(config.space, config.preset, **options)
     table = measure(chain)  # builds every candidate once: what is wrong with a space comes out before the run exists
-    limits = config.limits()
-    limits.check(table.bounds())
+    feasible = Feasible(table, config.limits())  # refuses limits out of reach
     about = {"name": config.space, "preset": config.preset, "options": options}
     loss_table = cost_table_of_loss(config, table)
-    paths = make_paths(config, chain, table, data)
-    watched = fixed_paths(config, table)
+    paths = make_paths(config, chain, feasible, data)
+    # the paths whose accuracy is followed, within the limits; always the same ones
+    watched = [feasible.sample(random.Random(f"fixed path {place}")) for place in range(config.eval_paths)]
 
     if config.dry_run:
         from trials.dry_run import estimate
@@ -355,22 +356,25 @@ def cost_table_of_loss(config: Config, table: Any) -> Any:
     return table
 
 
-def make_paths(config: Config, chain: Any, table: Any, data: Any) -> Any:
+def make_paths(config: Config, chain: Any, feasible: Any, data: Any) -> Any:
     """What the steps of a sampling strategy train; None for a differentiable one.
 
+    Args:
+        feasible: the part of the space within the limits.
     Raises:
-        InputError: settings that contradict each other, or limits out of reach.
+        InputError: settings that contradict each other.
     """
-    from strategies.limits import Feasible, binned, window
+    from strategies.limits import binned, window
     from strategies.sampling import STRATEGIES, Paths
 
     if config.strategy in DIFFERENTIABLE or config.import_official:
         return None
-    limits = config.limits()
     if config.strategy == "window":
-        draw = window(Feasible(table, limits))
+        draw = window(feasible)
+    elif config.strategy == "binned":
+        draw = binned(feasible.table, feasible.limits)
     else:
-        draw = binned(table, limits) if config.strategy == "binned" else STRATEGIES[config.strategy]
+        draw = STRATEGIES[config.strategy]
     steps_per_epoch = data.steps_per_epoch("train", config.batch_size)
     return Paths(
         draw,
@@ -384,14 +388,6 @@ def make_paths(config: Config, chain: Any, table: Any, data: Any) -> Any:
         use_all_blocks=config.use_all_blocks,
         use_all_channels=config.use_all_channels,
     )
-
-
-def fixed_paths(config: Config, table: Any) -> list[dict[str, Any]]:
-    """The paths whose accuracy is followed during training, within the limits; always the same ones."""
-    from strategies.limits import Feasible
-
-    feasible = Feasible(table, config.limits())
-    return [feasible.sample(random.Random(f"fixed path {place}")) for place in range(config.eval_paths)]
 
 
 def train(trainer: Any, run: Path, table: Any, watched: list[dict[str, Any]]) -> dict[str, Any]:

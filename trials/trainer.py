@@ -208,12 +208,12 @@ class Trainer:
     def probabilities(self) -> dict[str, list[float]]:
         """label -> how probable each candidate is, of a differentiable strategy."""
         assert self.search is not None
-        return {label: p.detach().cpu().tolist() for label, p in self.search.probabilities().items()}
+        return nas.plain(self.search.probabilities())
 
     def preferences(self) -> dict[str, list[float]]:
         """label -> what the export maximises the product of: the probabilities, but for thresholds."""
         assert self.search is not None
-        return {label: p.detach().cpu().tolist() for label, p in self.search.preferences().items()}
+        return nas.plain(self.search.preferences())
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds; tensors and JSON-able values."""
