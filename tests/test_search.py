@@ -192,7 +192,7 @@ def test_driver_and_report(copy, capsys):
 
     report.main([str(copy)])
     page = (copy / "report.html").read_text()
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 5  # four of the search, one of the fixed paths over training
     assert not re.search(r'(src|href)="(http|/)', page)
     mean = sum(s["top1"] for s in scores) / 6
     before = sum(s["top1_before_recalibration"] for s in scores) / 6
@@ -346,6 +346,8 @@ def test_checkpoint_of_another_space(copy, tmp_path):
         scorer.score(arch)
 
 
-def test_report_of_a_run_that_was_not_searched(copy):
-    with pytest.raises(InputError, match="was not searched yet; run: python -m trials.search"):
-        report.main([str(copy)])
+def test_report_of_a_run_that_was_not_searched(copy, capsys):
+    """It shows the training, and says what comes next."""
+    report.main([str(copy)])
+    assert "not yet: python -m trials.search EXPERIMENT.yml" in capsys.readouterr().out
+    assert (copy / "report.html").read_text().count("<svg") == 1
