@@ -10,6 +10,7 @@ from spaces.arch import arch_id
 from spaces.cost import measure
 from strategies import oneshot
 from trials.data import load_data
+from trials.data_options import DataOptions
 
 STRATEGIES = {
     "uniform": lambda: oneshot.Uniform(seed=0),
@@ -36,7 +37,7 @@ def run(strategy, space, part=("weights", "arch"), epochs=3, images=None):
     from nni.nas.evaluator.pytorch import Classification, DataLoader
     from nni.nas.experiment import NasExperiment
 
-    data = load_data("digits", "", 32, score_fraction=0.25)
+    data = load_data(DataOptions(data="digits"), 32, score_fraction=0.25)
 
     def loader(name):
         batches = data.eval_batches(name, 10_000, count=images)

@@ -27,7 +27,7 @@ def main() -> None:
 
 def run(options: list[str], out: str) -> None:
     config = cli.parse(supernet.Config, options, None)
-    data = load_data(config.data, "", 32, score_fraction=config.score_fraction, arch_fraction=config.arch_fraction)
+    data = load_data(config, 32, score_fraction=config.score_fraction, arch_fraction=config.arch_fraction)
     about = {"name": config.space, "preset": config.preset, "options": {"classes": 10, "resolution": 32}}
     table = measure(spaces.describe(config.space, config.preset))
     paths = supernet.make_paths(

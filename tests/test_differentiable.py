@@ -15,6 +15,7 @@ from spaces.model_space import make_supernet, squared_norms
 from strategies import differentiable as nas
 from strategies.budget import best_within, most_probable
 from trials.data import load_data
+from trials.data_options import DataOptions
 
 CHOICES = {"a": ["x", "y", "z"], "b": ["x", "y"]}
 TABLE = CostTable.additive(
@@ -344,7 +345,7 @@ def test_a_limit_may_force_what_has_probability_zero():
 
 
 def test_weights_and_architecture_learn_from_disjoint_images():
-    data = load_data("digits", "", 32, score_fraction=0.25, arch_fraction=0.2)
+    data = load_data(DataOptions(data="digits"), 32, score_fraction=0.25, arch_fraction=0.2)
     weights, arch, score = (set(data.parts[part].tolist()) for part in ("weights", "arch", "score"))
     assert not weights & arch
     assert not (weights | arch) & score

@@ -18,6 +18,7 @@ from spaces.published import PUBLISHED
 from tests.conftest import assert_one_clear_line, onepath
 from trials import official, retrain, supernet
 from trials.data import load_data, normalise
+from trials.data_options import DataOptions
 from trials.scoring import Scorer, Settings
 
 CANDIDATES = ("k3", "k5", "k7", "xception")
@@ -105,7 +106,7 @@ def test_a_supernet_becomes_a_run(checkpoint, chain, photos, tmp_path):
 
 
 def test_images_are_bgr_up_to_255(photos):
-    data = load_data("folder", str(photos), 32, score_fraction=0.25, spos=True)
+    data = load_data(DataOptions(data="folder", data_root=str(photos)), 32, score_fraction=0.25, spos=True)
     images, _ = next(data.eval_batches("score", 4))
     seen = data.normalise(images)
     assert torch.equal(seen[:, 0], images[:, 2].float())
@@ -133,7 +134,7 @@ def test_a_fixed_network_is_tested_and_its_architecture_found(key, bare, photos,
     result = load_json(run / "result.json", "")
     assert (result["arch"], result["params"]) == (entry.arch, entry.params - 1024 * 998)
     again = retrain.load_network(run / "seed0" / "network.pt")
-    data = load_data("folder", str(photos), 224, score_fraction=0.1, spos=True)
+    data = load_data(DataOptions(data="folder", data_root=str(photos)), 224, score_fraction=0.1, spos=True)
     images, labels = next(data.eval_batches("test", 8))
     with torch.no_grad():
         logits = again(data.normalise(images))

@@ -181,10 +181,11 @@ def test_settings_that_make_no_sense(name, draw, settings, says):
 def test_gradients_of_a_strict_fair_step_are_the_sum_of_separate_ones(name, monkeypatch):
     from trials import cli, supernet, trainer
     from trials.data import load_data
+    from trials.data_options import DataOptions
 
     flags = ["--space", name, "--preset", "tiny", "--data", "digits", "--batch-size", "8", "--strategy", "strict-fair"]
     config = cli.parse(supernet.Config, [*flags, "--label-smoothing", "0", "--out", "unused"], None)
-    data, chain = load_data("digits", "", 32, score_fraction=0.25), spaces.describe(name, "tiny")
+    data, chain = load_data(DataOptions(data="digits"), 32, score_fraction=0.25), spaces.describe(name, "tiny")
     about = {"name": name, "preset": "tiny", "options": {}}
     table = measure(chain)
     run = trainer.Trainer(

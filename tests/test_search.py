@@ -25,6 +25,7 @@ from tests.conftest import ROOT, assert_one_clear_line, onepath
 from trials import report, search
 from trials.bn import recalibrate_bn
 from trials.data import load_data
+from trials.data_options import DataOptions
 from trials.scoring import Scorer, Settings, correct
 
 SETTINGS = Settings(calibration_images=256, scoring_images=128, batch_size=64)
@@ -82,7 +83,7 @@ def test_score_is_that_of_the_frozen_network(run):
     scorer = Scorer(run, SETTINGS)
     arch = {label: candidates[index % 4] for index, (label, candidates) in enumerate(scorer.chain.choices.items())}
     result = scorer.score(arch)
-    data = load_data("digits", "", 32, score_fraction=0.25)
+    data = load_data(DataOptions(data="digits"), 32, score_fraction=0.25)
     supernet = make_supernet(spaces.build("spos", "tiny"))
     supernet.load_state_dict(scorer.weights)
     network = freeze(supernet, arch).to(memory_format=torch.channels_last)

@@ -194,11 +194,12 @@ def test_the_estimate_of_activations_is_what_autograd_keeps():
     from spaces.cost import measure
     from trials import dry_run
     from trials.data import load_data
+    from trials.data_options import DataOptions
 
     config = cli.parse(supernet.Config, [*QUICK, "--out", "none"], None)
     import spaces
 
-    data = load_data("digits", "", 32, score_fraction=0.25)
+    data = load_data(DataOptions(data="digits"), 32, score_fraction=0.25)
     about = {"name": "spos", "preset": "tiny", "options": {"classes": 10, "resolution": 32}}
     table = measure(spaces.describe("spos", "tiny"))
     paths = supernet.make_paths(config, spaces.describe("spos", "tiny"), Feasible(table, config.limits()), data)

@@ -7,10 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,159 +18,6 @@ from spaces.files import atomic, load_json, save_json
 from tests.conftest import ROOT, SUPERNET
 from trials import optim, retrain, run_dir, supernet
 from trials.bn import recalibrate_bn
-from trials.data import AUGMENT, Augment, augment, load_data, split
-
-FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian package dataset-fashion-mnist
-
-
-# data
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load_data("digits", "", 32, score_fraction=0.25)
-
-
-def test_parts_are_disjoint_balanced_and_always_the_same(digits):
-    again = load_data("digits", "", 32, score_fraction=0.25)
-    assert all(np.array_equal(digits.parts[part], again.parts[part]) for part in digits.parts)
-    train, score = set(digits.parts["train"]), set(digits.parts["score"])
-    assert not train & score
-    assert train | score == set(digits.parts["all"])
-    assert digits.size("all") + digits.size("test") == 1797
-    labels = torch.cat([labels for _, labels in digits.eval_batches("score", 100)]).tolist()
-    counts = Counter(labels)
-    assert max(counts.values()) - min(counts.values()) <= 2
-
-
-def test_no_test_image_is_a_training_image(digits):
-    seen = {image.numpy().tobytes() for images, _ in digits.eval_batches("all", 100) for image in images}
-    test = [image.numpy().tobytes() for images, _ in digits.eval_batches("test", 100) for image in images]
-    assert len(test) == digits.size("test")
-    assert not seen & set(test)
-
-
-def test_split_takes_its_part_of_every_class():
-    labels = np.repeat([0, 1, 2], [10, 20, 30])
-    rest, held = split(labels, 0.2)
-    assert Counter(labels[held].tolist()) == {0: 2, 1: 4, 2: 6}
-    assert sorted([*rest, *held]) == list(range(60))
-
-
-@pytest.mark.parametrize("name", ["digits", "folder"])
-def test_batches_are_a_function_of_seed_and_epoch(name, digits, photos):
-    data = digits if name == "digits" else load_data("folder", str(photos), 32, score_fraction=0.25)
-
-    def read(**where):
-        return [(images, labels) for images, labels in data.train_batches("train", 8, **where)]
-
-    whole = read(seed=1, epoch=2)
-    assert len(whole) == data.steps_per_epoch("train", 8)
-    for (a, x), (b, y) in zip(whole[1:], read(seed=1, epoch=2, start=1), strict=True):
-        assert torch.equal(a, b)
-        assert torch.equal(x, y)
-    assert not torch.equal(whole[0][0], read(seed=1, epoch=3)[0][0])
-    assert not torch.equal(whole[0][0], read(seed=2, epoch=2)[0][0])
-    assert whole[0][0].shape == (8, 3, 32, 32)
-
-
-def test_number_of_workers_does_not_change_the_images(photos):
-    one, two = (load_data("folder", str(photos), 32, score_fraction=0.25, workers=w) for w in (0, 2))
-    batches = [next(data.train_batches("train", 8, seed=0, epoch=0))[0] for data in (one, two)]
-    assert torch.equal(*batches)
-
-
-def test_folder_with_its_own_test_part(photos, tmp_path):
-    (tmp_path / "train").symlink_to(photos)
-    (tmp_path / "val").symlink_to(photos)
-    data = load_data("folder", str(tmp_path), 32, score_fraction=0.2)
-    assert data.classes == ["china", "flower"]
-    assert [data.size(part) for part in ("train", "score", "all", "test")] == [32, 8, 40, 40]
-    cut = load_data("folder", str(photos), 32, score_fraction=0.2)
-    assert [cut.size(part) for part in ("train", "score", "all", "test")] == [26, 6, 32, 8]
-    images, _ = next(data.eval_batches("test", 4))
-    assert (images.dtype, images.shape) == (torch.uint8, (4, 3, 32, 32))
-
-
-def test_a_broken_image_is_named(photos, tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        for source in sorted((photos / "china").iterdir()):
-            (tmp_path / name / source.name).write_bytes(source.read_bytes())
-    broken = tmp_path / "a" / "zz broken.jpg"
-    broken.write_bytes(next((photos / "china").iterdir()).read_bytes()[:200])
-    for workers in (0, 1):
-        data = load_data("folder", str(tmp_path), 32, score_fraction=0.2, workers=workers)
-        with pytest.raises(InputError, match=r"^image '.*zz broken.jpg' cannot be read .*; remove or replace it$"):
-            for part in ("all", "test"):
-                list(data.eval_batches(part, 4))
-
-
-def test_missing_and_empty_folders(tmp_path):
-    with pytest.raises(InputError, match="data folder '.*none' does not exist; check --data-root"):
-        load_data("folder", str(tmp_path / "none"), 32, score_fraction=0.2)
-    with pytest.raises(InputError, match="give each class a subfolder of images"):
-        load_data("folder", str(tmp_path), 32, score_fraction=0.2)
-    with pytest.raises(InputError, match="needs --data-root FOLDER"):
-        load_data("cifar10", "", 32, score_fraction=0.2)
-    with pytest.raises(InputError, match="unknown data set 'digit'; did you mean 'digits'"):
-        load_data("digit", "", 32, score_fraction=0.2)
-    with pytest.raises(InputError, match="--score-fraction 1.5 is out of range"):
-        load_data("digits", "", 32, score_fraction=1.5)
-
-
-def test_cifar_from_its_own_files(tmp_path):
-    """The real format, made of real digits: what torchvision checks is a hash, which is set aside here."""
-    import pickle
-
-    import torchvision
-
-    digits = load_data("digits", "", 32, score_fraction=0.25)
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
-    for name in names:
-        images, labels = next(digits.eval_batches("all", 20))
-        content = {"data": images.reshape(20, -1).numpy(), "labels": labels.tolist()}
-        (folder / name).write_bytes(pickle.dumps(content))
-    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": digits.classes}))
-    check = torchvision.datasets.CIFAR10._check_integrity
-    torchvision.datasets.CIFAR10._check_integrity = lambda self: True
-    meta = torchvision.datasets.CIFAR10.meta
-    torchvision.datasets.CIFAR10.meta = {**meta, "md5": None}
-    try:
-        data = load_data("cifar10", str(tmp_path), 32, score_fraction=0.2)
-        images, labels = next(data.eval_batches("all", 20))
-    finally:
-        torchvision.datasets.CIFAR10._check_integrity, torchvision.datasets.CIFAR10.meta = check, meta
-    expected_images, expected_labels = next(digits.eval_batches("all", 20))
-    assert torch.equal(images, expected_images)
-    assert torch.equal(labels, expected_labels)
-
-
-@pytest.mark.skipif(not FASHION.is_dir(), reason="needs the Debian package dataset-fashion-mnist")
-def test_fashion_mnist():
-    data = load_data("fashion-mnist", str(FASHION), 32, score_fraction=0.1)
-    assert [data.size(part) for part in ("train", "score", "test")] == [54_000, 6_000, 10_000]
-    images = torch.cat([images for images, _ in data.eval_batches("score", 1000)])
-    normal = data.normalise(images)
-    assert abs(normal.mean()) < 0.05
-    assert abs(normal.std() - 1) < 0.1
-
-
-def test_augmentation_moves_whole_pixels_and_nothing_else():
-    images = torch.arange(2 * 3 * 8 * 8, dtype=torch.float32).reshape(2, 3, 8, 8)
-    still = augment(images, Augment(), torch.Generator().manual_seed(0))
-    torch.testing.assert_close(still, images)
-    moved = augment(images, Augment(shift=0.25), torch.Generator().manual_seed(1))
-    inner = moved[0, :, 2:6, 2:6]
-    windows = [images[0, :, y : y + 4, x : x + 4] for y in range(5) for x in range(5)]
-    assert any(torch.allclose(inner, window, atol=1e-3) for window in windows)
-    flips = [augment(images, Augment(flip=True), torch.Generator().manual_seed(seed)) for seed in range(20)]
-    mirrored = sum(torch.allclose(image[0], images[0].flip(-1), atol=1e-3) for image in flips)
-    assert 3 <= mirrored <= 17
-    assert not AUGMENT["digits"].flip  # a mirrored 2 is no 2
-
 
 # BN recalibration
 
@@ -344,19 +188,19 @@ def test_files_are_written_whole_or_not_at_all(tmp_path):
 
 
 def test_retrain_reads_the_test_part_once(tmp_path, monkeypatch, capsys):
-    from trials import data as data_module
+    from trials import memory_data
 
     arc = tmp_path / "arc.json"
     arc.write_text(str((0,) * 20))
     read = []
     for name in ("train_batches", "eval_batches"):
-        original = getattr(data_module.MemoryData, name)
+        original = getattr(memory_data.MemoryData, name)
 
         def spy(self, part, *args, _original=original, **kwargs):
             read.append(part)
             yield from _original(self, part, *args, **kwargs)
 
-        monkeypatch.setattr(data_module.MemoryData, name, spy)
+        monkeypatch.setattr(memory_data.MemoryData, name, spy)
     arguments = ["--fixed-arc", str(arc), "--preset", "tiny", "--epochs", "1", "--seeds", "2"]
     retrain.main(arguments)
     assert read == ["all", "test"] * 2

@@ -23,18 +23,43 @@ from typing import Any
 from spaces.errors import InputError
 from trials import cli
 from trials.cli import option
+from trials.data_options import DataOptions
 
 # What the defaults are for each preset; ImageNet's is the official SPOS recipe, CIFAR's the seed implementation's
 RECIPES: dict[str, dict[str, Any]] = {
-    "imagenet": {"epochs": 240, "batch_size": 1024, "lr": 0.5, "weight_decay": 4e-5, "schedule": "linear"},
-    "cifar": {"epochs": 600, "batch_size": 96, "lr": 0.025, "weight_decay": 3e-4, "schedule": "cosine"},
-    "tiny": {"epochs": 16, "batch_size": 64, "lr": 0.2, "weight_decay": 1e-4, "schedule": "cosine"},
+    "imagenet": {
+        "epochs": 240,
+        "batch_size": 1024,
+        "lr": 0.5,
+        "weight_decay": 4e-5,
+        "schedule": "linear",
+        "color_jitter": 0.4,
+    },
+    "cifar": {
+        "epochs": 600,
+        "batch_size": 96,
+        "lr": 0.025,
+        "weight_decay": 3e-4,
+        "schedule": "cosine",
+        "color_jitter": 0.0,
+    },
+    "tiny": {
+        "epochs": 16,
+        "batch_size": 64,
+        "lr": 0.2,
+        "weight_decay": 1e-4,
+        "schedule": "cosine",
+        "color_jitter": 0.0,
+    },
 }
-FROM_SUPERNET = ("space", "preset", "space_options", "data", "data_root", "resolution", "spos_preprocessing")
+FROM_SUPERNET = (
+    *("space", "preset", "space_options", "data", "data_root", "resolution", "spos_preprocessing"),
+    *("classes", "per_class", "val_labels", "bad_files"),
+)
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(DataOptions):
     fixed_arc: str | None = option(None, "architecture: our JSON, an NNI 1.x mask file, or the official SPOS tuple")
     import_official: str | None = option(None, "network of the official SPOS code: test it instead of training one")
     out: str = option(None, "run directory to write (default: retrain/ beside the file)")
@@ -42,10 +67,6 @@ class Config:
     space: str = option("spos", "search space")
     preset: str = option("imagenet", "preset of the space")
     space_options: str = option("", "further options of the space, such as variant=channel,last_width=512")
-    data: str = option("digits", "data set: digits, fashion-mnist, cifar10, cifar100, folder")
-    data_root: str = option("", "folder of the data set")
-    spos_preprocessing: bool = option(False, "images as the official SPOS weights expect them: BGR, 0-255")
-    resolution: int | None = option(None, "height and width of an image, pixels (default: the preset's)")
     seeds: int = option(1, "networks to train, with seeds 0, 1, ...")
     jobs: int = option(1, "seeds that are trained at the same time, each in a process of its own")
     epochs: int = option(None, "passes over the training images (default: the preset's)")
@@ -60,11 +81,14 @@ class Config:
     )
     warmup: float = option(0.1, "part of the steps with a rising learning rate")
     label_smoothing: float = option(0.1, "label smoothing")
+    color_jitter: float = option(
+        None, "training images: brightness, contrast and saturation change by at most this part (default: the preset's)"
+    )
+    cutout: int = option(0, "training images: side of the square that is cut out, pixels; 0: none")
     precision: str = option(
         "auto", "arithmetic; auto: bf16-mixed on GPUs", choices=("auto", "32", "16-mixed", "bf16-mixed")
     )
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
-    workers: int = option(0, "processes that decode images (data folder)")
     checkpoint_every: int = option(500, "steps between checkpoints")
     resume: bool = option(False, "continue the run in --out, or start it when there is none")
 
@@ -86,11 +110,19 @@ class Config:
                     flag = "--" + name.replace("_", "-")
                     raise InputError(f"{flag} {given}: supernet '{self.supernet}' has {value}; leave {flag} out")
                 object.__setattr__(self, name, value)
+        super().__post_init__()
+        if self.import_official and self.spos_preprocessing is False:
+            raise InputError(
+                "--no-spos-preprocessing contradicts --import-official, whose weights need it; leave it out"
+            )
+        object.__setattr__(self, "spos_preprocessing", bool(self.spos_preprocessing or self.import_official))
+        if self.cutout < 0:
+            raise InputError(f"--cutout {self.cutout} is below 0; give 0 or more")
         cli.fill_and_check(
             self,
             RECIPES.get(self.preset, RECIPES["imagenet"]),
             positive=("seeds", "jobs", "epochs", "batch_size", "lr", "checkpoint_every"),
-            fractions=("warmup", "label_smoothing", "momentum"),
+            fractions=("warmup", "label_smoothing", "momentum", "color_jitter"),
         )
 
 
@@ -117,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
         text = cli.space_options_text(imported.options)
         if config.seeds != 1:
             raise InputError(f"--seeds {config.seeds} with --import-official: there is one network; leave --seeds out")
-        config = dataclasses.replace(config, spos_preprocessing=True, space_options=text)
+        config = dataclasses.replace(config, space_options=text)
     options = cli.space_options(config.space_options)
     described = spaces.describe(config.space, config.preset, resolution=config.resolution, **options)
     if imported and imported.arch:
@@ -150,6 +182,7 @@ def main(argv: list[str] | None = None) -> None:
     if stored != arch:
         raise InputError(f"'{run}' was started with another architecture ({arch_id(stored)}); choose another --out")
     save_json(run / "arc.json", arch)
+    data.save(run)
     missing = [seed for seed in range(config.seeds) if not (run / f"seed{seed}" / "result.json").exists()]
     if imported:
         from spaces.chain import make_affine
@@ -176,7 +209,7 @@ def main(argv: list[str] | None = None) -> None:
         "test_top1": top1,
         "mean": statistics.mean(top1),
         "std": statistics.stdev(top1) if len(top1) > 1 else None,
-        "test_images": data.size("test"),
+        "test_images": results[0].get("test_images", data.size("test")),
         "seconds": [result["seconds"] for result in results],
     }
     save_json(run / "result.json", summary)
@@ -184,22 +217,18 @@ def main(argv: list[str] | None = None) -> None:
     print(cli.table(rows, ("seed", "test top-1 %", "test top-5 %", "seconds")))
     spread = f" +- {summary['std']:.2f} (standard deviation)" if summary["std"] is not None else ""
     print(
-        f"test top-1 {summary['mean']:.2f}%{spread}, n = {len(top1)}, {data.size('test'):,} test images, "
+        f"test top-1 {summary['mean']:.2f}%{spread}, n = {len(top1)}, {summary['test_images']:,} test images, "
         f"{summary['macs']:,} MACs, {summary['params']:,} params"
     )
 
 
 def open_data(config: Config, resolution: int) -> Any:
-    """The images, with the preprocessing of the run."""
+    """The images, those of the search where there was one, with the preprocessing of the run."""
     from trials.data import load_data
 
+    run = config.supernet or config.out
     return load_data(
-        config.data,
-        config.data_root,
-        resolution,
-        score_fraction=0.1,
-        workers=config.workers,
-        spos=config.spos_preprocessing,
+        config, resolution, score_fraction=0.1, run=run, color_jitter=config.color_jitter, cutout=config.cutout
     )
 
 
@@ -224,6 +253,7 @@ def train(config: Config, arch: dict[str, Any], seed: int) -> None:
     steps_per_epoch = data.steps_per_epoch("all", config.batch_size)
 
     fabric = make_fabric(config.device, config.precision)
+    data.to(fabric.device)
 
     torch.manual_seed(seed)
     network = make_affine(chain.network(arch)).to(memory_format=torch.channels_last)
@@ -305,19 +335,21 @@ def test(config: Config, arch: dict[str, Any], seed: int, model: Any, data: Any,
 
     run = Path(config.out) / f"seed{seed}"
     model.eval()
-    hits = torch.zeros(2, dtype=torch.int64)
+    hits, size = torch.zeros(2, dtype=torch.int64), 0
     with torch.no_grad():
         for images, labels in data.eval_batches("test", 256):
             images, labels = images.to(model.device), labels.to(model.device)
             hits += correct(model(data.normalise(images)), labels).cpu()
+            size += len(labels)
     weights = {name: tensor.cpu() for name, tensor in model.module.state_dict().items()}
     options = cli.space_options(config.space_options) | {"classes": len(data.classes), "resolution": data.resolution}
     about = {"name": config.space, "preset": config.preset, "options": options}
-    run_dir.save_checkpoint(run / "network.pt", {"model": weights, "arch": arch, "space": about, "seed": seed})
-    size = data.size("test")
+    more = {"arch": arch, "space": about, "seed": seed, "preprocessing": data.preprocessing()}
+    run_dir.save_checkpoint(run / "network.pt", {"model": weights, **more})
     result = {
         "test_top1": float(hits[0]) * 100 / size,
         "test_top5": float(hits[1]) * 100 / size,
+        "test_images": size,
         "seconds": time.perf_counter() - began,
         "seed": seed,
     }

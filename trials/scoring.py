@@ -1,6 +1,6 @@
 """Score architectures with a supernet's weights: BN recalibration on fixed images, accuracy on fixed images.
 
-The images are decoded once per run and kept as uint8 files that all processes map. The weights of a path are copied
+The images are decoded once per run (trials/fixed_images.py). The weights of a path are copied
 into a fixed network, so no statistics leak from one candidate to the next, and NNI's NAS package is not imported.
 """
 
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import spaces
 from spaces.arch import Arch, arch_id
 from spaces.cost import CostTable
 from spaces.errors import InputError
-from spaces.files import atomic, load_json, save_json
+from spaces.files import load_json, save_json
 from trials import run_dir
 from trials.bn import recalibrate_bn
-from trials.data import load_data, normalise
+from trials.data import normalise
 from trials.device import use_cuda
+from trials.fixed_images import FixedImages, fixed_images
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Scorer:
         self.chain = spaces.describe(about["name"], about["preset"], **about["options"])
         self.hash = run_dir.file_hash(path)
         self.device = torch.device("cuda" if use_cuda(device) else "cpu")
-        self.calibration, self.images, self.labels = self._fixed_images()
+        self.fixed = self._fixed_images(checkpoint.get("preprocessing"))
 
     def result_path(self, arch: Arch) -> Path:
         """Where the score of an architecture is kept."""
@@ -86,7 +86,7 @@ class Scorer:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network = network.to(self.device).eval()
         before, _ = self._accuracy(network)
-        used = recalibrate_bn(network, self._batches(self.calibration, whole=True))
+        used = recalibrate_bn(network, self._batches(self.fixed.calibration, whole=True))
         top1, top5 = self._accuracy(network)
         result = {
             "arch": arch,
@@ -105,52 +105,44 @@ class Scorer:
         save_json(self.result_path(arch), result)
         return result
 
-    def _batches(self, images: np.ndarray, *, whole: bool) -> Any:
+    def _batches(self, images: torch.Tensor, *, whole: bool) -> Any:
         """Normalised batches; with `whole`, only full ones, because each counts the same in a BN average."""
         size = min(self.settings.batch_size, len(images))
         last = len(images) - size + 1 if whole else len(images)
         for first in range(0, last, size):
-            batch = torch.from_numpy(np.array(images[first : first + size])).to(self.device)
+            batch = images[first : first + size].to(self.device)
             yield normalise(batch, self.config["data"], spos=self.config["spos_preprocessing"])
 
     def _accuracy(self, network: torch.nn.Module) -> tuple[float, float]:
         """Top-1 and top-5 in percent on the scoring images."""
         hits, first = torch.zeros(2, dtype=torch.int64), 0
-        for batch in self._batches(self.images, whole=False):
-            labels = torch.from_numpy(np.array(self.labels[first : first + len(batch)])).to(self.device)
+        for batch in self._batches(self.fixed.images, whole=False):
+            labels = self.fixed.labels[first : first + len(batch)].to(self.device)
             hits += correct(network(batch), labels).cpu()
             first += len(batch)
         return float(hits[0]) * 100 / first, float(hits[1]) * 100 / first
 
-    def _fixed_images(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """uint8 calibration images, uint8 scoring images (n, 3, R, R), labels (n,), mapped from files."""
-        folder = self.run / "cache"
-        suffix = f"{self.settings.calibration_images}-{self.settings.scoring_images}"
-        paths = [folder / f"{name}-{suffix}.npy" for name in ("calibration", "images", "labels")]
-        if not all(path.exists() for path in paths):
-            config = self.config
-            data = load_data(
-                config["data"],
-                config["data_root"],
-                self.chain.resolution,
-                score_fraction=config["score_fraction"],
-                workers=config["workers"],
-                spos=config["spos_preprocessing"],
+    def _fixed_images(self, preprocessing: dict[str, Any] | None) -> FixedImages:
+        """The images of all scores of this run, on the device.
+
+        Raises:
+            InputError: the run's configuration contradicts what its supernet was trained on.
+        """
+        spos = self.config["spos_preprocessing"]
+        if preprocessing is not None and (preprocessing["channels"] == "BGR") != bool(spos):
+            raise InputError(
+                f"supernet '{self.run / 'supernet.pt'}' was trained on {preprocessing['channels']} images, and config.json of "
+                f"its run says spos_preprocessing {spos}; restore the one that was changed"
             )
-            if len(data.classes) != self.chain.classes:
-                raise InputError(
-                    f"the data has {len(data.classes)} classes now, {self.chain.classes} when the supernet was trained"
-                )
-            wanted = (("train", self.settings.calibration_images), ("score", self.settings.scoring_images or None))
-            read = [list(data.eval_batches(part, 256, count=count)) for part, count in wanted]
-            calibration = torch.cat([images for images, _ in read[0]])
-            images = torch.cat([images for images, _ in read[1]])
-            labels = torch.cat([labels for _, labels in read[1]])
-            for path, tensor in zip(paths, (calibration, images, labels), strict=True):
-                with atomic(path) as temporary, open(temporary, "wb") as file:
-                    np.save(file, tensor.numpy())
-        calibration, images, labels = (np.load(path, mmap_mode="r") for path in paths)
-        return calibration, images, labels
+        return fixed_images(
+            self.run,
+            self.config,
+            self.chain.resolution,
+            self.chain.classes,
+            calibration=self.settings.calibration_images,
+            scoring=self.settings.scoring_images,
+            device=self.device,
+        )
 
 
 def correct(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -28,21 +28,22 @@ from typing import Any
 from spaces.errors import InputError
 from trials import cli
 from trials.cli import option
+from trials.data_options import DataOptions
 
 # What the defaults are for each preset; ImageNet's is the official SPOS recipe, CIFAR's the seed implementation's. The
 # temperature falls as far as in FBNet's 90 epochs; tiny's few steps need a high rate of the architecture parameters.
 RECIPES: dict[str, dict[str, Any]] = {
     "imagenet": {
         **{"epochs": 120, "batch_size": 1024, "lr": 0.5, "weight_decay": 4e-5, "schedule": "linear"},
-        **{"arch_warmup": 10, "temperature_decay": 0.045, "checkpoint_every": 500},
+        **{"arch_warmup": 10, "temperature_decay": 0.045, "checkpoint_every": 500, "color_jitter": 0.4},
     },
     "cifar": {
         **{"epochs": 600, "batch_size": 96, "lr": 0.025, "weight_decay": 3e-4, "schedule": "cosine"},
-        **{"arch_warmup": 50, "temperature_decay": 0.007, "checkpoint_every": 500},
+        **{"arch_warmup": 50, "temperature_decay": 0.007, "checkpoint_every": 500, "color_jitter": 0.0},
     },
     "tiny": {
         **{"epochs": 20, "batch_size": 64, "lr": 0.1, "weight_decay": 4e-5, "schedule": "linear"},
-        **{"arch_warmup": 2, "temperature_decay": 0.2, "arch_lr": 0.1, "checkpoint_every": 20},
+        **{"arch_warmup": 2, "temperature_decay": 0.2, "arch_lr": 0.1, "checkpoint_every": 20, "color_jitter": 0.0},
     },
 }
 SAMPLING = ("uniform", "window", "binned", "strict-fair")
@@ -61,16 +62,12 @@ LEARNING = (  # options of the differentiable strategies
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(DataOptions):
     out: str = option(help="run directory to write")
     space: str = option("spos", "search space")
     preset: str = option("imagenet", "preset of the space")
     space_options: str = option("", "further options of the space, such as variant=channel,last_width=512")
-    data: str = option("digits", "data set: digits, fashion-mnist, cifar10, cifar100, folder")
-    data_root: str = option("", "folder of the data set")
-    resolution: int | None = option(None, "height and width of an image, pixels (default: the preset's)")
-    spos_preprocessing: bool = option(False, "images as the official SPOS weights expect them: BGR, 0-255")
     import_official: str = option("", "checkpoint of the official SPOS code to make a run of, instead of training")
     score_fraction: float = option(0.1, "part of the training images held out to score candidates")
     strategy: str = option("uniform", "what a step trains; see above", choices=(*SAMPLING, *DIFFERENTIABLE))
@@ -118,9 +115,12 @@ class Config:
     precision: str = option(
         "auto", "arithmetic; auto: bf16-mixed on GPUs", choices=("auto", "32", "16-mixed", "bf16-mixed")
     )
+    color_jitter: float = option(
+        None, "training images: brightness, contrast and saturation change by at most this part (default: the preset's)"
+    )
+    cutout: int = option(0, "training images: side of the square that is cut out, pixels; 0: none")
     seed: int = option(0, "of weights, batches, augmentation and paths")
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
-    workers: int = option(0, "processes that decode images (data folder)")
     checkpoint_every: int = option(None, "steps between checkpoints (default: the preset's)")
     eval_every: int = option(None, "epochs between measurements of the fixed paths (default: a fifth of the epochs)")
     eval_paths: int = option(5, "fixed paths whose accuracy is followed; 0: none")
@@ -129,13 +129,19 @@ class Config:
     stop_after: int | None = option(None, "stop after this many steps, with a checkpoint; --resume goes on")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.import_official and self.spos_preprocessing is False:
+            raise InputError(
+                "--no-spos-preprocessing contradicts --import-official, whose weights need it; leave it out"
+            )
+        object.__setattr__(self, "spos_preprocessing", bool(self.spos_preprocessing or self.import_official))
         learns = self.strategy in DIFFERENTIABLE
         recipe = RECIPES.get(self.preset, RECIPES["imagenet"])
         cli.fill_and_check(
             self,
             {name: value for name, value in recipe.items() if learns or name not in LEARNING},
             positive=("epochs", "batch_size", "lr", "checkpoint_every", "accumulate", "temperature"),
-            fractions=("warmup", "warm_start", "label_smoothing", "momentum"),
+            fractions=("warmup", "warm_start", "label_smoothing", "momentum", "color_jitter"),
         )
         if self.eval_every is None:
             object.__setattr__(self, "eval_every", math.ceil(self.epochs / 5))
@@ -143,6 +149,7 @@ class Config:
             "arch_warmup",
             "eval_paths",
             "clip_norm",
+            "cutout",
             "temperature_decay",
             "cost_weight",
             "cost_alpha",
@@ -265,18 +272,17 @@ def main(argv: list[str] | None = None) -> None:
         from trials import official
 
         imported = official.read_supernet(config.import_official, config.space, config.preset, config.space_options)
-        config = dataclasses.replace(config, spos_preprocessing=True)
     # everything a user can get wrong is checked before the slow imports
     use_cuda(config.device, config.precision)
     described = spaces.describe(config.space, config.preset, resolution=config.resolution, **options)
     data = load_data(
-        config.data,
-        config.data_root,
+        config,
         described.resolution,
         score_fraction=config.score_fraction,
         arch_fraction=config.arch_fraction,
-        workers=config.workers,
-        spos=config.spos_preprocessing,
+        run=config.out,
+        color_jitter=config.color_jitter,
+        cutout=config.cutout,
     )
     if imported:
         official.check_classes(imported, data)
@@ -319,6 +325,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"'{run}' is complete: {run / 'supernet.pt'}")
         return
     if not rank:
+        data.save(run)
         table.save(run / "cost_table.json")
         save_json(run / "search_space.json", search_space(chain.choices))
     if imported:
@@ -328,7 +335,8 @@ def main(argv: list[str] | None = None) -> None:
 
         weights = train(Trainer(config, data, about, loss_table, paths), run, table, watched)
     if weights and not rank:
-        run_dir.save_checkpoint(run / "supernet.pt", {"model": weights, "space": about, "seed": config.seed})
+        more = {"space": about, "seed": config.seed, "preprocessing": data.preprocessing()}
+        run_dir.save_checkpoint(run / "supernet.pt", {"model": weights, **more})
         print(f"supernet: {run / 'supernet.pt'}")
 
 

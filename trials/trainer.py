@@ -49,6 +49,7 @@ class Trainer:
         self.config, self.data = config, data
         self.rank, self.world = rank_and_world()
         self.fabric = make_fabric(config.device, config.precision)
+        data.to(self.fabric.device)
         torch.manual_seed(config.seed)
         self.supernet = make_supernet(spaces.build(about["name"], about["preset"], **about["options"]))
         synchronise_bn(self.supernet)

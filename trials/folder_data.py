@@ -1,0 +1,268 @@
+"""Image folders, ImageNet among them: files that were looked at first, parts without duplicates, DALI or torchvision.
+
+Which images a run uses is decided once, at its start, and written to RUN/images.csv.gz: a resumed run, the search and the
+retraining read that list, so that no image changes its part when files come, go or turn bad meanwhile.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from spaces.errors import InputError
+from spaces.files import atomic
+from trials.data import TEST_FRACTION, Batch, Data, existing, split
+from trials.data_options import DataOptions
+from trials.image_files import Listing, find_images
+from trials.scan import PLAIN, Found, scan
+from trials.views import DRAWS, Views, central_views, random_views
+
+LIST = "images.csv.gz"
+LEFT_OUT = "left_out.csv"
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a run.
+
+    Attributes:
+        paths: from the data folder.
+        labels: class numbers, (n,).
+        parts: "train", "score" or "test"; "" is train or score, not decided, (n,).
+        sizes: height and width in pixels, (n, 2).
+        kinds: such as "JPEG RGB".
+        classes: names.
+        left_out: path and reason of files that are not used.
+    """
+
+    paths: list[str]
+    labels: np.ndarray
+    parts: np.ndarray
+    sizes: np.ndarray
+    kinds: list[str]
+    classes: list[str]
+    left_out: list[tuple[str, str]]
+
+
+def choose(listing: Listing, found: list[Found], score_fraction: float) -> Images:
+    """Leave out what cannot be used, and all but one of files with the same content; cut the parts, class-balanced.
+
+    Of equal files the one in the test images stays, then the one in val. Those in two classes go, whichever is right.
+    """
+    order = {"test": 0, "val": 1, "train": 2}
+    first: dict[int, int] = {}
+    classes_of: dict[int, set[int]] = {}
+    reasons = [item.problem for item in found]
+    for i in sorted(range(len(found)), key=lambda i: (order[str(listing.given[i])], i)):
+        if not reasons[i]:
+            digest = found[i].digest
+            classes_of.setdefault(digest, set()).add(int(listing.labels[i]))
+            if first.setdefault(digest, i) != i:
+                reasons[i] = f"is the same file as '{listing.paths[first[digest]]}'"
+    for digest, members in classes_of.items():
+        if len(members) > 1:
+            reasons[first[digest]] = f"is in {len(members)} classes"
+    kept = np.array([i for i, reason in enumerate(reasons) if not reason], np.int64)
+    labels, given = listing.labels[kept], listing.given[kept]
+    parts = np.full(len(kept), "train", dtype="<U5")
+    parts[given == "test"] = "test"
+    parts[given == "val"] = "score" if "test" in given else "test"
+    if "test" not in parts:
+        parts[split(labels, TEST_FRACTION)[1]] = "test"
+    if "score" not in parts:
+        train = np.flatnonzero(parts == "train")
+        parts[train[split(labels[train], score_fraction)[1]]] = "score"
+    return Images(
+        [listing.paths[i] for i in kept],
+        labels,
+        parts,
+        np.array([(found[i].height, found[i].width) for i in kept], np.int64).reshape(-1, 2),
+        [found[i].kind for i in kept],
+        listing.classes,
+        [(listing.paths[i], reason) for i, reason in enumerate(reasons) if reason],
+    )
+
+
+def save(images: Images, run: Path) -> None:
+    """Write the list and what was left out into a run."""
+    columns = zip(images.paths, images.labels, images.parts, images.sizes, images.kinds, strict=True)
+    rows = [(path, images.classes[label], part, *size, kind) for path, label, part, size, kind in columns]
+    with atomic(run / LIST) as temporary, gzip.open(temporary, "wb", compresslevel=1) as file:
+        _write(file, ("path", "class", "part", "height", "width", "kind"), rows)
+    if images.left_out:
+        with atomic(run / LEFT_OUT) as temporary, open(temporary, "wb") as file:
+            _write(file, ("path", "reason"), images.left_out)
+
+
+def _write(file: Any, header: tuple[str, ...], rows: list[Any]) -> None:
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
+    csv.writer(text).writerows([header, *rows])
+    text.flush()
+    text.detach()
+
+
+def load(run: Path) -> Images:
+    """Read the list of a run.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        with gzip.open(run / LIST, "rt", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            rows = list(csv.reader(file))[1:]
+        names = sorted({row[1] for row in rows})
+        numbers = {name: number for number, name in enumerate(names)}
+        labels = np.array([numbers[row[1]] for row in rows], np.int64)
+        sizes = np.array([(int(row[3]), int(row[4])) for row in rows], np.int64)
+        parts = np.array([row[2] for row in rows])
+        return Images([row[0] for row in rows], labels, parts, sizes, [row[5] for row in rows], names, [])
+    except (OSError, EOFError, ValueError, IndexError, csv.Error) as error:
+        raise InputError(
+            f"list of images '{run / LIST}' is damaged ({error}); restore it, or start a new run"
+        ) from None
+
+
+class FolderData(Data):
+    """An image folder.
+
+    Args:
+        run: a run whose images these are, if it has its list already.
+    """
+
+    def __init__(
+        self, options: DataOptions, resolution: int, score_fraction: float, arch_fraction: float, run: Path | None
+    ) -> None:
+        root = existing(options.data_root, "folder")
+        self.options = options
+        if run is not None and (run / LIST).exists():
+            self.images = load(run)
+        else:
+            listing = find_images(
+                root, val_labels=options.val_labels, classes=options.classes, per_class=options.per_class
+            )
+            files = [os.path.join(root, path) for path in listing.paths]
+            self.images = choose(listing, scan(files, options.workers), score_fraction)
+            _tell(self.images, options)
+        images = self.images
+        self.files = [os.path.join(root, path) for path in images.paths]
+        self.labels = torch.from_numpy(images.labels)
+        parts = {name: np.flatnonzero(images.parts == name) for name in ("train", "score", "test")}
+        super().__init__("folder", images.classes, resolution, images.labels, parts, arch_fraction)
+        self.spos = bool(options.spos_preprocessing)
+        self._named: set[str] = set()
+        self._loader: Any = None
+
+    def save(self, run: Path) -> None:
+        if not (run / LIST).exists():
+            save(self.images, run)
+
+    def to(self, device: torch.device) -> None:
+        if device != self.device:
+            self.device, self._loader = device, None
+
+    def loader(self) -> Any:
+        """What decodes the images; made when it is first needed, because it starts threads."""
+        if self._loader is None:
+            workers, sizes = self.options.workers, self.images.sizes
+            if self.options.loader == "dali":
+                try:
+                    from trials.dali_loader import DaliLoader
+                except Exception as error:  # whatever keeps it from loading
+                    reason = str(error).splitlines()[0]
+                    raise InputError(
+                        f"--loader dali does not import here ({reason}); use --loader torchvision"
+                    ) from None
+                plain = np.array([kind in PLAIN for kind in self.images.kinds])
+                self._loader = DaliLoader(self.files, sizes, plain, self.resolution, workers, self.device)
+            else:
+                from trials.torch_loader import TorchLoader
+
+                self._loader = TorchLoader(self.files, sizes, self.resolution, workers)
+        return self._loader
+
+    def train_batches(
+        self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0, take: np.ndarray | None = None
+    ) -> Iterator[Batch]:
+        places = np.arange(batch) if take is None else take
+        order = self.order(part, batch, seed, epoch)[:, places]
+
+        def plan() -> Iterator[Views]:
+            for number in range(start, len(order)):
+                draws = np.random.default_rng((seed, epoch, number)).random((batch, DRAWS))[places]
+                yield random_views(order[number], self.images.sizes[order[number]], self.resolution, draws)
+
+        for number, (images, reasons) in enumerate(self.loader().read(plan()), start):
+            files = self._replace(order[number], images, reasons)
+            yield self.prepare(images, (seed, epoch, number), places, batch), self.labels[files].to(self.device)
+
+    def eval_batches(
+        self, part: str, batch: int, *, count: int | None = None, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
+        numbers = self.chosen(part, count)[rank::world]
+        batches = [numbers[first : first + batch] for first in range(0, len(numbers), batch)]
+        plan = (central_views(files, self.images.sizes[files], self.resolution, spos=self.spos) for files in batches)
+        for files, (images, reasons) in zip(batches, self.loader().read(plan), strict=True):
+            good = torch.tensor([not reason for reason in reasons])
+            self._name(reasons)
+            if good.all():
+                yield images, self.labels[files].to(self.device)
+            elif good.any():
+                yield images[good.to(images.device)], self.labels[files][good].to(self.device)
+
+    def _replace(self, files: np.ndarray, images: torch.Tensor, reasons: list[str]) -> np.ndarray:
+        """Put the next good image of a batch where one could not be read, so that batches keep their size."""
+        bad = [place for place, reason in enumerate(reasons) if reason]
+        if not bad:
+            return files
+        self._name(reasons)
+        if len(bad) == len(files):
+            raise InputError(
+                f"none of the {len(files)} images of a batch can be read ({reasons[0]}); is the disk there?"
+            )
+        files = files.copy()
+        for place in bad:
+            other = next(k % len(files) for k in range(place + 1, place + len(files)) if not reasons[k % len(files)])
+            images[place], files[place] = images[other], files[other]
+        return files
+
+    def _name(self, reasons: list[str]) -> None:
+        """Say once of each file that it went bad during the run."""
+        for reason in reasons:
+            if reason and reason not in self._named:
+                self._named.add(reason)
+                print(f"image left out, it cannot be read any more: {reason}", file=sys.stderr)
+
+
+def _tell(images: Images, options: DataOptions) -> None:
+    """Say what was left out; refuse what cannot be used.
+
+    Raises:
+        InputError: bad files where they are to be fatal; a class without images.
+    """
+    check = f"see: python -m trials.data check {options.data_root}"
+    bad = [(path, reason) for path, reason in images.left_out if not reason.startswith(("is the same", "is in"))]
+    if bad and options.bad_files == "fail":
+        raise InputError(
+            f"{len(bad)} bad files in '{options.data_root}', the first: '{bad[0][0]}' {bad[0][1]}; {check}"
+        )
+    counts = np.bincount(images.labels, minlength=len(images.classes))
+    if not counts.all():
+        name = images.classes[int(np.argmin(counts))]
+        raise InputError(f"class '{name}' of '{options.data_root}' has no usable image; {check}")
+    if images.left_out:
+        kinds = Counter(" ".join(reason.split(" (")[0].split(" '")[0].split()[:5]) for _, reason in images.left_out)
+        kinds_text = ", ".join(f"{count:,} {reason}" for reason, count in kinds.most_common())
+        path, reason = images.left_out[0]
+        print(f"left out {len(images.left_out):,} of {len(images.paths) + len(images.left_out):,} files ({kinds_text}), the first: "
+              f"'{path}' {reason}; {check}")  # fmt: skip

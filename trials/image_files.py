@@ -1,0 +1,238 @@
+"""Which files of a folder are the images of which class and part.
+
+    ROOT/CLASS/*.jpg                        one folder per class, of any depth: the parts are cut by us
+    ROOT/train/CLASS/..., ROOT/val/CLASS/...    the parts as given; also valid, validation, test, testing, training
+    ROOT/val/*.JPEG                         ImageNet's flat val: its classes come from a CSV or the devkit
+    ROOT/ILSVRC/Data/CLS-LOC/{train,val}    ImageNet as Kaggle packs it, with LOC_val_solution.csv beside
+
+`val` gives the test images, which are read once, at the end. Where there are both `val` and `test` with classes, `test` does,
+and `val` has the images that score candidates. Names that begin with a dot or __ are left alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from spaces.errors import InputError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision's ImageFolder
+NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+LABEL_FILES = ("LOC_val_solution.csv", "val_labels.csv", "val.csv", "val.txt", "ILSVRC2012_devkit_t12", "devkit")
+SUBSET_SEED = 0  # of --classes and --per-class, the same for all runs
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Images before anyone looked into them.
+
+    Attributes:
+        root: folder that paths start from.
+        paths: with / between folders, in order.
+        labels: class numbers.
+        given: "train", "val" or "test" as the folders say; all "train" where they say nothing.
+        classes: names, in order.
+        layout: what was found, for people.
+    """
+
+    root: Path
+    paths: list[str]
+    labels: np.ndarray
+    given: np.ndarray
+    classes: list[str]
+    layout: str
+
+
+def find_images(root: Path, *, val_labels: str = "", classes: int = 0, per_class: int = 0) -> Listing:
+    """List a folder.
+
+    Args:
+        val_labels: where a flat val's classes are; looked for where empty.
+        classes, per_class: sizes of the subset that is drawn; 0: all.
+    Raises:
+        InputError: no classes in it, parts whose classes differ, a flat part without labels.
+    """
+    top = _descend(root)
+    parts = _parts(top)
+    if "train" not in parts:
+        names, files = _class_folders(top)
+        found, layout = {"train": files}, f"{len(names)} class folders, parts cut by us"
+    else:
+        names, files = _class_folders(parts["train"])
+        found, layout = {"train": files}, f"train/ with {len(names)} class folders"
+        for part in ("val", "test"):
+            if part in parts:
+                held = _held(part, parts[part], names, root, top, val_labels)
+                if held is not None:
+                    found[part], flat = held
+                    layout += f", {parts[part].name}/ {flat}"
+    paths, labels, given = [], [], []
+    kept = list(range(len(names)))
+    if classes:
+        if classes > len(names):
+            raise InputError(
+                f"--classes {classes} exceeds the {len(names)} classes in '{top}'; give at most {len(names)}"
+            )
+        kept = sorted(np.random.default_rng(SUBSET_SEED).permutation(len(names))[:classes].tolist())
+    for part, items in found.items():
+        draw = np.random.default_rng(SUBSET_SEED)
+        members: dict[int, list[str]] = {label: [] for label in range(len(names))}
+        for path, label in sorted(items):
+            members[label].append(path)
+        for place, label in enumerate(kept):
+            chosen = members[label]
+            if per_class and len(chosen) > per_class:
+                chosen = [chosen[k] for k in sorted(draw.permutation(len(chosen))[:per_class])]
+            paths += [os.path.relpath(path, root).replace(os.sep, "/") for path in chosen]
+            labels += [place] * len(chosen)
+            given += [part] * len(chosen)
+    return Listing(root, paths, np.array(labels, np.int64), np.array(given), [names[label] for label in kept], layout)
+
+
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder, sorted by name."""
+    with os.scandir(folder) as entries:
+        return sorted((e for e in entries if not e.name.startswith((".", "__"))), key=lambda entry: entry.name)
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(EXTENSIONS)
+
+
+def _descend(root: Path) -> Path:
+    """To where the class folders or parts are: through folders that hold just one folder, and Kaggle's."""
+    folder = root
+    for _ in range(8):
+        for place in ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC"):
+            if (folder / place / "train").is_dir():
+                return folder / place
+        entries = _visible(folder)
+        folders = [entry for entry in entries if entry.is_dir()]
+        if len(folders) != 1 or folders[0].name.lower() in NAMES["train"] or any(_is_image(e.name) for e in entries):
+            break
+        folder = Path(folders[0].path)
+    return folder if any(entry.is_dir() for entry in _visible(folder)) else root
+
+
+def _parts(folder: Path) -> dict[str, Path]:
+    """part -> its folder, if it has one."""
+    folders = {entry.name.lower(): Path(entry.path) for entry in _visible(folder) if entry.is_dir()}
+    return {part: folders[name] for part, names in NAMES.items() for name in reversed(names) if name in folders}
+
+
+def _class_folders(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
+    """Class names; (path, class number) of all images in and below each class folder."""
+    names = [entry.name for entry in _visible(folder) if entry.is_dir()]
+    files = [(path, label) for label, name in enumerate(names) for path in _images_below(folder / name)]
+    if not names:
+        raise InputError(f"'{folder}' is no image folder (it has no subfolders); give each class a subfolder of images")
+    used = {label for _, label in files}
+    empty = [name for label, name in enumerate(names) if label not in used]
+    if empty:
+        raise InputError(
+            f"'{folder}' is no image folder (no image in '{empty[0]}', nor in {len(empty) - 1} more of {len(names)}); give each "
+            f"class a subfolder of images ({', '.join(EXTENSIONS)})"
+        )
+    return names, files
+
+
+def _images_below(folder: Path) -> list[str]:
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        found += [os.path.join(place, name) for name in sorted(names) if _is_image(name) and not name.startswith(".")]
+    return found
+
+
+def _held(
+    part: str, folder: Path, classes: list[str], root: Path, top: Path, val_labels: str
+) -> tuple[list[tuple[str, int]], str] | None:
+    """Images of val or test, and how they are labelled; None: a test part without labels, such as ImageNet's."""
+    if any(entry.is_dir() for entry in _visible(folder)):
+        names, labelled = _class_folders(folder)
+        if names != classes:
+            odd = sorted(set(classes) ^ set(names))[0]
+            raise InputError(
+                f"'train' and '{folder.name}' of '{top}' differ in class '{odd}'; give both the same classes"
+            )
+        return labelled, "with class folders"
+    if part == "test":
+        return None
+    files = [entry.path for entry in _visible(folder) if _is_image(entry.name)]
+    places = (top, *top.parents)
+    places = places[: places.index(root) + 1]
+    guesses = [place / name for place in places for name in LABEL_FILES if (place / name).exists()]
+    source = Path(val_labels) if val_labels else next(iter(guesses), None)
+    if source is None:
+        raise InputError(
+            f"'{folder}' holds images without class folders; give --val-labels: a CSV of file,class (such as "
+            "LOC_val_solution.csv) or ImageNet's devkit folder"
+        )
+    if not source.exists():
+        raise InputError(f"--val-labels '{source}' does not exist; check the path")
+    labels = _devkit(source, files, classes) if _is_devkit(source) else _table(source, files, classes)
+    return list(zip(files, labels, strict=True)), f"flat, classes from {source.name}"
+
+
+def _is_devkit(source: Path) -> bool:
+    return source.is_dir() or "ground_truth" in source.name
+
+
+def _devkit(source: Path, files: list[str], classes: list[str]) -> list[int]:
+    """ImageNet's development kit: data/meta.mat, data/ILSVRC2012_validation_ground_truth.txt."""
+    from torchvision.datasets.imagenet import parse_meta_mat, parse_val_groundtruth_txt
+
+    home = source if source.is_dir() else source.parent.parent
+    home = next((place for place in (home, *sorted(home.glob("*/"))) if (place / "data" / "meta.mat").exists()), home)
+    try:
+        wnids, _ = parse_meta_mat(str(home))
+        numbers = parse_val_groundtruth_txt(str(home))
+        names = [wnids[number] for number in numbers]
+    except Exception as error:  # whatever scipy says of a damaged file
+        raise InputError(
+            f"--val-labels '{source}' is no ImageNet devkit ({type(error).__name__}: {str(error).splitlines()[0]}); it needs "
+            "data/meta.mat and data/ILSVRC2012_validation_ground_truth.txt"
+        ) from None
+    if len(names) != len(files):
+        raise InputError(
+            f"--val-labels '{source}' has {len(names):,} lines for {len(files):,} images; give all images their line"
+        )
+    return _numbers(names, classes, source)
+
+
+def _table(source: Path, files: list[str], classes: list[str]) -> list[int]:
+    """Lines of a file and a class, with comma, tab or space between; the class a name, or a number from 0."""
+    labels: dict[str, str] = {}
+    try:
+        for line in source.read_text(encoding="utf-8-sig").splitlines():
+            row = next(csv.reader([line])) if "," in line else line.rsplit(None, 1)
+            if len(row) >= 2:
+                labels[Path(row[0].strip()).name] = row[1].strip()
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"--val-labels '{source}' cannot be read ({error}); give a CSV of file,class") from None
+    found = []
+    for path in files:
+        name = labels.get(Path(path).name, labels.get(Path(path).stem))
+        if name is None:
+            raise InputError(f"--val-labels '{source}' has no line for '{Path(path).name}'; give every image one")
+        found.append(name)
+    return _numbers(found, classes, source)
+
+
+def _numbers(names: list[str], classes: list[str], source: Path) -> list[int]:
+    """Class numbers; Kaggle's table has a box after the class."""
+    known = {name: number for number, name in enumerate(classes)}
+    found = []
+    for name in names:
+        first = name.split()[0] if name.split() else ""
+        number = known.get(name, known.get(first, int(first) if first.isdecimal() else -1))
+        if not 0 <= number < len(classes):
+            raise InputError(
+                f"--val-labels '{source}': class '{name}' is not among the {len(classes)} class folders of train/"
+            )
+        found.append(number)
+    return found

@@ -1,0 +1,182 @@
+"""Look at every image file once, before training: can it be decoded, how large is it, what is it made of.
+
+Threads decode all files, JPEGs at an eighth of their size, which still reads every byte of them. What was found is kept
+in ~/.cache/onepath (or $XDG_CACHE_HOME/onepath) and used again while a file's size and time of change stay the same.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import sqlite3
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from trials import cli
+
+# What DALI decodes to the very image that PIL gives; all else goes through PIL.
+PLAIN = ("JPEG RGB", "JPEG L", "PNG RGB", "PNG L")
+SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+}
+ORIENTATION = 274  # EXIF tag
+COLUMNS = "path BLOB PRIMARY KEY, bytes INT, changed INT, height INT, width INT, kind TEXT, odd TEXT, problem TEXT, digest INT"
+UNKNOWN = "?"  # a kind of JPEG that only PIL may be able to decode
+TABLE = "files_1"  # another name when what a scan finds changes
+
+
+class Found(NamedTuple):
+    """What a scan knows of a file.
+
+    Attributes:
+        height, width: pixels, as stored (without EXIF's rotation).
+        kind: format and PIL's mode, such as "JPEG RGB".
+        odd: what is unusual though it can be read, else "".
+        problem: why it cannot be used, else "".
+        digest: of the content, 64 bits.
+    """
+
+    height: int
+    width: int
+    kind: str
+    odd: str
+    problem: str
+    digest: int
+
+
+def scan(paths: Sequence[str], workers: int, desc: str = "look at images") -> list[Found]:
+    """Look at files, those that are new or changed since the last time; nothing is lost when it is interrupted."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onepath"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "scan.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes of a run one works, the others read what it found
+            with sqlite3.connect(folder / "scan.sqlite") as cache:
+                return _scan(paths, workers, desc, cache)
+    except (OSError, sqlite3.Error):  # no home, a full disk: look at all files
+        with sqlite3.connect(":memory:") as cache:
+            return _scan(paths, workers, desc, cache)
+
+
+def _scan(paths: Sequence[str], workers: int, desc: str, cache: sqlite3.Connection) -> list[Found]:
+    paths = [os.path.abspath(path) for path in paths]
+    cache.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} ({COLUMNS})")
+    start = os.fsencode(os.path.commonpath(paths)) if paths else b""
+    rows = cache.execute(f"SELECT * FROM {TABLE} WHERE path >= ? AND path < ?", (start, start + b"\xff"))
+    known = {os.fsdecode(path): (size, changed, Found(*found)) for path, size, changed, *found in rows}
+    results: dict[str, Found] = {}
+    todo: list[str] = []
+    stamps: dict[str, tuple[int, int]] = {}
+    for path in paths:
+        try:
+            status = os.stat(path)
+            stamps[path] = (status.st_size, status.st_mtime_ns)
+        except OSError as error:
+            results[path] = Found(0, 0, "", "", f"cannot be opened ({error.strerror})", 0)
+            continue
+        if path in known and known[path][:2] == stamps[path]:
+            results[path] = known[path][2]
+        else:
+            todo.append(path)
+    bar = cli.progress(len(todo), desc=desc, unit="file") if len(todo) > 200 else None
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for first in range(0, len(todo), 1000):
+            part = todo[first : first + 1000]
+            for path, found in zip(part, pool.map(look, part), strict=True):
+                results[path] = found
+            new = [(os.fsencode(path), *stamps[path], *results[path]) for path in part]
+            cache.executemany(f"INSERT OR REPLACE INTO {TABLE} VALUES ({','.join('?' * 9)})", new)
+            cache.commit()
+            if bar:
+                bar.update(len(part))
+    if bar:
+        bar.close()
+    return [results[path] for path in paths]
+
+
+def look(path: str) -> Found:
+    """Decode one file."""
+    import io
+
+    from PIL import Image
+
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        return Found(0, 0, "", "", f"cannot be opened ({error.strerror})", 0)
+    digest = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), signed=True)
+    height, width, kind, odd = 0, 0, "", ""
+    problem = _not_an_image(content)
+    if not problem:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                with Image.open(io.BytesIO(content)) as image:
+                    (width, height), form = image.size, image.format or ""
+                    sixteen = image.mode.startswith("I") or (form == "PNG" and content[24:25] == b"\x10")
+                    kind = f"{form} {image.mode}" + (" 16-bit" if sixteen else "")
+                    odd = _odd(image, path, kind)
+                    problem = _corrupt(content) if form == "JPEG" else ""
+                    if form != "JPEG" or problem:
+                        image.load()  # raises where the image is not whole
+                    problem = problem.removeprefix(UNKNOWN)
+        except Image.UnidentifiedImageError:
+            problem = "is no image"
+        except Exception as error:  # whatever a damaged file leads PIL to
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            problem = "is truncated" if "truncated" in reason.lower() else f"is damaged ({reason})"
+    return Found(height, width, kind, odd, problem, digest)
+
+
+def _not_an_image(content: bytes) -> str:
+    if not content:
+        return "is empty (0 bytes)"
+    text = content[:512].lstrip().lower()
+    return "is an HTML page" if text.startswith((b"<!doctype html", b"<html")) or b"<html" in text else ""
+
+
+def _corrupt(content: bytes) -> str:
+    """What libjpeg has to say of a JPEG that it can decode; PIL does not pass that on."""
+    import simplejpeg
+
+    try:
+        simplejpeg.decode_jpeg(
+            content, colorspace="GRAY", fastdct=True, fastupsample=True, min_height=1, min_width=1, min_factor=8
+        )
+    except ValueError as error:
+        if any(word in str(error) for word in ("Corrupt", "remature end", "Unsupported marker")):
+            return f"is damaged ({error})"
+        return UNKNOWN
+    return ""
+
+
+def _odd(image: object, path: str, kind: str) -> str:
+    """What is unusual, but is understood."""
+    form = image.format  # type: ignore[attr-defined]
+    odd = []
+    suffix = Path(path).suffix
+    if form in SUFFIXES and suffix.lower() not in SUFFIXES[form]:
+        odd.append(f"{form} named {suffix}")
+    if kind not in ("JPEG RGB", "PNG RGB", "WEBP RGB", "BMP RGB", "TIFF RGB"):
+        names = {
+            "L": "grey",
+            "1": "black and white",
+            "P": "palette",
+            "CMYK": "CMYK",
+            "RGBA": "transparency",
+            "LA": "transparency",
+        }
+        mode = kind.split(" ", 1)[1]
+        odd.append("16-bit" if "16-bit" in mode else names.get(mode, mode))
+    orientation = image.getexif().get(ORIENTATION, 1)  # type: ignore[attr-defined]
+    if orientation not in (0, 1):
+        odd.append(f"EXIF orientation {orientation}")
+    return ", ".join(odd)
