@@ -66,7 +66,7 @@ def check(config: Config) -> None:
     print(cli.table(rows, ("images", ""), as_is=True))
     total = np.bincount(images.labels, minlength=len(images.classes))
     order = np.argsort(total, kind="stable")
-    if total.max(initial=0) > 2 * total.min(initial=0):
+    if total.max() > 2 * total.min():
         few = ", ".join(f"{images.classes[k]} {total[k]:,}" for k in order[:3])
         many = ", ".join(f"{images.classes[k]} {total[k]:,}" for k in order[:-4:-1])
         print(f"\nclasses differ in size: fewest {few}; most {many}")

@@ -12,7 +12,9 @@ and `val` has the images that score candidates. Names that begin with a dot or _
 from __future__ import annotations
 
 import csv
+import io
 import os
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,14 @@ from spaces.errors import InputError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision's ImageFolder
 NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-LABEL_FILES = ("LOC_val_solution.csv", "val_labels.csv", "val.csv", "val.txt", "ILSVRC2012_devkit_t12", "devkit")
+LABEL_FILES = (
+    "LOC_val_solution.csv",
+    "val_labels.csv",
+    "val.csv",
+    "val.txt",
+    "ILSVRC2012_devkit_t12",
+    "ILSVRC2012_devkit_t12.tar.gz",
+)
 SUBSET_SEED = 0  # of --classes and --per-class, the same for all runs
 
 
@@ -179,22 +188,22 @@ def _held(
 
 
 def _is_devkit(source: Path) -> bool:
-    return source.is_dir() or "ground_truth" in source.name
+    return source.is_dir() or "ground_truth" in source.name or source.name.endswith((".tar.gz", ".tar", ".tgz"))
 
 
 def _devkit(source: Path, files: list[str], classes: list[str]) -> list[int]:
-    """ImageNet's development kit: data/meta.mat, data/ILSVRC2012_validation_ground_truth.txt."""
-    from torchvision.datasets.imagenet import parse_meta_mat, parse_val_groundtruth_txt
+    """ImageNet's development kit, a folder or its archive: meta.mat and ILSVRC2012_validation_ground_truth.txt."""
+    import scipy.io
 
-    home = source if source.is_dir() else source.parent.parent
-    home = next((place for place in (home, *sorted(home.glob("*/"))) if (place / "data" / "meta.mat").exists()), home)
     try:
-        wnids, _ = parse_meta_mat(str(home))
-        numbers = parse_val_groundtruth_txt(str(home))
-        names = [wnids[number] for number in numbers]
+        meta, truth = (_devkit_file(source, name) for name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt"))
+        synsets = scipy.io.loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
+        wnids = dict(zip(synsets["ILSVRC2012_ID"].tolist(), synsets["WNID"].tolist(), strict=True))
+        names = [wnids[int(number)] for number in truth.split()]
     except Exception as error:  # whatever scipy says of a damaged file
+        reason = (str(error).splitlines() or [""])[0]
         raise InputError(
-            f"--val-labels '{source}' is no ImageNet devkit ({type(error).__name__}: {str(error).splitlines()[0]}); it needs "
+            f"--val-labels '{source}' is no ImageNet devkit ({type(error).__name__}: {reason}); it needs "
             "data/meta.mat and data/ILSVRC2012_validation_ground_truth.txt"
         ) from None
     if len(names) != len(files):
@@ -202,6 +211,15 @@ def _devkit(source: Path, files: list[str], classes: list[str]) -> list[int]:
             f"--val-labels '{source}' has {len(names):,} lines for {len(files):,} images; give all images their line"
         )
     return _numbers(names, classes, source)
+
+
+def _devkit_file(source: Path, name: str) -> bytes:
+    if source.is_file() and "ground_truth" not in source.name:
+        with tarfile.open(source) as archive:
+            member = next(member for member in archive.getnames() if member.endswith(f"data/{name}"))
+            return archive.extractfile(member).read()  # type: ignore[union-attr]
+    home = source if source.is_dir() else source.parent
+    return next(home.rglob(name)).read_bytes()
 
 
 def _table(source: Path, files: list[str], classes: list[str]) -> list[int]:

@@ -29,6 +29,7 @@ SUFFIXES = {
 }
 ORIENTATION = 274  # EXIF tag
 COLUMNS = "path BLOB PRIMARY KEY, bytes INT, changed INT, height INT, width INT, kind TEXT, odd TEXT, problem TEXT, digest INT"
+PART = 1000  # files between two times that results are kept
 UNKNOWN = "?"  # a kind of JPEG that only PIL may be able to decode
 TABLE = "files_1"  # another name when what a scan finds changes
 
@@ -88,8 +89,8 @@ def _scan(paths: Sequence[str], workers: int, desc: str, cache: sqlite3.Connecti
             todo.append(path)
     bar = cli.progress(len(todo), desc=desc, unit="file") if len(todo) > 200 else None
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for first in range(0, len(todo), 1000):
-            part = todo[first : first + 1000]
+        for first in range(0, len(todo), PART):
+            part = todo[first : first + PART]
             for path, found in zip(part, pool.map(look, part), strict=True):
                 results[path] = found
             new = [(os.fsencode(path), *stamps[path], *results[path]) for path in part]
