@@ -106,7 +106,9 @@ def test_a_supernet_becomes_a_run(checkpoint, chain, photos, tmp_path):
 
 
 def test_images_are_bgr_up_to_255(photos):
-    data = load_data(DataOptions(data="folder", data_root=str(photos)), 32, score_fraction=0.25, spos=True)
+    data = load_data(
+        DataOptions(data="folder", data_root=str(photos), spos_preprocessing=True), 32, score_fraction=0.25
+    )
     images, _ = next(data.eval_batches("score", 4))
     seen = data.normalise(images)
     assert torch.equal(seen[:, 0], images[:, 2].float())
@@ -134,7 +136,9 @@ def test_a_fixed_network_is_tested_and_its_architecture_found(key, bare, photos,
     result = load_json(run / "result.json", "")
     assert (result["arch"], result["params"]) == (entry.arch, entry.params - 1024 * 998)
     again = retrain.load_network(run / "seed0" / "network.pt")
-    data = load_data(DataOptions(data="folder", data_root=str(photos)), 224, score_fraction=0.1, spos=True)
+    data = load_data(
+        DataOptions(data="folder", data_root=str(photos), spos_preprocessing=True), 224, score_fraction=0.1
+    )
     images, labels = next(data.eval_batches("test", 8))
     with torch.no_grad():
         logits = again(data.normalise(images))

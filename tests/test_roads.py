@@ -29,6 +29,7 @@ def test_road(name, photos, tmp_path):
     run = tmp_path / "run"
     data = ["--preset", "tiny", "--data", "folder", "--data-root", str(photos), "--batch-size", "8"]
     supernet.main([*flags, *data, "--epochs", "2", "--score-fraction", "0.25", "--out", str(run)])
+    assert load_json(run / "config.json", "")["config"]["loader"] == "dali"
     table = CostTable.load(run / "cost_table.json")
 
     content = yaml.safe_load((ROOT / "experiments" / "own_space.yml").read_text())
