@@ -184,7 +184,7 @@ def test_cutout_is_a_square():
 
 @pytest.mark.parametrize("loader", LOADERS)
 def test_every_image_exactly_once_at_any_batch_and_world_size(loader, tree):
-    data = open_folder(tree, loader)
+    data = open_folder(tree, loader, workers=2 if loader == "dali" else 0)
     assert [data.size(part) for part in ("train", "score", "test")] == [72, 24, 24]
     for part in ("score", "test", "all"):
         whole = contents(data.eval_batches(part, 10))

@@ -32,6 +32,11 @@ def copy(tree, tmp_path):
     return tmp_path / "images"
 
 
+def found_in(files):
+    found = scan.scan(files, 2)
+    return [found[number] for number in range(len(files))]
+
+
 def truncated(content):
     return content[: len(content) // 2]
 
@@ -242,7 +247,7 @@ def test_a_subset_is_always_the_same(imagenet, tree):
     assert Counter(data.images.labels[data.parts["all"]].tolist()) == {0: 7, 1: 7}
     assert data.size("test") == 8  # fewer than 7 of each: all
     assert {os.path.basename(data.images.paths[i]) for i in data.parts["test"]} <= {place for place, _ in truth}
-    assert data.images.paths == open_folder(top, classes=2, per_class=7).images.paths
+    assert list(data.images.paths) == list(open_folder(top, classes=2, per_class=7).images.paths)
     with pytest.raises(InputError, match="--classes 5 exceeds the 4 classes in"):
         open_folder(tree, classes=5)
 
@@ -254,12 +259,11 @@ def test_parts_are_balanced_and_have_no_file_twice(copy):
     shutil.copy(copy / "china" / "03 é.JPEG", copy / "china" / "again.JPEG")
     shutil.copy(copy / "china" / "04 é.JPEG", copy / "flower" / "elsewhere.JPEG")
     data = open_folder(copy, score_fraction=0.25)
-    left = dict(data.images.left_out)
-    assert left == {
+    assert dict(data.images.left_out) == {
         "china/again.JPEG": "is the same file as 'china/03 é.JPEG'",
-        "china/04 é.JPEG": "is in 2 classes",
+        "china/04 é.JPEG": "is also in class 'flower'",
         "flower/elsewhere.JPEG": "is the same file as 'china/04 é.JPEG'",
-    } or left["china/03 é.JPEG"].startswith("is the same file")
+    }
     for part in ("train", "score", "test"):
         counts = np.bincount(data.images.labels[data.parts[part]])
         assert counts.max() - counts.min() <= 1
@@ -275,17 +279,21 @@ def test_a_run_keeps_its_images(copy, tmp_path, capsys):
     supernet.main([*flags, "--score-fraction", "0.25", "--eval-paths", "0", "--out", str(run)])
     images = folder_data.load(run)
     given = open_folder(copy).images
-    assert (images.paths, images.parts.tolist(), images.classes) == (given.paths, given.parts.tolist(), given.classes)
+    assert (list(images.paths), images.parts.tolist(), images.classes) == (
+        list(given.paths),
+        given.parts.tolist(),
+        given.classes,
+    )
     assert np.array_equal(images.sizes, given.sizes)
-    assert images.kinds == given.kinds
+    assert [images.kinds[k] for k in images.kind_numbers] == [given.kinds[k] for k in given.kind_numbers]
     for number in range(9):
         image = Image.open(copy / "flower" / f"{number:02d} é.JPEG").rotate(90, expand=True)
         image.save(copy / "flower" / f"0{number} new.JPEG")
-    assert open_folder(copy).images.paths != given.paths
+    assert len(open_folder(copy).images.paths) == len(given.paths) + 9
     (tmp_path / "arc.json").write_text(str((0,) * 20))
     again = ["--fixed-arc", str(tmp_path / "arc.json"), "--supernet", str(run), "--epochs", "1", "--batch-size", "8"]
     retrain.main(again)
-    assert folder_data.load(tmp_path / "retrain").paths == given.paths
+    assert list(folder_data.load(tmp_path / "retrain").paths) == list(given.paths)
     assert "8 test images" in capsys.readouterr().out
     (run / folder_data.LIST).write_bytes((run / folder_data.LIST).read_bytes()[:100])
     with pytest.raises(InputError, match="list of images '.*images.csv.gz' is damaged"):
@@ -335,7 +343,7 @@ def test_odd_files_are_read_as_pil_reads_them(loader, copy, tree, capfd):
     data = open_folder(copy, loader, 48)
     assert not data.images.left_out
     plain = open_folder(copy, "torchvision", 48, workers=0)
-    found = {os.path.basename(path): seen for path, seen in zip(data.files, scan.scan(data.files, 1), strict=True)}
+    found = {os.path.basename(path): seen for path, seen in zip(data.files, found_in(data.files), strict=True)}
     numbers = {os.path.basename(path): number for number, path in enumerate(data.files)}
     for name, (_, odd) in files.items():
         assert found[name].odd == odd
@@ -415,22 +423,22 @@ def test_no_batch_of_good_files_leaves_dali(tree, monkeypatch):
 
 def test_a_scan_looks_at_a_file_once(copy, monkeypatch):
     files = sorted(str(path) for path in copy.glob("*/*"))
-    first = scan.scan(files, 2)
+    first = found_in(files)
     looked = []
     look = scan.look
     monkeypatch.setattr(scan, "look", lambda path: looked.append(path) or look(path))
-    assert scan.scan(files, 2) == first
+    assert found_in(files) == first
     assert not looked
     content = open(files[3], "rb").read()
     os.utime(files[4], ns=(1, 1))
     with open(files[3], "wb") as file:
         file.write(content[:-400])
-    again = scan.scan(files, 2)
+    again = found_in(files)
     assert looked == files[3:5]
     assert again[3].problem == "is truncated"
     assert [a == b for a, b in zip(first, again, strict=True)].count(False) == 1
-    assert [scan.scan([path], 1)[0] for path in files[:3]] == first[:3]
-    assert "cannot be opened" in scan.scan([str(copy / "none.jpg")], 1)[0].problem
+    assert [found_in([path])[0] for path in files[:3]] == first[:3]
+    assert "cannot be opened" in found_in([str(copy / "none.jpg")])[0].problem
 
 
 def test_an_interrupted_scan_goes_on(copy, monkeypatch):
@@ -448,7 +456,7 @@ def test_an_interrupted_scan_goes_on(copy, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         scan.scan(files, 1)
     monkeypatch.setattr(scan, "look", lambda path: looked.append(path) or look(path))
-    assert len(scan.scan(files, 1)) == 40
+    assert not scan.scan(files, 1).problems
     assert 40 <= len(looked) <= 50
 
 
@@ -456,11 +464,11 @@ def test_a_scan_without_a_home_works(copy, monkeypatch, tmp_path):
     files = sorted(str(path) for path in copy.glob("*/*"))[:5]
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert [found.kind for found in scan.scan(files, 1)] == ["JPEG RGB"] * 5
+    assert [found.kind for found in found_in(files)] == ["JPEG RGB"] * 5
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "onepath").mkdir()
     (tmp_path / "onepath" / "scan.sqlite").write_bytes(b"no database" * 1000)
-    assert [found.kind for found in scan.scan(files, 1)] == ["JPEG RGB"] * 5
+    assert [found.kind for found in found_in(files)] == ["JPEG RGB"] * 5
     with pytest.raises(sqlite3.DatabaseError):
         sqlite3.connect(tmp_path / "onepath" / "scan.sqlite").execute("SELECT 1 FROM sqlite_master")
 

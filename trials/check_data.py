@@ -48,10 +48,10 @@ def check(config: Config) -> None:
     """Look at all files and print what was found; exit code 1 if there are files that would be left out."""
     root = existing(config.data_root, "folder")
     listing = find_images(root, val_labels=config.val_labels, classes=config.classes, per_class=config.per_class)
-    found = scan([str(root / path) for path in listing.paths], config.workers)
+    found = scan(listing.paths.under(root), config.workers)
     images = choose(listing, found, config.score_fraction)
     counts = {part: np.bincount(images.labels[images.parts == part], minlength=len(images.classes)) for part in PARTS}
-    rows = [("layout", listing.layout), ("files", f"{len(found):,}"), ("left out", f"{len(images.left_out):,}")]
+    rows = [("layout", listing.layout), ("files", f"{len(listing.paths):,}"), ("left out", f"{len(images.left_out):,}")]
     for part, what in PARTS.items():
         n = counts[part]
         rows.append((what, f"{n.sum():,}; per class {n.min():,} to {n.max():,}, median {np.median(n):,.0f}"))
@@ -61,8 +61,8 @@ def check(config: Config) -> None:
         rows.append(("height", f"{height.min():,} to {height.max():,} pixels, median {np.median(height):,.0f}"))
         rows.append(("width", f"{width.min():,} to {width.max():,} pixels, median {np.median(width):,.0f}"))
         rows.append(("short side below 256", f"{(short < 256).mean():.1%}"))
-    for kind, count in Counter(images.kinds).most_common():
-        rows.append((f"format {kind}", f"{count:,}"))
+    for kind, count in Counter(images.kind_numbers.tolist()).most_common():
+        rows.append((f"format {images.kinds[kind]}", f"{count:,}"))
     print(cli.table(rows, ("images", ""), as_is=True))
     total = np.bincount(images.labels, minlength=len(images.classes))
     order = np.argsort(total, kind="stable")
@@ -70,7 +70,7 @@ def check(config: Config) -> None:
         few = ", ".join(f"{images.classes[k]} {total[k]:,}" for k in order[:3])
         many = ", ".join(f"{images.classes[k]} {total[k]:,}" for k in order[:-4:-1])
         print(f"\nclasses differ in size: fewest {few}; most {many}")
-    odd = [(path, item.odd) for path, item in zip(listing.paths, found, strict=True) if item.odd and not item.problem]
+    odd = [(listing.paths[i], text) for i, text in sorted(found.odd.items()) if i not in found.problems]
     _list("unusual, but readable (EXIF orientation is not applied)", odd)
     _list("left out", images.left_out)
     if config.out and len(images.labels):
@@ -106,7 +106,7 @@ def _sheet(images: object, root: Path, path: Path) -> None:
     from trials.views import DRAWS, central_views, random_views
 
     paths, labels, sizes, classes = images.paths, images.labels, images.sizes, images.classes  # type: ignore[attr-defined]
-    loader = TorchLoader([str(root / name) for name in paths], sizes, SHEET_PIXELS, workers=0)
+    loader = TorchLoader(paths.under(root), sizes, SHEET_PIXELS, workers=0)
     draw = np.random.default_rng(0)
     margin, line = 160, SHEET_PIXELS + 4
     rows = sorted(draw.permutation(len(classes))[:SHEET_CLASSES].tolist())

@@ -9,10 +9,12 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import os
+import itertools
 import sys
+import zlib
+from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,8 @@ from spaces.errors import InputError
 from spaces.files import atomic
 from trials.data import TEST_FRACTION, Batch, Data, existing, split
 from trials.data_options import DataOptions
-from trials.image_files import Listing, find_images
-from trials.scan import PLAIN, Found, scan
+from trials.image_files import Listing, Names, find_images
+from trials.scan import PLAIN, Scan, scan
 from trials.views import DRAWS, Views, central_views, random_views
 
 LIST = "images.csv.gz"
@@ -39,75 +41,80 @@ class Images:
     Attributes:
         paths: from the data folder.
         labels: class numbers, (n,).
-        parts: "train", "score" or "test"; "" is train or score, not decided, (n,).
+        parts: "train", "score" or "test", (n,).
         sizes: height and width in pixels, (n, 2).
-        kinds: such as "JPEG RGB".
+        kinds, kind_numbers: such as "JPEG RGB"; which of them each image is, (n,).
         classes: names.
         left_out: path and reason of files that are not used.
     """
 
-    paths: list[str]
+    paths: Names
     labels: np.ndarray
     parts: np.ndarray
     sizes: np.ndarray
     kinds: list[str]
+    kind_numbers: np.ndarray
     classes: list[str]
     left_out: list[tuple[str, str]]
 
 
-def choose(listing: Listing, found: list[Found], score_fraction: float) -> Images:
+def choose(listing: Listing, found: Scan, score_fraction: float) -> Images:
     """Leave out what cannot be used, and all but one of files with the same content; cut the parts, class-balanced.
 
     Of equal files the one in the test images stays, then the one in val. Those in two classes go, whichever is right.
     """
-    order = {"test": 0, "val": 1, "train": 2}
-    first: dict[int, int] = {}
-    classes_of: dict[int, set[int]] = {}
-    reasons = [item.problem for item in found]
-    for i in sorted(range(len(found)), key=lambda i: (order[str(listing.given[i])], i)):
-        if not reasons[i]:
-            digest = found[i].digest
-            classes_of.setdefault(digest, set()).add(int(listing.labels[i]))
-            if first.setdefault(digest, i) != i:
-                reasons[i] = f"is the same file as '{listing.paths[first[digest]]}'"
-    for digest, members in classes_of.items():
-        if len(members) > 1:
-            reasons[first[digest]] = f"is in {len(members)} classes"
-    kept = np.array([i for i, reason in enumerate(reasons) if not reason], np.int64)
+    reasons = dict(found.problems)
+    good = np.setdiff1d(np.arange(len(listing.paths)), np.fromiter(reasons, np.int64, len(reasons)))
+    rank = np.select([listing.given[good] == "test", listing.given[good] == "val"], [0, 1], 2)
+    good = good[np.lexsort((good, rank))]
+    _, first, group, count = np.unique(found.digests[good], return_index=True, return_inverse=True, return_counts=True)
+    for place in np.flatnonzero(count[group] > 1):
+        i, original = int(good[place]), int(good[first[group[place]]])
+        if i != original:
+            reasons[i] = f"is the same file as '{listing.paths[original]}'"
+            if listing.labels[i] != listing.labels[original]:
+                reasons[original] = f"is also in class '{listing.classes[listing.labels[i]]}'"
+    kept = np.setdiff1d(np.arange(len(listing.paths)), np.fromiter(reasons, np.int64, len(reasons)))
     labels, given = listing.labels[kept], listing.given[kept]
     parts = np.full(len(kept), "train", dtype="<U5")
     parts[given == "test"] = "test"
-    parts[given == "val"] = "score" if "test" in given else "test"
-    if "test" not in parts:
+    parts[given == "val"] = "score" if (given == "test").any() else "test"
+    if not (parts == "test").any():
         parts[split(labels, TEST_FRACTION)[1]] = "test"
-    if "score" not in parts:
+    if not (parts == "score").any():
         train = np.flatnonzero(parts == "train")
         parts[train[split(labels[train], score_fraction)[1]]] = "score"
     return Images(
-        [listing.paths[i] for i in kept],
+        Names(listing.paths[int(i)] for i in kept) if reasons else listing.paths,
         labels,
         parts,
-        np.array([(found[i].height, found[i].width) for i in kept], np.int64).reshape(-1, 2),
-        [found[i].kind for i in kept],
+        found.sizes[kept],
+        found.kinds,
+        found.kind_numbers[kept],
         listing.classes,
-        [(listing.paths[i], reason) for i, reason in enumerate(reasons) if reason],
+        [(listing.paths[i], reasons[i]) for i in sorted(reasons)],
     )
 
 
 def save(images: Images, run: Path) -> None:
     """Write the list and what was left out into a run."""
-    columns = zip(images.paths, images.labels, images.parts, images.sizes, images.kinds, strict=True)
-    rows = [(path, images.classes[label], part, *size, kind) for path, label, part, size, kind in columns]
     with atomic(run / LIST) as temporary, gzip.open(temporary, "wb", compresslevel=1) as file:
+        numbers = zip(images.labels.tolist(), images.parts, images.sizes.tolist(), images.kind_numbers, strict=True)
+        rows = (
+            (images.paths[i], images.classes[label], part, *size, images.kinds[kind])
+            for i, (label, part, size, kind) in enumerate(numbers)
+        )
         _write(file, ("path", "class", "part", "height", "width", "kind"), rows)
     if images.left_out:
         with atomic(run / LEFT_OUT) as temporary, open(temporary, "wb") as file:
             _write(file, ("path", "reason"), images.left_out)
 
 
-def _write(file: Any, header: tuple[str, ...], rows: list[Any]) -> None:
+def _write(file: Any, header: tuple[str, ...], rows: Iterable[Any]) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
-    csv.writer(text).writerows([header, *rows])
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows(rows)
     text.flush()
     text.detach()
 
@@ -118,19 +125,37 @@ def load(run: Path) -> Images:
     Raises:
         InputError: it is damaged.
     """
+    paths, numbers, sizes = Names(), array("q"), array("i")
+    parts: list[np.ndarray] = []
+    classes: dict[str, int] = {}
+    kinds: dict[str, int] = {}
     try:
         with gzip.open(run / LIST, "rt", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = list(csv.reader(file))[1:]
-        names = sorted({row[1] for row in rows})
-        numbers = {name: number for number, name in enumerate(names)}
-        labels = np.array([numbers[row[1]] for row in rows], np.int64)
-        sizes = np.array([(int(row[3]), int(row[4])) for row in rows], np.int64)
-        parts = np.array([row[2] for row in rows])
-        return Images([row[0] for row in rows], labels, parts, sizes, [row[5] for row in rows], names, [])
-    except (OSError, EOFError, ValueError, IndexError, csv.Error) as error:
+            reader = csv.reader(file)
+            next(reader)
+            while rows := list(itertools.islice(reader, 10_000)):
+                for path, name, _, height, width, kind in rows:
+                    paths.append(path)
+                    numbers.append(classes.setdefault(name, len(classes)))
+                    sizes.extend((int(height), int(width), kinds.setdefault(kind, len(kinds))))
+                parts.append(np.array([row[2] for row in rows], "<U5"))
+    except (OSError, EOFError, ValueError, StopIteration, csv.Error, zlib.error) as error:
         raise InputError(
             f"list of images '{run / LIST}' is damaged ({error}); restore it, or start a new run"
         ) from None
+    names = sorted(classes)
+    new = np.array([names.index(name) for name in classes], np.int64)  # from the order of the list to the alphabet's
+    table = np.array(sizes, np.int32).reshape(-1, 3)
+    return Images(
+        paths,
+        new[np.array(numbers)],
+        np.concatenate(parts),
+        table[:, :2],
+        list(kinds),
+        table[:, 2].astype(np.uint8),
+        names,
+        [],
+    )
 
 
 class FolderData(Data):
@@ -151,11 +176,11 @@ class FolderData(Data):
             listing = find_images(
                 root, val_labels=options.val_labels, classes=options.classes, per_class=options.per_class
             )
-            files = [os.path.join(root, path) for path in listing.paths]
-            self.images = choose(listing, scan(files, options.workers), score_fraction)
+            found = scan(listing.paths.under(root), options.workers)
+            self.images = choose(listing, found, score_fraction)
             _tell(self.images, options)
         images = self.images
-        self.files = [os.path.join(root, path) for path in images.paths]
+        self.files = images.paths.under(root)
         self.labels = torch.from_numpy(images.labels)
         parts = {name: np.flatnonzero(images.parts == name) for name in ("train", "score", "test")}
         super().__init__("folder", images.classes, resolution, images.labels, parts, arch_fraction)
@@ -183,7 +208,7 @@ class FolderData(Data):
                     raise InputError(
                         f"--loader dali does not import here ({reason}); use --loader torchvision"
                     ) from None
-                plain = np.array([kind in PLAIN for kind in self.images.kinds])
+                plain = np.array([kind in PLAIN for kind in self.images.kinds])[self.images.kind_numbers]
                 self._loader = DaliLoader(self.files, sizes, plain, self.resolution, workers, self.device)
             else:
                 from trials.torch_loader import TorchLoader
@@ -251,7 +276,7 @@ def _tell(images: Images, options: DataOptions) -> None:
         InputError: bad files where they are to be fatal; a class without images.
     """
     check = f"see: python -m trials.data check {options.data_root}"
-    bad = [(path, reason) for path, reason in images.left_out if not reason.startswith(("is the same", "is in"))]
+    bad = [(path, reason) for path, reason in images.left_out if not reason.startswith(("is the same", "is also in"))]
     if bad and options.bad_files == "fail":
         raise InputError(
             f"{len(bad)} bad files in '{options.data_root}', the first: '{bad[0][0]}' {bad[0][1]}; {check}"

@@ -15,8 +15,11 @@ import csv
 import io
 import os
 import tarfile
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,13 +38,47 @@ LABEL_FILES = (
 SUBSET_SEED = 0  # of --classes and --per-class, the same for all runs
 
 
+class Names(Sequence[str]):
+    """Many strings in one piece of memory: the paths of ImageNet take 60 MB, as a list of str 200 MB.
+
+    Args:
+        names: the strings; names of files that are not UTF-8 are kept as they are.
+        before: a folder that is put before each one when it is read.
+    """
+
+    def __init__(self, names: Iterable[str] = (), before: str = "") -> None:
+        self.before = before
+        self._bytes, self._ends = bytearray(), array("q", (0,))
+        for name in names:
+            self.append(name)
+
+    def append(self, name: str) -> None:
+        self._bytes += os.fsencode(name)
+        self._ends.append(len(self._bytes))
+
+    def under(self, folder: str | Path) -> Names:
+        """The same paths, in a folder; the memory is shared."""
+        other = Names(before=os.path.join(folder, ""))
+        other._bytes, other._ends = self._bytes, self._ends
+        return other
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, number: Any) -> Any:
+        number = range(len(self))[number]
+        if isinstance(number, range):
+            return [self[k] for k in number]
+        return self.before + os.fsdecode(bytes(self._bytes[self._ends[number] : self._ends[number + 1]]))
+
+
 @dataclass(frozen=True)
 class Listing:
     """Images before anyone looked into them.
 
     Attributes:
         root: folder that paths start from.
-        paths: with / between folders, in order.
+        paths: from it, with / between folders, in order.
         labels: class numbers.
         given: "train", "val" or "test" as the folders say; all "train" where they say nothing.
         classes: names, in order.
@@ -49,7 +86,7 @@ class Listing:
     """
 
     root: Path
-    paths: list[str]
+    paths: Names
     labels: np.ndarray
     given: np.ndarray
     classes: list[str]
@@ -65,41 +102,38 @@ def find_images(root: Path, *, val_labels: str = "", classes: int = 0, per_class
     Raises:
         InputError: no classes in it, parts whose classes differ, a flat part without labels.
     """
+    root = Path(os.path.abspath(root))
     top = _descend(root)
     parts = _parts(top)
-    if "train" not in parts:
-        names, files = _class_folders(top)
-        found, layout = {"train": files}, f"{len(names)} class folders, parts cut by us"
-    else:
-        names, files = _class_folders(parts["train"])
-        found, layout = {"train": files}, f"train/ with {len(names)} class folders"
-        for part in ("val", "test"):
-            if part in parts:
-                held = _held(part, parts[part], names, root, top, val_labels)
-                if held is not None:
-                    found[part], flat = held
-                    layout += f", {parts[part].name}/ {flat}"
-    paths, labels, given = [], [], []
-    kept = list(range(len(names)))
+    source = parts.get("train", top)
+    names = _class_names(source)
+    if classes > len(names):
+        raise InputError(f"--classes {classes} exceeds the {len(names)} classes in '{top}'; give at most {len(names)}")
+    kept = names
     if classes:
-        if classes > len(names):
-            raise InputError(
-                f"--classes {classes} exceeds the {len(names)} classes in '{top}'; give at most {len(names)}"
-            )
-        kept = sorted(np.random.default_rng(SUBSET_SEED).permutation(len(names))[:classes].tolist())
-    for part, items in found.items():
+        chosen = np.random.default_rng(SUBSET_SEED).permutation(len(names))[:classes]
+        kept = [names[number] for number in sorted(chosen.tolist())]
+    layout = f"{len(names)} class folders, parts cut by us"
+    sources = {"train": _in_class_folders(source, kept)}
+    if "train" in parts:
+        layout = f"train/ with {len(names)} class folders"
+        for part in ("val", "test"):
+            if part in parts and (held := _held(part, parts[part], names, kept, root, top, val_labels)):
+                sources[part] = held[0]
+                layout += f", {parts[part].name}/ {held[1]}"
+    paths, labels, given = Names(), array("q"), []
+    before_path = os.path.join(root, "")
+    for part, files_of_classes in sources.items():
         draw = np.random.default_rng(SUBSET_SEED)
-        members: dict[int, list[str]] = {label: [] for label in range(len(names))}
-        for path, label in sorted(items):
-            members[label].append(path)
-        for place, label in enumerate(kept):
-            chosen = members[label]
-            if per_class and len(chosen) > per_class:
-                chosen = [chosen[k] for k in sorted(draw.permutation(len(chosen))[:per_class])]
-            paths += [os.path.relpath(path, root).replace(os.sep, "/") for path in chosen]
-            labels += [place] * len(chosen)
-            given += [part] * len(chosen)
-    return Listing(root, paths, np.array(labels, np.int64), np.array(given), [names[label] for label in kept], layout)
+        before = len(paths)
+        for label, files in enumerate(files_of_classes):
+            if per_class and len(files) > per_class:
+                files = [files[k] for k in sorted(draw.permutation(len(files))[:per_class])]
+            for path in files:
+                paths.append(path[len(before_path) :].replace(os.sep, "/"))
+            labels.extend([label] * len(files))
+        given.append(np.full(len(paths) - before, part, "<U5"))
+    return Listing(root, paths, np.array(labels, np.int64), np.concatenate(given), kept, layout)
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
@@ -133,20 +167,23 @@ def _parts(folder: Path) -> dict[str, Path]:
     return {part: folders[name] for part, names in NAMES.items() for name in reversed(names) if name in folders}
 
 
-def _class_folders(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
-    """Class names; (path, class number) of all images in and below each class folder."""
+def _class_names(folder: Path) -> list[str]:
     names = [entry.name for entry in _visible(folder) if entry.is_dir()]
-    files = [(path, label) for label, name in enumerate(names) for path in _images_below(folder / name)]
     if not names:
         raise InputError(f"'{folder}' is no image folder (it has no subfolders); give each class a subfolder of images")
-    used = {label for _, label in files}
-    empty = [name for label, name in enumerate(names) if label not in used]
-    if empty:
-        raise InputError(
-            f"'{folder}' is no image folder (no image in '{empty[0]}', nor in {len(empty) - 1} more of {len(names)}); give each "
-            f"class a subfolder of images ({', '.join(EXTENSIONS)})"
-        )
-    return names, files
+    return names
+
+
+def _in_class_folders(folder: Path, classes: list[str]) -> Iterator[list[str]]:
+    """For each class, the paths of its images, in order."""
+    for name in classes:
+        files = sorted(_images_below(folder / name))
+        if not files:
+            raise InputError(
+                f"'{folder}' is no image folder (no image in '{name}'); give each class a subfolder of images "
+                f"({', '.join(EXTENSIONS)})"
+            )
+        yield files
 
 
 def _images_below(folder: Path) -> list[str]:
@@ -158,17 +195,17 @@ def _images_below(folder: Path) -> list[str]:
 
 
 def _held(
-    part: str, folder: Path, classes: list[str], root: Path, top: Path, val_labels: str
-) -> tuple[list[tuple[str, int]], str] | None:
-    """Images of val or test, and how they are labelled; None: a test part without labels, such as ImageNet's."""
+    part: str, folder: Path, classes: list[str], kept: list[str], root: Path, top: Path, val_labels: str
+) -> tuple[Iterator[list[str]], str] | None:
+    """For each kept class its images of val or test, and how they are labelled; None: no labels, such as ImageNet's test."""
     if any(entry.is_dir() for entry in _visible(folder)):
-        names, labelled = _class_folders(folder)
+        names = _class_names(folder)
         if names != classes:
             odd = sorted(set(classes) ^ set(names))[0]
             raise InputError(
                 f"'train' and '{folder.name}' of '{top}' differ in class '{odd}'; give both the same classes"
             )
-        return labelled, "with class folders"
+        return _in_class_folders(folder, kept), "with class folders"
     if part == "test":
         return None
     files = [entry.path for entry in _visible(folder) if _is_image(entry.name)]
@@ -184,7 +221,10 @@ def _held(
     if not source.exists():
         raise InputError(f"--val-labels '{source}' does not exist; check the path")
     labels = _devkit(source, files, classes) if _is_devkit(source) else _table(source, files, classes)
-    return list(zip(files, labels, strict=True)), f"flat, classes from {source.name}"
+    members: dict[str, list[str]] = {name: [] for name in classes}
+    for path, label in zip(files, labels, strict=True):
+        members[classes[label]].append(path)
+    return iter([members[name] for name in kept]), f"flat, classes from {source.name}"
 
 
 def _is_devkit(source: Path) -> bool:

@@ -6,6 +6,7 @@ in ~/.cache/onepath (or $XDG_CACHE_HOME/onepath) and used again while a file's s
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -15,6 +16,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from trials import cli
 
@@ -29,6 +32,7 @@ SUFFIXES = {
 }
 ORIENTATION = 274  # EXIF tag
 COLUMNS = "path BLOB PRIMARY KEY, bytes INT, changed INT, height INT, width INT, kind TEXT, odd TEXT, problem TEXT, digest INT"
+GONE = (-1, -1)  # instead of size and time of change
 PART = 1000  # files between two times that results are kept
 UNKNOWN = "?"  # a kind of JPEG that only PIL may be able to decode
 TABLE = "files_1"  # another name when what a scan finds changes
@@ -53,54 +57,100 @@ class Found(NamedTuple):
     digest: int
 
 
-def scan(paths: Sequence[str], workers: int, desc: str = "look at images") -> list[Found]:
+class Scan:
+    """What is known of n files, in arrays, because there may be millions of them.
+
+    Attributes:
+        sizes: height, width, int (n, 2).
+        kinds, kind_numbers: the kinds there are; which of them each file is, (n,).
+        digests: int64, (n,).
+        odd, problems: those that are not "", by file number.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.sizes = np.zeros((n, 2), np.int32)
+        self.kinds: list[str] = []
+        self.kind_numbers = np.zeros(n, np.uint8)
+        self.digests = np.zeros(n, np.int64)
+        self.odd: dict[int, str] = {}
+        self.problems: dict[int, str] = {}
+
+    def __setitem__(self, number: int, found: Found) -> None:
+        if found.kind not in self.kinds:
+            self.kinds.append(found.kind)
+        self.sizes[number] = found.height, found.width
+        self.kind_numbers[number] = self.kinds.index(found.kind)
+        self.digests[number] = found.digest
+        for texts, text in ((self.odd, found.odd), (self.problems, found.problem)):
+            if text:
+                texts[number] = text
+
+    def __getitem__(self, number: int) -> Found:
+        height, width = self.sizes[number].tolist()
+        kind, digest = self.kinds[self.kind_numbers[number]], int(self.digests[number])
+        return Found(height, width, kind, self.odd.get(number, ""), self.problems.get(number, ""), digest)
+
+
+def scan(paths: Sequence[str], workers: int, desc: str = "look at images") -> Scan:
     """Look at files, those that are new or changed since the last time; nothing is lost when it is interrupted."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onepath"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "scan.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes of a run one works, the others read what it found
-            with sqlite3.connect(folder / "scan.sqlite") as cache:
+            with contextlib.closing(sqlite3.connect(folder / "scan.sqlite")) as cache:
                 return _scan(paths, workers, desc, cache)
     except (OSError, sqlite3.Error):  # no home, a full disk: look at all files
-        with sqlite3.connect(":memory:") as cache:
+        with contextlib.closing(sqlite3.connect(":memory:")) as cache:
             return _scan(paths, workers, desc, cache)
 
 
-def _scan(paths: Sequence[str], workers: int, desc: str, cache: sqlite3.Connection) -> list[Found]:
-    paths = [os.path.abspath(path) for path in paths]
+def _scan(paths: Sequence[str], workers: int, desc: str, cache: sqlite3.Connection) -> Scan:
     cache.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} ({COLUMNS})")
-    start = os.fsencode(os.path.commonpath(paths)) if paths else b""
-    rows = cache.execute(f"SELECT * FROM {TABLE} WHERE path >= ? AND path < ?", (start, start + b"\xff"))
-    known = {os.fsdecode(path): (size, changed, Found(*found)) for path, size, changed, *found in rows}
-    results: dict[str, Found] = {}
-    todo: list[str] = []
-    stamps: dict[str, tuple[int, int]] = {}
+    select = f"SELECT bytes, changed, height, width, kind, odd, problem, digest FROM {TABLE} WHERE path = ?"
+    insert = f"INSERT OR REPLACE INTO {TABLE} VALUES ({','.join('?' * 9)})"
+    results = Scan(len(paths))
+    bar = cli.progress(len(paths), desc=desc, unit="file") if len(paths) > 200 else None
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for first in range(0, len(paths), PART):
+            names = [os.path.abspath(path) for path in paths[first : first + PART]]
+            stamps = [stamp for part in pool.map(_stamps, _pieces(names)) for stamp in part]
+            todo = []
+            for number, (path, stamp) in enumerate(zip(names, stamps, strict=True), first):
+                known = cache.execute(select, (os.fsencode(path),)).fetchone()
+                if known and known[:2] == stamp:
+                    results[number] = Found(*known[2:])
+                else:
+                    todo.append(number)
+            new = []
+            for number, found in zip(todo, pool.map(look, [names[number - first] for number in todo]), strict=True):
+                results[number] = found
+                if stamps[number - first] != GONE:
+                    new.append((os.fsencode(names[number - first]), *stamps[number - first], *found))
+            if new:
+                cache.executemany(insert, new)
+                cache.commit()
+            if bar:
+                bar.update(len(names))
+    if bar:
+        bar.close()
+    return results
+
+
+def _pieces(names: list[str]) -> list[list[str]]:
+    return [names[first : first + 50] for first in range(0, len(names), 50)]
+
+
+def _stamps(paths: list[str]) -> list[tuple[int, int]]:
+    """Size and time of change."""
+    stamps = []
     for path in paths:
         try:
             status = os.stat(path)
-            stamps[path] = (status.st_size, status.st_mtime_ns)
-        except OSError as error:
-            results[path] = Found(0, 0, "", "", f"cannot be opened ({error.strerror})", 0)
-            continue
-        if path in known and known[path][:2] == stamps[path]:
-            results[path] = known[path][2]
-        else:
-            todo.append(path)
-    bar = cli.progress(len(todo), desc=desc, unit="file") if len(todo) > 200 else None
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for first in range(0, len(todo), PART):
-            part = todo[first : first + PART]
-            for path, found in zip(part, pool.map(look, part), strict=True):
-                results[path] = found
-            new = [(os.fsencode(path), *stamps[path], *results[path]) for path in part]
-            cache.executemany(f"INSERT OR REPLACE INTO {TABLE} VALUES ({','.join('?' * 9)})", new)
-            cache.commit()
-            if bar:
-                bar.update(len(part))
-    if bar:
-        bar.close()
-    return [results[path] for path in paths]
+            stamps.append((status.st_size, status.st_mtime_ns))
+        except OSError:
+            stamps.append(GONE)
+    return stamps
 
 
 def look(path: str) -> Found:
