@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -93,9 +94,9 @@ def loaders(root: Path, rounds: int, workers: int, device: torch.device) -> None
     for part, jitter in (("train", 0.0), ("train", 0.4), ("val", 0.0)):
         found: dict[str, list[float]] = {"torchvision ImageFolder": [], "ours, torchvision": [], "ours, dali": []}
         for epoch in range(rounds):
-            found["torchvision ImageFolder"].append(speed(lambda: peer(root, part, jitter, workers, device), device))
+            found["torchvision ImageFolder"].append(speed(partial(peer, root, part, jitter, workers, device), device))
             for loader in ("torchvision", "dali"):
-                read = lambda: ours(loader, root, part, jitter, workers, device, epoch)  # noqa: E731
+                read = partial(ours, loader, root, part, jitter, workers, device, epoch)
                 found[f"ours, {loader}"].append(speed(read, device))
         reference = found["torchvision ImageFolder"]
         for name, speeds in found.items():

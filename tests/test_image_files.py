@@ -18,6 +18,8 @@ from spaces.errors import InputError
 from tests.conftest import assert_one_clear_line, onepath
 from tests.test_data import LOADERS, contents, open_folder, read
 from trials import folder_data, retrain, scan, supernet
+from trials.data import load_data
+from trials.data_options import DataOptions
 from trials.image_files import find_images
 from trials.torch_loader import decode
 
@@ -285,11 +287,17 @@ def test_a_run_keeps_its_images(copy, tmp_path, capsys):
         given.classes,
     )
     assert np.array_equal(images.sizes, given.sizes)
+    mark = open_folder(copy).fingerprint()
+    assert (
+        load_data(DataOptions(data="folder", data_root=str(copy)), 32, score_fraction=0.9, run=run).fingerprint()
+        == mark
+    )
     assert [images.kinds[k] for k in images.kind_numbers] == [given.kinds[k] for k in given.kind_numbers]
     for number in range(9):
         image = Image.open(copy / "flower" / f"{number:02d} é.JPEG").rotate(90, expand=True)
         image.save(copy / "flower" / f"0{number} new.JPEG")
     assert len(open_folder(copy).images.paths) == len(given.paths) + 9
+    assert open_folder(copy).fingerprint() != mark
     (tmp_path / "arc.json").write_text(str((0,) * 20))
     again = ["--fixed-arc", str(tmp_path / "arc.json"), "--supernet", str(run), "--epochs", "1", "--batch-size", "8"]
     retrain.main(again)
@@ -298,6 +306,21 @@ def test_a_run_keeps_its_images(copy, tmp_path, capsys):
     (run / folder_data.LIST).write_bytes((run / folder_data.LIST).read_bytes()[:100])
     with pytest.raises(InputError, match="list of images '.*images.csv.gz' is damaged"):
         retrain.main([*again, "--out", str(tmp_path / "other")])
+
+
+def test_too_few_images_for_a_part(copy, tmp_path):
+    for path in sorted(copy.glob("*/*")):
+        if int(path.name[:2]) > 2:
+            path.unlink()
+    flags = ["--preset", "tiny", "--data", "folder", "--data-root", str(copy), "--batch-size", "4", "--epochs", "1"]
+    with pytest.raises(InputError, match="--score-fraction 0.1 of so few images is none; raise it"):
+        supernet.main([*flags, "--out", str(tmp_path / "run")])
+    for path in sorted(copy.glob("*/*")):
+        if int(path.name[:2]) > 1:
+            path.unlink()
+    (tmp_path / "arc.json").write_text(str((0,) * 20))
+    with pytest.raises(InputError, match="has no test images: too few of each class"):
+        retrain.main(["--fixed-arc", str(tmp_path / "arc.json"), *flags])
 
 
 # bad files

@@ -188,6 +188,9 @@ class FolderData(Data):
         self._named: set[str] = set()
         self._loader: Any = None
 
+    def fingerprint(self) -> int:
+        return zlib.crc32(self.images.parts.tobytes(), self.images.paths.crc())
+
     def save(self, run: Path) -> None:
         if not (run / LIST).exists():
             save(self.images, run)

@@ -15,6 +15,7 @@ import csv
 import io
 import os
 import tarfile
+import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,10 @@ class Names(Sequence[str]):
         other = Names(before=os.path.join(folder, ""))
         other._bytes, other._ends = self._bytes, self._ends
         return other
+
+    def crc(self) -> int:
+        """A checksum of all names, 32 bits."""
+        return zlib.crc32(self._bytes)
 
     def __len__(self) -> int:
         return len(self._ends) - 1

@@ -164,6 +164,8 @@ def main(argv: list[str] | None = None) -> None:
             hint = "" if config.supernet else "; give --supernet RUN, or --space and --preset, if it is of another"
             raise InputError(f"{error} (in space {space}{hint})") from None
     data = open_data(config, described.resolution)
+    if not data.size("test"):
+        raise InputError(f"'{config.data_root}' has no test images: too few of each class; give more, or a val/ folder")
     if imported:
         official.check_classes(imported, data)
     else:

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -97,12 +97,22 @@ def scan(paths: Sequence[str], workers: int, desc: str = "look at images") -> Sc
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "scan.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes of a run one works, the others read what it found
+            _lock(lock)
             with contextlib.closing(sqlite3.connect(folder / "scan.sqlite")) as cache:
                 return _scan(paths, workers, desc, cache)
-    except (OSError, sqlite3.Error):  # no home, a full disk: look at all files
+    except (OSError, sqlite3.Error) as error:  # no home, a full disk
+        print(f"looking at all files, because what is known of them in '{folder}' cannot be used ({error})")
         with contextlib.closing(sqlite3.connect(":memory:")) as cache:
             return _scan(paths, workers, desc, cache)
+
+
+def _lock(lock: IO[str]) -> None:
+    """Of several processes one looks at files, the others then read what it found."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("waiting for another process that looks at images")
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _scan(paths: Sequence[str], workers: int, desc: str, cache: sqlite3.Connection) -> Scan:

@@ -284,6 +284,8 @@ def main(argv: list[str] | None = None) -> None:
         color_jitter=config.color_jitter,
         cutout=config.cutout,
     )
+    if not data.size("score"):
+        raise InputError(f"--score-fraction {config.score_fraction} of so few images is none; raise it")
     if imported:
         official.check_classes(imported, data)
     else:
@@ -435,9 +437,12 @@ def train(trainer: Any, run: Path, table: Any, watched: list[dict[str, Any]]) ->
         window, window_steps = state["log"]["window"].to(trainer.fabric.device), state["log"]["window_steps"]
         costs = state["log"]["costs"]
         print(f"resumed at step {first:,}")
-    seen = torch.tensor([float(first)], device=trainer.fabric.device)
+    own = [float(first), float(data.fingerprint())]
+    seen = torch.tensor(own, dtype=torch.float64, device=trainer.fabric.device)
     average([seen])
-    if seen.item() != first:
+    if seen[1].item() != own[1]:
+        raise InputError(f"the processes do not see the same images in '{config.data_root}'; give them the same files")
+    if seen[0].item() != first:
         raise InputError(f"the processes do not see the same '{last}'; give them one run directory, on a shared disk")
     good = f"the last good checkpoint is '{last}' (step {first:,})" if first else "there is no checkpoint yet"
     if speaks and watched:
