@@ -170,7 +170,7 @@ class DaliLoader:
                 interp_type=types.INTERP_LINEAR,
                 antialias=antialias,
             )
-            pipe.set_outputs(fn.crop_mirror_normalize(images, mirror=mirror, dtype=types.UINT8, output_layout="CHW"))
+            pipe.set_outputs(fn.flip(images, horizontal=mirror))
         pipe.build()
         return pipe
 
@@ -182,7 +182,7 @@ class DaliLoader:
         return data, start, shape, first.astype(np.float32), last.astype(np.float32), views.mirror.astype(np.int32)
 
     def _take(self, pipe: Pipeline) -> torch.Tensor:
-        """A copy of the oldest batch in a pipeline, which uses its memory again."""
+        """A copy of the oldest batch in a pipeline, which uses its memory again; channels last in memory."""
         (batch,) = pipe.share_outputs()
         if self._stream is None:
             images = torch.from_dlpack(batch.as_tensor()).clone()
@@ -192,4 +192,4 @@ class DaliLoader:
             self._stream.synchronize()
             images.record_stream(torch.cuda.current_stream(self.device))
         pipe.release_outputs()
-        return images
+        return images.permute(0, 3, 1, 2)

@@ -54,11 +54,15 @@ def normalise(images: torch.Tensor, name: str, *, spos: bool) -> torch.Tensor:
         name: of the data set; its images get mean 0 and standard deviation 1.
         spos: BGR, 0..255, not normalised, as the official SPOS weights expect.
     """
-    images = images.to(torch.float32, memory_format=torch.channels_last)
+    images = images.contiguous(memory_format=torch.channels_last)
     if spos:
-        return images.flip(1).contiguous(memory_format=torch.channels_last)
-    mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) * 255 for values in STATISTICS[name])
-    return (images - mean) / std
+        return images.float().flip(1).contiguous(memory_format=torch.channels_last)
+    n, channels, height, width = images.shape
+    # rows of H x W x 3 numbers with a mean each: twice as fast on a CPU as means that are broadcast over 3 channels
+    pixels = images.permute(0, 2, 3, 1).reshape(n, -1).to(torch.float32, copy=True)
+    mean, std = (torch.tensor(values, device=images.device) * 255 for values in STATISTICS[name])
+    pixels.sub_(mean.repeat(height * width)).div_(std.repeat(height * width))
+    return pixels.view(n, height, width, channels).permute(0, 3, 1, 2)
 
 
 class Data:
