@@ -125,6 +125,8 @@ def step(root: Path, workers: int, device: torch.device, batch: int, steps: int)
     chain = spaces.describe("spos", "imagenet", **options)
     table = measure(chain)
     paths = supernet.make_paths(config, chain, Feasible(table, config.limits()), data)
+    if steps + 5 > data.steps_per_epoch("train", batch):  # else the start of an epoch counts more than it does
+        raise SystemExit(f"give --images {int((steps + 6) * batch * 1.02)} or more, so that all steps are of one epoch")
     trainer = Trainer(config, data, {"name": "spos", "preset": "imagenet", "options": options}, table, paths)
     batches = trainer.batches(0)
     waiting = working = 0.0

@@ -25,10 +25,11 @@ def main() -> None:
             run(options, f"{folder}/{name}.pt")
 
 
-def run(options: list[str], out: str) -> None:
-    config = cli.parse(supernet.Config, options, None)
+def run(flags: list[str], out: str) -> None:
+    config = cli.parse(supernet.Config, flags, None)
     data = load_data(config, 32, score_fraction=config.score_fraction, arch_fraction=config.arch_fraction)
-    about = {"name": config.space, "preset": config.preset, "options": {"classes": 10, "resolution": 32}}
+    options = {"classes": len(data.classes), "resolution": 32}
+    about = {"name": config.space, "preset": config.preset, "options": options}
     table = measure(spaces.describe(config.space, config.preset))
     paths = supernet.make_paths(
         config, spaces.describe(config.space, config.preset), Feasible(table, config.limits()), data

@@ -5,6 +5,8 @@ import io
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tarfile
 import time
 from collections import Counter
@@ -15,13 +17,14 @@ import torch
 from PIL import Image
 
 from spaces.errors import InputError
-from tests.conftest import assert_one_clear_line, onepath
+from tests.conftest import ROOT, assert_one_clear_line, onepath
 from tests.test_data import LOADERS, contents, open_folder, read
 from trials import folder_data, retrain, scan, supernet
 from trials.data import load_data
 from trials.data_options import DataOptions
 from trials.image_files import find_images
 from trials.torch_loader import decode
+from trials.views import central_views
 
 
 @pytest.fixture
@@ -58,7 +61,7 @@ BAD = {
     "garbage": (lambda content: np.random.default_rng(0).bytes(5000), "is no image"),
     "page": (lambda content: b"<!DOCTYPE html>\n<html><body>404</body></html>", "is an HTML page"),
     "rotten": (rotten, "is damaged"),
-    "header": (lambda content: content[:300], "is"),
+    "header": (lambda content: content[:300], "is truncated"),
 }
 
 
@@ -92,6 +95,8 @@ def odd_files(image):
         "other.tif": (encoded(image.crop((6, 6, 80, 80)), "TIFF"), ""),
         "other.bmp": (encoded(image.crop((7, 7, 80, 80)), "BMP"), ""),
         "other.pgm": (encoded(grey.crop((8, 8, 80, 80)), "PPM"), "grey"),
+        "photo.jpg": (encoded(image.crop((0, 9, 80, 80)), "MPO", save_all=True, append_images=[image]), ""),
+        "colour.ppm": (encoded(image.crop((9, 0, 80, 80)), "PPM"), ""),
         "progressive.jpg": (encoded(image.crop((9, 9, 80, 80)), "JPEG", progressive=True), ""),
     }
 
@@ -254,6 +259,17 @@ def test_a_subset_is_always_the_same(imagenet, tree):
         open_folder(tree, classes=5)
 
 
+def test_parts_without_train_and_classes_named_like_parts(copy, tmp_path):
+    """Trains and cars."""
+    for part in ("val", "test"):
+        shutil.copytree(copy, tmp_path / "other" / part)
+    with pytest.raises(InputError, match="has test, val but no train folder"):
+        find_images(tmp_path / "other")
+    (copy / "china").rename(copy / "train")
+    (copy / "flower").rename(copy / "car")
+    assert find_images(copy).classes == ["car", "train"]
+
+
 # parts
 
 
@@ -383,7 +399,7 @@ def test_odd_files_are_read_as_pil_reads_them(loader, copy, tree, capfd):
 
 
 @pytest.mark.parametrize("loader", LOADERS)
-@pytest.mark.parametrize("way", [*BAD, "gone", "another", "folder"])
+@pytest.mark.parametrize("way", [*BAD, "gone", "smaller", "larger", "folder"])
 def test_a_file_that_goes_bad_costs_its_own_batch_at_most(loader, way, copy, capfd):
     data = open_folder(copy, loader, workers=2 if way == "truncated" else 0)
     whole = read(data, seed=0, epoch=0)
@@ -396,8 +412,8 @@ def test_a_file_that_goes_bad_costs_its_own_batch_at_most(loader, way, copy, cap
         os.unlink(path)
         if way == "folder":
             os.mkdir(path)
-    elif way == "another":
-        Image.open(io.BytesIO(good)).resize((40, 41)).save(path, "JPEG")
+    elif way in ("smaller", "larger"):
+        Image.open(io.BytesIO(good)).resize((40, 41) if way == "smaller" else (600, 601)).save(path, "JPEG")
     else:
         with open(path, "wb") as file:
             file.write(BAD[way][0](good))
@@ -428,8 +444,47 @@ def test_a_file_that_goes_bad_costs_its_own_batch_at_most(loader, way, copy, cap
 def test_a_disk_that_is_gone_stops_the_run(loader, copy):
     data = open_folder(copy, loader)
     shutil.rmtree(copy)
-    with pytest.raises(InputError, match="none of the 8 images of a batch can be read .*; is the disk there?"):
+    with pytest.raises(InputError, match="8 images one after the other cannot be read .*; is the disk there?"):
         read(data, seed=0, epoch=0)
+    with pytest.raises(InputError, match="images cannot be read any more .*; is the disk there?"):
+        list(data.eval_batches("test", 4))
+
+
+def test_a_replacement_does_not_depend_on_the_number_of_processes(copy):
+    data = open_folder(copy)
+    order = data.order("train", 8, seed=0, epoch=0)[0]
+    for place in (3, 4):
+        with open(data.files[order[place]], "wb"):
+            pass
+    whole = next(data.train_batches("train", 8, seed=0, epoch=0))
+    assert torch.equal(whole[0][3], whole[0][5])
+    for rank in range(8):  # one image each
+        images, labels = next(data.train_batches("train", 8, seed=0, epoch=0, take=np.array([rank])))
+        torch.testing.assert_close(images[0], whole[0][rank], atol=0.3, rtol=0)  # by PIL here, by DALI there
+        assert labels[0] == whole[1][rank]
+
+
+def test_a_dali_that_does_not_work_says_so(copy, monkeypatch, capfd):
+    data = open_folder(copy)
+    loader = data.loader()
+    with monkeypatch.context() as patch:
+        patch.setattr(loader, "_take", lambda pipe: (_ for _ in ()).throw(RuntimeError("x\nencountered:\nno nvJPEG\n")))
+        with pytest.raises(InputError, match=r"DALI failed 5 times \(no nvJPEG\); use --loader torchvision"):
+            for epoch in range(3):
+                read(data, seed=0, epoch=epoch)
+    assert "DALI failed on images that PIL can decode (no nvJPEG)" in capfd.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(loader, "_build", lambda *a: (_ for _ in ()).throw(RuntimeError("driver too old")))
+        with pytest.raises(InputError, match=r"DALI does not work here \(driver too old\); use --loader torchvision"):
+            read(data, seed=0, epoch=0)
+    with pytest.raises(ZeroDivisionError):  # mistakes of ours are not DALI's, and end no epoch early
+        plan = data.loader().read(1 / 0 if number == 5 else central(data, number) for number in range(9))
+        assert len([next(plan) for _ in range(5)]) == 5
+        next(plan)
+
+
+def central(data, number):
+    return central_views(np.arange(4) + number, data.images.sizes[number : number + 4], 32, spos=False)
 
 
 def test_no_batch_of_good_files_leaves_dali(tree, monkeypatch):
@@ -462,6 +517,11 @@ def test_a_scan_looks_at_a_file_once(copy, monkeypatch):
     assert [a == b for a, b in zip(first, again, strict=True)].count(False) == 1
     assert [found_in([path])[0] for path in files[:3]] == first[:3]
     assert "cannot be opened" in found_in([str(copy / "none.jpg")])[0].problem
+    os.utime(files[5], ns=(2, 2))
+    with monkeypatch.context() as patch:  # a disk that fails today is not remembered
+        patch.setattr(scan.Path, "read_bytes", lambda self: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        assert found_in(files)[5].problem == "cannot be opened (Input/output error)"
+    assert found_in(files)[5].problem == ""
 
 
 def test_an_interrupted_scan_goes_on(copy, monkeypatch):
@@ -547,6 +607,14 @@ def test_check_shows_a_folder(copy, tmp_path):
     ):
         assert text in done.stdout, done.stdout
     assert "Traceback" not in done.stderr
+    (copy / "china" / os.fsdecode(b"00 latin \xe9.jpg")).write_bytes(b"")
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    command = [sys.executable, "-m", "trials.data", "check", str(copy), "--out", ""]
+    printed = subprocess.run(command, cwd=ROOT, env=strict, capture_output=True, text=True)
+    assert "00 latin \\udce9.jpg" in printed.stdout, printed.stderr
     assert_one_clear_line(onepath("data", "check", copy / "none"), "does not exist")
+    done = onepath("data", "check", copy, "--out", "/proc/x.png")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: --out '/proc/x.png' cannot be written")
     assert_one_clear_line(onepath("data", "look", copy), "trials.data has one verb, check, not 'look'")
     assert "check DIR" in onepath("data", "--help").stdout

@@ -20,6 +20,19 @@ CASES = {
         *("--space", "spos", "--strategy", "gumbel", "--arch-warmup", "0", "--arch-fraction", "0.5"),
         *("--cost-loss", "target", "--cost-weight", "1", "--cost-target", "2M"),
     ],
+    "dali": [
+        "--space",
+        "spos",
+        "--color-jitter",
+        "0.4",
+        "--cutout",
+        "8",
+        "--loader",
+        "dali",
+        "--data",
+        "folder",
+        "--data-root",
+    ],
     "superkernels": ["--space", "single-path-nas", "--accumulate", "2"],
 }
 
@@ -28,38 +41,32 @@ def torchrun(*arguments):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, *map(str, arguments)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=250
+        [*command, *map(str, arguments)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def states(tmp_path_factory):
-    """Case -> what one process, and two, came to."""
-    folder = tmp_path_factory.mktemp("parallel")
-    (folder / "cases.json").write_text(json.dumps({name: [*COMMON, *options] for name, options in CASES.items()}))
+def test_two_processes_equal_one(tmp_path, tree):
+    """All cases in one test: most of its time is the start of the processes."""
+    cases = {name: [*COMMON, *options] for name, options in CASES.items()}
+    cases["dali"].append(str(tree))
+    (tmp_path / "cases.json").write_text(json.dumps(cases))
     for name in ("one", "two"):
-        (folder / name).mkdir()
-    torchrun("tests.parallel_worker", folder / "cases.json", folder / "two")
-    alone = [sys.executable, "-m", "tests.parallel_worker", str(folder / "cases.json"), str(folder / "one")]
+        (tmp_path / name).mkdir()
+    torchrun("tests.parallel_worker", tmp_path / "cases.json", tmp_path / "two")
+    alone = [sys.executable, "-m", "tests.parallel_worker", str(tmp_path / "cases.json"), str(tmp_path / "one")]
     subprocess.run(alone, cwd=ROOT, check=True, capture_output=True, timeout=250)
-    return {
-        case: [torch.load(folder / name / f"{case}.pt", weights_only=True) for name in ("one", "two")] for case in CASES
-    }
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_two_processes_equal_one(case, states):
-    one, two = states[case]
-    torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-10, atol=1e-10)
-    for part in ("model", "search"):
-        for key, tensor in one[part].items():
-            torch.testing.assert_close(two[part][key], tensor, rtol=1e-8, atol=1e-8)
-    if case == "gumbel":
-        assert len(one["costs"]) == 2
-        assert two["costs"] == pytest.approx(one["costs"], rel=1e-9)
-        assert any(tensor.abs().max() > 0 for tensor in one["search"].values())
+    for case in CASES:
+        one, two = (torch.load(tmp_path / name / f"{case}.pt", weights_only=True) for name in ("one", "two"))
+        torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-10, atol=1e-10)
+        for part in ("model", "search"):
+            for key, tensor in one[part].items():
+                torch.testing.assert_close(two[part][key], tensor, rtol=1e-8, atol=1e-8)
+        if case == "gumbel":
+            assert len(one["costs"]) == 2
+            assert two["costs"] == pytest.approx(one["costs"], rel=1e-9)
+            assert any(tensor.abs().max() > 0 for tensor in one["search"].values())
 
 
 def test_the_command_under_torchrun(tmp_path):

@@ -51,7 +51,7 @@ def augment(
     theta = torch.stack(
         (torch.stack(rows, 1), torch.stack((torch.sin(angle) * zoom * mirror, torch.cos(angle) * zoom, dy), 1)), 1
     )
-    grid = F.affine_grid(theta.to(images.device), list(images.shape), align_corners=False)
+    grid = F.affine_grid(theta.to(images), list(images.shape), align_corners=False)
     changed = F.grid_sample(images, grid, mode="bilinear", padding_mode=how.padding, align_corners=False)
     return changed.contiguous(memory_format=torch.channels_last)
 
@@ -72,10 +72,10 @@ def color_jitter(images: torch.Tensor, strength: float, draws: np.ndarray) -> to
     factors = (1 + strength * (2 * torch.from_numpy(draws[:, :3]).float() - 1)).to(images.device)
     order = torch.from_numpy(draws[:, 3:].argsort(1)).to(images.device)
     pixels = images.float().flatten(2)
-    grey = torch.tensor(GREY, device=images.device)
-    one = torch.eye(3, device=images.device)
+    grey = torch.tensor(GREY, device=images.device, dtype=torch.float32)
+    one = torch.eye(3, device=images.device, dtype=torch.float32)
     mean = pixels.mean(2, keepdim=True)
-    matrix, offset = one.expand(n, 3, 3), torch.zeros(n, 3, 1, device=images.device)
+    matrix, offset = one.expand(n, 3, 3), torch.zeros_like(mean)
     for place in range(3):
         what, factor = order[:, place], factors.gather(1, order[:, place : place + 1])[:, :, None]
         saturate = factor * one + (1 - factor) * grey.expand(3, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -47,6 +48,8 @@ class Config:
 def check(config: Config) -> None:
     """Look at all files and print what was found; exit code 1 if there are files that would be left out."""
     root = existing(config.data_root, "folder")
+    if config.out and not os.access(Path(config.out).absolute().parent, os.W_OK):
+        raise InputError(f"--out '{config.out}' cannot be written; name a file in a folder of yours, or '' for none")
     listing = find_images(root, val_labels=config.val_labels, classes=config.classes, per_class=config.per_class)
     found = scan(listing.paths.under(root), config.workers)
     images = choose(listing, found, config.score_fraction)
@@ -74,8 +77,11 @@ def check(config: Config) -> None:
     _list("unusual, but readable (EXIF orientation is not applied)", odd)
     _list("left out", images.left_out)
     if config.out and len(images.labels):
-        with atomic(config.out) as temporary:
-            _sheet(images, root, temporary)
+        try:
+            with atomic(config.out) as temporary:
+                _sheet(images, root, temporary)
+        except OSError as error:
+            raise InputError(f"--out '{config.out}' cannot be written ({error.strerror}); name another file") from None
         print(f"\npicture: {config.out}")
     if images.left_out:
         sys.exit(1)
@@ -106,7 +112,7 @@ def _sheet(images: object, root: Path, path: Path) -> None:
     from trials.views import DRAWS, central_views, random_views
 
     paths, labels, sizes, classes = images.paths, images.labels, images.sizes, images.classes  # type: ignore[attr-defined]
-    loader = TorchLoader(paths.under(root), sizes, SHEET_PIXELS, workers=0)
+    loader = TorchLoader(paths.under(root), sizes, images.nbytes, SHEET_PIXELS, workers=0)  # type: ignore[attr-defined]
     draw = np.random.default_rng(0)
     margin, line = 160, SHEET_PIXELS + 4
     rows = sorted(draw.permutation(len(classes))[:SHEET_CLASSES].tolist())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import os
 import sys
 import types
@@ -130,6 +131,9 @@ def space_options_text(options: Mapping[str, Any]) -> str:
 
 def run(main: Callable[[], Any]) -> NoReturn:
     """Run a command's `main`: a user's mistake becomes one line and exit code 1, Ctrl-C exit code 130."""
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except InputError as error:

@@ -8,6 +8,7 @@ with the next batch.
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,13 +18,16 @@ from typing import Any
 import numpy as np
 import torch
 from nvidia.dali import Pipeline, fn, types
+from PIL import Image
 
-from trials.torch_loader import Decoded, TorchLoader, decode
+from spaces.errors import InputError
+from trials.torch_loader import Decoded, TorchLoader, check_bytes, decode
 from trials.views import Views
 
 DEPTH = 2  # batches in a pipeline
 AHEAD = 2  # batches whose files are read before they enter it
 Bytes = list[np.ndarray]
+FAILURES = 5  # of DALI on images that PIL can decode, after which it is not the images
 BROKEN = (RuntimeError, IndexError, ValueError)  # what DALI raises then
 
 
@@ -32,7 +36,7 @@ class DaliLoader:
 
     Args:
         files: paths of the images that views number.
-        sizes: their heights and widths, (n, 2).
+        sizes, nbytes: their heights and widths, (n, 2), and sizes in bytes, (n,), by which a file is known again.
         plain: files whose bytes DALI decodes as PIL does; the others are decoded by PIL first, (n,).
         workers: threads.
         device: where the images are wanted; on a GPU they are decoded there.
@@ -42,31 +46,41 @@ class DaliLoader:
         self,
         files: Sequence[str],
         sizes: np.ndarray,
+        nbytes: np.ndarray,
         plain: np.ndarray,
         resolution: int,
         workers: int,
         device: torch.device,
     ) -> None:
-        self.files, self.sizes, self.plain = files, sizes, plain
+        self.files, self.nbytes, self.plain = files, nbytes, plain
         self.resolution, self.workers, self.device = resolution, max(1, workers), device
-        self.spare = TorchLoader(files, sizes, resolution, workers=0)
+        self.spare = TorchLoader(files, sizes, nbytes, resolution, workers=0)
         self._readers = ThreadPoolExecutor(2 * self.workers, thread_name_prefix="read")
-        self._told = False
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._failures = 0  # of DALI, on images that PIL can decode
 
     def read(self, plan: Iterable[Views]) -> Iterator[Decoded]:
-        """The batches of a plan, in order; none may be larger than the first."""
+        """The batches of a plan, in order; none may be larger than the first.
+
+        Raises:
+            InputError: DALI cannot work here, or fails again and again on images that PIL decodes.
+        """
         source = self._with_bytes(plan)
         first = next(source, None)
         if first is None:
             return
         waiting = deque([first])  # before what is left of the source
         inside: deque[tuple[Views, Bytes | None]] = deque()  # in the pipeline; None: not given to it
+        wrong: list[Exception] = []
 
         def feed() -> tuple[Any, ...]:
             """DALI asks for a batch; StopIteration ends it."""
             while True:
-                inside.append(waiting.popleft() if waiting else next(source))
+                try:
+                    inside.append(waiting.popleft() if waiting else next(source))
+                except Exception as error:
+                    if not isinstance(error, StopIteration):
+                        wrong.append(error)
+                    raise StopIteration from None
                 if inside[-1][1] is not None:
                     return self._inputs(*inside[-1])
 
@@ -77,26 +91,43 @@ class DaliLoader:
                 if pipe is None:
                     pipe = self._build(len(first[0].files), first[0].antialias, feed)
                     pipe.schedule_run()
-                if inside and inside[0][1] is not None:
-                    images = self._take(pipe)
-                elif not inside:
+                if not inside:
                     break
+                if inside[0][1] is not None:
+                    images = self._take(pipe)
             except StopIteration:
                 break
             except BROKEN as error:
                 pipe, reason = None, str(error)
+                if not inside:
+                    raise InputError(f"DALI does not work here ({_gist(reason)}); use --loader torchvision") from None
             views, _ = inside.popleft()
-            if pipe is None:  # what else was in it goes into a new one
-                waiting.extendleft(reversed(inside))
-                inside.clear()
-            elif images is not None:
+            if pipe is not None and images is not None:
                 try:
                     pipe.schedule_run()
                 except BROKEN:
                     pipe = None
-                    waiting.extendleft(reversed(inside))
-                    inside.clear()
-            yield self._spare(views, reason) if images is None else (images, [""] * len(views.files))
+            if pipe is None:  # what else was in it goes into a new one
+                waiting.extendleft(reversed(inside))
+                inside.clear()
+            yield self._decode_without(views, reason) if images is None else (images, [""] * len(views.files))
+        if wrong:
+            raise wrong[0]
+
+    def one_by_one(self, views: Views) -> Decoded:
+        """One batch, without DALI."""
+        return self.spare.one_by_one(views)
+
+    def _decode_without(self, views: Views, reason: str) -> Decoded:
+        """A batch that DALI failed on, or was not given."""
+        images, reasons = self.one_by_one(views)
+        if reason and not any(reasons):
+            self._failures += 1
+            if self._failures == 1:
+                print(f"DALI failed on images that PIL can decode ({_gist(reason)}); PIL does them", file=sys.stderr)
+            if self._failures == FAILURES:
+                raise InputError(f"DALI failed {FAILURES} times ({_gist(reason)}); use --loader torchvision")
+        return images.to(self.device), reasons
 
     def _with_bytes(self, plan: Iterable[Views]) -> Iterator[tuple[Views, Bytes | None]]:
         """Views and the bytes of their files, which are read ahead; None: one of them cannot be read."""
@@ -113,15 +144,6 @@ class DaliLoader:
             except Exception:  # a file is gone, or is no image any more; the spare loader says which
                 yield views, None
 
-    def _spare(self, views: Views, reason: str) -> Decoded:
-        """Decode a batch without DALI."""
-        images, reasons = self.spare.one_by_one(views)
-        if reason and not any(reasons) and not self._told:
-            self._told = True
-            reason = reason.split("encountered:")[-1].strip().splitlines()[0]
-            print(f"DALI failed on a batch that PIL can decode ({reason}); such batches take longer", file=sys.stderr)
-        return images.to(self.device), reasons
-
     def _start_reading(self, files: np.ndarray) -> list[Future[Bytes]]:
         parts = np.array_split(files, min(len(files), 2 * self.workers))
         return [self._readers.submit(lambda part: [self._encoded(number) for number in part], part) for part in parts]
@@ -130,9 +152,10 @@ class DaliLoader:
         """Bytes of a file in a format that DALI decodes as PIL does."""
         path = self.files[number]
         if self.plain[number]:
-            return np.fromfile(path, np.uint8)
-        from PIL import Image
-
+            content = np.fromfile(path, np.uint8)
+            check_bytes(len(content), self.nbytes[number])
+            return content
+        check_bytes(os.path.getsize(path), self.nbytes[number])
         buffer = io.BytesIO()
         Image.fromarray(decode(path).permute(1, 2, 0).numpy()).save(buffer, "BMP")
         return np.frombuffer(buffer.getvalue(), np.uint8)
@@ -184,12 +207,14 @@ class DaliLoader:
     def _take(self, pipe: Pipeline) -> torch.Tensor:
         """A copy of the oldest batch in a pipeline, which uses its memory again; channels last in memory."""
         (batch,) = pipe.share_outputs()
-        if self._stream is None:
-            images = torch.from_dlpack(batch.as_tensor()).clone()
-        else:  # on a stream of its own, so that it waits for DALI alone and not for the training step
-            with torch.cuda.stream(self._stream):
-                images = torch.from_dlpack(batch.as_tensor()).clone()
-            self._stream.synchronize()
-            images.record_stream(torch.cuda.current_stream(self.device))
+        images = torch.from_dlpack(batch.as_tensor()).clone()
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()  # of the copy; see Data.aside
         pipe.release_outputs()
         return images.permute(0, 3, 1, 2)
+
+
+def _gist(reason: str) -> str:
+    """The one line that matters of DALI's messages."""
+    lines = reason.split("encountered:")[-1].strip().splitlines()
+    return lines[0].strip() if lines else "no reason given"

@@ -31,8 +31,9 @@ class FixedPaths:
         self.chain, self.paths, self.device = chain, list(paths), device
         size = min(batch_size, 128, data.size("train"))
         calibration = list(data.eval_batches("train", size, count=CALIBRATION_IMAGES))
-        self.calibration = [data.normalise(x) for x, _ in calibration if len(x) == size]
-        self.scoring = [(data.normalise(x), y) for x, y in data.eval_batches("score", size, count=SCORING_IMAGES)]
+        self.data = data
+        self.calibration = [x.cpu() for x, _ in calibration if len(x) == size]
+        self.scoring = [(x.cpu(), y.cpu()) for x, y in data.eval_batches("score", size, count=SCORING_IMAGES)]
 
     @torch.no_grad()
     def top1(self, weights: dict[str, torch.Tensor]) -> list[float]:
@@ -44,7 +45,11 @@ class FixedPaths:
         results = []
         for arch in self.paths:
             network = self.chain.network(arch, weights).to(memory_format=torch.channels_last).to(self.device)
-            recalibrate_bn(network, (x.to(self.device) for x in self.calibration))
-            hits = sum(int(correct(network(x.to(self.device)), y.to(self.device))[0]) for x, y in self.scoring)
+            recalibrate_bn(network, (self._images(x) for x in self.calibration))
+            hits = sum(int(correct(network(self._images(x)), y.to(self.device))[0]) for x, y in self.scoring)
             results.append(100 * hits / sum(len(y) for _, y in self.scoring))
         return results
+
+    def _images(self, images: torch.Tensor) -> torch.Tensor:
+        """What a network sees, on the device; kept as uint8 in the machine's memory until then."""
+        return self.data.normalise(images.to(self.device))

@@ -14,8 +14,9 @@ import sys
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from trials.views import DRAWS, Views, central_views, random_views
 
 LIST = "images.csv.gz"
 LEFT_OUT = "left_out.csv"
+MISSING = 0.01  # part of the images of a score or test that may turn bad during the run
+IN_A_ROW = 8  # bad images of a batch, after which it is not the images that are bad
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Images:
         labels: class numbers, (n,).
         parts: "train", "score" or "test", (n,).
         sizes: height and width in pixels, (n, 2).
+        nbytes: of the files; another number later means another file, (n,).
         kinds, kind_numbers: such as "JPEG RGB"; which of them each image is, (n,).
         classes: names.
         left_out: path and reason of files that are not used.
@@ -52,6 +56,7 @@ class Images:
     labels: np.ndarray
     parts: np.ndarray
     sizes: np.ndarray
+    nbytes: np.ndarray
     kinds: list[str]
     kind_numbers: np.ndarray
     classes: list[str]
@@ -61,7 +66,7 @@ class Images:
 def choose(listing: Listing, found: Scan, score_fraction: float) -> Images:
     """Leave out what cannot be used, and all but one of files with the same content; cut the parts, class-balanced.
 
-    Of equal files the one in the test images stays, then the one in val. Those in two classes go, whichever is right.
+    Of equal files the one in the test images stays, then the one in val. Those in two classes of a part go, whichever is right.
     """
     reasons = dict(found.problems)
     good = np.setdiff1d(np.arange(len(listing.paths)), np.fromiter(reasons, np.int64, len(reasons)))
@@ -72,7 +77,7 @@ def choose(listing: Listing, found: Scan, score_fraction: float) -> Images:
         i, original = int(good[place]), int(good[first[group[place]]])
         if i != original:
             reasons[i] = f"is the same file as '{listing.paths[original]}'"
-            if listing.labels[i] != listing.labels[original]:
+            if listing.labels[i] != listing.labels[original] and listing.given[i] == listing.given[original]:
                 reasons[original] = f"is also in class '{listing.classes[listing.labels[i]]}'"
     kept = np.setdiff1d(np.arange(len(listing.paths)), np.fromiter(reasons, np.int64, len(reasons)))
     labels, given = listing.labels[kept], listing.given[kept]
@@ -89,6 +94,7 @@ def choose(listing: Listing, found: Scan, score_fraction: float) -> Images:
         labels,
         parts,
         found.sizes[kept],
+        found.nbytes[kept],
         found.kinds,
         found.kind_numbers[kept],
         listing.classes,
@@ -99,12 +105,12 @@ def choose(listing: Listing, found: Scan, score_fraction: float) -> Images:
 def save(images: Images, run: Path) -> None:
     """Write the list and what was left out into a run."""
     with atomic(run / LIST) as temporary, gzip.open(temporary, "wb", compresslevel=1) as file:
-        numbers = zip(images.labels.tolist(), images.parts, images.sizes.tolist(), images.kind_numbers, strict=True)
+        columns = (images.labels, images.parts, images.sizes, images.nbytes, images.kind_numbers)
         rows = (
-            (images.paths[i], images.classes[label], part, *size, images.kinds[kind])
-            for i, (label, part, size, kind) in enumerate(numbers)
+            (images.paths[i], images.classes[label], part, *size, nbytes, images.kinds[kind])
+            for i, (label, part, size, nbytes, kind) in enumerate(zip(*columns, strict=True))
         )
-        _write(file, ("path", "class", "part", "height", "width", "kind"), rows)
+        _write(file, ("path", "class", "part", "height", "width", "bytes", "kind"), rows)
     if images.left_out:
         with atomic(run / LEFT_OUT) as temporary, open(temporary, "wb") as file:
             _write(file, ("path", "reason"), images.left_out)
@@ -125,7 +131,7 @@ def load(run: Path) -> Images:
     Raises:
         InputError: it is damaged.
     """
-    paths, numbers, sizes = Names(), array("q"), array("i")
+    paths, numbers, sizes = Names(), array("q"), array("q")
     parts: list[np.ndarray] = []
     classes: dict[str, int] = {}
     kinds: dict[str, int] = {}
@@ -134,10 +140,10 @@ def load(run: Path) -> Images:
             reader = csv.reader(file)
             next(reader)
             while rows := list(itertools.islice(reader, 10_000)):
-                for path, name, _, height, width, kind in rows:
+                for path, name, _, height, width, nbytes, kind in rows:
                     paths.append(path)
                     numbers.append(classes.setdefault(name, len(classes)))
-                    sizes.extend((int(height), int(width), kinds.setdefault(kind, len(kinds))))
+                    sizes.extend((int(height), int(width), int(nbytes), kinds.setdefault(kind, len(kinds))))
                 parts.append(np.array([row[2] for row in rows], "<U5"))
     except (OSError, EOFError, ValueError, StopIteration, csv.Error, zlib.error) as error:
         raise InputError(
@@ -145,14 +151,15 @@ def load(run: Path) -> Images:
         ) from None
     names = sorted(classes)
     new = np.array([names.index(name) for name in classes], np.int64)  # from the order of the list to the alphabet's
-    table = np.array(sizes, np.int32).reshape(-1, 3)
+    table = np.array(sizes, np.int64).reshape(-1, 4)
     return Images(
         paths,
         new[np.array(numbers)],
         np.concatenate(parts),
-        table[:, :2],
+        table[:, :2].astype(np.int32),
+        table[:, 2].copy(),
         list(kinds),
-        table[:, 2].astype(np.uint8),
+        table[:, 3].astype(np.uint8),
         names,
         [],
     )
@@ -202,7 +209,7 @@ class FolderData(Data):
     def loader(self) -> Any:
         """What decodes the images; made when it is first needed, because it starts threads."""
         if self._loader is None:
-            workers, sizes = self.options.workers, self.images.sizes
+            workers, known = self.options.workers, (self.images.sizes, self.images.nbytes)
             if self.options.loader == "dali":
                 try:
                     from trials.dali_loader import DaliLoader
@@ -212,57 +219,83 @@ class FolderData(Data):
                         f"--loader dali does not import here ({reason}); use --loader torchvision"
                     ) from None
                 plain = np.array([kind in PLAIN for kind in self.images.kinds])[self.images.kind_numbers]
-                self._loader = DaliLoader(self.files, sizes, plain, self.resolution, workers, self.device)
+                self._loader = DaliLoader(self.files, *known, plain, self.resolution, workers, self.device)
             else:
                 from trials.torch_loader import TorchLoader
 
-                self._loader = TorchLoader(self.files, sizes, self.resolution, workers)
+                self._loader = TorchLoader(self.files, *known, self.resolution, workers)
         return self._loader
 
     def train_batches(
         self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0, take: np.ndarray | None = None
     ) -> Iterator[Batch]:
         places = np.arange(batch) if take is None else take
-        order = self.order(part, batch, seed, epoch)[:, places]
+        order = self.order(part, batch, seed, epoch)
 
-        def plan() -> Iterator[Views]:
-            for number in range(start, len(order)):
-                draws = np.random.default_rng((seed, epoch, number)).random((batch, DRAWS))[places]
-                yield random_views(order[number], self.images.sizes[order[number]], self.resolution, draws)
+        def views(number: int, places: np.ndarray) -> Views:
+            files = order[number][places]
+            draws = np.random.default_rng((seed, epoch, number, 2)).random((batch, DRAWS))[places]
+            return random_views(files, self.images.sizes[files], self.resolution, draws)
 
-        for number, (images, reasons) in enumerate(self.loader().read(plan()), start):
-            files = self._replace(order[number], images, reasons)
-            yield self.prepare(images, (seed, epoch, number), places, batch), self.labels[files].to(self.device)
+        numbers = range(start, len(order))
+        decoded = iter(self.loader().read(views(number, places) for number in numbers))
+
+        def next_batch(number: int) -> Batch:
+            images, reasons = next(decoded)
+            files = order[number][places]
+            for k, reason in enumerate(reasons):
+                if reason:
+                    images[k], files[k] = self._instead(reason, places[k], order[number], partial(views, number))
+            return self.prepare(images, (seed, epoch, number), places, batch), self.labels[files].to(self.device)
+
+        for number in numbers:
+            yield self.aside(partial(next_batch, number))
 
     def eval_batches(
         self, part: str, batch: int, *, count: int | None = None, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
-        numbers = self.chosen(part, count)[rank::world]
-        batches = [numbers[first : first + batch] for first in range(0, len(numbers), batch)]
-        plan = (central_views(files, self.images.sizes[files], self.resolution, spos=self.spos) for files in batches)
-        for files, (images, reasons) in zip(batches, self.loader().read(plan), strict=True):
-            good = torch.tensor([not reason for reason in reasons])
-            self._name(reasons)
-            if good.all():
-                yield images, self.labels[files].to(self.device)
-            elif good.any():
-                yield images[good.to(images.device)], self.labels[files][good].to(self.device)
-
-    def _replace(self, files: np.ndarray, images: torch.Tensor, reasons: list[str]) -> np.ndarray:
-        """Put the next good image of a batch where one could not be read, so that batches keep their size."""
-        bad = [place for place, reason in enumerate(reasons) if reason]
-        if not bad:
-            return files
-        self._name(reasons)
-        if len(bad) == len(files):
-            raise InputError(
-                f"none of the {len(files)} images of a batch can be read ({reasons[0]}); is the disk there?"
+        chosen = self.chosen(part, count)[rank::world]
+        batches = [chosen[first : first + batch] for first in range(0, len(chosen), batch)]
+        decoded = iter(
+            self.loader().read(
+                central_views(files, self.images.sizes[files], self.resolution, spos=self.spos) for files in batches
             )
-        files = files.copy()
-        for place in bad:
-            other = next(k % len(files) for k in range(place + 1, place + len(files)) if not reasons[k % len(files)])
-            images[place], files[place] = images[other], files[other]
-        return files
+        )
+        missing: list[str] = []
+
+        def next_batch(files: np.ndarray) -> Batch:
+            images, reasons = next(decoded)
+            missing.extend(filter(None, reasons))
+            good = torch.tensor([not reason for reason in reasons])
+            labels = self.labels[files][good].to(self.device)
+            return (images if good.all() else images[good.to(images.device)]), labels
+
+        for files in batches:
+            images, labels = self.aside(partial(next_batch, files))
+            self._name(missing)
+            if len(missing) > max(1, MISSING * len(chosen)):
+                raise InputError(f"{len(missing)} images cannot be read any more ({missing[0]}); is the disk there?")
+            if len(labels):
+                yield images, labels
+
+    def _instead(
+        self, reason: str, place: int, files: np.ndarray, views: Callable[[np.ndarray], Views]
+    ) -> tuple[torch.Tensor, int]:
+        """The next image of a batch that can be read, whichever process has it, so that batches keep their size.
+
+        Args:
+            place: of the image that cannot be read, in the whole batch.
+            files, views: of the whole batch; what is to be done with the images at some places.
+        Returns:
+            uint8 image (3, R, R), its number.
+        """
+        self._name([reason])
+        for other in (place + np.arange(1, min(len(files), IN_A_ROW))) % len(files):
+            images, (bad,) = self.loader().one_by_one(views(np.array([other])))
+            if not bad:
+                return images[0].to(self.device), int(files[other])
+            self._name([bad])
+        raise InputError(f"{IN_A_ROW} images one after the other cannot be read ({reason}); is the disk there?")
 
     def _name(self, reasons: list[str]) -> None:
         """Say once of each file that it went bad during the run."""

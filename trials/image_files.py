@@ -36,6 +36,7 @@ LABEL_FILES = (
     "ILSVRC2012_devkit_t12",
     "ILSVRC2012_devkit_t12.tar.gz",
 )
+ALL_NAMES = {name for names in NAMES.values() for name in names}
 SUBSET_SEED = 0  # of --classes and --per-class, the same for all runs
 
 
@@ -110,6 +111,12 @@ def find_images(root: Path, *, val_labels: str = "", classes: int = 0, per_class
     root = Path(os.path.abspath(root))
     top = _descend(root)
     parts = _parts(top)
+    if (
+        parts
+        and "train" not in parts
+        and {entry.name.lower() for entry in _visible(top) if entry.is_dir()} <= ALL_NAMES
+    ):
+        raise InputError(f"'{top}' has {', '.join(sorted(parts))} but no train folder; add it, or name one of them")
     source = parts.get("train", top)
     names = _class_names(source)
     if classes > len(names):
@@ -169,6 +176,9 @@ def _descend(root: Path) -> Path:
 def _parts(folder: Path) -> dict[str, Path]:
     """part -> its folder, if it has one."""
     folders = {entry.name.lower(): Path(entry.path) for entry in _visible(folder) if entry.is_dir()}
+    for name in NAMES["train"]:  # trains, not a training part
+        if name in folders and not any(entry.is_dir() for entry in _visible(folders[name])):
+            return {}
     return {part: folders[name] for part, names in NAMES.items() for name in reversed(names) if name in folders}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,14 @@ class MemoryData(Data):
         self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0, take: np.ndarray | None = None
     ) -> Iterator[Batch]:
         places = np.arange(batch) if take is None else take
-        for number, indices in enumerate(self.order(part, batch, seed, epoch)):
-            if number >= start:
-                images, labels = self._get(part, indices[places])
-                yield self.prepare(images, (seed, epoch, number), places, batch), labels
+        order = self.order(part, batch, seed, epoch)
+
+        def next_batch(number: int) -> Batch:
+            images, labels = self._get(part, order[number][places])
+            return self.prepare(images, (seed, epoch, number), places, batch), labels
+
+        for number in range(start, len(order)):
+            yield self.aside(partial(next_batch, number))
 
     def move(self, images: torch.Tensor, key: tuple[int, int, int], places: np.ndarray, batch: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(int(np.random.default_rng(key).integers(2**62)))

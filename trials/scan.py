@@ -9,15 +9,19 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import io
 import os
 import sqlite3
 import warnings
+import zlib
+from array import array
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from trials import cli
 
@@ -30,12 +34,16 @@ SUFFIXES = {
     "WEBP": (".webp",),
     "BMP": (".bmp",),
 }
+FORMATS = {"MPO": "JPEG"}  # several JPEGs in one file, as many cameras write them; the first is the photograph
+MODES = {"L": "grey", "1": "black and white", "P": "palette", "RGBA": "transparency", "LA": "transparency"}
 ORIENTATION = 274  # EXIF tag
+TABLE = "files_1"  # another name when what a scan finds changes
 COLUMNS = "path BLOB PRIMARY KEY, bytes INT, changed INT, height INT, width INT, kind TEXT, odd TEXT, problem TEXT, digest INT"
+SELECT = f"SELECT bytes, changed, height, width, kind, odd, problem, digest FROM {TABLE} WHERE path = ?"
+INSERT = f"INSERT OR REPLACE INTO {TABLE} VALUES ({','.join('?' * 9)})"
 GONE = (-1, -1)  # instead of size and time of change
 PART = 1000  # files between two times that results are kept
 UNKNOWN = "?"  # a kind of JPEG that only PIL may be able to decode
-TABLE = "files_1"  # another name when what a scan finds changes
 
 
 class Found(NamedTuple):
@@ -46,7 +54,7 @@ class Found(NamedTuple):
         kind: format and PIL's mode, such as "JPEG RGB".
         odd: what is unusual though it can be read, else "".
         problem: why it cannot be used, else "".
-        digest: of the content, 64 bits.
+        digest: of the content, 64 bits; 0: the file could not be read.
     """
 
     height: int
@@ -62,6 +70,7 @@ class Scan:
 
     Attributes:
         sizes: height, width, int (n, 2).
+        nbytes: of the files, (n,).
         kinds, kind_numbers: the kinds there are; which of them each file is, (n,).
         digests: int64, (n,).
         odd, problems: those that are not "", by file number.
@@ -69,13 +78,16 @@ class Scan:
 
     def __init__(self, n: int) -> None:
         self.sizes = np.zeros((n, 2), np.int32)
+        self.nbytes = np.zeros(n, np.int64)
         self.kinds: list[str] = []
         self.kind_numbers = np.zeros(n, np.uint8)
         self.digests = np.zeros(n, np.int64)
         self.odd: dict[int, str] = {}
         self.problems: dict[int, str] = {}
 
-    def __setitem__(self, number: int, found: Found) -> None:
+    def put(self, number: int, nbytes: int, found: Found) -> None:
+        """Keep what is known of a file of `nbytes` bytes."""
+        self.nbytes[number] = nbytes
         if found.kind not in self.kinds:
             self.kinds.append(found.kind)
         self.sizes[number] = found.height, found.width
@@ -94,16 +106,22 @@ class Scan:
 def scan(paths: Sequence[str], workers: int, desc: str = "look at images") -> Scan:
     """Look at files, those that are new or changed since the last time; nothing is lost when it is interrupted."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onepath"
+    where = zlib.crc32(os.fsencode(os.path.commonpath([paths[0], paths[-1]]))) if len(paths) else 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "scan.lock", "w") as lock:
-            _lock(lock)
-            with contextlib.closing(sqlite3.connect(folder / "scan.sqlite")) as cache:
-                return _scan(paths, workers, desc, cache)
+        with contextlib.closing(sqlite3.connect(folder / "scan.sqlite", timeout=60)) as cache:
+            results, todo = _known(paths, workers, cache)
+            if todo:
+                with open(folder / f"scan-{where:08x}.lock", "w") as lock:
+                    _lock(lock)
+                    _look_at(paths, todo, results, workers, desc, cache)
+            return results
     except (OSError, sqlite3.Error) as error:  # no home, a full disk
         print(f"looking at all files, because what is known of them in '{folder}' cannot be used ({error})")
         with contextlib.closing(sqlite3.connect(":memory:")) as cache:
-            return _scan(paths, workers, desc, cache)
+            results, todo = _known(paths, workers, cache)
+            _look_at(paths, todo, results, workers, desc, cache)
+            return results
 
 
 def _lock(lock: IO[str]) -> None:
@@ -111,44 +129,54 @@ def _lock(lock: IO[str]) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print("waiting for another process that looks at images")
+        print("waiting for another process that looks at these images")
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
-def _scan(paths: Sequence[str], workers: int, desc: str, cache: sqlite3.Connection) -> Scan:
+def _known(paths: Sequence[str], workers: int, cache: sqlite3.Connection) -> tuple[Scan, array[int]]:
+    """What the cache knows; numbers of the files that it does not."""
     cache.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} ({COLUMNS})")
-    select = f"SELECT bytes, changed, height, width, kind, odd, problem, digest FROM {TABLE} WHERE path = ?"
-    insert = f"INSERT OR REPLACE INTO {TABLE} VALUES ({','.join('?' * 9)})"
-    results = Scan(len(paths))
-    bar = cli.progress(len(paths), desc=desc, unit="file") if len(paths) > 200 else None
+    results, todo = Scan(len(paths)), array("q")
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for first in range(0, len(paths), PART):
             names = [os.path.abspath(path) for path in paths[first : first + PART]]
-            stamps = [stamp for part in pool.map(_stamps, _pieces(names)) for stamp in part]
-            todo = []
+            pieces = [names[start : start + 50] for start in range(0, len(names), 50)]
+            stamps = [stamp for part in pool.map(_stamps, pieces) for stamp in part]
             for number, (path, stamp) in enumerate(zip(names, stamps, strict=True), first):
-                known = cache.execute(select, (os.fsencode(path),)).fetchone()
+                known = cache.execute(SELECT, (os.fsencode(path),)).fetchone()
                 if known and known[:2] == stamp:
-                    results[number] = Found(*known[2:])
+                    results.put(number, stamp[0], Found(*known[2:]))
                 else:
                     todo.append(number)
-            new = []
-            for number, found in zip(todo, pool.map(look, [names[number - first] for number in todo]), strict=True):
-                results[number] = found
-                if stamps[number - first] != GONE:
-                    new.append((os.fsencode(names[number - first]), *stamps[number - first], *found))
-            if new:
-                cache.executemany(insert, new)
+    return results, todo
+
+
+def _look_at(
+    paths: Sequence[str], todo: array[int], results: Scan, workers: int, desc: str, cache: sqlite3.Connection
+) -> None:
+    """Look at the files of `todo`, but for those that another process looked at meanwhile."""
+    bar = cli.progress(len(todo), desc=desc, unit="file") if len(todo) > 200 else None
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for first in range(0, len(todo), PART):
+            numbers = todo[first : first + PART]
+            names = [os.path.abspath(paths[number]) for number in numbers]
+            stamps = _stamps(names)
+            known = [cache.execute(SELECT, (os.fsencode(path),)).fetchone() for path in names]
+            fresh = [not row or row[:2] != stamp for row, stamp in zip(known, stamps, strict=True)]
+            looks = pool.map(look, [path for path, new in zip(names, fresh, strict=True) if new])
+            rows = []
+            for number, path, stamp, row, new in zip(numbers, names, stamps, known, fresh, strict=True):
+                found = next(looks) if new else Found(*row[2:])
+                results.put(number, stamp[0], found)
+                if new and found.digest:  # what could not be read today may be there tomorrow
+                    rows.append((os.fsencode(path), *stamp, *found))
+            if rows:
+                cache.executemany(INSERT, rows)
                 cache.commit()
             if bar:
                 bar.update(len(names))
     if bar:
         bar.close()
-    return results
-
-
-def _pieces(names: list[str]) -> list[list[str]]:
-    return [names[first : first + 50] for first in range(0, len(names), 50)]
 
 
 def _stamps(paths: list[str]) -> list[tuple[int, int]]:
@@ -165,10 +193,6 @@ def _stamps(paths: list[str]) -> list[tuple[int, int]]:
 
 def look(path: str) -> Found:
     """Decode one file."""
-    import io
-
-    from PIL import Image
-
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -181,14 +205,16 @@ def look(path: str) -> Found:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 with Image.open(io.BytesIO(content)) as image:
-                    (width, height), form = image.size, image.format or ""
+                    (width, height), form = image.size, FORMATS.get(str(image.format), str(image.format))
                     sixteen = image.mode.startswith("I") or (form == "PNG" and content[24:25] == b"\x10")
                     kind = f"{form} {image.mode}" + (" 16-bit" if sixteen else "")
-                    odd = _odd(image, path, kind)
+                    odd = _odd(image, path, form, kind.split(" ", 1)[1])
                     problem = _corrupt(content) if form == "JPEG" else ""
                     if form != "JPEG" or problem:
                         image.load()  # raises where the image is not whole
                     problem = problem.removeprefix(UNKNOWN)
+        except MemoryError:
+            return Found(0, 0, "", "", "needs more memory than there is", 0)
         except Image.UnidentifiedImageError:
             problem = "is no image"
         except Exception as error:  # whatever a damaged file leads PIL to
@@ -219,25 +245,15 @@ def _corrupt(content: bytes) -> str:
     return ""
 
 
-def _odd(image: object, path: str, kind: str) -> str:
+def _odd(image: Image.Image, path: str, form: str, mode: str) -> str:
     """What is unusual, but is understood."""
-    form = image.format  # type: ignore[attr-defined]
     odd = []
     suffix = Path(path).suffix
     if form in SUFFIXES and suffix.lower() not in SUFFIXES[form]:
         odd.append(f"{form} named {suffix}")
-    if kind not in ("JPEG RGB", "PNG RGB", "WEBP RGB", "BMP RGB", "TIFF RGB"):
-        names = {
-            "L": "grey",
-            "1": "black and white",
-            "P": "palette",
-            "CMYK": "CMYK",
-            "RGBA": "transparency",
-            "LA": "transparency",
-        }
-        mode = kind.split(" ", 1)[1]
-        odd.append("16-bit" if "16-bit" in mode else names.get(mode, mode))
-    orientation = image.getexif().get(ORIENTATION, 1)  # type: ignore[attr-defined]
+    if mode != "RGB":
+        odd.append("16-bit" if "16-bit" in mode else MODES.get(mode, mode))
+    orientation = image.getexif().get(ORIENTATION, 1)
     if orientation not in (0, 1):
         odd.append(f"EXIF orientation {orientation}")
     return ", ".join(odd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -11,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from trials.views import Views
 
-# One image of Views: path, its size (height, width), crop, size, offset, mirror, antialias.
-Row = tuple[str, tuple[int, int], tuple[int, ...], tuple[int, ...], tuple[int, ...], bool, bool]
+# One image of Views: path, its height, width and bytes, crop, size, offset, mirror, antialias.
+Row = tuple[str, tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], bool, bool]
 Decoded = tuple[torch.Tensor, list[str]]  # uint8 (N, 3, R, R); for each image "" or why it could not be read
 
 
@@ -37,12 +38,19 @@ def decode(path: str) -> torch.Tensor:
     return torch.from_numpy(np.array(pixels))
 
 
-def rows(files: Sequence[str], sizes: np.ndarray, views: Views) -> list[Row]:
+def check_bytes(now: int, then: int) -> None:
+    """Raises ValueError: a file has not as many bytes as it had."""
+    if now != then:
+        raise ValueError(f"it has {now:,} bytes, and had {then:,} at the start of the run")
+
+
+def rows(files: Sequence[str], sizes: np.ndarray, nbytes: np.ndarray, views: Views) -> list[Row]:
     """Views, image by image."""
-    parts = (sizes[views.files].tolist(), views.crop.tolist(), views.size.tolist(), views.offset.tolist())
+    known = np.column_stack((sizes[views.files], nbytes[views.files]))
+    parts = (known.tolist(), views.crop.tolist(), views.size.tolist(), views.offset.tolist())
     return [
-        (files[number], tuple(shape), tuple(crop), tuple(size), tuple(offset), bool(mirror), views.antialias)
-        for number, shape, crop, size, offset, mirror in zip(views.files, *parts, views.mirror, strict=True)
+        (files[number], tuple(known), tuple(crop), tuple(size), tuple(offset), bool(mirror), views.antialias)
+        for number, known, crop, size, offset, mirror in zip(views.files, *parts, views.mirror, strict=True)
     ]
 
 
@@ -53,11 +61,12 @@ class _Images(Dataset):
     def __getitem__(self, row: Row) -> tuple[torch.Tensor, str]:
         from torchvision.transforms.v2 import functional as V
 
-        path, shape, (top, left, height, width), size, offset, mirror, antialias = row
+        path, (*shape, nbytes), (top, left, height, width), size, offset, mirror, antialias = row
         try:
+            check_bytes(os.path.getsize(path), nbytes)
             pixels = decode(path)
-            if tuple(pixels.shape[1:]) != shape:
-                raise ValueError(f"it is {pixels.shape[2]}x{pixels.shape[1]} now, was {shape[1]}x{shape[0]}")
+            if list(pixels.shape[1:]) != shape:
+                raise ValueError("it is another file than at the start of the run")
         except Exception as error:  # whatever a damaged file leads PIL to
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             return torch.zeros(3, self.resolution, self.resolution, dtype=torch.uint8), f"'{path}': {reason}"
@@ -75,19 +84,21 @@ class TorchLoader:
 
     Args:
         files: paths of the images that views number.
-        sizes: their heights and widths, (n, 2).
+        sizes, nbytes: their heights and widths, (n, 2), and sizes in bytes, (n,), by which a file is known again.
         workers: processes; 0: in this one.
     """
 
-    def __init__(self, files: Sequence[str], sizes: np.ndarray, resolution: int, workers: int) -> None:
-        self.files, self.sizes, self.workers = files, sizes, workers
+    def __init__(
+        self, files: Sequence[str], sizes: np.ndarray, nbytes: np.ndarray, resolution: int, workers: int
+    ) -> None:
+        self.files, self.sizes, self.nbytes, self.workers = files, sizes, nbytes, workers
         self.images = _Images(resolution)
 
     def read(self, plan: Iterable[Views]) -> Iterator[Decoded]:
         """The batches of a plan, in order."""
-        batches = (rows(self.files, self.sizes, views) for views in plan)
+        batches = (rows(self.files, self.sizes, self.nbytes, views) for views in plan)
         yield from DataLoader(self.images, batch_sampler=batches, num_workers=self.workers, collate_fn=_stack)
 
     def one_by_one(self, views: Views) -> Decoded:
         """One batch, in this process."""
-        return _stack([self.images[row] for row in rows(self.files, self.sizes, views)])
+        return _stack([self.images[row] for row in rows(self.files, self.sizes, self.nbytes, views)])
