@@ -581,7 +581,7 @@ def test_single_flipped_bits_are_found_as_far_as_they_can_be(tree):
 def test_check_shows_a_folder(copy, tmp_path):
     sheet = tmp_path / "sheet.png"
     done = onepath("data", "check", copy, "--out", sheet, check=True)
-    for text in ("2 class folders, parts cut by us", "training images", "median", "JPEG RGB", str(sheet)):
+    for text in ("2 class folders, parts cut by us", "train images", "median", "JPEG RGB", str(sheet)):
         assert text in done.stdout
     assert "left out:" not in done.stdout
     with Image.open(sheet) as picture:

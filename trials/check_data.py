@@ -16,7 +16,7 @@ from trials import cli
 from trials.cli import option
 from trials.data import existing
 from trials.data_options import default_workers
-from trials.folder_data import choose
+from trials.folder_data import PARTS, choose
 from trials.image_files import find_images
 from trials.scan import scan
 
@@ -51,13 +51,14 @@ def check(config: Config) -> None:
     if config.out and not os.access(Path(config.out).absolute().parent, os.W_OK):
         raise InputError(f"--out '{config.out}' cannot be written; name a file in a folder of yours, or '' for none")
     listing = find_images(root, val_labels=config.val_labels, classes=config.classes, per_class=config.per_class)
-    found = scan(listing.paths.under(root), config.workers)
+    found = scan(listing.paths.under(listing.root), config.workers)
     images = choose(listing, found, config.score_fraction)
-    counts = {part: np.bincount(images.labels[images.parts == part], minlength=len(images.classes)) for part in PARTS}
+    counts = [np.bincount(images.labels[images.parts == k], minlength=len(images.classes)) for k in range(len(PARTS))]
     rows = [("layout", listing.layout), ("files", f"{len(listing.paths):,}"), ("left out", f"{len(images.left_out):,}")]
-    for part, what in PARTS.items():
-        n = counts[part]
-        rows.append((what, f"{n.sum():,}; per class {n.min():,} to {n.max():,}, median {np.median(n):,.0f}"))
+    for part, n in zip(PARTS, counts, strict=True):
+        rows.append(
+            (f"{part} images", f"{n.sum():,}; per class {n.min():,} to {n.max():,}, median {np.median(n):,.0f}")
+        )
     if len(images.sizes):
         height, width = images.sizes.T
         short = images.sizes.min(1)
@@ -85,9 +86,6 @@ def check(config: Config) -> None:
         print(f"\npicture: {config.out}")
     if images.left_out:
         sys.exit(1)
-
-
-PARTS = {"train": "training images", "score": "scoring images", "test": "test images"}
 
 
 def _list(title: str, items: list[tuple[str, str]]) -> None:

@@ -220,12 +220,11 @@ def split(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
         Image numbers of the rest and of the cut part, each sorted; `fraction` of every class is cut, rounded.
     """
     draw = np.random.default_rng(SPLIT_SEED)
-    cut = []
-    for label in np.unique(labels):
-        members = draw.permutation(np.flatnonzero(labels == label))
-        cut.append(members[: round(fraction * len(members))])
-    held = np.sort(np.concatenate([*cut, []])).astype(np.int64)
-    return np.setdiff1d(np.arange(len(labels)), held), held
+    held = np.zeros(len(labels), bool)
+    by_class = np.argsort(labels, kind="stable")
+    for members in np.split(by_class, np.flatnonzero(np.diff(labels[by_class])) + 1):
+        held[draw.permutation(members)[: round(fraction * len(members))]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
 
 
 def load_data(

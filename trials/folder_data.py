@@ -27,10 +27,11 @@ from spaces.errors import InputError
 from spaces.files import atomic
 from trials.data import TEST_FRACTION, Batch, Data, existing, split
 from trials.data_options import DataOptions
-from trials.image_files import Listing, Names, find_images
+from trials.image_files import GIVEN, Listing, Names, find_images
 from trials.scan import PLAIN, Scan, scan
 from trials.views import DRAWS, Views, central_views, random_views
 
+PARTS = ("train", "score", "test")
 LIST = "images.csv.gz"
 LEFT_OUT = "left_out.csv"
 MISSING = 0.01  # part of the images of a score or test that may turn bad during the run
@@ -44,7 +45,7 @@ class Images:
     Attributes:
         paths: from the data folder.
         labels: class numbers, (n,).
-        parts: "train", "score" or "test", (n,).
+        parts: number in PARTS, (n,).
         sizes: height and width in pixels, (n, 2).
         nbytes: of the files; another number later means another file, (n,).
         kinds, kind_numbers: such as "JPEG RGB"; which of them each image is, (n,).
@@ -69,26 +70,29 @@ def choose(listing: Listing, found: Scan, score_fraction: float) -> Images:
     Of equal files the one in the test images stays, then the one in val. Those in two classes of a part go, whichever is right.
     """
     reasons = dict(found.problems)
-    good = np.setdiff1d(np.arange(len(listing.paths)), np.fromiter(reasons, np.int64, len(reasons)))
-    rank = np.select([listing.given[good] == "test", listing.given[good] == "val"], [0, 1], 2)
-    good = good[np.lexsort((good, rank))]
-    _, first, group, count = np.unique(found.digests[good], return_index=True, return_inverse=True, return_counts=True)
-    for place in np.flatnonzero(count[group] > 1):
-        i, original = int(good[place]), int(good[first[group[place]]])
-        if i != original:
-            reasons[i] = f"is the same file as '{listing.paths[original]}'"
-            if listing.labels[i] != listing.labels[original] and listing.given[i] == listing.given[original]:
-                reasons[original] = f"is also in class '{listing.classes[listing.labels[i]]}'"
-    kept = np.setdiff1d(np.arange(len(listing.paths)), np.fromiter(reasons, np.int64, len(reasons)))
+    train, val, test = (GIVEN.index(part) for part in ("train", "val", "test"))
+    good = _without(reasons, len(listing.paths))
+    good = good[np.argsort(np.array([2, 1, 0], np.uint8)[listing.given[good]], kind="stable")]  # test, val, train
+    good = good[np.argsort(found.digests[good], kind="stable")]  # equal files side by side, in that order
+    digests = found.digests[good]
+    originals: dict[int, int] = {}
+    for place in np.flatnonzero(digests[1:] == digests[:-1]).tolist():
+        before, i = int(good[place]), int(good[place + 1])
+        original = originals[i] = originals.get(before, before)
+        reasons[i] = f"is the same file as '{listing.paths[original]}'"
+        if listing.labels[i] != listing.labels[original] and listing.given[i] == listing.given[original]:
+            reasons[original] = f"is also in class '{listing.classes[listing.labels[i]]}'"
+    del good, digests
+    kept = _without(reasons, len(listing.paths))
     labels, given = listing.labels[kept], listing.given[kept]
-    parts = np.full(len(kept), "train", dtype="<U5")
-    parts[given == "test"] = "test"
-    parts[given == "val"] = "score" if (given == "test").any() else "test"
-    if not (parts == "test").any():
-        parts[split(labels, TEST_FRACTION)[1]] = "test"
-    if not (parts == "score").any():
-        train = np.flatnonzero(parts == "train")
-        parts[train[split(labels[train], score_fraction)[1]]] = "score"
+    parts = np.full(len(kept), PARTS.index("train"), np.uint8)
+    parts[given == test] = PARTS.index("test")
+    parts[given == val] = PARTS.index("score" if (given == test).any() else "test")
+    if (given == train).all():
+        parts[split(labels, TEST_FRACTION)[1]] = PARTS.index("test")
+    if not (parts == PARTS.index("score")).any():
+        rest = np.flatnonzero(parts == PARTS.index("train"))
+        parts[rest[split(labels[rest], score_fraction)[1]]] = PARTS.index("score")
     return Images(
         Names(listing.paths[int(i)] for i in kept) if reasons else listing.paths,
         labels,
@@ -102,12 +106,19 @@ def choose(listing: Listing, found: Scan, score_fraction: float) -> Images:
     )
 
 
+def _without(left_out: dict[int, str], n: int) -> np.ndarray:
+    """Numbers from 0 to n - 1 but for those."""
+    kept = np.ones(n, bool)
+    kept[list(left_out)] = False
+    return np.flatnonzero(kept)
+
+
 def save(images: Images, run: Path) -> None:
     """Write the list and what was left out into a run."""
     with atomic(run / LIST) as temporary, gzip.open(temporary, "wb", compresslevel=1) as file:
         columns = (images.labels, images.parts, images.sizes, images.nbytes, images.kind_numbers)
         rows = (
-            (images.paths[i], images.classes[label], part, *size, nbytes, images.kinds[kind])
+            (images.paths[i], images.classes[label], PARTS[part], *size, nbytes, images.kinds[kind])
             for i, (label, part, size, nbytes, kind) in enumerate(zip(*columns, strict=True))
         )
         _write(file, ("path", "class", "part", "height", "width", "bytes", "kind"), rows)
@@ -131,8 +142,7 @@ def load(run: Path) -> Images:
     Raises:
         InputError: it is damaged.
     """
-    paths, numbers, sizes = Names(), array("q"), array("q")
-    parts: list[np.ndarray] = []
+    paths, numbers, sizes, parts = Names(), array("q"), array("q"), array("B")
     classes: dict[str, int] = {}
     kinds: dict[str, int] = {}
     try:
@@ -140,11 +150,11 @@ def load(run: Path) -> Images:
             reader = csv.reader(file)
             next(reader)
             while rows := list(itertools.islice(reader, 10_000)):
-                for path, name, _, height, width, nbytes, kind in rows:
+                for path, name, part, height, width, nbytes, kind in rows:
                     paths.append(path)
                     numbers.append(classes.setdefault(name, len(classes)))
                     sizes.extend((int(height), int(width), int(nbytes), kinds.setdefault(kind, len(kinds))))
-                parts.append(np.array([row[2] for row in rows], "<U5"))
+                    parts.append(PARTS.index(part))
     except (OSError, EOFError, ValueError, StopIteration, csv.Error, zlib.error) as error:
         raise InputError(
             f"list of images '{run / LIST}' is damaged ({error}); restore it, or start a new run"
@@ -155,7 +165,7 @@ def load(run: Path) -> Images:
     return Images(
         paths,
         new[np.array(numbers)],
-        np.concatenate(parts),
+        np.array(parts),
         table[:, :2].astype(np.int32),
         table[:, 2].copy(),
         list(kinds),
@@ -183,13 +193,13 @@ class FolderData(Data):
             listing = find_images(
                 root, val_labels=options.val_labels, classes=options.classes, per_class=options.per_class
             )
-            found = scan(listing.paths.under(root), options.workers)
+            found = scan(listing.paths.under(listing.root), options.workers)
             self.images = choose(listing, found, score_fraction)
             _tell(self.images, options)
         images = self.images
         self.files = images.paths.under(root)
         self.labels = torch.from_numpy(images.labels)
-        parts = {name: np.flatnonzero(images.parts == name) for name in ("train", "score", "test")}
+        parts = {name: np.flatnonzero(images.parts == number) for number, name in enumerate(PARTS)}
         super().__init__("folder", images.classes, resolution, images.labels, parts, arch_fraction)
         self.spos = bool(options.spos_preprocessing)
         self._named: set[str] = set()

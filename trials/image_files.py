@@ -36,6 +36,7 @@ LABEL_FILES = (
     "ILSVRC2012_devkit_t12",
     "ILSVRC2012_devkit_t12.tar.gz",
 )
+GIVEN = tuple(NAMES)
 ALL_NAMES = {name for names in NAMES.values() for name in names}
 SUBSET_SEED = 0  # of --classes and --per-class, the same for all runs
 
@@ -86,7 +87,7 @@ class Listing:
         root: folder that paths start from.
         paths: from it, with / between folders, in order.
         labels: class numbers.
-        given: "train", "val" or "test" as the folders say; all "train" where they say nothing.
+        given: number in GIVEN of what the folders say; all of "train" where they say nothing.
         classes: names, in order.
         layout: what was found, for people.
     """
@@ -144,7 +145,7 @@ def find_images(root: Path, *, val_labels: str = "", classes: int = 0, per_class
             for path in files:
                 paths.append(path[len(before_path) :].replace(os.sep, "/"))
             labels.extend([label] * len(files))
-        given.append(np.full(len(paths) - before, part, "<U5"))
+        given.append(np.full(len(paths) - before, GIVEN.index(part), np.uint8))
     return Listing(root, paths, np.array(labels, np.int64), np.concatenate(given), kept, layout)
 
 

@@ -39,7 +39,6 @@ MODES = {"L": "grey", "1": "black and white", "P": "palette", "RGBA": "transpare
 ORIENTATION = 274  # EXIF tag
 TABLE = "files_1"  # another name when what a scan finds changes
 COLUMNS = "path BLOB PRIMARY KEY, bytes INT, changed INT, height INT, width INT, kind TEXT, odd TEXT, problem TEXT, digest INT"
-SELECT = f"SELECT bytes, changed, height, width, kind, odd, problem, digest FROM {TABLE} WHERE path = ?"
 INSERT = f"INSERT OR REPLACE INTO {TABLE} VALUES ({','.join('?' * 9)})"
 GONE = (-1, -1)  # instead of size and time of change
 PART = 1000  # files between two times that results are kept
@@ -139,13 +138,13 @@ def _known(paths: Sequence[str], workers: int, cache: sqlite3.Connection) -> tup
     results, todo = Scan(len(paths)), array("q")
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for first in range(0, len(paths), PART):
-            names = [os.path.abspath(path) for path in paths[first : first + PART]]
+            names = [_absolute(path) for path in paths[first : first + PART]]
             pieces = [names[start : start + 50] for start in range(0, len(names), 50)]
             stamps = [stamp for part in pool.map(_stamps, pieces) for stamp in part]
+            known = _rows(names, stamps, cache)
             for number, (path, stamp) in enumerate(zip(names, stamps, strict=True), first):
-                known = cache.execute(SELECT, (os.fsencode(path),)).fetchone()
-                if known and known[:2] == stamp:
-                    results.put(number, stamp[0], Found(*known[2:]))
+                if path in known:
+                    results.put(number, stamp[0], known[path])
                 else:
                     todo.append(number)
     return results, todo
@@ -159,16 +158,15 @@ def _look_at(
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for first in range(0, len(todo), PART):
             numbers = todo[first : first + PART]
-            names = [os.path.abspath(paths[number]) for number in numbers]
+            names = [_absolute(paths[number]) for number in numbers]
             stamps = _stamps(names)
-            known = [cache.execute(SELECT, (os.fsencode(path),)).fetchone() for path in names]
-            fresh = [not row or row[:2] != stamp for row, stamp in zip(known, stamps, strict=True)]
-            looks = pool.map(look, [path for path, new in zip(names, fresh, strict=True) if new])
+            known = _rows(names, stamps, cache)
+            looks = pool.map(look, [path for path in names if path not in known])
             rows = []
-            for number, path, stamp, row, new in zip(numbers, names, stamps, known, fresh, strict=True):
-                found = next(looks) if new else Found(*row[2:])
+            for number, path, stamp in zip(numbers, names, stamps, strict=True):
+                found = known[path] if path in known else next(looks)
                 results.put(number, stamp[0], found)
-                if new and found.digest:  # what could not be read today may be there tomorrow
+                if path not in known and found.digest:  # what could not be read today may be there tomorrow
                     rows.append((os.fsencode(path), *stamp, *found))
             if rows:
                 cache.executemany(INSERT, rows)
@@ -177,6 +175,23 @@ def _look_at(
                 bar.update(len(names))
     if bar:
         bar.close()
+
+
+def _absolute(path: str) -> str:
+    return path if os.path.isabs(path) else os.path.abspath(path)
+
+
+def _rows(paths: list[str], stamps: list[tuple[int, int]], cache: sqlite3.Connection) -> dict[str, Found]:
+    """What the cache knows of files that have not changed since."""
+    marks = ",".join("?" * len(paths))
+    rows = cache.execute(f"SELECT * FROM {TABLE} WHERE path IN ({marks})", [os.fsencode(path) for path in paths])
+    wanted = dict(zip(paths, stamps, strict=True))
+    known = {}
+    for name, nbytes, changed, *found in rows:
+        path = os.fsdecode(name)
+        if wanted[path] == (nbytes, changed):
+            known[path] = Found(*found)
+    return known
 
 
 def _stamps(paths: list[str]) -> list[tuple[int, int]]:
