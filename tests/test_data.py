@@ -76,7 +76,7 @@ def test_split_takes_its_part_of_every_class():
 
 
 def test_missing_and_empty_folders(tmp_path):
-    with pytest.raises(InputError, match="data folder '.*none' does not exist; check --data-root"):
+    with pytest.raises(InputError, match="data folder '.*none' does not exist; give the folder of the images"):
         load_data(DataOptions(data="folder", data_root=str(tmp_path / "none")), 32, score_fraction=0.2)
     with pytest.raises(InputError, match="give each class a subfolder of images"):
         load_data(DataOptions(data="folder", data_root=str(tmp_path)), 32, score_fraction=0.2)
@@ -374,7 +374,7 @@ def test_preprocessing_travels_and_contradictions_are_refused(tree, tmp_path):
     assert torch.equal(seen[:, 0], scorer.fixed.images[: len(seen), 2].float())
     (tmp_path / "arc.json").write_text(str((0,) * 20))
     again = ["--fixed-arc", str(tmp_path / "arc.json"), "--supernet", str(run), "--epochs", "1", "--batch-size", "12"]
-    with pytest.raises(InputError, match=r"--spos-preprocessing False: supernet '.*' has True; leave"):
+    with pytest.raises(InputError, match=r"--no-spos-preprocessing: supernet '.*' has True; leave"):
         retrain.main([*again, "--no-spos-preprocessing"])
     retrain.main(again)
     assert run_dir.load_checkpoint(tmp_path / "retrain/seed0/network.pt", "")["preprocessing"] == about

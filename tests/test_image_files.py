@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from spaces.errors import InputError
+from spaces.files import load_json
 from tests.conftest import ROOT, assert_one_clear_line, onepath
 from tests.test_data import LOADERS, contents, open_folder, read
 from trials import folder_data, retrain, scan, supernet
@@ -212,8 +213,23 @@ def test_imagenet_with_a_flat_val_and_a_csv(imagenet, tmp_path):
     short.write_text("".join(f"{place},n99\n" for place, _ in truth))
     with pytest.raises(InputError, match="class 'n99' is not among the 3 class folders of train/"):
         open_folder(kaggle, val_labels=str(short))
+    short.write_text("".join(f"{place},n0144376\n" for place, _ in truth))
+    with pytest.raises(InputError, match="class 'n0144376' is not among .*; did you mean 'n01443537'"):
+        open_folder(kaggle, val_labels=str(short))
+    short.write_text("".join(f"{place};{wnid}\n" for place, wnid in truth))
+    check_truth(open_folder(kaggle, val_labels=str(short)), truth)
+    short.write_text(short.read_text() + f"{truth[0][0]};n02979186\n")
+    with pytest.raises(
+        InputError, match="has 'ILSVRC2012_val_00000001.JPEG' in class '.*' and 'n02979186'; give it one"
+    ):
+        open_folder(kaggle, val_labels=str(short))
+    short.write_text("".join(f"{place}\n" for place, _ in truth))
+    with pytest.raises(InputError, match="has no line of the form file,class"):
+        open_folder(kaggle, val_labels=str(short))
     with pytest.raises(InputError, match="--val-labels 'nowhere.csv' does not exist"):
         open_folder(kaggle, val_labels="nowhere.csv")
+    with pytest.raises(InputError, match="--val-labels 'nowhere.csv' is for a flat val/, which '.*' does not have"):
+        open_folder(kaggle / "ILSVRC/Data/CLS-LOC/train", val_labels="nowhere.csv")
 
 
 def test_imagenet_with_its_devkit(imagenet, tmp_path):
@@ -268,6 +284,9 @@ def test_parts_without_train_and_classes_named_like_parts(copy, tmp_path):
     (copy / "china").rename(copy / "train")
     (copy / "flower").rename(copy / "car")
     assert find_images(copy).classes == ["car", "train"]
+    shutil.rmtree(copy / "car")
+    with pytest.raises(InputError, match="has one class folder"):
+        find_images(copy)
 
 
 # parts
@@ -319,6 +338,20 @@ def test_a_run_keeps_its_images(copy, tmp_path, capsys):
     retrain.main(again)
     assert list(folder_data.load(tmp_path / "retrain").paths) == list(given.paths)
     assert "8 test images" in capsys.readouterr().out
+    for path in copy.glob("*/*new*"):
+        path.unlink()
+    moved = tmp_path / "moved"
+    copy.rename(moved)
+    with pytest.raises(InputError, match="data folder '.*' does not exist; give the folder of the images"):
+        retrain.main([*again, "--out", str(tmp_path / "moved retrain")])
+    retrain.main([*again, "--data-root", str(moved), "--out", str(tmp_path / "moved retrain")])
+    supernet.main([*flags, "--data-root", str(moved), "--score-fraction", "0.25", "--out", str(run), "--resume"])
+    assert load_json(run / "config.json", "")["config"]["data_root"] == str(moved)
+    test = [path for path, part in zip(images.paths, images.parts, strict=True) if folder_data.PARTS[part] == "test"]
+    for path in test[:3]:
+        (moved / path).unlink()
+    with pytest.raises(InputError, match="3 of 8 images of part 'test' are gone or changed .*; at most 1% may be"):
+        retrain.main([*again, "--data-root", str(moved), "--out", str(tmp_path / "too late")])
     (run / folder_data.LIST).write_bytes((run / folder_data.LIST).read_bytes()[:100])
     with pytest.raises(InputError, match="list of images '.*images.csv.gz' is damaged"):
         retrain.main([*again, "--out", str(tmp_path / "other")])
@@ -334,6 +367,8 @@ def test_too_few_images_for_a_part(copy, tmp_path):
     for path in sorted(copy.glob("*/*")):
         if int(path.name[:2]) > 1:
             path.unlink()
+    with pytest.raises(InputError, match="--cutout 32 is not below the resolution of 32 pixels; give 0 to 31"):
+        supernet.main([*flags, "--cutout", "32", "--out", str(tmp_path / "run")])
     (tmp_path / "arc.json").write_text(str((0,) * 20))
     with pytest.raises(InputError, match="has no test images: too few of each class"):
         retrain.main(["--fixed-arc", str(tmp_path / "arc.json"), *flags])
@@ -353,7 +388,10 @@ def test_bad_files_are_found_before_training(copy, tmp_path, capsys):
         assert left[f"china/{name}.JPEG"].startswith(reason)
     assert len(data.images.paths) == 40
     output = capsys.readouterr().out
-    assert "left out 6 of 46 files" in output
+    assert (
+        "left out of 46 files: 'china/empty.JPEG' is empty (0 bytes), and 5 more, which the run's left_out.csv"
+        in output
+    )
     assert len(output.splitlines()) == 1
     with pytest.raises(
         InputError, match=r"6 bad files in '.*', the first: 'china/empty.JPEG' is empty \(0 bytes\); see:"
@@ -446,7 +484,7 @@ def test_a_disk_that_is_gone_stops_the_run(loader, copy):
     shutil.rmtree(copy)
     with pytest.raises(InputError, match="8 images one after the other cannot be read .*; is the disk there?"):
         read(data, seed=0, epoch=0)
-    with pytest.raises(InputError, match="images cannot be read any more .*; is the disk there?"):
+    with pytest.raises(InputError, match="images cannot be read any more .*; at most 1% may be missing"):
         list(data.eval_batches("test", 4))
 
 
@@ -613,6 +651,7 @@ def test_check_shows_a_folder(copy, tmp_path):
     printed = subprocess.run(command, cwd=ROOT, env=strict, capture_output=True, text=True)
     assert "00 latin \\udce9.jpg" in printed.stdout, printed.stderr
     assert_one_clear_line(onepath("data", "check", copy / "none"), "does not exist")
+    assert_one_clear_line(onepath("data", "check", copy / "china" / "00 é.JPEG"), "is a file, not a folder")
     done = onepath("data", "check", copy, "--out", "/proc/x.png")
     assert done.returncode == 1
     assert done.stderr.startswith("error: --out '/proc/x.png' cannot be written")

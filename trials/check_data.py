@@ -41,8 +41,9 @@ class Config:
             object.__setattr__(self, "workers", default_workers())
         if not 0 < self.score_fraction < 1:
             raise InputError(f"--score-fraction {self.score_fraction} is out of range; give a number between 0 and 1")
-        if self.workers < 1 or self.classes < 0 or self.per_class < 0:
-            raise InputError("--workers must be at least 1, --classes and --per-class at least 0")
+        for name in ("workers", "classes", "per_class"):
+            if getattr(self, name) < 0:
+                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)} is below 0; give 0 or more")
 
 
 def check(config: Config) -> None:
@@ -95,10 +96,10 @@ def _list(title: str, items: list[tuple[str, str]]) -> None:
     kinds = Counter(reason.split(" '")[0] for _, reason in items)
     print(f"\n{title}: {len(items):,}")
     for reason, count in kinds.most_common():
-        paths = [path for path, own in items if own.split(" '")[0] == reason]
+        paths = [f"'{path}'{own.removeprefix(reason)}" for path, own in items if own.split(" '")[0] == reason]
         shown = min(count, max(1, SHOWN // len(kinds)))
         more = f" and {count - shown:,} more" if count > shown else ""
-        print(f"  {reason} ({count:,}): " + ", ".join(f"'{path}'" for path in paths[:shown]) + more)
+        print(f"  {reason} ({count:,}): " + ", ".join(paths[:shown]) + more)
 
 
 def _sheet(images: object, root: Path, path: Path) -> None:

@@ -126,6 +126,9 @@ class Data:
         """The same for the same images in the same parts, 32 bits."""
         return 0
 
+    def check_files(self, part: str) -> None:
+        """Raises InputError: too many images of a part are gone since the run's list was made."""
+
     def save(self, run: Path) -> None:
         """Write into a run which images these are, where they could be others another time."""
 
@@ -207,9 +210,13 @@ class Data:
 def existing(root: str, name: str) -> Path:
     """The folder of --data-root. Raises InputError: not given, or not there."""
     if not root:
-        raise InputError(f"--data {name} needs --data-root FOLDER: the folder that holds it, or is to hold it")
+        raise InputError(f"--data {name} needs --data-root FOLDER: the folder that holds its images")
     if not Path(root).is_dir():
-        raise InputError(f"data folder '{root}' does not exist; check --data-root, or make it to download into it")
+        state = "is a file, not a folder" if Path(root).exists() else "does not exist"
+        remedy = (
+            "give the folder of the images" if name == "folder" else "check --data-root, or make it to download into it"
+        )
+        raise InputError(f"data folder '{root}' {state}; {remedy}")
     return Path(root)
 
 
@@ -253,6 +260,10 @@ def load_data(
     for flag, fraction in (("--score-fraction", score_fraction), ("--arch-fraction", arch_fraction)):
         if not 0 < fraction < 1:
             raise InputError(f"{flag} {fraction} is out of range; give a number between 0 and 1")
+    if not 0 <= cutout < resolution:
+        raise InputError(
+            f"--cutout {cutout} is not below the resolution of {resolution} pixels; give 0 to {resolution - 1}"
+        )
     data: Data
     if options.data == "folder":
         from trials.folder_data import FolderData

@@ -10,10 +10,10 @@ import csv
 import gzip
 import io
 import itertools
+import os
 import sys
 import zlib
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -208,6 +208,15 @@ class FolderData(Data):
     def fingerprint(self) -> int:
         return zlib.crc32(self.images.parts.tobytes(), self.images.paths.crc())
 
+    def check_files(self, part: str) -> None:
+        numbers = self.parts[part]
+        gone = [self.files[i] for i in numbers.tolist() if not _is_there(self.files[i], int(self.images.nbytes[i]))]
+        if len(gone) > max(1, MISSING * len(numbers)):
+            raise InputError(
+                f"{len(gone):,} of {len(numbers):,} images of part '{part}' are gone or changed since the run's list was made "
+                f"('{gone[0]}'); at most {MISSING:.0%} may be; restore them"
+            )
+
     def save(self, run: Path) -> None:
         if not (run / LIST).exists():
             save(self.images, run)
@@ -284,7 +293,10 @@ class FolderData(Data):
             images, labels = self.aside(partial(next_batch, files))
             self._name(missing)
             if len(missing) > max(1, MISSING * len(chosen)):
-                raise InputError(f"{len(missing)} images cannot be read any more ({missing[0]}); is the disk there?")
+                raise InputError(
+                    f"{len(missing):,} of {len(chosen):,} images cannot be read any more ({missing[0]}); at most {MISSING:.0%} may "
+                    "be missing; restore them"
+                )
             if len(labels):
                 yield images, labels
 
@@ -315,6 +327,13 @@ class FolderData(Data):
                 print(f"image left out, it cannot be read any more: {reason}", file=sys.stderr)
 
 
+def _is_there(path: str, nbytes: int) -> bool:
+    try:
+        return os.path.getsize(path) == nbytes
+    except OSError:
+        return False
+
+
 def _tell(images: Images, options: DataOptions) -> None:
     """Say what was left out; refuse what cannot be used.
 
@@ -332,8 +351,10 @@ def _tell(images: Images, options: DataOptions) -> None:
         name = images.classes[int(np.argmin(counts))]
         raise InputError(f"class '{name}' of '{options.data_root}' has no usable image; {check}")
     if images.left_out:
-        kinds = Counter(" ".join(reason.split(" (")[0].split(" '")[0].split()[:5]) for _, reason in images.left_out)
-        kinds_text = ", ".join(f"{count:,} {reason}" for reason, count in kinds.most_common())
         path, reason = images.left_out[0]
-        print(f"left out {len(images.left_out):,} of {len(images.paths) + len(images.left_out):,} files ({kinds_text}), the first: "
-              f"'{path}' {reason}; {check}")  # fmt: skip
+        more = (
+            f", and {len(images.left_out) - 1:,} more, which the run's {LEFT_OUT} lists"
+            if len(images.left_out) > 1
+            else ""
+        )
+        print(f"left out of {len(images.paths) + len(images.left_out):,} files: '{path}' {reason}{more}")

@@ -12,6 +12,7 @@ and `val` has the images that score candidates. Names that begin with a dot or _
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import os
 import tarfile
@@ -126,6 +127,11 @@ def find_images(root: Path, *, val_labels: str = "", classes: int = 0, per_class
     if classes:
         chosen = np.random.default_rng(SUBSET_SEED).permutation(len(names))[:classes]
         kept = [names[number] for number in sorted(chosen.tolist())]
+    if len(kept) < 2:
+        raise InputError(f"'{source}' has one class folder ('{names[0]}'); give at least 2 classes")
+    flat = "val" in parts and "train" in parts and not any(entry.is_dir() for entry in _visible(parts["val"]))
+    if val_labels and not flat:
+        raise InputError(f"--val-labels '{val_labels}' is for a flat val/, which '{top}' does not have; leave it out")
     layout = f"{len(names)} class folders, parts cut by us"
     sources = {"train": _in_class_folders(source, kept)}
     if "train" in parts:
@@ -279,22 +285,33 @@ def _devkit_file(source: Path, name: str) -> bytes:
 
 
 def _table(source: Path, files: list[str], classes: list[str]) -> list[int]:
-    """Lines of a file and a class, with comma, tab or space between; the class a name, or a number from 0."""
+    """Lines of a file and a class, with comma, semicolon or space between; the class a name, or a number from 0."""
     labels: dict[str, str] = {}
     try:
-        for line in source.read_text(encoding="utf-8-sig").splitlines():
-            row = next(csv.reader([line])) if "," in line else line.rsplit(None, 1)
+        lines = source.read_text(encoding="utf-8-sig").splitlines()
+        for line in lines:
+            separator = "," if "," in line else ";"
+            row = next(csv.reader([line], delimiter=separator)) if separator in line else line.rsplit(None, 1)
             if len(row) >= 2:
-                labels[Path(row[0].strip()).name] = row[1].strip()
+                name, label = Path(row[0].strip()).name, row[1].strip()
+                if labels.setdefault(name, label) != label:
+                    raise InputError(
+                        f"--val-labels '{source}' has '{name}' in class '{labels[name]}' and '{label}'; give it one"
+                    )
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"--val-labels '{source}' cannot be read ({error}); give a CSV of file,class") from None
-    found = []
-    for path in files:
-        name = labels.get(Path(path).name, labels.get(Path(path).stem))
-        if name is None:
-            raise InputError(f"--val-labels '{source}' has no line for '{Path(path).name}'; give every image one")
-        found.append(name)
-    return _numbers(found, classes, source)
+    if not labels:
+        raise InputError(
+            f"--val-labels '{source}' has no line of the form file,class (the first is '{lines[0] if lines else ''}')"
+        )
+    found = [labels.get(Path(path).name, labels.get(Path(path).stem)) for path in files]
+    without = [Path(path).name for path, name in zip(files, found, strict=True) if name is None]
+    if without:
+        raise InputError(
+            f"--val-labels '{source}' has no line for '{without[0]}', nor for {len(without) - 1:,} more of {len(files):,} images; "
+            "give every image one"
+        )
+    return _numbers([name or "" for name in found], classes, source)
 
 
 def _numbers(names: list[str], classes: list[str], source: Path) -> list[int]:
@@ -305,8 +322,10 @@ def _numbers(names: list[str], classes: list[str], source: Path) -> list[int]:
         first = name.split()[0] if name.split() else ""
         number = known.get(name, known.get(first, int(first) if first.isdecimal() else -1))
         if not 0 <= number < len(classes):
+            close = difflib.get_close_matches(first, classes, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else f"numbers count from 0 to {len(classes) - 1}"
             raise InputError(
-                f"--val-labels '{source}': class '{name}' is not among the {len(classes)} class folders of train/"
+                f"--val-labels '{source}': class '{name}' is not among the {len(classes)} class folders of train/; {hint}"
             )
         found.append(number)
     return found

@@ -106,9 +106,12 @@ class Config(DataOptions):
             defaults = {field.name: field.default for field in dataclasses.fields(self)}
             for name in FROM_SUPERNET:
                 value, given = stored.get(name, defaults[name]), getattr(self, name)
+                if name == "data_root" and given:  # the images may have moved
+                    continue
                 if given not in (value, defaults[name]):
                     flag = "--" + name.replace("_", "-")
-                    raise InputError(f"{flag} {given}: supernet '{self.supernet}' has {value}; leave {flag} out")
+                    typed = f"{flag} {given}" if given is not False else "--no-" + flag[2:]
+                    raise InputError(f"{typed}: supernet '{self.supernet}' has {value}; leave {typed.split()[0]} out")
                 object.__setattr__(self, name, value)
         super().__post_init__()
         if self.import_official and self.spos_preprocessing is False:
@@ -166,6 +169,7 @@ def main(argv: list[str] | None = None) -> None:
     data = open_data(config, described.resolution)
     if not data.size("test"):
         raise InputError(f"'{config.data_root}' has no test images: too few of each class; give more, or a val/ folder")
+    data.check_files("test")
     if imported:
         official.check_classes(imported, data)
     else:

@@ -23,6 +23,7 @@ FREE = (
     "eval_every",
     "eval_paths",
     "workers",
+    "data_root",
     "device",
     "stop_after",
     "jobs",
@@ -74,6 +75,9 @@ def open_run(out: str | Path, command: str, config: Any, *, resume: bool) -> Pat
             if key not in FREE and was != value:
                 flag = "--" + key.replace("_", "-")
                 raise InputError(f"'{run}' was started with {flag} {was}, not {value}; give {was} or another --out")
+        if given.get("data_root") != stored["config"].get("data_root"):  # the images have moved
+            stored["config"]["data_root"] = given["data_root"]
+            save_json(path, stored)
         return run
     about = {"command": command, "config": given, **provenance()}
     try:
