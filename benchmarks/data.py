@@ -70,8 +70,8 @@ def peer(root: Path, part: str, jitter: float, workers: int, device: torch.devic
 
 def ours(loader: str, root: Path, part: str, jitter: float, workers: int, device: torch.device, epoch: int) -> int:
     """One epoch of our data set. Returns: images read."""
-    options = DataOptions(data="folder", data_root=str(root), loader=loader, workers=workers)
-    data = load_data(options, RESOLUTION, score_fraction=0.01, color_jitter=jitter)
+    options = DataOptions(data="folder", data_root=str(root), loader=loader, workers=workers, color_jitter=jitter)
+    data = load_data(options, RESOLUTION, score_fraction=0.01)
     data.to(device)
     if part == "train":
         return sum(len(images) for images, _ in data.train_batches("all", BATCH, seed=0, epoch=epoch))
@@ -120,7 +120,7 @@ def step(root: Path, workers: int, device: torch.device, batch: int, steps: int)
     from spaces.cost import measure
     from strategies.limits import Feasible
 
-    data = load_data(config, RESOLUTION, score_fraction=0.01, color_jitter=0.4)
+    data = load_data(config, RESOLUTION, score_fraction=0.01)
     options = {"classes": len(data.classes), "resolution": RESOLUTION}
     chain = spaces.describe("spos", "imagenet", **options)
     table = measure(chain)

@@ -147,7 +147,7 @@ def test_images_in_memory_have_any_resolution_and_augmentation_on_their_device()
     assert large._stores["train"][0].shape == (1438, 1, 8, 8)  # as small as they are
     large.to(torch.device("meta"))  # a device like any other: where the images are, the batches are
     assert large._stores["train"][0].device.type == "meta"
-    cut = load_data(DataOptions(data="digits"), 32, score_fraction=0.25, cutout=16)
+    cut = load_data(DataOptions(data="digits", cutout=16), 32, score_fraction=0.25)
     plain = load_data(DataOptions(data="digits"), 32, score_fraction=0.25)
     (a, _), (b, _) = (next(data.train_batches("train", 8, seed=0, epoch=0)) for data in (cut, plain))
     assert torch.equal(a[a != 0], b[a != 0])
@@ -216,9 +216,9 @@ def same(one, two):
 def test_batches_are_a_function_of_seed_epoch_and_number(loader, tree):
     def opened(workers=2):
         if loader == "digits":
-            return load_data(DataOptions(data="digits"), 32, score_fraction=0.25, color_jitter=0.4, cutout=8)
-        options = DataOptions(data="folder", data_root=str(tree), loader=loader, workers=workers)
-        return load_data(options, 32, score_fraction=0.25, color_jitter=0.4, cutout=8)
+            return load_data(DataOptions(data="digits", color_jitter=0.4, cutout=8), 32, score_fraction=0.25)
+        options = {"data_root": str(tree), "loader": loader, "workers": workers, "color_jitter": 0.4, "cutout": 8}
+        return load_data(DataOptions(data="folder", **options), 32, score_fraction=0.25)
 
     data = opened()
     whole = read(data, seed=1, epoch=2)

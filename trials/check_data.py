@@ -16,7 +16,7 @@ from trials import cli
 from trials.cli import option
 from trials.data import existing
 from trials.data_options import default_workers
-from trials.folder_data import PARTS, choose
+from trials.folder_data import PARTS, Images, choose
 from trials.image_files import find_images
 from trials.scan import scan
 
@@ -41,9 +41,7 @@ class Config:
             object.__setattr__(self, "workers", default_workers())
         if not 0 < self.score_fraction < 1:
             raise InputError(f"--score-fraction {self.score_fraction} is out of range; give a number between 0 and 1")
-        for name in ("workers", "classes", "per_class"):
-            if getattr(self, name) < 0:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)} is below 0; give 0 or more")
+        cli.not_negative(self, "workers", "classes", "per_class")
 
 
 def check(config: Config) -> None:
@@ -69,7 +67,7 @@ def check(config: Config) -> None:
     for kind, count in Counter(images.kind_numbers.tolist()).most_common():
         rows.append((f"format {images.kinds[kind]}", f"{count:,}"))
     print(cli.table(rows, ("images", ""), as_is=True))
-    total = np.bincount(images.labels, minlength=len(images.classes))
+    total = np.sum(counts, axis=0)
     order = np.argsort(total, kind="stable")
     if total.max() > 2 * total.min():
         few = ", ".join(f"{images.classes[k]} {total[k]:,}" for k in order[:3])
@@ -102,7 +100,7 @@ def _list(title: str, items: list[tuple[str, str]]) -> None:
         print(f"  {reason} ({count:,}): " + ", ".join(paths[:shown]) + more)
 
 
-def _sheet(images: object, root: Path, path: Path) -> None:
+def _sheet(images: Images, root: Path, path: Path) -> None:
     """A row per class: the same images as they are scored, and as they are trained."""
     import torch
     from PIL import Image, ImageDraw
@@ -110,8 +108,8 @@ def _sheet(images: object, root: Path, path: Path) -> None:
     from trials.torch_loader import TorchLoader
     from trials.views import DRAWS, central_views, random_views
 
-    paths, labels, sizes, classes = images.paths, images.labels, images.sizes, images.classes  # type: ignore[attr-defined]
-    loader = TorchLoader(paths.under(root), sizes, images.nbytes, SHEET_PIXELS, workers=0)  # type: ignore[attr-defined]
+    paths, labels, sizes, classes = images.paths, images.labels, images.sizes, images.classes
+    loader = TorchLoader(paths.under(root), sizes, images.nbytes, SHEET_PIXELS, workers=0)
     draw = np.random.default_rng(0)
     margin, line = 160, SHEET_PIXELS + 4
     rows = sorted(draw.permutation(len(classes))[:SHEET_CLASSES].tolist())

@@ -100,6 +100,14 @@ def fill_and_check(
             raise InputError(f"--{flag} {getattr(config, name)} is out of range; give 0 to below 1")
 
 
+def not_negative(config: Any, *names: str) -> None:
+    """Raises InputError: a field is given and below 0."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value >= 0:
+            raise InputError(f"--{name.replace('_', '-')} {value} is below 0; give 0 or more")
+
+
 def space_options(text: str) -> dict[str, Any]:
     """Options of a space from a command line.
 

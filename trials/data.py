@@ -241,8 +241,6 @@ def load_data(
     score_fraction: float,
     arch_fraction: float = ARCH_FRACTION,
     run: str | Path | None = None,
-    color_jitter: float = 0.0,
-    cutout: int = 0,
 ) -> Data:
     """Open a data set.
 
@@ -252,17 +250,15 @@ def load_data(
         score_fraction: part of the training images that is held out from supernet training to score candidates.
         arch_fraction: part of the rest that architecture parameters learn from, where a strategy has any.
         run: the run they are for; if it has a list of its images, these are used.
-        color_jitter: brightness, contrast and saturation of training images change by at most this part.
-        cutout: side of the square that is cut out of training images, pixels.
     Raises:
         InputError: unknown name, missing folder, nothing in it.
     """
     for flag, fraction in (("--score-fraction", score_fraction), ("--arch-fraction", arch_fraction)):
         if not 0 < fraction < 1:
             raise InputError(f"{flag} {fraction} is out of range; give a number between 0 and 1")
-    if not 0 <= cutout < resolution:
+    if options.cutout >= resolution:
         raise InputError(
-            f"--cutout {cutout} is not below the resolution of {resolution} pixels; give 0 to {resolution - 1}"
+            f"--cutout {options.cutout} is not below the resolution of {resolution} pixels; give 0 to {resolution - 1}"
         )
     data: Data
     if options.data == "folder":
@@ -274,7 +270,8 @@ def load_data(
 
         source = MEMORY[options.data](options.data_root)
         data = MemoryData(options.data, resolution, score_fraction, arch_fraction, source)
-    data.spos, data.color_jitter, data.cutout = bool(options.spos_preprocessing), color_jitter, cutout
+    data.spos = bool(options.spos_preprocessing)
+    data.color_jitter, data.cutout = options.color_jitter or 0.0, options.cutout
     return data
 
 

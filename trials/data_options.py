@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spaces.errors import InputError, unknown
+from trials import cli
 from trials.cli import option
 
 IN_MEMORY = ("digits", "fashion-mnist", "cifar10", "cifar100")
@@ -34,6 +35,10 @@ class DataOptions:
     val_labels: str = option(
         "", "classes of a flat val/: a CSV of file,class, or ImageNet's devkit folder (default: looked for)"
     )
+    color_jitter: float = option(
+        None, "training images: brightness, contrast and saturation change by at most this part (default: the preset's)"
+    )
+    cutout: int = option(0, "training images: side of the square that is cut out, pixels; 0: none")
     bad_files: str = option("leave-out", "what to do with files that cannot be decoded", choices=("leave-out", "fail"))
 
     def __post_init__(self) -> None:
@@ -50,11 +55,21 @@ class DataOptions:
             raise InputError(unknown("loader", self.loader, LOADERS))
         if self.workers is None:
             object.__setattr__(self, "workers", default_workers())
-        for name in ("workers", "classes", "per_class"):
-            if getattr(self, name) < 0:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)} is below 0; give 0 or more")
+        cli.not_negative(self, "workers", "classes", "per_class", "cutout")
         if self.classes == 1:
             raise InputError("--classes 1: one class teaches nothing; give 2 or more, or 0 for all")
+
+    def settle_preprocessing(self, *, official: bool) -> None:
+        """Decide on the SPOS preprocessing where it was not given; weights of the official code need it.
+
+        Raises:
+            InputError: it was refused for such weights.
+        """
+        if official and self.spos_preprocessing is False:
+            raise InputError(
+                "--no-spos-preprocessing contradicts --import-official, whose weights need it; leave it out"
+            )
+        object.__setattr__(self, "spos_preprocessing", bool(self.spos_preprocessing or official))
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> DataOptions:

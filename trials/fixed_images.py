@@ -17,6 +17,7 @@ import torch
 
 from spaces.errors import InputError
 from spaces.files import atomic
+from trials.data import Batch, load_data
 from trials.data_options import DataOptions
 
 GPU_SHARE = 0.5  # of a GPU's free memory; larger sets stay in the machine's memory
@@ -75,35 +76,33 @@ def _decode(
     wanted: tuple[tuple[str, int], ...],
     paths: list[Path],
 ) -> None:
-    from trials.data import load_data
-
     data = load_data(DataOptions.of(config), resolution, score_fraction=config["score_fraction"], run=run)
     if len(data.classes) != classes:
         raise InputError(f"the data has {len(data.classes)} classes now, {classes} when the supernet was trained")
-    labels: list[torch.Tensor] = []
     for (part, count), path in zip(wanted, paths[:2], strict=True):
-        labels = []
-
-        def batches() -> Iterator[torch.Tensor]:
-            for images, numbers in data.eval_batches(part, 128, count=count or None):  # noqa: B023 (used at once)
-                labels.append(numbers)  # noqa: B023
-                yield images
-
-        save_images(path, batches(), min(count or data.size(part), data.size(part)), resolution)
+        count = len(data.chosen(part, count or None))
+        labels = save_images(path, data.eval_batches(part, 128, count=count), count, resolution)
     with atomic(paths[2]) as temporary, open(temporary, "wb") as file:
-        np.save(file, torch.cat(labels).numpy())  # of the scoring images, which come last
+        np.save(file, labels.numpy())  # of the scoring images, which come last
 
 
-def save_images(path: Path, batches: Iterator[torch.Tensor], count: int, resolution: int) -> None:
-    """Write at most `count` uint8 images (n, 3, R, R) as a .npy file, batch by batch, so that they need not fit in memory."""
+def save_images(path: Path, batches: Iterator[Batch], count: int, resolution: int) -> torch.Tensor:
+    """Write at most `count` uint8 images (n, 3, R, R) as a .npy file, batch by batch, so that they need not fit in memory.
+
+    Returns:
+        Their labels, (n,).
+    """
+    labels: list[torch.Tensor] = []
     with atomic(path) as temporary:
         array = np.lib.format.open_memmap(temporary, "w+", np.uint8, (count, 3, resolution, resolution))
         place = 0
-        for images in batches:
+        for images, numbers in batches:
             array[place : place + len(images)] = images.cpu().numpy()
             place += len(images)
+            labels.append(numbers.cpu())
         array.flush()
         if place < count:  # files that went bad since the list was made
             read = np.array(array[:place])
             with open(temporary, "wb") as file:
                 np.save(file, read)
+    return torch.cat(labels)

@@ -195,13 +195,12 @@ class FolderData(Data):
             )
             found = scan(listing.paths.under(listing.root), options.workers)
             self.images = choose(listing, found, score_fraction)
-            _tell(self.images, options)
+            _tell(self.images, found.problems, listing, options)
         images = self.images
         self.files = images.paths.under(root)
         self.labels = torch.from_numpy(images.labels)
         parts = {name: np.flatnonzero(images.parts == number) for number, name in enumerate(PARTS)}
         super().__init__("folder", images.classes, resolution, images.labels, parts, arch_fraction)
-        self.spos = bool(options.spos_preprocessing)
         self._named: set[str] = set()
         self._loader: Any = None
 
@@ -334,17 +333,17 @@ def _is_there(path: str, nbytes: int) -> bool:
         return False
 
 
-def _tell(images: Images, options: DataOptions) -> None:
+def _tell(images: Images, problems: dict[int, str], listing: Listing, options: DataOptions) -> None:
     """Say what was left out; refuse what cannot be used.
 
     Raises:
         InputError: bad files where they are to be fatal; a class without images.
     """
     check = f"see: python -m trials.data check {options.data_root}"
-    bad = [(path, reason) for path, reason in images.left_out if not reason.startswith(("is the same", "is also in"))]
-    if bad and options.bad_files == "fail":
+    if problems and options.bad_files == "fail":
+        first = min(problems)
         raise InputError(
-            f"{len(bad)} bad files in '{options.data_root}', the first: '{bad[0][0]}' {bad[0][1]}; {check}"
+            f"{len(problems)} bad files in '{options.data_root}', the first: '{listing.paths[first]}' {problems[first]}; {check}"
         )
     counts = np.bincount(images.labels, minlength=len(images.classes))
     if not counts.all():

@@ -129,8 +129,7 @@ def find_images(root: Path, *, val_labels: str = "", classes: int = 0, per_class
         kept = [names[number] for number in sorted(chosen.tolist())]
     if len(kept) < 2:
         raise InputError(f"'{source}' has one class folder ('{names[0]}'); give at least 2 classes")
-    flat = "val" in parts and "train" in parts and not any(entry.is_dir() for entry in _visible(parts["val"]))
-    if val_labels and not flat:
+    if val_labels and not ("train" in parts and "val" in parts and not _has_folders(parts["val"])):
         raise InputError(f"--val-labels '{val_labels}' is for a flat val/, which '{top}' does not have; leave it out")
     layout = f"{len(names)} class folders, parts cut by us"
     sources = {"train": _in_class_folders(source, kept)}
@@ -161,6 +160,10 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
         return sorted((e for e in entries if not e.name.startswith((".", "__"))), key=lambda entry: entry.name)
 
 
+def _has_folders(folder: Path) -> bool:
+    return any(entry.is_dir() for entry in _visible(folder))
+
+
 def _is_image(name: str) -> bool:
     return name.lower().endswith(EXTENSIONS)
 
@@ -177,14 +180,14 @@ def _descend(root: Path) -> Path:
         if len(folders) != 1 or folders[0].name.lower() in NAMES["train"] or any(_is_image(e.name) for e in entries):
             break
         folder = Path(folders[0].path)
-    return folder if any(entry.is_dir() for entry in _visible(folder)) else root
+    return folder if _has_folders(folder) else root
 
 
 def _parts(folder: Path) -> dict[str, Path]:
     """part -> its folder, if it has one."""
     folders = {entry.name.lower(): Path(entry.path) for entry in _visible(folder) if entry.is_dir()}
     for name in NAMES["train"]:  # trains, not a training part
-        if name in folders and not any(entry.is_dir() for entry in _visible(folders[name])):
+        if name in folders and not _has_folders(folders[name]):
             return {}
     return {part: folders[name] for part, names in NAMES.items() for name in reversed(names) if name in folders}
 
@@ -220,7 +223,7 @@ def _held(
     part: str, folder: Path, classes: list[str], kept: list[str], root: Path, top: Path, val_labels: str
 ) -> tuple[Iterator[list[str]], str] | None:
     """For each kept class its images of val or test, and how they are labelled; None: no labels, such as ImageNet's test."""
-    if any(entry.is_dir() for entry in _visible(folder)):
+    if _has_folders(folder):
         names = _class_names(folder)
         if names != classes:
             odd = sorted(set(classes) ^ set(names))[0]

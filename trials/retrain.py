@@ -81,10 +81,6 @@ class Config(DataOptions):
     )
     warmup: float = option(0.1, "part of the steps with a rising learning rate")
     label_smoothing: float = option(0.1, "label smoothing")
-    color_jitter: float = option(
-        None, "training images: brightness, contrast and saturation change by at most this part (default: the preset's)"
-    )
-    cutout: int = option(0, "training images: side of the square that is cut out, pixels; 0: none")
     precision: str = option(
         "auto", "arithmetic; auto: bf16-mixed on GPUs", choices=("auto", "32", "16-mixed", "bf16-mixed")
     )
@@ -114,13 +110,7 @@ class Config(DataOptions):
                     raise InputError(f"{typed}: supernet '{self.supernet}' has {value}; leave {typed.split()[0]} out")
                 object.__setattr__(self, name, value)
         super().__post_init__()
-        if self.import_official and self.spos_preprocessing is False:
-            raise InputError(
-                "--no-spos-preprocessing contradicts --import-official, whose weights need it; leave it out"
-            )
-        object.__setattr__(self, "spos_preprocessing", bool(self.spos_preprocessing or self.import_official))
-        if self.cutout < 0:
-            raise InputError(f"--cutout {self.cutout} is below 0; give 0 or more")
+        self.settle_preprocessing(official=bool(self.import_official))
         cli.fill_and_check(
             self,
             RECIPES.get(self.preset, RECIPES["imagenet"]),
@@ -232,10 +222,7 @@ def open_data(config: Config, resolution: int) -> Any:
     """The images, those of the search where there was one, with the preprocessing of the run."""
     from trials.data import load_data
 
-    run = config.supernet or config.out
-    return load_data(
-        config, resolution, score_fraction=0.1, run=run, color_jitter=config.color_jitter, cutout=config.cutout
-    )
+    return load_data(config, resolution, score_fraction=0.1, run=config.supernet or config.out)
 
 
 def train(config: Config, arch: dict[str, Any], seed: int) -> None:

@@ -115,10 +115,6 @@ class Config(DataOptions):
     precision: str = option(
         "auto", "arithmetic; auto: bf16-mixed on GPUs", choices=("auto", "32", "16-mixed", "bf16-mixed")
     )
-    color_jitter: float = option(
-        None, "training images: brightness, contrast and saturation change by at most this part (default: the preset's)"
-    )
-    cutout: int = option(0, "training images: side of the square that is cut out, pixels; 0: none")
     seed: int = option(0, "of weights, batches, augmentation and paths")
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
     checkpoint_every: int = option(None, "steps between checkpoints (default: the preset's)")
@@ -130,11 +126,7 @@ class Config(DataOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.import_official and self.spos_preprocessing is False:
-            raise InputError(
-                "--no-spos-preprocessing contradicts --import-official, whose weights need it; leave it out"
-            )
-        object.__setattr__(self, "spos_preprocessing", bool(self.spos_preprocessing or self.import_official))
+        self.settle_preprocessing(official=bool(self.import_official))
         learns = self.strategy in DIFFERENTIABLE
         recipe = RECIPES.get(self.preset, RECIPES["imagenet"])
         cli.fill_and_check(
@@ -145,18 +137,10 @@ class Config(DataOptions):
         )
         if self.eval_every is None:
             object.__setattr__(self, "eval_every", math.ceil(self.epochs / 5))
-        for name in (
-            "arch_warmup",
-            "eval_paths",
-            "clip_norm",
-            "cutout",
-            "temperature_decay",
-            "cost_weight",
-            "cost_alpha",
-            "cost_beta",
-        ):
-            if getattr(self, name) is not None and not getattr(self, name) >= 0:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)} is below 0; give 0 or more")
+        cli.not_negative(
+            self,
+            *("arch_warmup", "eval_paths", "clip_norm", "temperature_decay", "cost_weight", "cost_alpha", "cost_beta"),
+        )
         if not self.eval_every > 0:
             raise InputError(f"--eval-every {self.eval_every} is not above 0; give 1 or more, or --eval-paths 0")
         if self.eval_paths > 1000:
@@ -281,8 +265,6 @@ def main(argv: list[str] | None = None) -> None:
         score_fraction=config.score_fraction,
         arch_fraction=config.arch_fraction,
         run=config.out,
-        color_jitter=config.color_jitter,
-        cutout=config.cutout,
     )
     if not data.size("score"):
         raise InputError(f"--score-fraction {config.score_fraction} of so few images is none; raise it")
