@@ -45,11 +45,16 @@ class BlockCosts:
     Args:
         choices: label -> candidates, in order.
         macs, params: one number per combination of candidates; the last label changes fastest.
+        identities: the combinations that give back what they get (a skip), as places among all.
+        twin: the block has identities, and the same choices of the same operations as the one before: one may be
+            skipped in place of the other.
     """
 
     choices: Mapping[str, Sequence[Any]]
     macs: np.ndarray
     params: np.ndarray
+    identities: tuple[int, ...] = ()
+    twin: bool = False
 
     def option(self, arch: Mapping[str, Any]) -> int:
         """Place of the combination that `arch` chooses."""
@@ -109,6 +114,27 @@ class CostTable:
         for block, option in zip(self.blocks, options, strict=True):
             arch |= block.chosen(int(option))
         return arch
+
+    def canonical(self, arch: Mapping[str, Any]) -> dict[str, Any]:
+        """The first of all architectures that are the same network as `arch`, trained from scratch.
+
+        Where neighbouring blocks offer the same operations, it does not matter which of them is skipped; where a block
+        is skipped, its other choices (the kernel of a superkernel) have no effect. Known for `nn.Identity`.
+
+        Raises: ArchError.
+        """
+        validate(arch, self.choices)
+        options: list[int] = []
+        skipped: list[int] = []  # identities of this run of twins, which go to its end
+        for block in self.blocks:
+            if not block.twin:
+                options, skipped = options + skipped, []
+            option = block.option(arch)
+            if option in block.identities:
+                skipped.append(block.identities[0])
+            else:
+                options.append(option)
+        return self.arch(options + skipped)
 
     def macs_many(self, genes: np.ndarray) -> np.ndarray:
         """MACs of many architectures.
@@ -190,10 +216,10 @@ class CostTable:
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, atomically."""
-        blocks = [
-            {"choices": block.choices, "macs": block.macs.tolist(), "params": block.params.tolist()}
-            for block in self.blocks
-        ]
+        blocks = []
+        for block in self.blocks:
+            entry = {"choices": block.choices, "macs": block.macs.tolist(), "params": block.params.tolist()}
+            blocks.append(entry | ({"identities": block.identities, "twin": block.twin} if block.identities else {}))
         save_json(path, {"format": FORMAT, "space": self.space, "base": self.base, "blocks": blocks}, indent=None)
 
     @classmethod
@@ -208,7 +234,12 @@ class CostTable:
             raise InputError(f"'{path}' is not a cost table; write one with: python -m trials.space spos --out FOLDER")
         try:
             blocks = [
-                BlockCosts(b["choices"], *(np.array(b[name], dtype=np.int64) for name in ("macs", "params")))
+                BlockCosts(
+                    b["choices"],
+                    *(np.array(b[name], dtype=np.int64) for name in ("macs", "params")),
+                    tuple(b.get("identities", ())),
+                    bool(b.get("twin")),
+                )
                 for b in content["blocks"]
             ]
             sizes = [math.prod(map(len, block.choices.values())) for block in blocks]
@@ -260,13 +291,20 @@ def measure(space: Any, counting: str = "macs") -> CostTable:
         stem = once(chain.stem, [], x, "the stem")
         x = stem.output
         blocks = []
+        before: list[Any] = []  # what the block before is made of
         for block in chain.blocks:
             counted: list[Count] = []
+            parts: list[Any] = [x.shape]
+            identities = []
             outputs: dict[tuple[int, ...], str] = {}  # shape -> who makes it
             for arch in block.combinations():
                 name = block.candidate(arch)
                 title = ", ".join(f"{label} {value}" for label, value in arch.items())
                 cost = once(block.candidates[name], [arch[label] for label in block.elastic], x, title)
+                made, values = block.candidates[name], [arch[label] for label in block.elastic]
+                if cost.macs == cost.params == 0 and isinstance(made(*values), torch.nn.Identity):
+                    identities.append(len(counted))
+                parts.append(((made.func, made.args, made.keywords) if isinstance(made, partial) else made, values))
                 counted.append(cost)
                 outputs.setdefault(tuple(cost.output.shape[1:]), title)
             if len(outputs) > 1:
@@ -276,7 +314,9 @@ def measure(space: Any, counting: str = "macs") -> CostTable:
                     "block must give the same shape"
                 )
             macs, params = (np.array([getattr(cost, name) for cost in counted]) for name in ("macs", "params"))
-            blocks.append(BlockCosts(block.choices, macs, params))
+            twin = bool(identities) and parts == before
+            blocks.append(BlockCosts(block.choices, macs, params, tuple(identities), twin))
+            before = parts
             x = counted[0].output
         head = once(chain.head, [], x, "the head")
     if tuple(head.output.shape) != (1, chain.classes):

@@ -49,3 +49,32 @@ def load_json(path: str | Path, what: str) -> Any:
         raise InputError(f"{what} '{path}' is a folder, not a file; name the file in it") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{what} '{path}' is not valid JSON ({error}); write it again") from None
+
+
+def append_json(path: str | Path, value: Any) -> None:
+    """Add one line of JSON to a file and flush it to disk; a kill can only cut off this last line."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(value) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_jsonl(path: str | Path, *, repair: bool = False) -> list[Any]:
+    """The lines of a file written by `append_json`, without one that was cut off.
+
+    Args:
+        repair: cut such a line off in the file too, so that more can be appended.
+    """
+    content = Path(path).read_bytes()
+    values, complete = [], 0
+    for line in content.splitlines(keepends=True):
+        try:
+            if not line.endswith(b"\n"):
+                break
+            values.append(json.loads(line))
+        except ValueError:
+            break
+        complete += len(line)
+    if repair and complete < len(content):
+        os.truncate(path, complete)
+    return values

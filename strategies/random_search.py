@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from spaces.arch import Arch
 from strategies.tuner import ArchTuner
 
@@ -9,5 +11,5 @@ from strategies.tuner import ArchTuner
 class RandomTuner(ArchTuner):
     """NNI tuner; arguments as for ArchTuner."""
 
-    def propose(self) -> Arch:
-        return self.fresh()
+    def breed(self, generator: random.Random) -> list[Arch]:
+        return self.fill({}, generator)

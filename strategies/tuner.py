@@ -1,60 +1,108 @@
-"""What all of Onepath's NNI tuners share: limits, no architecture twice, a seed, a state that survives a restart.
+"""What all of Onepath's NNI tuners share: limits, no network twice, a seed, retries, a journal that survives any kill.
+
+A tuner breeds a generation from the results so far, then hands it out one by one; as soon as the last one is handed out,
+the next generation is bred from the results there are, so no worker waits. Generation number g draws from a generator
+seeded by (seed, g): with one trial at a time, a search is a function of its seed and of the scores.
 
 Everything is keyed by architecture, never by NNI's parameter id, which may restart at 1 when an experiment resumes.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import math
 import os
 import random
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nni
 from nni.tuner import Tuner
 
-from spaces.arch import Arch, arch_id, validate
+from spaces.arch import Arch, arch_id, save_arch, validate
 from spaces.cost import CostTable
 from spaces.errors import InputError
-from spaces.files import load_json, save_json
+from spaces.files import append_json, read_jsonl
 from strategies.limits import Feasible, Limits
 
 _CLONE = Path(__file__).resolve().parent.parent
 _logger = logging.getLogger(__name__)
-STATE = "tuner.json"  # in NNI_CHECKPOINT_DIRECTORY
+JOURNAL = "tuner.jsonl"  # in NNI_CHECKPOINT_DIRECTORY
+GUARD = _CLONE / "trials" / "nni_guard.js"
+TRIES = 100  # draws of one child before it is given up
+HOPELESS = 5  # architectures given up one after another before the search ends
 
 
 class ArchTuner(Tuner):
-    """Base of the tuners. A subclass says how to `propose` an architecture.
+    """Base of the tuners. A subclass says how to `breed` a generation.
 
     Args:
         cost_table: JSON written by `python -m trials.space`; relative to the root of the clone.
+        population: architectures per generation.
         seed: of every random decision.
+        tries: how often an architecture is given out whose trials fail, before it is marked as failed.
         limits: `max_macs`, `min_macs`, `max_params`; hard, no trial ever breaks them.
     Raises:
-        InputError: a limit that no architecture can meet, naming the reachable range.
+        InputError: a limit that no architecture can meet, naming the reachable range; or several trials at a time
+            under an NNI manager that pairs them with the wrong architectures, because the guard is not loaded.
     """
 
-    def __init__(self, cost_table: str, seed: int = 0, **limits: Any) -> None:
+    def __init__(self, cost_table: str, population: int = 50, seed: int = 0, tries: int = 3, **limits: Any) -> None:
         super().__init__()
-        table = CostTable.load(_CLONE / cost_table)
-        self.feasible = Feasible(table, Limits.of(limits))
-        self.generator = random.Random(seed)
-        self.asked: dict[str, dict[str, Any]] = {}  # arch id -> {"arch", "generation", "score"}, in order
-        self.running: dict[int, Arch] = {}  # NNI's parameter id -> arch
+        for name, value in (("population", population), ("tries", tries)):
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"{name} {value} is not a whole number above 0; give a larger one")
+        refuse_without_guard()
+        self.table = CostTable.load(_CLONE / cost_table)
+        self.feasible = Feasible(self.table, Limits.of(limits))
+        self.population, self.seed, self.tries = population, seed, tries
+        directory = os.environ.get("NNI_CHECKPOINT_DIRECTORY")
+        self.folder = Path(directory) if directory else None  # of the journal; None: none is written
+        self.generation = -1
+        self.queue: deque[Arch] = deque()  # of this generation, not yet handed out
+        self.again: deque[str] = deque()  # keys to hand out once more
+        # key -> {"arch", "generation", "score", "failures"}, in the order of handing out
+        self.asked: dict[str, dict[str, Any]] = {}
+        self.running: dict[int, str] = {}  # NNI's parameter id -> key
+        self.lost = 0  # architectures given up since the last score
+        self.lock = threading.RLock()  # NNI calls trial_end in another thread
 
-    def propose(self) -> Arch:
-        """The next architecture, within the limits and not in `asked`. Raises nni.NoMoreTrialError: none is left."""
+    def breed(self, generator: random.Random) -> list[Arch]:
+        """The next generation, at most `population`, all of it `new`. Empty: nothing is left within the limits."""
         raise NotImplementedError
 
-    def scored(self, arch: Arch, score: float) -> None:
-        """An architecture got its score."""
+    # for breeding
 
-    def generation_now(self) -> int:
-        """Number of the generation that `propose` works on."""
-        return 0
+    def key(self, arch: Arch) -> str:
+        """Equal for architectures that are the same network."""
+        return arch_id(self.table.canonical(arch))
+
+    def ranked(self) -> list[dict[str, Any]]:
+        """Scored entries, best first; ties in the order of asking."""
+        scored = [entry for entry in self.asked.values() if entry["score"] is not None]
+        return sorted(scored, key=lambda entry: -entry["score"])
+
+    def add(self, members: dict[str, Arch], make: Callable[[], Arch], tries: int = TRIES) -> bool:
+        """Put what `make` draws among the members of a generation, if it is new and meets the limits within `tries`."""
+        for _ in range(tries):
+            arch = make()
+            key = self.key(arch)
+            if key not in members and key not in self.asked and self.feasible.allows(arch):
+                members[key] = arch
+                return True
+        return False
+
+    def fill(self, members: dict[str, Arch], generator: random.Random) -> list[Arch]:
+        """Random architectures, all within the limits equally likely, until a generation is full or none is new."""
+        while len(members) < self.population and self.add(members, lambda: self.feasible.sample(generator), 1000):
+            pass
+        return list(members.values())
 
     # NNI's side
 
@@ -66,80 +114,137 @@ class ArchTuner(Tuner):
             )
 
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> Arch:
-        arch = self.propose()
-        self.asked[arch_id(arch)] = {"arch": arch, "generation": self.generation_now(), "score": None}
-        self.running[parameter_id] = arch
-        return dict(arch)
+        """The next architecture.
+
+        Raises:
+            nni.NoMoreTrialError: all within the limits have been evaluated, or trials fail one after another.
+        """
+        with self.lock:
+            key = self._next()
+            self.running[parameter_id] = key
+            return dict(self.asked[key]["arch"])
 
     def receive_trial_result(self, parameter_id: int, parameters: Arch, value: Any, **kwargs: Any) -> None:
-        self.running.pop(parameter_id, None)
-        self._take(parameters, value)
+        with self.lock:
+            self.running.pop(parameter_id, None)
+            self._take(parameters, value)
 
     def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
-        if self.running.pop(parameter_id, None) is not None:
-            self._save()  # it failed without a result: it stays in `asked` without a score, and is not tried again
+        with self.lock:
+            key = self.running.pop(parameter_id, None)
+            if key is None or success or self.asked[key]["score"] is not None:
+                return  # (with success, its result is still on the way)
+            self._record({"failed": key})
 
     def import_data(self, data: list[dict[str, Any]]) -> None:
-        """Results from before a restart; those that the checkpoint already holds are left alone."""
-        for entry in data:
-            known = self.asked.get(arch_id(entry["parameter"]))
-            if known is None or known["score"] is None:
+        """Results from before a restart; those that the journal already holds are left alone."""
+        with self.lock:
+            for entry in data:
                 self._take(entry["parameter"], entry["value"])
+
+    def load_checkpoint(self) -> None:
+        """Continue from the journal. What was handed out and has no score is handed out first."""
+        with self.lock:
+            if self.folder is None or not (self.folder / JOURNAL).exists():
+                return
+            for event in read_jsonl(self.folder / JOURNAL, repair=True):
+                self._apply(event)
+            # without the guard, NNI runs those again by itself that were running
+            guarded = os.environ.get("ONEPATH_GUARD") or not os.environ.get("NNI_MODE")
+            if guarded:
+                self.again = deque(key for key, entry in self.asked.items() if self._waits(entry))
+
+    def ahead(self) -> int:
+        """How many architectures can be handed out before another result changes which."""
+        with self.lock:
+            if not self.again and not self.queue:
+                self._breed()
+            return len(self.again) + len(self.queue)
+
+    def _next(self) -> str:
+        while self.again:
+            key = self.again.popleft()
+            if self._waits(self.asked[key]):
+                return key
+        if self.lost >= HOPELESS:
+            raise nni.NoMoreTrialError(f"the last {self.lost} architectures failed {self.tries} times each")
+        while True:
+            if not self.queue:
+                self._breed()
+            if not self.queue:
+                raise nni.NoMoreTrialError("every architecture within the limits has been evaluated")
+            key = self.key(self.queue[0])
+            if key in self.asked:  # it arrived by import_data meanwhile
+                self.queue.popleft()
+                continue
+            self._record({"asked": key})
+            return key
+
+    def _breed(self) -> None:
+        members = self.breed(random.Random(f"{self.seed} {self.generation + 1}"))
+        self._record({"generation": self.generation + 1, "queue": members})
+
+    def _waits(self, entry: dict[str, Any]) -> bool:
+        return entry["score"] is None and entry["failures"] < self.tries
 
     def _take(self, arch: Arch, value: Any) -> None:
         score = float(value["default"] if isinstance(value, dict) else value)
         validate(arch, self.feasible.choices)
+        key = self.key(arch)
         if not math.isfinite(score):
-            _logger.warning("score %s of %s is not finite and is left out", score, arch_id(arch))
+            _logger.warning("score %s of %s is not finite and is left out", score, key)
             return
-        entry = self.asked.setdefault(
-            arch_id(arch), {"arch": dict(arch), "generation": self.generation_now(), "score": None}
+        known = self.asked.get(key)
+        if known is not None and known["score"] is not None:
+            return
+        self._record({"scored": key, "score": score} | ({} if known else {"arch": dict(arch)}))
+        if self.folder:  # the best so far, one file per generation, for --fixed-arc
+            save_arch(self.folder / f"generation-{max(self.generation, 0):03d}.json", self.ranked()[0]["arch"])
+
+    # state: a journal of events
+
+    def _record(self, event: dict[str, Any]) -> None:
+        if self.folder:
+            append_json(self.folder / JOURNAL, event)
+        self._apply(event)
+
+    def _apply(self, event: dict[str, Any]) -> None:
+        if "queue" in event:
+            self.generation, self.queue = event["generation"], deque(event["queue"])
+        elif "asked" in event:
+            while self.queue:
+                arch = self.queue.popleft()
+                if self.key(arch) == event["asked"]:
+                    self._enter(event["asked"], arch)
+                    break
+        elif "scored" in event:
+            entry = self.asked.get(event["scored"]) or self._enter(event["scored"], event["arch"])
+            entry["score"] = event["score"]
+            self.lost = 0
+        elif "failed" in event:
+            entry = self.asked[event["failed"]]
+            entry["failures"] += 1
+            if entry["failures"] < self.tries:
+                self.again.append(event["failed"])
+            else:
+                self.lost += 1
+
+    def _enter(self, key: str, arch: Arch) -> dict[str, Any]:
+        self.asked[key] = {"arch": arch, "generation": max(self.generation, 0), "score": None, "failures": 0}
+        return self.asked[key]
+
+
+def refuse_without_guard() -> None:
+    """NNI 3.0 gives trials the wrong architectures above concurrency 1, unless trials/nni_guard.js mends it.
+
+    Raises:
+        InputError: this is the tuner process of such an experiment.
+    """
+    if "--exp_params" not in sys.argv or os.environ.get("ONEPATH_GUARD"):
+        return
+    experiment = json.loads(base64.b64decode(sys.argv[sys.argv.index("--exp_params") + 1]))
+    if experiment.get("trialConcurrency", 1) > 1:
+        raise InputError(
+            f"trialConcurrency {experiment['trialConcurrency']}: NNI 3.0 alone gives trials the wrong architectures above 1; set it "
+            f"to 1, use python -m trials.search, or first: export NODE_OPTIONS='--require {GUARD}'"
         )
-        entry["score"] = score
-        self.scored(entry["arch"], score)
-        self._save()
-
-    def ranked(self) -> list[dict[str, Any]]:
-        """Scored entries, best first; ties in the order of asking."""
-        scored = [entry for entry in self.asked.values() if entry["score"] is not None]
-        return sorted(scored, key=lambda entry: -entry["score"])
-
-    def fresh(self) -> Arch:
-        """A random architecture that was not asked for yet.
-
-        Raises:
-            nni.NoMoreTrialError: 1,000 draws in a row gave known ones; what meets the limits is exhausted.
-        """
-        for _ in range(1000):
-            arch = self.feasible.sample(self.generator)
-            if arch_id(arch) not in self.asked:
-                return arch
-        raise nni.NoMoreTrialError("every architecture within the limits has been evaluated")
-
-    # state
-
-    def state(self) -> dict[str, Any]:
-        """JSON-able state, written after every result: NNI 3.0 never calls save_checkpoint."""
-        version, internal, gauss = self.generator.getstate()
-        return {"random": [version, list(internal), gauss], "asked": self.asked}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from `state()`."""
-        version, internal, gauss = state["random"]
-        self.generator.setstate((version, tuple(internal), gauss))
-        self.asked = state["asked"]
-
-    def folder(self) -> Path | None:
-        """NNI's checkpoint folder of this experiment; None outside of NNI."""
-        directory = os.environ.get("NNI_CHECKPOINT_DIRECTORY")
-        return Path(directory) if directory else None
-
-    def _save(self) -> None:
-        folder = self.folder()
-        if folder:
-            save_json(folder / STATE, self.state(), indent=None)
-
-    def load_checkpoint(self) -> None:
-        folder = self.folder()
-        if folder and (folder / STATE).exists():
-            self.restore(load_json(folder / STATE, "tuner state"))

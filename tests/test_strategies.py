@@ -10,7 +10,7 @@ import pytest
 from spaces.arch import arch_id, load_arch
 from spaces.cost import CostTable
 from spaces.errors import InputError
-from spaces.files import load_json
+from spaces.files import read_jsonl
 from strategies.evolution import EvolutionTuner, crossover, mutate
 from strategies.limits import Feasible, Limits, amount
 from strategies.random_search import RandomTuner
@@ -70,7 +70,7 @@ def test_evolution_improves_on_random_search():
 def test_a_generation_is_made_of_mutations_crossovers_and_random_ones(monkeypatch):
     tuner = EvolutionTuner(COSTS, population=10, top_k=3, mutation=4, crossover=3, seed=0)
     first = search(tuner, 10)
-    assert (tuner.generation, tuner.queue) == (0, [])
+    assert (tuner.generation, list(tuner.queue)) == (0, [])
     parents = sorted(first, key=lambda arch: -list(arch.values()).count("k5"))[:3]
     assert [entry["arch"] for entry in tuner.ranked()[:3]] == parents
     second = [tuner.generate_parameters(number) for number in range(10, 20)]
@@ -166,19 +166,31 @@ def test_every_generation_exports_its_best(tmp_path, monkeypatch):
         best = load_arch(tmp_path / f"generation-{generation:03d}.json", TABLE.choices)
         scores = [list(arch.values()).count("k5") for arch in archs[: 5 * (generation + 1)]]
         assert list(best.values()).count("k5") == max(scores)
-    assert len(load_json(tmp_path / "tuner.json", "")["asked"]) == 15
+    assert sum("asked" in event for event in read_jsonl(tmp_path / "tuner.jsonl")) == 15
 
 
-def test_failed_and_odd_trials(caplog):
-    tuner = EvolutionTuner(COSTS, population=4, top_k=2, mutation=2, crossover=1, seed=0)
+def test_failed_and_odd_trials():
+    tuner = EvolutionTuner(COSTS, population=4, top_k=2, mutation=2, crossover=1, seed=0, tries=2)
     tuner.update_search_space(SPACE)
     archs = [tuner.generate_parameters(number) for number in range(4)]
-    tuner.trial_end(0, False)  # failed: no score, and not asked for again
+    tuner.trial_end(0, False)  # failed: tried once more
     tuner.receive_trial_result(1, archs[1], {"default": float("nan")})
     tuner.receive_trial_result(2, archs[2], 3.0)
-    later = [tuner.generate_parameters(number) for number in range(4, 12)]
+    assert tuner.generate_parameters(4) == archs[0]
+    tuner.trial_end(4, False)  # failed again: given up
+    later = [tuner.generate_parameters(number) for number in range(5, 13)]
     assert archs[0] not in later
     assert [entry["arch"] for entry in tuner.ranked()] == [archs[2]]
+
+
+def test_a_search_whose_trials_all_fail_ends():
+    tuner = RandomTuner(COSTS, tries=2)
+    tuner.update_search_space(SPACE)
+    with pytest.raises(nni.NoMoreTrialError, match="the last 5 architectures failed 2 times each"):
+        for number in range(50):
+            tuner.generate_parameters(number)
+            tuner.trial_end(number, False)
+    assert number == 10
 
 
 def test_another_search_space_is_refused():
