@@ -1,4 +1,4 @@
-"""The one exception a user may see: commands print its message as a single line and exit with 1."""
+"""The exceptions a user may see: commands print the message as a single line and exit with 1 or 3."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from collections.abc import Iterable
 
 class InputError(ValueError):
     """Something the user gave cannot be used. The message says what, the value, what is allowed, and the fix."""
+
+    exit_code = 1
+
+
+class Stopped(InputError):
+    """Work that had begun cannot go on. What was done is kept; the message says why, and how to continue."""
+
+    exit_code = 3
 
 
 def unknown(what: str, value: object, allowed: Iterable[object]) -> str:

@@ -77,6 +77,10 @@ class ArchTuner(Tuner):
         """The next generation, at most `population`, all of it `new`. Empty: nothing is left within the limits."""
         raise NotImplementedError
 
+    def failed(self) -> list[dict[str, Any]]:
+        """Entries whose trials failed as often as `tries` allows."""
+        return [entry for entry in self.asked.values() if entry["score"] is None and entry["failures"] >= self.tries]
+
     # for breeding
 
     def key(self, arch: Arch) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import io
 import os
 import sys
@@ -12,7 +13,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from spaces.errors import InputError, unknown
+from spaces.errors import InputError, Stopped, unknown
 
 C = TypeVar("C")
 
@@ -138,19 +139,29 @@ def space_options_text(options: Mapping[str, Any]) -> str:
 
 
 def run(main: Callable[[], Any]) -> NoReturn:
-    """Run a command's `main`: a user's mistake becomes one line and exit code 1, Ctrl-C exit code 130."""
+    """Run a command's `main` and exit.
+
+    Exit codes: 0 done; 1 a user's mistake, nothing was begun; 3 work was stopped by what went wrong; 130 Ctrl-C.
+    """
     for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except InputError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("\nstopped; what was written is complete, run the same command with --resume to go on", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        place = f" at '{error.filename}'" if error.filename else ""
+        print(f"error: {error.strerror}{place}; mend that and run the same command again", file=sys.stderr)
+        sys.exit(Stopped.exit_code)
     sys.exit(0)
 
 

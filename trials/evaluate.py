@@ -50,9 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     from strategies.limits import amount
     from trials.scoring import Scorer, Settings
 
-    scorer = Scorer(
-        config.run, Settings(config.calibration_images, config.scoring_images, config.batch_size), config.device
-    )
+    scorer = Scorer(config.run, Settings.of(config), config.device)
     if PARAMETERS is not None:
         arch = dict(PARAMETERS)
         validate(arch, scorer.chain.choices)
@@ -62,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     if config.max_macs and macs > amount(config.max_macs, "--max-macs"):
         report({"default": 0.0, "top5": 0.0, "macs": macs, "params": params}, None)
         return
-    result = scorer.known(arch) or scorer.score(arch)
+    result = scorer.result(arch)
     final = {"default": result["top1"], "top5": result["top5"], "macs": macs, "params": params}
     report(final, result["top1_before_recalibration"])
 

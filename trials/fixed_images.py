@@ -32,6 +32,11 @@ class FixedImages:
     labels: torch.Tensor
 
 
+def cache_names(calibration: int, scoring: int) -> list[str]:
+    """Files in the run's cache/ that hold the images."""
+    return [f"{name}-{calibration}-{scoring}.npy" for name in ("calibration", "images", "labels")]
+
+
 def fixed_images(
     run: Path,
     config: Mapping[str, Any],
@@ -52,8 +57,7 @@ def fixed_images(
     Raises:
         InputError: the data is gone, or is another.
     """
-    suffix = f"{calibration}-{scoring}"
-    paths = [run / "cache" / f"{name}-{suffix}.npy" for name in ("calibration", "images", "labels")]
+    paths = [run / "cache" / name for name in cache_names(calibration, scoring)]
     if not all(path.exists() for path in paths):
         (run / "cache").mkdir(exist_ok=True)
         with open(run / "cache" / ".lock", "w") as lock:

@@ -20,7 +20,7 @@ from spaces.arch import arch_id
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.files import atomic, load_json
-from trials import cli, run_dir
+from trials import cli, run_dir, search_result
 from trials.cli import option
 
 BLUE, ORANGE, GREY = "#2563eb", "#ea580c", "#94a3b8"
@@ -55,11 +55,17 @@ def main(argv: list[str] | None = None) -> None:
     config = cli.parse(Config, argv, __doc__, positional="run")
     run = Path(config.run)
     found = collect(run)
-    rows = [(name, str(value)) for name, value in facts(found)]
-    print(cli.table(rows, ("", ""), as_is=True))
-    with atomic(run / "report.html") as temporary:
-        temporary.write_text(page(run, found, rows), encoding="utf-8")
-    print(f"\nreport: {run / 'report.html'}")
+    print(cli.table(facts(found), ("", ""), as_is=True))
+    print(f"\nreport: {write(run, found)}")
+
+
+def write(run: Path, found: Found | None = None) -> Path:
+    """Write report.html of a run. Returns its path. Raises InputError: no run there, or it is not trained to the end."""
+    found = found or collect(run)
+    path = run / "report.html"
+    with atomic(path) as temporary:
+        temporary.write_text(page(run, found, facts(found)), encoding="utf-8")
+    return path
 
 
 def collect(run: Path) -> Found:
@@ -304,11 +310,7 @@ def frontier(found: Found) -> str:
     figure, axes = _figure()
     macs = [result["macs"] / 1e6 for result in found.results]
     axes.scatter(macs, [result["top1"] for result in found.results], s=16, color=GREY, label="evaluated")
-    best, line = -1.0, []
-    for result in sorted(found.results, key=lambda r: (r["macs"], -r["top1"])):
-        if result["top1"] > best:
-            best = result["top1"]
-            line.append((result["macs"] / 1e6, best))
+    line = [(result["macs"] / 1e6, result["top1"]) for result in search_result.frontier(found.results)]
     axes.plot(*zip(*line, strict=True), "o-", color=BLUE, markersize=4, label="frontier")
     axes.plot(found.best["macs"] / 1e6, found.best["top1"], "*", color=ORANGE, markersize=14, label="best")
     limit = found.summary["limits"].get("max_macs")

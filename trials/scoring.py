@@ -6,6 +6,7 @@ into a fixed network, so no statistics leak from one candidate to the next, and 
 
 from __future__ import annotations
 
+import fcntl
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,11 @@ class Settings:
     calibration_images: int
     scoring_images: int  # 0: the whole scoring part
     batch_size: int
+
+    @classmethod
+    def of(cls, config: Any) -> Settings:
+        """The settings of a configuration of trials.evaluate."""
+        return cls(config.calibration_images, config.scoring_images, config.batch_size)
 
 
 class Scorer:
@@ -71,6 +77,18 @@ class Scorer:
         result = load_json(path, "score")
         same = result["supernet"] == self.hash and result["settings"] == vars(self.settings)
         return result if same else None
+
+    def result(self, arch: Arch) -> dict[str, Any]:
+        """The stored score, or else a new one. Of processes that want the same one, one computes it.
+
+        Raises:
+            ArchError: `arch` does not fit the space.
+        """
+        path = self.run / "search" / ".lock"
+        path.parent.mkdir(exist_ok=True)
+        with open(path, "a") as lock:  # each architecture is a byte of it
+            fcntl.lockf(lock, fcntl.LOCK_EX, 1, int(arch_id(arch)[:8], 16))
+            return self.known(arch) or self.score(arch)
 
     @torch.no_grad()
     def score(self, arch: Arch) -> dict[str, Any]:

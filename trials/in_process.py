@@ -1,0 +1,63 @@
+"""A search without NNI's manager: the same tuner and scores, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from spaces.errors import InputError, Stopped
+from trials.scoring import Scorer
+from trials.search_plan import Plan
+
+
+def search(plan: Plan, scored: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
+    """Ask the tuner for whole generations, score them, tell it; until enough architectures have a score.
+
+    The order is NNI's at trialConcurrency 1, so the same seed gives the same architectures and scores. The tuner's journal
+    and the stored scores make it resumable at any point.
+
+    Args:
+        scored: is told each score.
+    Returns:
+        One {"status": ...} per trial.
+    Raises:
+        InputError: the YAML names one of NNI's own tuners.
+        Stopped: architectures fail one after another.
+    """
+    import nni
+
+    tuner = plan.tuner
+    if tuner is None:
+        raise InputError(
+            f"tuner {plan.content['tuner'].get('name')} of '{plan.yaml}' is NNI's own and runs in NNI alone; leave --in-process out, "
+            "or take strategies.evolution.EvolutionTuner"
+        )
+    scorer = Scorer(plan.run, plan.settings, plan.evaluate.device)
+    tuner.update_search_space({label: {"_value": values} for label, values in plan.table.choices.items()})
+    jobs = [{"status": "SUCCEEDED"} for entry in tuner.asked.values() if entry["score"] is not None]
+    number, done, reason = len(tuner.asked), len(jobs), ""
+    while done < plan.wanted:
+        generation = []
+        for _ in range(min(max(tuner.ahead(), 1), plan.wanted - done)):
+            try:
+                generation.append((number, tuner.generate_parameters(number)))
+            except nni.NoMoreTrialError as error:
+                if reason:
+                    raise Stopped(f"{error}: {reason}") from None
+                break
+            number += 1
+        if not generation:
+            break
+        for identity, arch in generation:
+            try:
+                result = scorer.result(arch)
+            except (RuntimeError, MemoryError, OSError) as error:  # out of memory, or the disk
+                reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                jobs.append({"status": "FAILED"})
+                tuner.trial_end(identity, False)
+                continue
+            tuner.receive_trial_result(identity, arch, {"default": result["top1"]})
+            jobs.append({"status": "SUCCEEDED"})
+            done += 1
+            scored(result)
+    return jobs

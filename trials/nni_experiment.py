@@ -1,0 +1,333 @@
+"""Start, watch and stop NNI's manager for a search: guarded, and never left behind.
+
+NNI 3.0 itself does not notice a tuner that raises or dies, and keeps its manager after its owner is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from spaces.errors import InputError, Stopped
+from strategies.tuner import GUARD
+from trials.search_plan import Plan
+
+POLL_SECONDS = 1.0
+DEAD_SECONDS = 5.0  # a tuner gone for this long is dead
+SILENT_SECONDS = 20.0  # a manager that does not answer for this long is dead
+FULL_BYTES = 1 << 18  # a disk with less left is full
+FIRST_FAILURES, FAILURES = 3, 9  # trials in a row that fail, at the start and later, before the search stops
+ENDED = ("SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED", "EARLY_STOPPED")
+
+
+@dataclass(frozen=True)
+class Manager:
+    """A running experiment."""
+
+    id: str
+    folder: Path  # of the experiment: log/, checkpoint/, environments/
+    port: int
+    process: Any  # psutil.Popen-like: NNI's
+    log_start: int  # bytes of dispatcher.log from before
+
+    def get(self, api: str) -> Any:
+        """NNI's REST interface."""
+        from nni.experiment import rest
+
+        return rest.get(self.port, api)
+
+
+@contextlib.contextmanager
+def manager(
+    plan: Plan, port: int, resume: str | None = None, started: Callable[[str, Path], None] | None = None
+) -> Iterator[Manager]:
+    """Run an NNI manager while the body runs, and stop it afterwards, whatever happens.
+
+    Args:
+        resume: id of an experiment to continue.
+        started: is told the id and the folder before anything else happens.
+    Raises:
+        InputError: NNI refuses the configuration.
+        Stopped: it did not start.
+    """
+    quiet()
+    from nni.experiment import Experiment, RunMode
+    from nni.experiment.config import ExperimentConfig
+
+    try:
+        settings = ExperimentConfig.load(plan.yaml)
+        settings.trial_concurrency, settings.max_trial_number = plan.concurrency, plan.wanted
+        settings.validate()
+    except Exception as error:  # NNI raises all kinds here
+        raise InputError(f"experiment '{plan.yaml}': {' '.join(str(error).split())}") from None
+    experiment = Experiment(settings, id=resume)
+    if resume:
+        experiment._action = "resume"
+    folder = Path(settings.canonical_copy().experiment_working_directory) / experiment.id
+    prepare_environment(plan)
+    log = folder / "log" / "dispatcher.log"
+    log_start = log.stat().st_size if log.exists() else 0
+    if started:
+        started(experiment.id, folder)
+    try:
+        try:
+            experiment.start(port, run_mode=RunMode.Detach)
+        except Exception as error:
+            raise Stopped(f"NNI did not start: {start_error(folder, error)}; see {folder / 'log'}") from None
+        quiet()
+        yield Manager(experiment.id, folder, port, experiment._proc, log_start)
+    finally:
+        if experiment._proc is not None:
+            stop(experiment)
+
+
+def start_error(folder: Path, error: Exception) -> str:
+    """Why NNI's manager did not start: its own last error, or else what its client saw."""
+    log = folder / "log" / "nnictl_stderr.log"
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    own = [line for line in lines if re.match(r"(\w+: )*\w*Error\b", line)]
+    return own[-1] if own else " ".join(str(error).split())
+
+
+def quiet() -> None:
+    """NNI's own messages, in another style and twice."""
+    warnings.filterwarnings("ignore", category=UserWarning)  # pkg_resources, imported by NNI
+    logging.getLogger("nni").setLevel(logging.CRITICAL)
+
+
+def prepare_environment(plan: Plan) -> None:
+    """What NNI's manager reads from its environment: the guard, who owns it, where it listens."""
+    given = os.environ.get("NODE_OPTIONS", "")
+    if str(GUARD) not in given:
+        os.environ["NODE_OPTIONS"] = f"{given} --require {json.dumps(str(GUARD))}".strip()
+    os.environ["ONEPATH_OWNER"] = str(os.getpid())
+    os.environ["ONEPATH_PARAMS"] = json.dumps({"trialConcurrency": plan.concurrency, "maxTrialNumber": plan.wanted})
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # `python` of the trials
+    address = plan.content.get("nniManagerIp") or plan.service.get("nniManagerIp")
+    if plan.remote and address and not address.startswith("127."):  # the workers call back
+        os.environ.setdefault("NNI_LISTEN_HOST", address)
+        os.environ.setdefault("NNI_TOKEN", secrets.token_urlsafe(16))
+
+
+def stop(experiment: Any) -> None:
+    """Ask the manager to end; kill its processes when it does not, and never leave one behind."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process(experiment._proc.pid).children(recursive=True)
+            with contextlib.redirect_stderr(None):
+                experiment.stop()
+            end(children)
+        end(processes(experiment.id))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def processes(experiment: str) -> list[psutil.Process]:
+    """Manager, tuner and trials of an experiment that are alive."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        with contextlib.suppress(psutil.Error):
+            command = process.info["cmdline"] or []
+            environment = process.environ() if process.pid != os.getpid() else {}
+            log = Path(environment.get("NNI_LOG_DIRECTORY", "/")).parent.name if "--exp_params" in command else ""
+            manages = "--experiment-id" in command and command[command.index("--experiment-id") + 1] == experiment
+            if manages or experiment in (log, environment.get("NNI_EXP_ID")):
+                found.append(process)
+    return found
+
+
+def end(victims: list[psutil.Process], seconds: float = 5) -> None:
+    """Wait for processes, then kill those that are left."""
+    _, alive = psutil.wait_procs(victims, timeout=seconds)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=seconds)
+
+
+def end_leftovers(experiment: str) -> None:
+    """End what a killed search left behind, the manager first: it settles its trials."""
+    left = processes(experiment)
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            if "--experiment-id" in process.cmdline():
+                process.terminate()
+    end(left, seconds=10)
+
+
+def choose_port(wanted: int | None) -> int:
+    """The port asked for, or the first free one from 8080 on.
+
+    Raises:
+        InputError: the port asked for is in use.
+    """
+
+    def free(port: int) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) != 0 and reserve(port)
+
+    if wanted is not None:
+        if not 1 <= wanted <= 65535:
+            raise InputError(f"--port {wanted} is not a port; give 1 to 65535")
+        if not free(wanted):
+            raise InputError(f"--port {wanted} is in use; give another, or leave --port out for a free one")
+        return wanted
+    for port in range(8080, 8180):
+        if free(port):
+            return port
+    raise InputError("ports 8080 to 8179 are all in use; give a free one with --port")
+
+
+def reserve(port: int) -> bool:
+    """Keep a port from other searches on this machine until this process ends: NNI takes seconds to open it."""
+    try:
+        handle = os.open(Path(tempfile.gettempdir()) / f"onepath-port-{port}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the handle stays open on purpose
+    except OSError:
+        return False
+    return True
+
+
+def watch(
+    running: Manager, plan: Plan, ended: Callable[[dict[str, Any]], None], *, stall_minutes: float
+) -> list[dict[str, Any]]:
+    """Follow an experiment until it is done.
+
+    Args:
+        ended: is told each trial that has ended since, once; an architecture may have several.
+        stall_minutes: stop when no trial has ended for so long.
+    Returns:
+        NNI's trial jobs.
+    Raises:
+        Stopped: the tuner, the manager or the disk failed, trials fail one after another, or nothing moves.
+    """
+    seen: set[str] = set()
+    row, any_success, quiet_polls = 0, False, 0  # failures in a row
+    moved = tuner_seen = answered = time.monotonic()
+    before = {job["trialJobId"] for job in running.get("/trial-jobs") if job["status"] in ENDED}
+    while True:
+        try:
+            status, jobs = running.get("/check-status"), running.get("/trial-jobs")
+            answered = time.monotonic()
+        except Exception as error:
+            raise_if_full(plan, running)
+            if running.process.poll() is not None:
+                raise Stopped(f"NNI's manager died ({exit_text(running.process.poll())}){see(running)}") from None
+            if time.monotonic() - answered > SILENT_SECONDS:
+                raise Stopped(f"NNI's manager stopped answering ({type(error).__name__}){see(running)}") from None
+            time.sleep(POLL_SECONDS)
+            continue
+        news = [job for job in jobs if job["status"] in ENDED and job["trialJobId"] not in seen]
+        for job in sorted(news, key=lambda job: job.get("endTime") or 0):
+            seen.add(job["trialJobId"])
+            ended(job)
+            if job["trialJobId"] in before:
+                any_success |= job["status"] == "SUCCEEDED"
+                continue
+            moved = time.monotonic()
+            row = 0 if job["status"] == "SUCCEEDED" else row + 1
+            any_success |= not row
+            if row >= (FAILURES if any_success else FIRST_FAILURES):
+                raise_if_full(plan, running)
+                which = f"{row} trials in a row" if any_success else f"the first {row} trials"
+                raise Stopped(f"{which} failed: {trial_error(running, plan, job['trialJobId'])}")
+        raise_if_full(plan, running)
+        if status["status"] == "ERROR":
+            reason = last_error(running) or "; ".join(status.get("errors") or []) or "no reason given"
+            raise Stopped(f"the experiment failed: {reason}{see(running)}")
+        if failure := last_error(running):
+            raise Stopped(f"the tuner failed: {failure}{see(running, 'dispatcher.log')}")
+        if status["status"] in ("DONE", "STOPPED"):
+            return jobs
+        # the tuner has nothing more to give, and NNI would wait for ever
+        quiet_polls = quiet_polls + 1 if status["status"] == "TUNER_NO_MORE_TRIAL" and len(seen) == len(jobs) else 0
+        if quiet_polls >= 5:
+            return jobs
+        now = time.monotonic()
+        if tuner_alive(running):
+            tuner_seen = now
+        elif now - tuner_seen > DEAD_SECONDS:
+            raise Stopped(f"the tuner died without a word{see(running, 'dispatcher.log')}")
+        if now - moved > stall_minutes * 60:
+            raise Stopped(f"no trial ended for {stall_minutes:g} minutes{see(running)}")
+        time.sleep(POLL_SECONDS)
+
+
+def see(running: Manager, file: str = "") -> str:
+    return f"; see {running.folder / 'log' / file}"
+
+
+def exit_text(code: int | None) -> str:
+    return f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+
+
+def raise_if_full(plan: Plan, running: Manager) -> None:
+    """Raises Stopped: a disk that is written to is full; everything else that goes wrong then has this cause."""
+    for place in (running.folder, plan.run):
+        if place.exists() and (left := shutil.disk_usage(place).free) < FULL_BYTES:
+            raise Stopped(
+                f"no space left on device: the disk of '{place}' has {left:,} bytes; make room, then add --resume"
+            )
+
+
+def tuner_alive(running: Manager) -> bool:
+    """True while the process that runs the tuner lives."""
+    with contextlib.suppress(psutil.Error):
+        for process in psutil.Process(running.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if "--exp_params" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                    return True
+    return False
+
+
+def last_error(running: Manager) -> str:
+    """The last line of the last traceback in dispatcher.log since this start; empty: there is none."""
+    path = running.folder / "log" / "dispatcher.log"
+    if not path.exists() or path.stat().st_size <= running.log_start:
+        return ""
+    with open(path, "rb") as file:
+        file.seek(running.log_start)
+        lines = file.read().decode(errors="replace").splitlines()
+    starts = [number for number, line in enumerate(lines) if line.startswith("Traceback")]
+    if not starts:
+        return ""
+    for line in lines[starts[-1] + 1 :]:
+        if line and not line[0].isspace():
+            return line.removeprefix("spaces.errors.InputError: ")
+    return lines[-1]
+
+
+def trial_error(running: Manager, plan: Plan, trial: str) -> str:
+    """The last line that a trial printed."""
+    import requests
+
+    for name in ("stderr", "trial.log", "stdout"):
+        text = ""
+        with contextlib.suppress(requests.RequestException):
+            api = f"http://127.0.0.1:{running.port}/api/v1/nni/trial-file/{trial}/{name}"
+            answer = requests.get(api, timeout=20)
+            text = answer.text if answer.ok and not answer.text.endswith("is empty.") else ""
+        lines = [line for line in text.strip().splitlines() if line.strip()]
+        if lines:
+            return lines[-1].removeprefix("error: ")
+    return f"it printed nothing; see {running.folder / 'environments'}"

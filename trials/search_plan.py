@@ -1,0 +1,209 @@
+"""Read an experiment YAML and find what is wrong with it before anything is started."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import spaces
+from spaces.cost import CostTable, measure
+from spaces.errors import InputError, unknown
+from spaces.files import load_json
+from strategies.limits import Feasible, Limits, amount
+from trials import cli, run_dir
+from trials.evaluate import Config as Evaluate
+from trials.scoring import Settings
+
+CLONE = Path(__file__).resolve().parent.parent
+TUNERS = (
+    "strategies.evolution.EvolutionTuner",
+    "strategies.model_guided.ModelGuidedTuner",
+    "strategies.pareto.ParetoTuner",
+    "strategies.random_search.RandomTuner",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """An experiment that has passed all checks."""
+
+    yaml: Path
+    content: dict[str, Any]
+    run: Path  # of the supernet, on this machine
+    table: CostTable
+    limits: Limits
+    evaluate: Evaluate  # what a trial is called with
+    tuner: Any  # an ArchTuner, or None: one of NNI's own
+    wanted: int  # architectures with a score
+    concurrency: int
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.of(self.evaluate)
+
+    @property
+    def service(self) -> dict[str, Any]:
+        """NNI's trainingService."""
+        return self.content["trainingService"]
+
+    @property
+    def remote(self) -> bool:
+        """Whether trials run on other machines, so that their scores come back through NNI alone."""
+        return self.service["platform"] != "local"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must not change between a search and its continuation."""
+        return {key: self.content[key] for key in ("tuner", "trialCommand")} | {"yaml": self.yaml.name}
+
+
+def check(path: Path, *, run: str | None = None, concurrency: int | None = None, max_trials: int | None = None) -> Plan:
+    """Check an experiment.
+
+    Args:
+        run: directory of the supernet on this machine, where it is not what the YAML's trialCommand names.
+        concurrency, max_trials: instead of what the YAML says.
+    Raises:
+        InputError: a missing file or key, an unfinished supernet, a mismatch, or a limit out of reach.
+    """
+    content = read_yaml(path)
+    words = shlex.split(content["trialCommand"])
+    if "trials.evaluate" not in words or "--run" not in words[:-1]:
+        raise InputError(f"trialCommand of '{path}' must be: python -m trials.evaluate --run RUN ...")
+    evaluate = cli.parse(Evaluate, words[words.index("trials.evaluate") + 1 :], None)
+    if run is None:
+        where = (path.parent / content["trialCodeDirectory"]).resolve() / evaluate.run
+        folder = Path(os.path.relpath(where)) if where.is_relative_to(Path.cwd()) else where
+    else:
+        folder = Path(run)
+    run_dir.load_run(folder, "supernet")
+    if not (folder / "supernet.pt").exists():
+        raise InputError(f"'{folder}' is not trained to the end; run trials.supernet with --resume first")
+    run_dir.load_checkpoint(folder / "supernet.pt", "supernet", mmap=True)
+    table = CostTable.load(folder / "cost_table.json")
+
+    about = table.space
+    numbers = {"classes": about["classes"], "resolution": about["resolution"]}
+    chain = spaces.describe(about["name"], about["preset"], **numbers, **about["options"])
+    if not table.same_costs(measure(chain)):
+        raise InputError(f"space {about['name']} is not what it was when supernet '{folder}' was trained; restore it")
+    remedy = (
+        f"write both again with: python -m trials.space {about['name']} --preset {about['preset']} "
+        f"--classes {about['classes']} --resolution {about['resolution']} --out FOLDER"
+    )
+    if about["options"]:
+        remedy += f" --space-options {cli.space_options_text(about['options'])}"
+    offered = load_json(path.parent / content["searchSpaceFile"], "search space")
+    if {label: entry["_value"] for label, entry in offered.items()} != table.choices:
+        raise InputError(f"searchSpaceFile of '{path}' is not the space of supernet '{folder}'; {remedy}")
+
+    given = dict(content["tuner"].get("classArgs") or {})
+    tuner = None
+    if "className" in content["tuner"]:
+        costs = CostTable.load(CLONE / str(given.get("cost_table", "")))
+        if costs.space != about:
+            raise InputError(f"cost_table of '{path}' is of {costs.space}, the supernet of {about}; {remedy}")
+        tuner = make_tuner(content["tuner"]["className"], given)
+        limits = tuner.feasible.limits
+    else:
+        limits = Limits(max_macs=amount(evaluate.max_macs, "--max-macs") if evaluate.max_macs else None)
+        Feasible(table, limits)
+
+    wanted: Any = max_trials if max_trials is not None else content.get("maxTrialNumber")
+    at_once = concurrency if concurrency is not None else content.get("trialConcurrency", 1)
+    for name, value in (("maxTrialNumber", wanted), ("trialConcurrency", at_once)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{name} of '{path}' is {value}; give a whole number above 0")
+    check_service(path, content["trainingService"])
+    return Plan(path, content, folder, table, limits, evaluate, tuner, wanted, at_once)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The experiment as a dict. Raises InputError: missing, not YAML, keys that are missing or unknown to NNI."""
+    import yaml
+
+    if not path.is_file():
+        raise InputError(f"experiment '{path}' does not exist; choose one: {', '.join(known_experiments())}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"experiment '{path}' is not valid YAML: {' '.join(str(error).split())}") from None
+    needed = (
+        *("searchSpaceFile", "trialCommand", "trialCodeDirectory", "experimentWorkingDirectory", "tuner"),
+        "trainingService",
+    )
+    for key in needed:
+        if not isinstance(content, dict) or key not in content:
+            raise InputError(f"experiment '{path}' lacks '{key}'; compare it with experiments/quickstart.yml")
+    from nni.experiment.config import ExperimentConfig
+
+    known = [_camel(field.name) for field in dataclasses.fields(ExperimentConfig)]
+    for key in content:
+        if key not in known:
+            raise InputError(f"experiment '{path}': {unknown('key', key, known)}")
+    for key in ("tuner", "trainingService"):
+        if not isinstance(content[key], dict):
+            raise InputError(
+                f"{key} of experiment '{path}' is '{content[key]}'; compare it with experiments/quickstart.yml"
+            )
+    if "platform" not in content["trainingService"]:
+        raise InputError(f"trainingService of experiment '{path}' lacks 'platform'; give for example: platform: local")
+    return content
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.strip("_").split("_")
+    return first + "".join(word.title() for word in rest)
+
+
+def make_tuner(class_name: str, arguments: dict[str, Any]) -> Any:
+    """Build the tuner here once, as NNI will; its own errors come before an experiment is started.
+
+    Raises:
+        InputError: no such tuner, an unknown argument, a bad number, or a limit out of reach.
+    """
+    from strategies.tuner import ArchTuner
+
+    module, _, name = class_name.rpartition(".")
+    try:
+        tuner = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        raise InputError(unknown("tuner", class_name, TUNERS)) from None
+    if not issubclass(tuner, ArchTuner):
+        raise InputError(
+            f"tuner {class_name} is not an ArchTuner of strategies/tuner.py; choose from: {', '.join(TUNERS)}"
+        )
+    known = [key for key in inspect.signature(tuner).parameters if key != "limits"]
+    known += [field.name for field in dataclasses.fields(Limits)]
+    for key in arguments:
+        if key not in known:
+            raise InputError(unknown(f"argument of {name}", key, known))
+    if "cost_table" not in arguments:
+        raise InputError(f"classArgs of {name} lacks 'cost_table'; compare it with experiments/quickstart.yml")
+    return tuner(**arguments)
+
+
+def check_service(path: Path, service: dict[str, Any]) -> None:
+    """Raises InputError: GPUs are asked for on a machine where NNI sees none, or a remote service without machines."""
+    if service["platform"] == "local" and service.get("trialGpuNumber"):
+        try:
+            from pynvml import nvmlInit
+
+            nvmlInit()
+        except Exception as error:  # pynvml raises what its version has
+            raise InputError(
+                f"trialGpuNumber of '{path}' is {service['trialGpuNumber']}, and NNI sees no GPU here ({error}); leave it out"
+            ) from None
+    if service["platform"] == "remote" and not service.get("machineList"):
+        raise InputError(
+            f"trainingService of '{path}' lacks machineList; compare it with experiments/spos_evo_remote.yml"
+        )
+
+
+def known_experiments() -> list[str]:
+    return sorted(f"experiments/{path.name}" for path in (CLONE / "experiments").glob("*.yml"))
