@@ -1,10 +1,7 @@
 """Search on the real NNI manager: nnictl to DONE, the guarded driver, the watchdog, bad input, the report."""
 
-import contextlib
 import json
-import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,61 +15,25 @@ import yaml
 
 import spaces
 from spaces.arch import arch_id, freeze, load_arch, save_arch
+from spaces.cost import CostTable
 from spaces.errors import InputError
-from spaces.files import load_json
+from spaces.files import load_json, read_jsonl
 from spaces.model_space import make_supernet
 from tests.conftest import ROOT, assert_one_clear_line, onepath
-from trials import report, search
+from tests.experiments import ENVIRONMENT, copy_run, experiment, free_port, left_behind, metric
+from trials import report
 from trials.bn import recalibrate_bn
 from trials.data import load_data
 from trials.data_options import DataOptions
 from trials.scoring import Scorer, Settings, correct
+from trials.search_plan import check, make_tuner
 
 SETTINGS = Settings(calibration_images=256, scoring_images=128, batch_size=64)
-ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def experiment(run: Path, name: str = "quickstart.yml", **changes) -> Path:
-    """A copy of a shipped YAML for the supernet of the tests, beside that supernet."""
-    content = yaml.safe_load((ROOT / "experiments" / name).read_text())
-    tuner = content["tuner"]
-    tuner["classArgs"] = {**tuner.get("classArgs", {}), **changes.pop("classArgs", {})}
-    if "codeDirectory" in tuner:
-        tuner["codeDirectory"] = str(ROOT)
-    content |= {
-        "searchSpaceFile": str(ROOT / "experiments/spaces/spos-tiny.json"),
-        "trialCodeDirectory": str(ROOT),
-        "trialCommand": f"python -m trials.evaluate --run {run} --calibration-images 256 --scoring-images 128",
-        "experimentWorkingDirectory": str(run / "nni"),
-        "maxTrialNumber": 3,
-        **changes,
-    }
-    path = run / f"test-{len(list(run.glob('test-*')))}.yml"
-    path.write_text(yaml.safe_dump(content))
-    return path
 
 
 @pytest.fixture
 def copy(run, tmp_path) -> Path:
-    """A fresh copy of the supernet run, so that no test sees another's scores."""
-    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("nni", "search*", "test-*"))
-    return tmp_path / "run"
-
-
-def left_behind(folder: Path) -> list[str]:
-    """Processes of NNI that still work in a folder."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        with contextlib.suppress(psutil.Error):
-            if any(str(folder) in word for word in process.info["cmdline"] or []):
-                found.append(" ".join(process.info["cmdline"]))
-    return found
+    return copy_run(run, tmp_path / "run")
 
 
 # scoring
@@ -141,7 +102,7 @@ def test_nnictl_create_to_done(copy):
     assert [job["status"] for job in jobs] == ["SUCCEEDED"] * 3
     for job in jobs:
         arch = json.loads(job["hyperParameters"][0])["parameters"]
-        final = json.loads(json.loads(job["finalMetricData"][0]["data"]))
+        final = metric(job["finalMetricData"][0]["data"])
         stored = load_json(copy / "search" / f"{arch_id(arch)}.json", "")
         expected = {
             "default": stored["top1"],
@@ -152,9 +113,9 @@ def test_nnictl_create_to_done(copy):
         assert final == expected
         assert final["macs"] <= 3_200_000
         before = [m for m in metrics if m["trialJobId"] == job["trialJobId"] and m["type"] == "PERIODICAL"]
-        assert [float(json.loads(json.loads(m["data"]))) for m in before] == [stored["top1_before_recalibration"]]
+        assert [float(metric(m["data"])) for m in before] == [stored["top1_before_recalibration"]]
     checkpoint = next((copy / "nni").glob("*/checkpoint/generation-000.json"))
-    assert load_arch(checkpoint, search.CostTable.load(copy / "cost_table.json").choices)
+    assert load_arch(checkpoint, CostTable.load(copy / "cost_table.json").choices)
 
 
 def test_driver_and_report(copy, capsys):
@@ -178,7 +139,7 @@ def test_driver_and_report(copy, capsys):
     assert "Warning" not in output
     assert not left_behind(copy)
 
-    choices = search.CostTable.load(copy / "cost_table.json").choices
+    choices = CostTable.load(copy / "cost_table.json").choices
     best = load_arch(copy / "arc.json", choices)
     scores = [load_json(file, "") for file in (copy / "search").glob("*.json")]
     assert len(scores) == 6
@@ -188,8 +149,9 @@ def test_driver_and_report(copy, capsys):
     assert summary["trials"] == {"SUCCEEDED": 6}
     assert {entry["generation"] for entry in summary["history"]} == {0}
     # the tuner got every architecture's own score, although three trials ran at a time
-    state = load_json(next((copy / "nni").glob("*/checkpoint/tuner.json")), "")
-    assert {arch_id(s["arch"]): s["top1"] for s in scores} == {k: e["score"] for k, e in state["asked"].items()}
+    journal = read_jsonl(next((copy / "nni").glob("*/checkpoint/tuner.jsonl")))
+    told = {event["scored"]: event["score"] for event in journal if "scored" in event}
+    assert {arch_id(s["arch"]): s["top1"] for s in scores} == told
 
     report.main([str(copy)])
     page = (copy / "report.html").read_text()
@@ -203,55 +165,6 @@ def test_driver_and_report(copy, capsys):
         assert arch_id(best) in text
 
 
-def test_watchdog_stops_when_the_tuner_dies(copy):
-    """NNI itself would stay RUNNING for ever."""
-    path = experiment(copy, maxTrialNumber=50)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trials.search", path, "--port", str(free_port())],
-        cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.time() + 120
-    while not list((copy / "search").glob("*.json")) and time.time() < deadline:
-        time.sleep(0.2)
-    workdir = next(path for path in (copy / "nni").iterdir() if not path.is_symlink())
-    for victim in psutil.process_iter(["cmdline"]):
-        if "--exp_params" in (victim.info["cmdline"] or []):
-            with contextlib.suppress(psutil.Error):
-                if str(workdir) in victim.environ().get("NNI_LOG_DIRECTORY", ""):
-                    victim.kill()
-    _, errors = process.communicate(timeout=100)
-    assert process.returncode == 1
-    assert "error: the tuner died: " in errors.splitlines()[-1]
-    assert "Traceback" not in errors
-    assert not left_behind(copy)
-
-
-def test_failing_trials_stop_the_search_with_their_reason(copy):
-    path = experiment(
-        copy, trialCommand=f"python -m trials.evaluate --run {copy} --device cpu || false", maxTrialNumber=9
-    )
-    (copy / "supernet.pt").rename(copy / "gone.pt")
-    shutil.copy(copy / "gone.pt", copy / "supernet.pt")
-    plan = search.check(path)
-    (copy / "supernet.pt").unlink()
-    (copy / "config.json").unlink()
-    config = search.Config(experiment=str(path))
-    with pytest.raises(InputError, match="the first 3 trials failed: '.*' holds no run"):
-        with search.experiment(plan, config, free_port()) as (rest, workdir):
-            search.watch(plan, config, rest, workdir)
-    assert not left_behind(copy)
-
-
-def test_last_line_of_a_traceback(tmp_path):
-    (tmp_path / "log").mkdir()
-    log = tmp_path / "log" / "dispatcher.log"
-    assert search.last_error(tmp_path) == "no error in dispatcher.log"
-    log.write_text(
-        'x\nTraceback (most recent call last):\n  File "t.py"\n    raise\nValueError: no more\n[t] INFO bye\n'
-    )
-    assert search.last_error(tmp_path) == "ValueError: no more"
-
-
 # bad input, before anything starts
 
 
@@ -262,7 +175,10 @@ def test_last_line_of_a_traceback(tmp_path):
             {"classArgs": {"max_macs": 1000}},
             r"max_macs 1,000 is out of reach: the space reaches 2,630,272 to 4,065,536 MACs",
         ),
-        ({"classArgs": {"populatoin": 5}}, "unknown limit 'populatoin'"),
+        (
+            {"classArgs": {"populatoin": 5}},
+            "unknown argument of EvolutionTuner 'populatoin'; did you mean 'population'\\?",
+        ),
         ({"classArgs": {"population": 5}}, "population 5, top_k 4, mutation 5, crossover 3"),
         ({"classArgs": {"cost_table": "nowhere.json"}}, "cost table '.*nowhere.json' does not exist"),
         (
@@ -276,7 +192,7 @@ def test_last_line_of_a_traceback(tmp_path):
 )
 def test_bad_experiments(copy, changes, says):
     with pytest.raises(InputError, match=says):
-        search.check(experiment(copy, **changes))
+        check(experiment(copy, **changes))
 
 
 def test_shipped_experiments_agree_with_the_code():
@@ -288,19 +204,19 @@ def test_shipped_experiments_agree_with_the_code():
         assert (ROOT / "experiments" / content["searchSpaceFile"]).exists()
         tuner = content["tuner"]
         if "className" in tuner:
-            assert search.make_tuner(tuner["className"], tuner["classArgs"]).feasible.limits.max_macs
+            assert make_tuner(tuner["className"], tuner["classArgs"]).feasible.limits.max_macs
 
 
 def test_builtin_tuner_with_a_limit(copy):
     path = experiment(
         copy, "spos_evo_builtin.yml", trialCommand=f"python -m trials.evaluate --run {copy} --max-macs 3.2M"
     )
-    assert search.check(path).limits.max_macs == 3_200_000
+    assert check(path).limits.max_macs == 3_200_000
     path = experiment(
         copy, "spos_random_builtin.yml", trialCommand=f"python -m trials.evaluate --run {copy} --max-macs 1k"
     )
     with pytest.raises(InputError, match="max_macs 1,000 is out of reach"):
-        search.check(path)
+        check(path)
 
 
 def test_port_in_use(copy):
@@ -315,16 +231,16 @@ def test_port_in_use(copy):
 def test_an_interrupted_supernet_is_not_searched(copy):
     (copy / "supernet.pt").unlink()
     with pytest.raises(InputError, match="is not trained to the end; run trials.supernet with --resume first"):
-        search.check(experiment(copy))
+        check(experiment(copy))
 
 
 def test_evaluate_by_hand(copy, tmp_path):
-    choices = search.CostTable.load(copy / "cost_table.json").choices
+    choices = CostTable.load(copy / "cost_table.json").choices
     arch = {label: candidates[0] for label, candidates in choices.items()}
     save_arch(tmp_path / "arc.json", arch)
     done = onepath("evaluate", "--run", copy, "--arch", tmp_path / "arc.json", check=True)
     assert "2,685,056" in done.stdout  # all k3; its MACs are checked against hooks in test_spos.py
-    assert search.CostTable.load(copy / "cost_table.json").macs(arch) == 2_685_056
+    assert CostTable.load(copy / "cost_table.json").macs(arch) == 2_685_056
     stored = load_json(copy / "search" / f"{arch_id(arch)}.json", "")
     assert f"{stored['top1']:.2f}%" in done.stdout
     save_arch(tmp_path / "arc.json", {**arch, "block03": "k4"})

@@ -185,7 +185,12 @@ def make_tuner(class_name: str, arguments: dict[str, Any]) -> Any:
             raise InputError(unknown(f"argument of {name}", key, known))
     if "cost_table" not in arguments:
         raise InputError(f"classArgs of {name} lacks 'cost_table'; compare it with experiments/quickstart.yml")
-    return tuner(**arguments)
+    try:
+        return tuner(**arguments)
+    except InputError:
+        raise
+    except Exception as error:  # a tuner of one's own may raise anything
+        raise InputError(f"tuner {class_name} cannot be made: {type(error).__name__}: {error}") from None
 
 
 def check_service(path: Path, service: dict[str, Any]) -> None:

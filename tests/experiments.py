@@ -1,0 +1,71 @@
+"""Experiments for the tests: shipped YAMLs turned to the supernet of the tests, and what NNI leaves behind."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+import psutil
+import yaml
+
+from tests.conftest import ROOT
+
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+IMAGES = "--calibration-images 256 --scoring-images 128"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def experiment(run: Path, name: str = "quickstart.yml", trial: str = "python -m trials.evaluate", **changes) -> Path:
+    """A copy of a shipped YAML for the supernet of the tests, beside that supernet.
+
+    Args:
+        trial: the trial's command, without its arguments.
+        changes: keys of the YAML; classArgs are added to those there.
+    """
+    content = yaml.safe_load((ROOT / "experiments" / name).read_text())
+    tuner = content["tuner"]
+    tuner["classArgs"] = {**tuner.get("classArgs", {}), **changes.pop("classArgs", {})}
+    if "codeDirectory" in tuner:
+        tuner["codeDirectory"] = str(ROOT)
+    content |= {
+        "searchSpaceFile": str(ROOT / "experiments/spaces/spos-tiny.json"),
+        "trialCodeDirectory": str(ROOT),
+        "trialCommand": f"{trial} --run {run} {IMAGES}",
+        "experimentWorkingDirectory": str(run / "nni"),
+        "maxTrialNumber": 3,
+        **changes,
+    }
+    path = run / f"test-{len(list(run.glob('test-*')))}.yml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def copy_run(run: Path, to: Path) -> Path:
+    """A fresh copy of a supernet run, so that no test sees another's scores."""
+    shutil.copytree(
+        run, to, ignore=shutil.ignore_patterns("nni", "search*", "test-*", "experiment.json", ".search.lock")
+    )
+    return to
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Processes of NNI that still work in a folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        with contextlib.suppress(psutil.Error):
+            if any(str(folder) in word for word in process.info["cmdline"] or []):
+                found.append(" ".join(process.info["cmdline"]))
+    return found
+
+
+def metric(data: str) -> dict:
+    """NNI wraps a metric in JSON twice."""
+    return json.loads(json.loads(data))

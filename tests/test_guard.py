@@ -1,0 +1,253 @@
+"""NNI's manager with the guard: own architecture for every trial, closed to strangers, a portal that shows the truth."""
+
+import base64
+import http.client
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from spaces.arch import arch_id
+from spaces.errors import InputError
+from spaces.files import load_json, read_jsonl
+from strategies import tuner
+from strategies.tuner import GUARD
+from tests.conftest import ROOT
+from tests.experiments import ENVIRONMENT, copy_run, experiment, free_port, metric
+from trials import nni_experiment
+from trials.search_plan import check
+
+TRIAL = """python -m tests.watched_trial '{"sleep": 3, "before": [2], "after": [5]}' trials.evaluate"""
+
+
+@pytest.fixture
+def copy(run, tmp_path) -> Path:
+    return copy_run(run, tmp_path / "run")
+
+
+@pytest.fixture
+def scheduler_that_defers(monkeypatch) -> None:
+    monkeypatch.setenv("NODE_OPTIONS", f"--require {ROOT / 'tests' / 'defer_trials.js'} --require {GUARD}")
+
+
+def run_to_the_end(plan, port, body, resume=None):
+    with nni_experiment.manager(plan, port, resume) as running:
+        jobs = nni_experiment.watch(running, plan, lambda job: None, stall_minutes=5)
+        body(running, jobs)
+        return running.id
+
+
+@pytest.mark.timeout(900)
+def test_pairs_at_concurrency_4(copy, tmp_path, scheduler_that_defers):
+    """Four trials at a time of random length, two that die, a scheduler that defers: nothing is mixed up, also after
+    `nnictl experiment export`, and after a resume; the port refuses strangers; the portal shows the best trial."""
+    path = experiment(copy, trial=TRIAL, classArgs={"population": 4, "top_k": 2, "mutation": 2, "crossover": 1})
+    port = free_port()
+
+    def pairs(running, jobs, number):
+        record = {line["trial"]: line["arch"] for line in read_jsonl(copy / "record.jsonl")}
+        done = [job for job in jobs if job["status"] == "SUCCEEDED"]
+        assert len(done) == number
+        assert len({job["sequenceId"] for job in jobs}) == len(jobs)
+        for job in done:
+            given = json.loads(job["hyperParameters"][0])["parameters"]
+            assert given == record[job["trialJobId"]]
+            stored = load_json(copy / "search" / f"{arch_id(given)}.json", "")
+            assert metric(job["finalMetricData"][0]["data"])["default"] == stored["top1"]
+            assert metric(job["finalMetricData"][0]["data"])["macs"] == stored["macs"]
+        subprocess.run(
+            ["nnictl", "experiment", "export", running.id, "--type", "json", "--filename", str(tmp_path / "export.json")],
+            env=ENVIRONMENT, check=True, capture_output=True,
+        )  # fmt: skip
+        exported = load_json(tmp_path / "export.json", "")
+        assert len(exported) == number
+        for entry in exported:
+            given = entry["parameter"] if isinstance(entry["parameter"], dict) else json.loads(entry["parameter"])
+            stored = load_json(copy / "search" / f"{arch_id(given)}.json", "")
+            value = entry["value"] if isinstance(entry["value"], dict) else json.loads(entry["value"])
+            assert (value["default"], value["macs"]) == (stored["top1"], stored["macs"])
+        told = {
+            e["scored"]: e["score"] for e in read_jsonl(running.folder / "checkpoint" / "tuner.jsonl") if "scored" in e
+        }
+        assert told == {name: load_json(copy / "search" / f"{name}.json", "")["top1"] for name in told}
+        assert len(told) == number
+        computed = read_jsonl(copy / "computed.jsonl")
+        assert len(computed) == len(set(computed)) == number  # nothing is evaluated twice
+
+    def first(running, jobs):
+        pairs(running, jobs, 9)
+        assert sorted(job["sequenceId"] for job in jobs if job["status"] == "FAILED") == [2, 5]
+        failed = next(job["trialJobId"] for job in jobs if job["sequenceId"] == 5)
+        assert "error: died after it asked" in ask(port, f"/api/v1/nni/trial-file/{failed}/stderr")[1]
+        refusals(running, jobs[0]["trialJobId"])
+        portal(port, copy, tmp_path)
+
+    name = run_to_the_end(check(path, concurrency=4, max_trials=9), port, first)
+    resumed = check(path, concurrency=4, max_trials=12)
+    run_to_the_end(resumed, free_port(), lambda running, jobs: pairs(running, jobs, 12), resume=name)
+
+
+def ask(port, path, method="GET", headers=None, host="127.0.0.1", connect="127.0.0.1"):
+    """A request as it stands: no client tidies its path. Returns status and text."""
+    connection = http.client.HTTPConnection(connect, port, timeout=10)
+    connection.putrequest(method, path, skip_host=True)
+    for key, value in ({"Host": f"{host}:{port}"} | (headers or {})).items():
+        connection.putheader(key, value)
+    connection.endheaders()
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode(errors="replace")
+
+
+def refusals(running, trial):
+    port = running.port
+    listening = {
+        c.laddr.ip for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == port
+    }
+    assert listening == {"127.0.0.1"}
+    secret = running.folder / "secret.txt"
+    secret.write_text("secret")
+    up = "..%2F" * 4
+    for path in (
+        f"/api/v1/nni/trial-file/{trial}/{up}secret.txt",
+        f"/api/v1/nni/trial-file/{trial}/..%2f..%2f..%2f..%2fsecret.txt",
+        f"/api/v1/nni/trial-file/{trial}/%252e%252e%252f{up}secret.txt",
+        "/api/v1/nni/trial-file/..%2F..%2F../secret.txt",
+        f"/api/v1/nni/trial-file/{trial}/{up}{str(Path('/etc/passwd'))[1:].replace('/', '%2F')}",
+        "/logs/..%2Fsecret.txt",
+        "/logs/../secret.txt",
+        "/logs/%2e%2e/secret.txt",
+        "/logs/..%5Csecret.txt",
+        "/netron/",
+    ):
+        status, text = ask(port, path)
+        assert status in (400, 403), (path, status, text)
+        assert "secret" not in text.replace("secret.txt", "")
+    assert ask(port, f"/api/v1/nni/trial-file/{trial}/trial.log")[0] == 200
+    assert ask(port, "/logs/dispatcher.log")[0] == 200
+
+    change = "/api/v1/nni/experiment?update_type=TRIAL_CONCURRENCY"
+    assert ask(port, "/api/v1/nni/check-status", host="evil.example")[0] == 403  # DNS rebinding
+    assert ask(port, change, "PUT", {"Origin": "http://evil.example"})[0] == 403
+    assert ask(port, change, "PUT", {"Origin": "null"})[0] == 403
+    assert ask(port, "/api/v1/nni/trial-jobs", "POST", {"Sec-Fetch-Site": "cross-site"})[0] == 403
+    assert ask(port, "/api/v1/nni/experiment", "DELETE", {"Origin": "https://evil.example"})[0] == 403
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode()}  # fmt: skip
+    assert ask(port, "/tuner", headers=upgrade | {"Origin": "http://evil.example"})[0] == 403
+    assert ask(port, "/api/v1/nni/check-status", host="localhost")[0] == 200
+    assert ask(port, "/api/v1/nni/check-status", headers={"Origin": f"http://127.0.0.1:{port}"})[0] == 200
+
+
+def portal(port, copy, tmp_path):
+    """What one sees in a browser; the picture is kept beside the reports of CI."""
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    best = max((load_json(file, "") for file in (copy / "search").glob("*.json")), key=lambda score: score["top1"])
+    picture = ROOT / "runs" / "ci" / "portal.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.goto(f"http://127.0.0.1:{port}/oview")
+        page.wait_for_selector("text=quickstart", timeout=60_000)
+        page.wait_for_selector(f"text={best['top1']:.6f}".rstrip("0").rstrip("."), timeout=60_000)
+        text = page.inner_text("body")
+        page.screenshot(path=str(picture))
+        page.goto(f"http://127.0.0.1:{port}/detail")
+        page.click("text=Hyper-parameter", timeout=60_000)
+        page.wait_for_timeout(2000)
+        detail = page.inner_text("body")
+        browser.close()
+    (tmp_path / "portal.txt").write_text(text + detail)
+    shown = [float(number) for number in re.findall(r"\d+\.\d+", text)]
+    assert any(abs(number - best["top1"]) < 1e-4 for number in shown)
+    assert picture.stat().st_size > 10_000
+
+
+@pytest.fixture
+def network():
+    """A network namespace of the test's own, joined by a cable: the address of this side, and how to run there."""
+    if os.geteuid() or not shutil.which("ip"):
+        pytest.skip("a network namespace needs root and iproute2")
+    space, here, there = f"onepath{os.getpid()}", f"opa{os.getpid()}", f"opb{os.getpid()}"
+    ip = lambda *words: subprocess.run(["ip", *words], check=True, capture_output=True)  # noqa: E731
+    try:
+        ip("netns", "add", space)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no network namespaces here: {error.stderr.decode()}")
+    try:
+        ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", space)
+        ip("addr", "add", "10.203.7.1/30", "dev", here)
+        ip("link", "set", here, "up")
+        ip("-n", space, "addr", "add", "10.203.7.2/30", "dev", there)
+        ip("-n", space, "link", "set", there, "up")
+        ip("-n", space, "link", "set", "lo", "up")
+        yield "10.203.7.1", ["ip", "netns", "exec", space]
+    finally:
+        ip("netns", "del", space)
+
+
+def ask_from(there, host, port, path, headers=""):
+    """Status of a request from the other side of the cable; 0: no connection."""
+    code = f"""
+import http.client
+try:
+    connection = http.client.HTTPConnection({host!r}, {port}, timeout=10)
+    connection.request("GET", {path!r}, headers=dict({headers or "{}"}))
+    print(connection.getresponse().status)
+except OSError:
+    print(0)
+"""
+    done = subprocess.run([*there, sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    return int(done.stdout)
+
+
+def test_from_another_machine(copy, network, monkeypatch):
+    """Loopback only by default; on another address with a token, and nothing without it."""
+    address, there = network
+    plan = check(experiment(copy, trial=TRIAL))
+    with nni_experiment.manager(plan, free_port()) as running:
+        assert ask_from(there, address, running.port, "/api/v1/nni/check-status") == 0
+        assert running.get("/check-status")["status"] in ("INITIALIZED", "RUNNING")
+    monkeypatch.setenv("NNI_LISTEN_HOST", address)
+    monkeypatch.setenv("NNI_TOKEN", "wonder land")
+    with nni_experiment.manager(plan, free_port()) as running:
+        status = lambda path, headers="": ask_from(there, address, running.port, path, headers)  # noqa: E731
+        assert status("/api/v1/nni/check-status") == 401
+        assert status("/api/v1/nni/check-status", {"Authorization": "Bearer wonder land"}) == 200
+        assert status("/api/v1/nni/check-status", {"Authorization": "Bearer wonderland"}) == 401
+        assert status("/oview?token=wonder%20land") == 302  # a browser gets a cookie
+        assert status("/api/v1/nni/check-status", {"Cookie": "nni_token=wonder%20land"}) == 200
+        assert status("/logs/dispatcher.log") == 401
+        assert running.get("/check-status")["status"] in ("INITIALIZED", "RUNNING")  # this machine needs none
+        ends = {
+            c.laddr.ip for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == running.port
+        }
+        assert ends == {"127.0.0.1", address}
+
+
+def test_tuners_refuse_concurrency_without_the_guard(monkeypatch):
+    parameters = base64.b64encode(json.dumps({"trialConcurrency": 4}).encode()).decode()
+    monkeypatch.setattr(sys, "argv", ["nni", "--exp_params", parameters])
+    with pytest.raises(InputError, match=f"trialConcurrency 4: .* export NODE_OPTIONS='--require {GUARD}'"):
+        tuner.refuse_without_guard()
+    monkeypatch.setenv("ONEPATH_GUARD", "1")
+    tuner.refuse_without_guard()
+
+
+def test_guard_leaves_other_programs_alone():
+    """NODE_OPTIONS reaches every node process of a shell."""
+    import nni_node
+
+    node = Path(nni_node.__path__[0]) / "node"
+    code = "const s = require('http').createServer().listen(0, () => { console.log(s.address().address); s.close(); })"
+    done = subprocess.run([node, "-e", code], env={**os.environ, "NODE_OPTIONS": f"--require {GUARD}"}, capture_output=True, text=True, check=True)  # fmt: skip
+    assert done.stdout.strip() in ("::", "0.0.0.0")
