@@ -33,6 +33,7 @@ from trials.search_plan import Plan
 POLL_SECONDS = 1.0
 DEAD_SECONDS = 5.0  # a tuner gone for this long is dead
 SILENT_SECONDS = 20.0  # a manager that does not answer for this long is dead
+STOP_SECONDS = 15.0  # a manager may take so long to stop its trials
 FULL_BYTES = 1 << 18  # a disk with less left is full
 FIRST_FAILURES, FAILURES = 3, 9  # trials in a row that fail, at the start and later, before the search stops
 ENDED = ("SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED", "EARLY_STOPPED")
@@ -129,14 +130,16 @@ def prepare_environment(plan: Plan) -> None:
 
 def stop(experiment: Any) -> None:
     """Ask the manager to end; kill its processes when it does not, and never leave one behind."""
+    from nni.experiment import rest
+
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            children = psutil.Process(experiment._proc.pid).children(recursive=True)
-            with contextlib.redirect_stderr(None):
-                experiment.stop()
-            end(children)
+        left = processes(experiment.id)
+        with contextlib.suppress(Exception):  # it may be dead
+            rest.delete(experiment.port, "/experiment")
+        end(left, seconds=STOP_SECONDS)
         end(processes(experiment.id))
+        experiment._proc.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -172,19 +175,20 @@ def end_leftovers(experiment: str) -> None:
         with contextlib.suppress(psutil.Error):
             if "--experiment-id" in process.cmdline():
                 process.terminate()
-    end(left, seconds=10)
+    end(left, seconds=STOP_SECONDS)
 
 
-def choose_port(wanted: int | None) -> int:
+def choose_port(wanted: int | None, *, pair: bool = False) -> int:
     """The port asked for, or the first free one from 8080 on.
 
+    Args:
+        pair: the next port has to be free too: NNI asks for that where trials run on other machines.
     Raises:
         InputError: the port asked for is in use.
     """
 
     def free(port: int) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) != 0 and reserve(port)
+        return not listening(port) and not (pair and listening(port + 1)) and reserve(port)
 
     if wanted is not None:
         if not 1 <= wanted <= 65535:
@@ -196,6 +200,12 @@ def choose_port(wanted: int | None) -> int:
         if free(port):
             return port
     raise InputError("ports 8080 to 8179 are all in use; give a free one with --port")
+
+
+def listening(port: int) -> bool:
+    """Whether something on this machine takes connections there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def reserve(port: int) -> bool:

@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def through_nni(plan: Plan, config: Config, before: dict[str, Any] | None) -> tuple[str, Path, list[dict[str, Any]]]:
     """Run or resume the experiment in NNI. Returns its id, its folder, its trials."""
-    port = nni_experiment.choose_port(config.port)
+    port = nni_experiment.choose_port(config.port, pair=plan.remote)
     if plan.remote:
         workers.check(plan)
     else:  # decode the fixed images once, so that no trial has to

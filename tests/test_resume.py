@@ -1,0 +1,283 @@
+"""Searches that are killed, and searches whose tuner, trials or disk fail: resumed without loss, or stopped with the cause."""
+
+import contextlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from spaces.errors import InputError, Stopped
+from spaces.files import load_json, read_jsonl
+from tests.conftest import ROOT, assert_one_clear_line, onepath
+from tests.experiments import ENVIRONMENT, copy_run, experiment, free_port, left_behind
+from trials import nni_experiment, search
+from trials.search_plan import check
+
+WATCHED = "python -m tests.watched_trial '{}' trials.evaluate"
+SMALL = {"population": 4, "top_k": 2, "mutation": 2, "crossover": 1}
+
+
+@pytest.fixture
+def copy(run, tmp_path) -> Path:
+    return copy_run(run, tmp_path / "run")
+
+
+def start(path: Path, *options: object) -> subprocess.Popen:
+    line = [sys.executable, "-m", "trials.search", path, "--port", free_port(), *options]
+    return subprocess.Popen(
+        [str(word) for word in line],
+        cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def parts_of(process: subprocess.Popen) -> dict[str, list[psutil.Process]]:
+    """The processes of a search by their role."""
+    parts: dict[str, list[psutil.Process]] = {"driver": [psutil.Process(process.pid)]}
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            command = " ".join(child.cmdline())
+            roles = {"manager": "nni_node/main.js", "tuner": "--exp_params", "trial": "tests.watched_trial"}
+            for role, mark in roles.items():
+                if mark in command and "bash" not in child.name():
+                    parts.setdefault(role, []).append(child)
+    return parts
+
+
+@pytest.mark.timeout(900)
+def test_killed_at_random_moments(copy, run, tmp_path):
+    """Manager, tuner, trial and driver are killed, each at a random moment: the search that was resumed is the search that
+    was never killed, and no score is computed twice."""
+    reference = copy_run(run, tmp_path / "reference")
+    search.main([str(experiment(reference, classArgs=SMALL, maxTrialNumber=10)), "--in-process"])
+
+    path = experiment(copy, trial=WATCHED, classArgs=SMALL, maxTrialNumber=10)
+    draw = random.Random(7)
+    for victim in ("tuner", "manager", "trial", "driver"):
+        before = len(scores(copy))
+        process = start(path, "--resume")
+        deadline = time.monotonic() + 150
+        while len(scores(copy)) == before and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.1)
+        time.sleep(draw.uniform(0, 5))
+        parts = parts_of(process)
+        while victim not in parts and process.poll() is None:
+            time.sleep(0.05)
+            parts = parts_of(process)
+        for target in parts.get(victim, []):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                target.kill()
+        if victim == "trial":  # the search goes on by itself; stop it as a user does
+            time.sleep(3)
+            process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=100)
+        expected = {"driver": -signal.SIGKILL, "trial": 130}.get(victim, 3)
+        assert process.returncode == expected, (victim, output, errors)
+        assert "Traceback" not in errors
+        if victim == "driver":  # the manager notices that nobody watches it
+            deadline = time.monotonic() + 60
+            while left_behind(copy / "nni") and time.monotonic() < deadline:
+                time.sleep(0.5)
+            assert not left_behind(copy / "nni")
+    process = start(path, "--resume")
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert not left_behind(copy)
+
+    def history(of):
+        return [entry["id"] for entry in load_json(of / "search.json", "")["history"]]
+
+    assert history(copy) == history(reference)
+    assert {name: score["top1"] for name, score in scores(copy).items()} == {
+        name: score["top1"] for name, score in scores(reference).items()
+    }
+    computed = read_jsonl(copy / "computed.jsonl")
+    assert sorted(computed) == sorted(set(computed)) == sorted(history(copy))
+    assert load_json(copy / "arc.json", "") == load_json(reference / "arc.json", "")
+    names = [path.name for path in (copy / "nni").iterdir() if not path.is_symlink()]
+    assert len(names) == 1  # one experiment, resumed
+
+
+def scores(run: Path) -> dict[str, dict]:
+    return {path.stem: load_json(path, "") for path in (run / "search").glob("*.json")}
+
+
+def test_in_process_resumes_and_goes_on(copy, run, tmp_path):
+    """The same search in two parts, cut off in the middle of a line of its journal, and then made longer."""
+    path = experiment(copy, classArgs=SMALL, maxTrialNumber=9)
+    search.main([str(path), "--in-process", "--max-trials", "6"])
+    journal = copy / "in_process" / "tuner.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    search.main([str(path), "--in-process", "--resume"])
+    whole = copy_run(run, tmp_path / "whole")
+    search.main([str(experiment(whole, classArgs=SMALL, maxTrialNumber=9)), "--in-process"])
+    first, second = (load_json(of / "search.json", "") for of in (copy, whole))
+    assert first["history"] == second["history"]
+    assert len(first["history"]) == 9
+    assert first["frontier"] == second["frontier"]
+    assert {path.name for path in (copy / "frontier").iterdir()} == {
+        path.name for path in (whole / "frontier").iterdir()
+    }
+    assert (copy / "report.html").exists()
+
+
+def test_in_process_marks_what_cannot_be_scored(copy, monkeypatch, capsys):
+    """An architecture that fails every time is given up, the others are scored."""
+    from trials.scoring import Scorer
+
+    score, broken, calls = Scorer.score, [], []
+
+    def fails(self, arch):
+        if not broken:
+            broken.append(arch)
+        if arch == broken[0]:
+            calls.append(arch)
+            raise RuntimeError("CUDA out of memory")
+        return score(self, arch)
+
+    monkeypatch.setattr(Scorer, "score", fails)
+    search.main([str(experiment(copy, classArgs=SMALL | {"tries": 2}, maxTrialNumber=5)), "--in-process"])
+    assert len(calls) == 2
+    summary = load_json(copy / "search.json", "")
+    assert len(summary["history"]) == 5
+    assert len(summary["failed"]) == 1
+    assert "failed 2 times and were left out" in capsys.readouterr().out
+    monkeypatch.setattr(Scorer, "score", lambda self, arch: (_ for _ in ()).throw(RuntimeError("CUDA out of memory")))
+    other = copy_run(copy, copy.parent / "other")
+    with pytest.raises(
+        Stopped, match="the last .* architectures failed 3 times each: RuntimeError: CUDA out of memory"
+    ):
+        search.main([str(experiment(other, classArgs=SMALL)), "--in-process"])
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "update_search_space",
+        "generate_parameters",
+        "receive_trial_result",
+        "trial_end",
+        "load_checkpoint",
+        "import_data",
+    ],
+)
+def test_a_tuner_that_raises(copy, where):
+    """NNI itself would stay RUNNING for ever."""
+    tuner = {"codeDirectory": str(ROOT), "className": "tests.raising_tuner.RaisingTuner"}
+    arguments = {"cost_table": "experiments/spaces/spos-tiny.costs.json", "max_macs": 3_200_000}
+    resumed = where in ("load_checkpoint", "import_data")
+
+    def plan(where, number):
+        path = experiment(copy, trial=WATCHED, tuner=tuner | {"classArgs": arguments | {"where": where}})
+        return check(path, max_trials=number)
+
+    port, name = free_port(), None
+    if resumed:
+        with nni_experiment.manager(plan("nowhere", 1), port) as running:
+            nni_experiment.watch(running, plan("nowhere", 1), lambda job: None, stall_minutes=5)
+            name = running.id
+        database = copy / "nni" / name / "db" / "nni.sqlite"
+        import sqlite3
+
+        with sqlite3.connect(database) as connection:  # the arguments are those of the first start: NNI keeps them
+            connection.execute("update ExperimentProfile set params = replace(params, 'nowhere', ?)", (where,))
+        port = free_port()
+    with pytest.raises(Stopped, match=f"(the tuner failed|the experiment failed): .*RuntimeError: raised in {where}"):
+        with nni_experiment.manager(plan(where, 3), port, name) as running:
+            nni_experiment.watch(running, plan(where, 3), lambda job: None, stall_minutes=5)
+    assert not left_behind(copy)
+
+
+def test_a_tuner_that_cannot_be_made(copy):
+    path = experiment(copy, tuner={
+        "codeDirectory": str(ROOT), "className": "tests.raising_tuner.RaisingTuner",
+        "classArgs": {"cost_table": "experiments/spaces/spos-tiny.costs.json", "where": "__init__"},
+    })  # fmt: skip
+    with pytest.raises(InputError, match="cannot be made: RuntimeError: raised in __init__"):
+        check(path)
+
+
+def test_a_trial_command_that_does_not_exist(copy):
+    process = start(experiment(copy, trial="pyhton -m trials.evaluate"))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 3
+    assert "error: the first 3 trials failed: " in errors.splitlines()[-1]
+    assert "pyhton: command not found" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    assert not left_behind(copy)
+
+
+def test_failing_trials_stop_the_search_with_their_reason(copy):
+    plan = check(experiment(copy, maxTrialNumber=9))
+    (copy / "config.json").unlink()
+    with pytest.raises(Stopped, match="the first 3 trials failed: '.*' holds no run"):
+        with nni_experiment.manager(plan, free_port()) as running:
+            nni_experiment.watch(running, plan, lambda job: None, stall_minutes=5)
+    assert not left_behind(copy)
+
+
+def test_a_full_disk(copy, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        process = start(experiment(copy, trial=WATCHED, maxTrialNumber=30, experimentWorkingDirectory=str(disk)))
+        deadline = time.monotonic() + 120
+        while not scores(copy) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        with contextlib.suppress(OSError), open(disk / "filler", "wb") as file:
+            while True:
+                file.write(b"0" * 4096)
+        full = time.monotonic()
+        _, errors = process.communicate(timeout=100)
+        print(f"stopped {time.monotonic() - full:.1f} s after the disk was full")
+        assert process.returncode == 3
+        assert "no space left on device" in errors.splitlines()[-1].lower()
+        assert "Traceback" not in errors
+        assert not left_behind(disk)
+        (disk / "filler").unlink()
+        process = start(check_path(copy), "--resume", "--max-trials", "3")
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+        assert len(load_json(copy / "search.json", "")["history"]) >= 3
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def check_path(copy: Path) -> Path:
+    return next(copy.glob("test-*.yml"))
+
+
+def test_one_search_of_a_run_at_a_time(copy):
+    path = experiment(copy)
+    with search.only_search(copy):
+        done = onepath("search", path, "--in-process")
+    assert_one_clear_line(done, f"another search of '{copy}' is going on (process ")
+
+
+def test_resume_of_another_search(copy):
+    search.main([str(experiment(copy, classArgs=SMALL, maxTrialNumber=1)), "--in-process"])
+    path = experiment(copy, classArgs=SMALL | {"seed": 5}, maxTrialNumber=1)
+    path.rename(copy / "test-0.yml")
+    with pytest.raises(InputError, match="tuner of '.*' is not what it was when the search of '.*' began"):
+        search.main([str(copy / "test-0.yml"), "--in-process", "--resume"])
+    with pytest.raises(InputError, match="was begun with --in-process; continue it so, or leave --resume out"):
+        search.main([str(copy / "test-0.yml"), "--resume"])
+
+
+def test_exhausted_limits_end_the_search_in_nni(copy):
+    """NNI would wait for more trials for ever."""
+    table = check(experiment(copy)).table
+    least = table.bounds().min_macs
+    plan = check(experiment(copy, trial=WATCHED, classArgs=SMALL | {"max_macs": least}), max_trials=50)
+    with nni_experiment.manager(plan, free_port()) as running:
+        jobs = nni_experiment.watch(running, plan, lambda job: None, stall_minutes=5)
+    assert 0 < len(jobs) < 50
+    assert {job["status"] for job in jobs} == {"SUCCEEDED"}
+    assert shutil.which("nnictl")
