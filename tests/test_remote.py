@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from spaces.errors import InputError
 from spaces.files import load_json
-from tests.conftest import assert_one_clear_line, onepath
+from tests.conftest import ROOT, assert_one_clear_line, onepath
 from tests.experiments import IMAGES, copy_run, experiment, free_port, left_behind
-from trials import nni_experiment
+from trials import nni_experiment, workers
 from trials.scoring import Scorer, Settings
 from trials.search_plan import check
 
@@ -118,23 +120,33 @@ def test_a_worker_that_fails_a_trial(run, worker, tmp_path):
 def test_workers_that_are_not_ready(run, worker, tmp_path):
     here, there = copy_run(run, tmp_path / "here"), copy_run(run, tmp_path / "there")
 
-    def look(**changes):
-        return onepath("search", remote(here, there, worker | changes), "--run", here, "--check")
+    def refused(says, **changes):
+        with pytest.raises(InputError, match=says):
+            workers.check(check(remote(here, there, worker | changes), run=str(here)))
 
-    name = f"{worker['user']}@127.0.0.1:{worker['port']}"
-    assert_one_clear_line(look(sshKeyFile="/nowhere"), f"sshKeyFile '/nowhere' of worker {name} does not exist")
-    assert_one_clear_line(look(port=free_port()), "cannot log in to worker", "check host, port, user and key")
-    assert_one_clear_line(
-        look(pythonPath="/nowhere"), f"'/nowhere/python' does not run on worker {name}", "check pythonPath"
-    )
+    name = re.escape(f"{worker['user']}@127.0.0.1:{worker['port']}")
+    refused(f"sshKeyFile '/nowhere' of worker {name} does not exist", sshKeyFile="/nowhere")
+    refused("cannot log in to worker .*; check host, port, user and key", port=free_port())
+    refused(f"'/nowhere/python' does not run on worker {name}: .*; check pythonPath", pythonPath="/nowhere")
     with open(there / "supernet.pt", "ab") as file:
         file.write(b"0")
-    assert_one_clear_line(look(), f"worker {name} has another supernet in '{there}'", "copy it there: rsync -a")
+    refused(f"worker {name} has another supernet in '{there}' .*; copy it there: rsync -a")
     (there / "supernet.pt").unlink()
-    assert_one_clear_line(look(), f"worker {name} lacks supernet.pt in '{there}'; copy it there: rsync -a")
+    refused(f"worker {name} lacks supernet.pt in '{there}'; copy it there: rsync -a")
     shutil.rmtree(there)
-    assert_one_clear_line(look(), f"worker {name} lacks '{there}'; copy it there: rsync -a")
+    refused(f"worker {name} lacks '{there}'; copy it there: rsync -a")
     relative = experiment(here, trialCommand="python -m trials.evaluate --run runs/x", trainingService={"platform": "remote", "machineList": [worker]})  # fmt: skip
     assert_one_clear_line(
         onepath("search", relative, "--run", here, "--check"), "--run runs/x of trialCommand is a relative path"
     )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments" / "clusters").glob("*.yml")), ids=lambda path: path.stem)
+def test_nni_reads_the_files_for_clusters(path):
+    """They are not run here."""
+    from nni.experiment.config import ExperimentConfig
+
+    settings = ExperimentConfig.load(path).canonical_copy()
+    assert settings.training_service.platform == path.stem
+    assert "NOT TESTED" in path.read_text()
+    assert "trials.evaluate --run /data/onepath/spos-imagenet" in settings.trial_command
