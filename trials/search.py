@@ -36,7 +36,12 @@ from trials.cli import option
 
 CLONE = Path(__file__).resolve().parent.parent
 GUARD = CLONE / "trials" / "nni_guard.js"
-TUNERS = ("strategies.evolution.EvolutionTuner", "strategies.random_search.RandomTuner")
+TUNERS = (
+    "strategies.evolution.EvolutionTuner",
+    "strategies.model_guided.ModelGuidedTuner",
+    "strategies.pareto.ParetoTuner",
+    "strategies.random_search.RandomTuner",
+)
 POLL_SECONDS = 1.0
 DEAD_SECONDS = 5.0  # a tuner gone for this long is dead
 
