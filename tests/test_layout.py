@@ -38,7 +38,7 @@ def test_strategies_name_no_space():
                 assert node.value not in ("spos", "fbnet", "proxylessnas", "single-path-nas"), path
 
 
-HEAVY = ("torch", "nni.nas", "pytorch_lightning", "sklearn", "scipy", "pymoo")
+HEAVY = ("torch", "nni.nas", "pytorch_lightning", "sklearn", "pymoo")
 
 
 @pytest.mark.parametrize(
