@@ -49,7 +49,7 @@ LAYERS = [f"layer{number}" for number in range(8)]
 CANDIDATES = ["identity", "mb3_k3", "mb6_k5"]  # digits 0, 1, 2 of the table's keys; their params tell which they are
 SKIPS = (1, 3, 4, 6, 7)  # layers whose identity changes nothing
 TWINS = (4, 7)  # layers like the one before
-EVALUATIONS = (100, 200, 400)
+EVALUATIONS = (50, 100, 200, 400)
 
 Seeded = Callable[[str, int, dict[str, int]], Any]  # cost table, seed, limits -> tuner
 

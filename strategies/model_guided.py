@@ -2,8 +2,8 @@
 
 Each small generation fits the process anew to the results so far and takes the children with the largest expected
 improvement. It sees the choices as one-hot code, where its kernel, a product over the labels, knows single choices, pairs
-and all higher interactions, and beside them MACs and params. Scores enter by rank, so that their scale and a few failures of training do not
-matter. scikit-learn is imported where it is used, because NNI waits 10 s for a tuner to start.
+and all higher interactions, and beside them MACs and params. Scores enter by rank, so that neither their scale nor a few
+very bad ones matter. scikit-learn is imported where it is used, because NNI waits 10 s for a tuner to start.
 Source: expected improvement as in Jones, Schonlau and Welch, Journal of Global Optimization 13, 1998; a model within an
 evolution as in BANANAS (arXiv:1910.11858), with a Gaussian process in place of its networks.
 """
