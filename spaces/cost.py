@@ -136,6 +136,22 @@ class CostTable:
                 options.append(option)
         return self.arch(options + skipped)
 
+    def canonical_many(self, options: np.ndarray) -> np.ndarray:
+        """`canonical` of many architectures, as (architectures, blocks) options."""
+        options = options.copy()
+        first = 0
+        for last in range(1, len(self.blocks) + 1):
+            if last < len(self.blocks) and self.blocks[last].twin:
+                continue
+            run, identities = options[:, first:last], list(self.blocks[first].identities)
+            if identities:
+                skipped = np.isin(run, identities)
+                run[skipped] = identities[0]
+                order = np.argsort(skipped, axis=1, kind="stable")
+                options[:, first:last] = np.take_along_axis(run, order, axis=1)
+            first = last
+        return options
+
     def macs_many(self, genes: np.ndarray) -> np.ndarray:
         """MACs of many architectures.
 
@@ -236,7 +252,8 @@ class CostTable:
             blocks = [
                 BlockCosts(
                     b["choices"],
-                    *(np.array(b[name], dtype=np.int64) for name in ("macs", "params")),
+                    np.array(b["macs"], dtype=np.int64),
+                    np.array(b["params"], dtype=np.int64),
                     tuple(b.get("identities", ())),
                     bool(b.get("twin")),
                 )

@@ -38,14 +38,41 @@ def test_strategies_name_no_space():
                 assert node.value not in ("spos", "fbnet", "proxylessnas", "single-path-nas"), path
 
 
+HEAVY = ("torch", "nni.nas", "pytorch_lightning", "sklearn", "pymoo")
+
+
 @pytest.mark.parametrize(
-    "module", ["strategies.evolution", "strategies.random_search", "strategies.sampling", "strategies.budget"]
+    "module",
+    [
+        "strategies.evolution",
+        "strategies.model_guided",
+        "strategies.pareto",
+        "strategies.random_search",
+        "strategies.sampling",
+        "strategies.budget",
+    ],
 )
 def test_tuners_do_not_import_torch(module):
     """NNI kills a tuner that has not connected after 10 s."""
-    code = f"import sys, {module}; print([name for name in ('torch', 'nni.nas', 'pytorch_lightning') if name in sys.modules])"
+    code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("tuner", ["model_guided.ModelGuidedTuner", "pareto.ParetoTuner"])
+def test_a_generation_does_not_import_torch(tuner):
+    """Nor does the library that a generation is bred with, and it prints nothing."""
+    module, name = tuner.split(".")
+    code = f"""
+import sys
+from strategies.{module} import {name}
+tuner = {name}("experiments/spaces/spos-tiny.costs.json", population=10)
+for number in range(41):
+    tuner.receive_trial_result(number, tuner.generate_parameters(number), number % 7)
+print([name for name in {HEAVY[:3]} if name in sys.modules], [name for name in {HEAVY[3:]} if name in sys.modules] != [])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("[] True", "")
 
 
 def test_evaluate_does_not_import_nni_nas_or_lightning():

@@ -58,7 +58,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     given = {"classes": config.classes, "resolution": config.resolution}
     name = file_name(config.space, config.preset, options | {key: value for key, value in given.items() if value})
-    table = stored_table(name, chain) if config.counting == "macs" else measure(chain, config.counting)
+    stored = config.counting == "macs" and not config.out  # what is written is measured
+    table = stored_table(name, chain) if stored else measure(chain, config.counting)
     feasible = Feasible(table, limits)
     bounds = table.bounds()
     candidates = sorted({len(candidates) for candidates in chain.choices.values()})
