@@ -24,7 +24,7 @@ search: export OMP_NUM_THREADS = 1
 search: setup
 	@$(BIN)/python -m trials.supernet --space spos --preset tiny --data digits --score-fraction 0.25 \
 		--epochs 20 --warm-start 0.3 --out $(RUN) --resume
-	@test -f $(RUN)/arc.json || $(BIN)/python -m trials.search experiments/quickstart.yml --concurrency 2
+	@test -f $(RUN)/arc.json || $(BIN)/python -m trials.search experiments/quickstart.yml --concurrency 2 --resume
 	@$(BIN)/python -m trials.retrain --fixed-arc $(RUN)/arc.json --supernet $(RUN) --seeds 2 --jobs 2 --resume
 	@$(BIN)/python -m trials.report $(RUN)
 

@@ -124,17 +124,8 @@ class CostTable:
         Raises: ArchError.
         """
         validate(arch, self.choices)
-        options: list[int] = []
-        skipped: list[int] = []  # identities of this run of twins, which go to its end
-        for block in self.blocks:
-            if not block.twin:
-                options, skipped = options + skipped, []
-            option = block.option(arch)
-            if option in block.identities:
-                skipped.append(block.identities[0])
-            else:
-                options.append(option)
-        return self.arch(options + skipped)
+        options = np.array([[block.option(arch) for block in self.blocks]])
+        return self.arch(self.canonical_many(options)[0])
 
     def canonical_many(self, options: np.ndarray) -> np.ndarray:
         """`canonical` of many architectures, as (architectures, blocks) options."""

@@ -41,6 +41,19 @@ class Config:
             raise InputError("--calibration-images and --batch-size must be at least 1, --scoring-images at least 0")
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a score depends on besides the supernet; scores under other settings are not mixed."""
+
+    calibration_images: int
+    scoring_images: int  # 0: the whole scoring part
+    batch_size: int
+
+    @classmethod
+    def of(cls, config: Config) -> Settings:
+        return cls(config.calibration_images, config.scoring_images, config.batch_size)
+
+
 def main(argv: list[str] | None = None) -> None:
     config = cli.parse(Config, argv, __doc__)
     if PARAMETERS is None and config.arch is None:
@@ -48,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from spaces.arch import load_arch, validate
     from strategies.limits import amount
-    from trials.scoring import Scorer, Settings
+    from trials.scoring import Scorer
 
     scorer = Scorer(config.run, Settings.of(config), config.device)
     if PARAMETERS is not None:

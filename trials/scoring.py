@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +22,8 @@ from trials import run_dir
 from trials.bn import recalibrate_bn
 from trials.data import normalise
 from trials.device import use_cuda
+from trials.evaluate import Settings
 from trials.fixed_images import FixedImages, fixed_images
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a score depends on besides the supernet; scores under other settings are not mixed."""
-
-    calibration_images: int
-    scoring_images: int  # 0: the whole scoring part
-    batch_size: int
-
-    @classmethod
-    def of(cls, config: Any) -> Settings:
-        """The settings of a configuration of trials.evaluate."""
-        return cls(config.calibration_images, config.scoring_images, config.batch_size)
 
 
 class Scorer:

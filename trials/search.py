@@ -29,9 +29,8 @@ from typing import Any
 
 from spaces.errors import InputError
 from spaces.files import load_json, save_json
-from trials import cli, in_process, nni_experiment, report, search_result, workers
+from trials import cli, nni_experiment, report, search_result
 from trials.cli import option
-from trials.scoring import Scorer
 from trials.search_plan import Plan, check
 
 RECORD = "experiment.json"  # in the run: which experiment --resume continues
@@ -56,6 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     config = cli.parse(Config, argv, __doc__, positional="experiment")
     plan = check(Path(config.experiment), run=config.run, concurrency=config.concurrency, max_trials=config.max_trials)
     if config.check:
+        from trials import workers
+
         workers.check(plan)
         print(f"'{config.experiment}' is ready: {plan.wanted:,} architectures, {plan.limits}, run '{plan.run}'")
         return
@@ -64,6 +65,8 @@ def main(argv: list[str] | None = None) -> None:
     with only_search(plan.run):
         before = earlier(plan, config) if config.resume else None
         if config.in_process:
+            from trials import in_process
+
             name, folder = "in this process", plan.run / "in_process"
             if before is None:
                 (folder / "tuner.jsonl").unlink(missing_ok=True)
@@ -82,8 +85,13 @@ def through_nni(plan: Plan, config: Config, before: dict[str, Any] | None) -> tu
     """Run or resume the experiment in NNI. Returns its id, its folder, its trials."""
     port = nni_experiment.choose_port(config.port, pair=plan.remote)
     if plan.remote:
+        from trials import workers
+
         workers.check(plan)
-    else:  # decode the fixed images once, so that no trial has to
+    else:
+        from trials.scoring import Scorer
+
+        # decode the fixed images once, so that no trial has to
         Scorer(plan.run, plan.settings, "cpu")
     if before:
         nni_experiment.end_leftovers(before["id"])

@@ -17,7 +17,7 @@ from spaces.files import load_json
 from strategies.limits import Feasible, Limits, amount
 from trials import cli, run_dir
 from trials.evaluate import Config as Evaluate
-from trials.scoring import Settings
+from trials.evaluate import Settings
 
 CLONE = Path(__file__).resolve().parent.parent
 TUNERS = (

@@ -14,6 +14,7 @@ from typing import Any
 from spaces.arch import arch_id, save_arch
 from spaces.errors import Stopped
 from spaces.files import load_json, save_json
+from strategies import pareto
 from strategies.limits import Feasible
 from trials import cli, run_dir
 from trials.search_plan import Plan
@@ -64,13 +65,8 @@ def store_remote(plan: Plan, job: dict[str, Any], metrics: list[dict[str, Any]])
 
 
 def frontier(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The results that no cheaper one equals or beats, by MACs, the cheapest first."""
-    best, found = -1.0, []
-    for result in sorted(results, key=lambda result: (result["macs"], -result["top1"])):
-        if result["top1"] > best:
-            best = result["top1"]
-            found.append(result)
-    return found
+    """The results that no other one beats in top-1 and MACs, the cheapest first."""
+    return [entry[2] for entry in pareto.frontier([(result["top1"], result["macs"], result) for result in results])]
 
 
 def history_of(plan: Plan, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
