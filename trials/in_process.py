@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ def search(plan: Plan, scored: Callable[[dict[str, Any]], None]) -> list[dict[st
         Stopped: architectures fail one after another.
     """
     import nni
+    from nni.experiment.config.utils import parse_time
 
     tuner = plan.tuner
     if tuner is None:
@@ -36,7 +38,8 @@ def search(plan: Plan, scored: Callable[[dict[str, Any]], None]) -> list[dict[st
     tuner.update_search_space({label: {"_value": values} for label, values in plan.table.choices.items()})
     jobs = [{"status": "SUCCEEDED"} for entry in tuner.asked.values() if entry["score"] is not None]
     number, done, reason = len(tuner.asked), len(jobs), ""
-    while done < plan.wanted:
+    end = time.monotonic() + parse_time(plan.content.get("maxExperimentDuration") or "10000d")
+    while done < plan.wanted and time.monotonic() < end:
         generation = []
         for _ in range(min(max(tuner.ahead(), 1), plan.wanted - done)):
             try:

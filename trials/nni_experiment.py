@@ -122,10 +122,30 @@ def prepare_environment(plan: Plan) -> None:
     os.environ["ONEPATH_OWNER"] = str(os.getpid())
     os.environ["ONEPATH_PARAMS"] = json.dumps({"trialConcurrency": plan.concurrency, "maxTrialNumber": plan.wanted})
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # `python` of the trials
-    address = plan.content.get("nniManagerIp") or plan.service.get("nniManagerIp")
-    if plan.remote and address and not address.startswith("127."):  # the workers call back
+    address = plan.content.get("nniManagerIp")
+    if plan.remote and address:  # the workers call back
         os.environ.setdefault("NNI_LISTEN_HOST", address)
+    if not listen_host().startswith("127."):
         os.environ.setdefault("NNI_TOKEN", secrets.token_urlsafe(16))
+
+
+def listen_host() -> str:
+    """Where the guard opens the port. Raises InputError: a name that is no address."""
+    host = os.environ.get("NNI_LISTEN_HOST", "127.0.0.1")
+    try:
+        return socket.gethostbyname(host)
+    except OSError:
+        raise InputError(
+            f"NNI_LISTEN_HOST or nniManagerIp '{host}' is no address of a machine; give an IP address"
+        ) from None
+
+
+def portals(port: int) -> str:
+    """Where to open the portal, for the terminal."""
+    here = f"http://127.0.0.1:{port}"
+    if listen_host().startswith("127."):
+        return here
+    return f"{here}, from elsewhere http://{listen_host()}:{port}/?token={os.environ['NNI_TOKEN']}"
 
 
 def stop(experiment: Any) -> None:

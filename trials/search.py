@@ -100,7 +100,7 @@ def through_nni(plan: Plan, config: Config, before: dict[str, Any] | None) -> tu
         record(plan, config, name, folder)
 
     with nni_experiment.manager(plan, port, before["id"] if before else None, started) as running:
-        print(f"experiment {running.id}: portal http://127.0.0.1:{port}, log {running.folder / 'log'}")
+        print(f"experiment {running.id}: portal {nni_experiment.portals(port)}, log {running.folder / 'log'}")
         with Bar(plan) as bar:
 
             def ended(job: dict[str, Any]) -> None:
