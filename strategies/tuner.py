@@ -17,12 +17,14 @@ import os
 import random
 import sys
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nni
+import numpy as np
 from nni.tuner import Tuner
 
 from spaces.arch import Arch, arch_id, save_arch, validate
@@ -36,6 +38,7 @@ _logger = logging.getLogger(__name__)
 JOURNAL = "tuner.jsonl"  # in NNI_CHECKPOINT_DIRECTORY
 GUARD = _CLONE / "trials" / "nni_guard.js"
 TRIES = 100  # draws of one child before it is given up
+DRAWS = 50_000  # before a space counts as exhausted
 HOPELESS = 5  # architectures given up one after another before the search ends
 
 
@@ -106,6 +109,11 @@ class ArchTuner(Tuner):
         """Random architectures, all within the limits equally likely, until a generation is full or none is new."""
         while len(members) < self.population and self.add(members, lambda: self.feasible.sample(generator), 1000):
             pass
+        if len(members) < self.population:  # hardly anything new is left
+            draws = self.feasible.sample_many(DRAWS, np.random.default_rng(generator.getrandbits(64)))
+            for options in np.unique(draws, axis=0):
+                if len(members) < self.population:
+                    self.add(members, partial(self.table.arch, options), 1)
         return list(members.values())
 
     # NNI's side
@@ -121,7 +129,8 @@ class ArchTuner(Tuner):
         """The next architecture.
 
         Raises:
-            nni.NoMoreTrialError: all within the limits have been evaluated, or trials fail one after another.
+            nni.NoMoreTrialError: nothing new is left within the limits.
+            InputError: trials fail one after another.
         """
         with self.lock:
             key = self._next()
@@ -154,9 +163,9 @@ class ArchTuner(Tuner):
             for event in read_jsonl(self.folder / JOURNAL, repair=True):
                 self._apply(event)
             # without the guard, NNI runs those again by itself that were running
-            guarded = os.environ.get("ONEPATH_GUARD") or not os.environ.get("NNI_MODE")
-            if guarded:
+            if os.environ.get("ONEPATH_GUARD") or not os.environ.get("NNI_MODE"):
                 self.again = deque(key for key, entry in self.asked.items() if self._waits(entry))
+            self.lost = 0  # what made them fail may be mended
 
     def ahead(self) -> int:
         """How many architectures can be handed out before another result changes which."""
@@ -171,12 +180,12 @@ class ArchTuner(Tuner):
             if self._waits(self.asked[key]):
                 return key
         if self.lost >= HOPELESS:
-            raise nni.NoMoreTrialError(f"the last {self.lost} architectures failed {self.tries} times each")
+            raise InputError(f"the last {self.lost} architectures failed {self.tries} times each")
         while True:
             if not self.queue:
                 self._breed()
             if not self.queue:
-                raise nni.NoMoreTrialError("every architecture within the limits has been evaluated")
+                raise nni.NoMoreTrialError(f"{DRAWS:,} draws gave nothing new within the limits")
             key = self.key(self.queue[0])
             if key in self.asked:  # it arrived by import_data meanwhile
                 self.queue.popleft()
@@ -186,7 +195,8 @@ class ArchTuner(Tuner):
 
     def _breed(self) -> None:
         members = self.breed(random.Random(f"{self.seed} {self.generation + 1}"))
-        self._record({"generation": self.generation + 1, "queue": members})
+        if members:
+            self._record({"generation": self.generation + 1, "queue": members})
 
     def _waits(self, entry: dict[str, Any]) -> bool:
         return entry["score"] is None and entry["failures"] < self.tries
@@ -195,11 +205,13 @@ class ArchTuner(Tuner):
         score = float(value["default"] if isinstance(value, dict) else value)
         validate(arch, self.feasible.choices)
         key = self.key(arch)
-        if not math.isfinite(score):
-            _logger.warning("score %s of %s is not finite and is left out", score, key)
-            return
         known = self.asked.get(key)
         if known is not None and known["score"] is not None:
+            return
+        if not math.isfinite(score):
+            _logger.warning("score %s of %s is not finite", score, key)
+            if known is not None:
+                self._record({"failed": key})
             return
         self._record({"scored": key, "score": score} | ({} if known else {"arch": dict(arch)}))
         if self.folder:  # the best so far, one file per generation, for --fixed-arc
@@ -238,6 +250,14 @@ class ArchTuner(Tuner):
         return self.asked[key]
 
 
+def waiting(journal: list[dict[str, Any]], tries: int) -> bool:
+    """Whether an architecture was handed out that has no score yet, and did not fail as often as it may."""
+    failures = Counter(event["failed"] for event in journal if "failed" in event)
+    scored = {event["scored"] for event in journal if "scored" in event}
+    asked = {event["asked"] for event in journal if "asked" in event}
+    return any(failures[key] < tries for key in asked - scored)
+
+
 def refuse_without_guard() -> None:
     """NNI 3.0 gives trials the wrong architectures above concurrency 1, unless trials/nni_guard.js mends it.
 
@@ -250,5 +270,5 @@ def refuse_without_guard() -> None:
     if experiment.get("trialConcurrency", 1) > 1:
         raise InputError(
             f"trialConcurrency {experiment['trialConcurrency']}: NNI 3.0 alone gives trials the wrong architectures above 1; set it "
-            f"to 1, use python -m trials.search, or first: export NODE_OPTIONS='--require {GUARD}'"
+            f"to 1, use python -m trials.search, or first: export NODE_OPTIONS='--require \"{GUARD}\"'"
         )

@@ -1,6 +1,5 @@
 """Experiments for the tests: shipped YAMLs turned to the supernet of the tests, and what NNI leaves behind."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -8,10 +7,10 @@ import socket
 import sys
 from pathlib import Path
 
-import psutil
 import yaml
 
 from tests.conftest import ROOT
+from trials import nni_experiment
 
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 IMAGES = "--calibration-images 256 --scoring-images 128"
@@ -56,14 +55,10 @@ def copy_run(run: Path, to: Path) -> Path:
     return to
 
 
-def left_behind(folder: Path) -> list[str]:
-    """Processes of NNI that still work in a folder."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        with contextlib.suppress(psutil.Error):
-            if any(str(folder) in word for word in process.info["cmdline"] or []):
-                found.append(" ".join(process.info["cmdline"]))
-    return found
+def left_behind(run: Path) -> list[str]:
+    """Processes of the experiments of a run that are alive."""
+    names = [path.name for path in (run / "nni").iterdir() if not path.is_symlink()] if (run / "nni").exists() else []
+    return [" ".join(process.cmdline()) for name in names for process in nni_experiment.processes(name)]
 
 
 def metric(data: str) -> dict:

@@ -124,6 +124,10 @@ def refusals(running, trial):
         "/logs/%2e%2e/secret.txt",
         "/logs/..%5Csecret.txt",
         "/netron/",
+        "/NETRON/x",
+        "/netron#/x",
+        f"/api/v1/nni/TRIAL-FILE/{trial}/sub%2Ffile",
+        "/%E0",
     ):
         status, text = ask(port, path)
         assert status in (400, 403), (path, status, text)
@@ -140,6 +144,7 @@ def refusals(running, trial):
     upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode()}  # fmt: skip
     assert ask(port, "/tuner", headers=upgrade | {"Origin": "http://evil.example"})[0] == 403
     assert ask(port, "/api/v1/nni/check-status", host="localhost")[0] == 200
+    assert ask(port, "/api/v1/nni/check-status", headers={"Host": ""})[0] == 403
     assert ask(port, "/api/v1/nni/check-status", headers={"Origin": f"http://127.0.0.1:{port}"})[0] == 200
 
 
@@ -227,6 +232,7 @@ def test_from_another_machine(copy, network, monkeypatch):
         assert status("/oview?token=wonder%20land") == 302  # a browser gets a cookie
         assert status("/api/v1/nni/check-status", {"Cookie": "nni_token=wonder%20land"}) == 200
         assert status("/logs/dispatcher.log") == 401
+        assert status("/api/v1/nni/check-status", {"Cookie": "nni_token=%E0"}) == 400  # and the manager lives
         assert running.get("/check-status")["status"] in ("INITIALIZED", "RUNNING")  # this machine needs none
         ends = {
             c.laddr.ip for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == running.port
@@ -237,7 +243,7 @@ def test_from_another_machine(copy, network, monkeypatch):
 def test_tuners_refuse_concurrency_without_the_guard(monkeypatch):
     parameters = base64.b64encode(json.dumps({"trialConcurrency": 4}).encode()).decode()
     monkeypatch.setattr(sys, "argv", ["nni", "--exp_params", parameters])
-    with pytest.raises(InputError, match=f"trialConcurrency 4: .* export NODE_OPTIONS='--require {GUARD}'"):
+    with pytest.raises(InputError, match=f"trialConcurrency 4: .* export NODE_OPTIONS='--require \"{GUARD}\"'"):
         tuner.refuse_without_guard()
     monkeypatch.setenv("ONEPATH_GUARD", "1")
     tuner.refuse_without_guard()

@@ -112,7 +112,7 @@ def test_a_worker_that_fails_a_trial(run, worker, tmp_path):
     with nni_experiment.manager(plan, free_port()) as running:
         jobs = nni_experiment.watch(running, plan, lambda job: None, stall_minutes=5)
         failed = next(job for job in jobs if job["status"] == "FAILED")
-        assert nni_experiment.trial_error(running, plan, failed["trialJobId"]) == "died over there"
+        assert nni_experiment.trial_error(running, failed["trialJobId"]) == "died over there"
     assert sorted(job["status"] for job in jobs) == ["FAILED", "SUCCEEDED", "SUCCEEDED", "SUCCEEDED"]
     assert len(list((there / "search").glob("*.json"))) == 3
 

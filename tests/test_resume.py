@@ -2,7 +2,6 @@
 
 import contextlib
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from spaces.errors import InputError, Stopped
 from spaces.files import load_json, read_jsonl
@@ -81,9 +81,9 @@ def test_killed_at_random_moments(copy, run, tmp_path):
         assert "Traceback" not in errors
         if victim == "driver":  # the manager notices that nobody watches it
             deadline = time.monotonic() + 60
-            while left_behind(copy / "nni") and time.monotonic() < deadline:
+            while left_behind(copy) and time.monotonic() < deadline:
                 time.sleep(0.5)
-            assert not left_behind(copy / "nni")
+            assert not left_behind(copy)
     process = start(path, "--resume")
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
@@ -181,11 +181,6 @@ def test_a_tuner_that_raises(copy, where):
         with nni_experiment.manager(plan("nowhere", 1), port) as running:
             nni_experiment.watch(running, plan("nowhere", 1), lambda job: None, stall_minutes=5)
             name = running.id
-        database = copy / "nni" / name / "db" / "nni.sqlite"
-        import sqlite3
-
-        with sqlite3.connect(database) as connection:  # the arguments are those of the first start: NNI keeps them
-            connection.execute("update ExperimentProfile set params = replace(params, 'nowhere', ?)", (where,))
         port = free_port()
     with pytest.raises(Stopped, match=f"(the tuner failed|the experiment failed): .*RuntimeError: raised in {where}"):
         with nni_experiment.manager(plan(where, 3), port, name) as running:
@@ -240,7 +235,7 @@ def test_a_full_disk(copy, tmp_path):
         assert process.returncode == 3
         assert "no space left on device" in errors.splitlines()[-1].lower()
         assert "Traceback" not in errors
-        assert not left_behind(disk)
+        assert not [p for path in disk.iterdir() if path.is_dir() for p in nni_experiment.processes(path.name)]
         (disk / "filler").unlink()
         process = start(check_path(copy), "--resume", "--max-trials", "3")
         _, errors = process.communicate(timeout=200)
@@ -261,14 +256,39 @@ def test_one_search_of_a_run_at_a_time(copy):
     assert_one_clear_line(done, f"another search of '{copy}' is going on (process ")
 
 
+def test_killed_before_nni_knew_of_it(copy):
+    """A resume of such an experiment fails in NNI for ever; it begins anew."""
+    path = experiment(copy, trial=WATCHED, classArgs=SMALL, maxTrialNumber=1)
+    process = start(path)
+    deadline = time.monotonic() + 60
+    while not list((copy / "nni").glob("*/log")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    first = load_json(copy / "experiment.json", "")["id"]
+    nni_experiment.end_leftovers(first)
+    assert not nni_experiment.was_started(copy / "nni" / first)
+    process = start(path, "--resume")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert load_json(copy / "experiment.json", "")["id"] != first
+
+
 def test_resume_of_another_search(copy):
-    search.main([str(experiment(copy, classArgs=SMALL, maxTrialNumber=1)), "--in-process"])
-    path = experiment(copy, classArgs=SMALL | {"seed": 5}, maxTrialNumber=1)
-    path.rename(copy / "test-0.yml")
-    with pytest.raises(InputError, match="tuner of '.*' is not what it was when the search of '.*' began"):
-        search.main([str(copy / "test-0.yml"), "--in-process", "--resume"])
+    path = experiment(copy, classArgs=SMALL, maxTrialNumber=1)
+    search.main([str(path), "--in-process"])
     with pytest.raises(InputError, match="was begun with --in-process; continue it so, or leave --resume out"):
-        search.main([str(copy / "test-0.yml"), "--resume"])
+        search.main([str(path), "--resume"])
+    checkpoint = torch.load(copy / "supernet.pt", weights_only=True)
+    torch.save(checkpoint | {"model": {k: v * 1.5 for k, v in checkpoint["model"].items()}}, copy / "supernet.pt")
+    with pytest.raises(InputError, match="supernet of '.*' is not what it was when the search of '.*' began"):
+        search.main([str(path), "--in-process", "--resume"])
+    search.main([str(path), "--in-process"])  # anew: the old score does not count
+    (score,) = scores(copy).values()
+    assert score["supernet"] == check(path).supernet
+    experiment(copy, classArgs=SMALL | {"seed": 5}, maxTrialNumber=1).rename(path)
+    with pytest.raises(InputError, match="tuner of '.*' is not what it was when the search of '.*' began"):
+        search.main([str(path), "--in-process", "--resume"])
 
 
 def test_exhausted_limits_end_the_search_in_nni(copy):
@@ -280,4 +300,4 @@ def test_exhausted_limits_end_the_search_in_nni(copy):
         jobs = nni_experiment.watch(running, plan, lambda job: None, stall_minutes=5)
     assert 0 < len(jobs) < 50
     assert {job["status"] for job in jobs} == {"SUCCEEDED"}
-    assert shutil.which("nnictl")
+    assert len(jobs) == len(read_jsonl(copy / "computed.jsonl"))

@@ -18,6 +18,7 @@ from strategies.evolution import EvolutionTuner, crossover, mutate
 from strategies.model_guided import ModelGuidedTuner
 from strategies.pareto import ParetoTuner, frontier
 from strategies.random_search import RandomTuner
+from strategies.tuner import waiting
 from tests.conftest import ROOT
 
 COSTS = "experiments/spaces/spos-tiny.costs.json"
@@ -411,11 +412,55 @@ def test_failed_and_odd_trials():
 def test_a_search_whose_trials_all_fail_ends():
     tuner = RandomTuner(COSTS, tries=2)
     tuner.update_search_space(SPACE)
-    with pytest.raises(nni.NoMoreTrialError, match="the last 5 architectures failed 2 times each"):
+    with pytest.raises(InputError, match="the last 5 architectures failed 2 times each"):
         for number in range(50):
             tuner.generate_parameters(number)
             tuner.trial_end(number, False)
     assert number == 10
+
+
+def test_a_restart_gives_what_failed_a_new_chance(tmp_path, monkeypatch):
+    """What made all trials fail may be mended; what failed as often as it may stays out."""
+    monkeypatch.setenv("NNI_CHECKPOINT_DIRECTORY", str(tmp_path))
+    tuner = RandomTuner(COSTS, tries=1)
+    failed = []
+    for number in range(5):
+        failed.append(tuner.generate_parameters(number))
+        tuner.trial_end(number, False)
+    with pytest.raises(InputError, match="failed 1 times each"):
+        tuner.generate_parameters(5)
+    again = RandomTuner(COSTS, tries=1)
+    again.load_checkpoint()
+    assert again.generate_parameters(0) not in failed
+    assert [entry["arch"] for entry in again.failed()] == failed
+
+
+def test_a_space_is_searched_to_its_last_architecture(tmp_path):
+    table = CostTable.additive({f"b{n}": {"x": (1, 1), "y": (2, 1)} for n in range(9)})
+    table.save(tmp_path / "costs.json")
+    tuner = RandomTuner(str(tmp_path / "costs.json"))
+    seen = set()
+    with pytest.raises(nni.NoMoreTrialError):
+        for number in range(600):
+            seen.add(arch_id(tuner.generate_parameters(number)))
+    assert len(seen) == 512
+    generation = tuner.generation
+    with pytest.raises(nni.NoMoreTrialError):
+        tuner.generate_parameters(601)
+    assert tuner.generation == generation
+
+
+def test_what_waits_for_a_score():
+    journal = [
+        {"generation": 0, "queue": []},
+        {"asked": "a"},
+        {"asked": "b"},
+        {"failed": "a"},
+        {"scored": "b", "score": 1},
+    ]
+    assert waiting(journal, tries=2)
+    assert not waiting([*journal, {"failed": "a"}], tries=2)
+    assert not waiting([*journal, {"scored": "a", "score": 2}], tries=2)
 
 
 def test_another_search_space_is_refused():

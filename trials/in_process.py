@@ -44,10 +44,10 @@ def search(plan: Plan, scored: Callable[[dict[str, Any]], None]) -> list[dict[st
         for _ in range(min(max(tuner.ahead(), 1), plan.wanted - done)):
             try:
                 generation.append((number, tuner.generate_parameters(number)))
-            except nni.NoMoreTrialError as error:
-                if reason:
-                    raise Stopped(f"{error}: {reason}") from None
+            except nni.NoMoreTrialError:
                 break
+            except InputError as error:
+                raise Stopped(f"{error}: {reason}" if reason else str(error)) from None
             number += 1
         if not generation:
             break

@@ -15,6 +15,7 @@ import secrets
 import shutil
 import signal
 import socket
+import sqlite3
 import sys
 import tempfile
 import time
@@ -27,7 +28,8 @@ from typing import Any
 import psutil
 
 from spaces.errors import InputError, Stopped
-from strategies.tuner import GUARD
+from spaces.files import read_jsonl
+from strategies.tuner import GUARD, JOURNAL, waiting
 from trials.search_plan import Plan
 
 POLL_SECONDS = 1.0
@@ -47,7 +49,7 @@ class Manager:
     folder: Path  # of the experiment: log/, checkpoint/, environments/
     port: int
     process: Any  # psutil.Popen-like: NNI's
-    log_start: int  # bytes of dispatcher.log from before
+    log: TunerLog
 
     def get(self, api: str) -> Any:
         """NNI's REST interface."""
@@ -66,23 +68,15 @@ def manager(
         resume: id of an experiment to continue.
         started: is told the id and the folder before anything else happens.
     Raises:
-        InputError: NNI refuses the configuration.
         Stopped: it did not start.
     """
     quiet()
     from nni.experiment import Experiment, RunMode
-    from nni.experiment.config import ExperimentConfig
 
-    try:
-        settings = ExperimentConfig.load(plan.yaml)
-        settings.trial_concurrency, settings.max_trial_number = plan.concurrency, plan.wanted
-        settings.validate()
-    except Exception as error:  # NNI raises all kinds here
-        raise InputError(f"experiment '{plan.yaml}': {' '.join(str(error).split())}") from None
-    experiment = Experiment(settings, id=resume)
+    experiment = Experiment(plan.nni, id=resume)
     if resume:
         experiment._action = "resume"
-    folder = Path(settings.canonical_copy().experiment_working_directory) / experiment.id
+    folder = Path(plan.nni.experiment_working_directory) / experiment.id
     prepare_environment(plan)
     log = folder / "log" / "dispatcher.log"
     log_start = log.stat().st_size if log.exists() else 0
@@ -94,7 +88,7 @@ def manager(
         except Exception as error:
             raise Stopped(f"NNI did not start: {start_error(folder, error)}; see {folder / 'log'}") from None
         quiet()
-        yield Manager(experiment.id, folder, port, experiment._proc, log_start)
+        yield Manager(experiment.id, folder, port, experiment._proc, TunerLog(log, log_start))
     finally:
         if experiment._proc is not None:
             stop(experiment)
@@ -118,15 +112,16 @@ def prepare_environment(plan: Plan) -> None:
     """What NNI's manager reads from its environment: the guard, who owns it, where it listens."""
     given = os.environ.get("NODE_OPTIONS", "")
     if str(GUARD) not in given:
-        os.environ["NODE_OPTIONS"] = f"{given} --require {json.dumps(str(GUARD))}".strip()
+        os.environ["NODE_OPTIONS"] = f'{given} --require "{GUARD}"'.strip()
     os.environ["ONEPATH_OWNER"] = str(os.getpid())
-    os.environ["ONEPATH_PARAMS"] = json.dumps({"trialConcurrency": plan.concurrency, "maxTrialNumber": plan.wanted})
+    os.environ["ONEPATH_CONFIG"] = json.dumps(plan.nni.json())  # on resume, NNI knows only what it was
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # `python` of the trials
     address = plan.content.get("nniManagerIp")
     if plan.remote and address:  # the workers call back
         os.environ.setdefault("NNI_LISTEN_HOST", address)
-    if not listen_host().startswith("127."):
-        os.environ.setdefault("NNI_TOKEN", secrets.token_urlsafe(16))
+    os.environ["NNI_LISTEN_HOST"] = listen_host()
+    if plan.service["platform"] in ("local", "remote") and not listen_host().startswith("127."):
+        os.environ.setdefault("NNI_TOKEN", secrets.token_urlsafe(16))  # trials on other services know of none
 
 
 def listen_host() -> str:
@@ -145,14 +140,17 @@ def portals(port: int) -> str:
     here = f"http://127.0.0.1:{port}"
     if listen_host().startswith("127."):
         return here
-    return f"{here}, from elsewhere http://{listen_host()}:{port}/?token={os.environ['NNI_TOKEN']}"
+    token = os.environ.get("NNI_TOKEN")
+    elsewhere = f"/?token={token}" if token else ", open to everybody there"
+    return f"{here}, from elsewhere http://{listen_host()}:{port}{elsewhere}"
 
 
 def stop(experiment: Any) -> None:
     """Ask the manager to end; kill its processes when it does not, and never leave one behind."""
     from nni.experiment import rest
 
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
         left = processes(experiment.id)
         with contextlib.suppress(Exception):  # it may be dead
@@ -186,6 +184,15 @@ def end(victims: list[psutil.Process], seconds: float = 5) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(alive, timeout=seconds)
+
+
+def was_started(folder: Path) -> bool:
+    """Whether NNI knows an experiment well enough to resume it: a kill in its first seconds leaves nothing."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{folder / 'db' / 'nni.sqlite'}?mode=ro", uri=True)) as database:
+            return bool(database.execute("select count(*) from ExperimentProfile").fetchone()[0])
+    except sqlite3.Error:
+        return False
 
 
 def end_leftovers(experiment: str) -> None:
@@ -230,10 +237,12 @@ def listening(port: int) -> bool:
 
 def reserve(port: int) -> bool:
     """Keep a port from other searches on this machine until this process ends: NNI takes seconds to open it."""
+    path = Path(tempfile.gettempdir()) / f"onepath-port-{port}-{os.getuid()}.lock"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        handle = os.open(Path(tempfile.gettempdir()) / f"onepath-port-{port}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the handle stays open on purpose
-    except OSError:
+    except BlockingIOError:
+        os.close(handle)
         return False
     return True
 
@@ -251,15 +260,32 @@ def watch(
     Raises:
         Stopped: the tuner, the manager or the disk failed, trials fail one after another, or nothing moves.
     """
+    import requests
+
     seen: set[str] = set()
+    before: set[str] | None = None  # trials that had ended when this began
     row, any_success, quiet_polls = 0, False, 0  # failures in a row
     moved = tuner_seen = answered = time.monotonic()
-    before = {job["trialJobId"] for job in running.get("/trial-jobs") if job["status"] in ENDED}
     while True:
         try:
             status, jobs = running.get("/check-status"), running.get("/trial-jobs")
+            news = [job for job in jobs if job["status"] in ENDED and job["trialJobId"] not in seen]
+            before = {job["trialJobId"] for job in news} if before is None else before
+            for job in sorted(news, key=lambda job: job.get("endTime") or 0):
+                ended(job)
+                seen.add(job["trialJobId"])
+                if job["trialJobId"] in before:
+                    any_success |= job["status"] == "SUCCEEDED"
+                    continue
+                moved = time.monotonic()
+                row = 0 if job["status"] == "SUCCEEDED" else row + 1
+                any_success |= not row
+                if row >= (FAILURES if any_success else FIRST_FAILURES):
+                    raise_if_full(plan, running)
+                    which = f"{row} trials in a row" if any_success else f"the first {row} trials"
+                    raise Stopped(f"{which} failed: {trial_error(running, job['trialJobId'])}")
             answered = time.monotonic()
-        except Exception as error:
+        except requests.RequestException as error:
             raise_if_full(plan, running)
             if running.process.poll() is not None:
                 raise Stopped(f"NNI's manager died ({exit_text(running.process.poll())}){see(running)}") from None
@@ -267,30 +293,17 @@ def watch(
                 raise Stopped(f"NNI's manager stopped answering ({type(error).__name__}){see(running)}") from None
             time.sleep(POLL_SECONDS)
             continue
-        news = [job for job in jobs if job["status"] in ENDED and job["trialJobId"] not in seen]
-        for job in sorted(news, key=lambda job: job.get("endTime") or 0):
-            seen.add(job["trialJobId"])
-            ended(job)
-            if job["trialJobId"] in before:
-                any_success |= job["status"] == "SUCCEEDED"
-                continue
-            moved = time.monotonic()
-            row = 0 if job["status"] == "SUCCEEDED" else row + 1
-            any_success |= not row
-            if row >= (FAILURES if any_success else FIRST_FAILURES):
-                raise_if_full(plan, running)
-                which = f"{row} trials in a row" if any_success else f"the first {row} trials"
-                raise Stopped(f"{which} failed: {trial_error(running, plan, job['trialJobId'])}")
         raise_if_full(plan, running)
         if status["status"] == "ERROR":
-            reason = last_error(running) or "; ".join(status.get("errors") or []) or "no reason given"
+            reason = running.log.error() or "; ".join(status.get("errors") or []) or "no reason given"
             raise Stopped(f"the experiment failed: {reason}{see(running)}")
-        if failure := last_error(running):
+        if failure := running.log.error():
             raise Stopped(f"the tuner failed: {failure}{see(running, 'dispatcher.log')}")
         if status["status"] in ("DONE", "STOPPED"):
             return jobs
         # the tuner has nothing more to give, and NNI would wait for ever
-        quiet_polls = quiet_polls + 1 if status["status"] == "TUNER_NO_MORE_TRIAL" and len(seen) == len(jobs) else 0
+        quiet = status["status"] == "TUNER_NO_MORE_TRIAL" and len(seen) == len(jobs) and not handed_out(running, plan)
+        quiet_polls = quiet_polls + 1 if quiet else 0
         if quiet_polls >= 5:
             return jobs
         now = time.monotonic()
@@ -330,24 +343,39 @@ def tuner_alive(running: Manager) -> bool:
     return False
 
 
-def last_error(running: Manager) -> str:
-    """The last line of the last traceback in dispatcher.log since this start; empty: there is none."""
-    path = running.folder / "log" / "dispatcher.log"
-    if not path.exists() or path.stat().st_size <= running.log_start:
-        return ""
-    with open(path, "rb") as file:
-        file.seek(running.log_start)
-        lines = file.read().decode(errors="replace").splitlines()
-    starts = [number for number, line in enumerate(lines) if line.startswith("Traceback")]
-    if not starts:
-        return ""
-    for line in lines[starts[-1] + 1 :]:
-        if line and not line[0].isspace():
-            return line.removeprefix("spaces.errors.InputError: ")
-    return lines[-1]
+def handed_out(running: Manager, plan: Plan) -> bool:
+    """Whether the tuner waits for a trial: NNI's list lacks those that no machine has taken yet."""
+    path = running.folder / "checkpoint" / JOURNAL
+    return path.exists() and waiting(read_jsonl(path), plan.tuner.tries)
 
 
-def trial_error(running: Manager, plan: Plan, trial: str) -> str:
+class TunerLog:
+    """dispatcher.log, read on: the only place where NNI says that a tuner has raised."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        self.path, self.start = path, start  # bytes
+
+    def error(self) -> str:
+        """The last line of a traceback since the start; empty: there is none."""
+        if not self.path.exists():
+            return ""
+        with open(self.path, "rb") as file:
+            file.seek(self.start)
+            text = file.read()
+        complete = text[: text.rfind(b"\n") + 1]
+        lines = complete.decode(errors="replace").splitlines()
+        for number, line in enumerate(lines):
+            if not line.startswith("Traceback") or (number and "Retry in" in lines[number - 1]):
+                continue
+            for last in lines[number + 1 :]:
+                if last and not last[0].isspace():
+                    return last.removeprefix("spaces.errors.InputError: ")
+            return ""  # the rest of it is still to come
+        self.start += len(complete)
+        return ""
+
+
+def trial_error(running: Manager, trial: str) -> str:
     """The last line that a trial printed."""
     import requests
 

@@ -61,7 +61,8 @@ def main(argv: list[str] | None = None) -> None:
         print(f"'{config.experiment}' is ready: {plan.wanted:,} architectures, {plan.limits}, run '{plan.run}'")
         return
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     with only_search(plan.run):
         before = earlier(plan, config) if config.resume else None
         if config.in_process:
@@ -77,6 +78,8 @@ def main(argv: list[str] | None = None) -> None:
         else:
             name, folder, jobs = through_nni(plan, config, before)
             continue_tuner(plan, folder / "checkpoint")
+            if plan.tuner:  # NNI may have stopped it before it took the last score
+                plan.tuner.import_data(search_result.scored(plan, jobs))
         search_result.finish(plan, name, jobs, folder)
         print(f"report: {report.write(plan.run)}")
 
@@ -152,14 +155,13 @@ def earlier(plan: Plan, config: Config) -> dict[str, Any] | None:
             f"the search of '{plan.run}' was begun {way} --in-process; continue it so, or leave --resume out"
         )
     for key, value in plan.identity.items():
-        if stored[key] != value:
+        if stored.get(key) != value:
             raise InputError(
-                f"{key} of '{plan.yaml}' is not what it was when the search of '{plan.run}' began ({stored[key]}); restore it, "
+                f"{key} of '{plan.yaml}' is not what it was when the search of '{plan.run}' began ({stored.get(key)}); restore it, "
                 "or leave --resume out"
             )
-    if not Path(stored["folder"]).exists():
-        return None
-    return stored
+    folder = Path(stored["folder"])
+    return stored if (folder.exists() if config.in_process else nni_experiment.was_started(folder)) else None
 
 
 def continue_tuner(plan: Plan, folder: Path) -> int:

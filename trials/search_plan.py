@@ -39,8 +39,10 @@ class Plan:
     limits: Limits
     evaluate: Evaluate  # what a trial is called with
     tuner: Any  # an ArchTuner, or None: one of NNI's own
+    supernet: str  # hash of supernet.pt
     wanted: int  # architectures with a score
     concurrency: int
+    nni: Any  # NNI's ExperimentConfig of all this, with absolute paths
 
     @property
     def settings(self) -> Settings:
@@ -59,7 +61,8 @@ class Plan:
     @property
     def identity(self) -> dict[str, Any]:
         """What must not change between a search and its continuation."""
-        return {key: self.content[key] for key in ("tuner", "trialCommand")} | {"yaml": self.yaml.name}
+        given = {key: self.content[key] for key in ("tuner", "trialCommand")}
+        return given | {"yaml": self.yaml.name, "supernet": self.supernet}
 
 
 def check(path: Path, *, run: str | None = None, concurrency: int | None = None, max_trials: int | None = None) -> Plan:
@@ -72,8 +75,11 @@ def check(path: Path, *, run: str | None = None, concurrency: int | None = None,
         InputError: a missing file or key, an unfinished supernet, a mismatch, or a limit out of reach.
     """
     content = read_yaml(path)
-    words = shlex.split(content["trialCommand"])
-    if "trials.evaluate" not in words or "--run" not in words[:-1]:
+    try:
+        words = shlex.split(content["trialCommand"])
+    except ValueError:  # an open quote
+        words = []
+    if "trials.evaluate" not in words or "--run" not in words[:-1] or {"-h", "--help"} & set(words):
         raise InputError(f"trialCommand of '{path}' must be: python -m trials.evaluate --run RUN ...")
     evaluate = cli.parse(Evaluate, words[words.index("trials.evaluate") + 1 :], None)
     if run is None:
@@ -119,8 +125,24 @@ def check(path: Path, *, run: str | None = None, concurrency: int | None = None,
     for name, value in (("maxTrialNumber", wanted), ("trialConcurrency", at_once)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise InputError(f"{name} of '{path}' is {value}; give a whole number above 0")
-    check_service(path, content["trainingService"])
-    return Plan(path, content, folder, table, limits, evaluate, tuner, wanted, at_once)
+    check_service(path, content["trainingService"], content.get("nniManagerIp"))
+    supernet = run_dir.file_hash(folder / "supernet.pt")
+    config = nni_config(path, at_once, wanted)
+    return Plan(path, content, folder, table, limits, evaluate, tuner, supernet, wanted, at_once, config)
+
+
+def nni_config(path: Path, concurrency: int, wanted: int) -> Any:
+    """What NNI reads in the YAML, with absolute paths. Raises InputError: NNI refuses it."""
+    from nni.experiment.config import ExperimentConfig
+
+    try:
+        config = ExperimentConfig.load(path)
+        config.trial_concurrency, config.max_trial_number = concurrency, wanted
+        config = config.canonical_copy()
+        config.validate()
+    except Exception as error:  # NNI raises all kinds here
+        raise InputError(f"experiment '{path}': {' '.join(str(error).split())}") from None
+    return config
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -146,8 +168,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     for key in content:
         if key not in known:
             raise InputError(f"experiment '{path}': {unknown('key', key, known)}")
-    for key in ("tuner", "trainingService"):
-        if not isinstance(content[key], dict):
+    kinds = {key: dict if key in ("tuner", "trainingService") else str for key in needed}
+    for key, kind in kinds.items():
+        if not isinstance(content[key], kind):
             raise InputError(
                 f"{key} of experiment '{path}' is '{content[key]}'; compare it with experiments/quickstart.yml"
             )
@@ -193,7 +216,7 @@ def make_tuner(class_name: str, arguments: dict[str, Any]) -> Any:
         raise InputError(f"tuner {class_name} cannot be made: {type(error).__name__}: {error}") from None
 
 
-def check_service(path: Path, service: dict[str, Any]) -> None:
+def check_service(path: Path, service: dict[str, Any], manager_ip: str | None) -> None:
     """Raises InputError: GPUs are asked for on a machine where NNI sees none, or a remote service without machines."""
     if service["platform"] == "local" and service.get("trialGpuNumber"):
         try:
@@ -204,6 +227,10 @@ def check_service(path: Path, service: dict[str, Any]) -> None:
             raise InputError(
                 f"trialGpuNumber of '{path}' is {service['trialGpuNumber']}, and NNI sees no GPU here ({error}); leave it out"
             ) from None
+    if service["platform"] == "remote" and not manager_ip:
+        raise InputError(
+            f"'{path}' lacks nniManagerIp, where the workers reach this machine; compare it with experiments/spos_evo_remote.yml"
+        )
     if service["platform"] == "remote" and not service.get("machineList"):
         raise InputError(
             f"trainingService of '{path}' lacks machineList; compare it with experiments/spos_evo_remote.yml"

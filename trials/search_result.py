@@ -32,7 +32,14 @@ def score_of(plan: Plan, arch: dict[str, Any] | None) -> dict[str, Any] | None:
     if not path.exists():
         return None
     result = load_json(path, "score")
-    return result if plan.limits.met_by(result["macs"], result["params"]) else None
+    same = result["supernet"] == plan.supernet and result["settings"] == vars(plan.settings)
+    return result if same and plan.limits.met_by(result["macs"], result["params"]) else None
+
+
+def scored(plan: Plan, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Architectures and scores of NNI's trials, as a tuner imports them."""
+    results = [score_of(plan, arch_of(job)) for job in jobs if job["status"] == "SUCCEEDED"]
+    return [{"parameter": result["arch"], "value": result["top1"]} for result in results if result]
 
 
 def store_remote(plan: Plan, job: dict[str, Any], metrics: list[dict[str, Any]]) -> None:
@@ -56,7 +63,7 @@ def store_remote(plan: Plan, job: dict[str, Any], metrics: list[dict[str, Any]])
         "seconds": ((job.get("endTime") or 0) - (job.get("startTime") or 0)) / 1000,  # of the whole trial
         "calibration_images": plan.settings.calibration_images,
         "seed": run_dir.load_run(plan.run, "supernet")["seed"],
-        "supernet": run_dir.file_hash(plan.run / "supernet.pt"),
+        "supernet": plan.supernet,
         "settings": vars(plan.settings),
         "finished": time.time(),
         "trial": job.get("logPath"),
@@ -124,6 +131,8 @@ def finish(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) -> None
     print(cli.table(rows, ("architecture", "top-1 %", "before BN recal.", "MACs", "params")))
     again = sum(job["status"] not in ("SUCCEEDED", "RUNNING", "WAITING") for job in jobs)
     print(f"{len(results)} architectures scored" + (f"; {again} trials failed or were stopped" if again else ""))
+    if len(results) < plan.wanted:
+        print(f"that is less than {plan.wanted:,}: the limits leave nothing new, or maxExperimentDuration was over")
     if lost:
         print(f"failed {plan.tuner.tries} times and were left out: {', '.join(lost)}")
     print(f"limits ({plan.limits}) leave {100 * summary['share_of_space']:.1f}% of the space")

@@ -55,7 +55,7 @@ def check(plan: Plan) -> None:
             "absolute path on the workers"
         )
     rows = []
-    for machine in plan.service["machineList"]:
+    for machine in plan.nni.training_service.machine_list:
         found = probe(machine, [run, *cache_names(plan.settings.calibration_images, plan.settings.scoring_images)])
         compare(plan, machine, found)
         images = "decoded" if found["images"] else "embedded"
@@ -63,41 +63,32 @@ def check(plan: Plan) -> None:
     print(cli.table(rows, ("worker", "Python", "torch", "nni", "supernet", "images"), as_is=True))
 
 
-def name_of(machine: dict[str, Any]) -> str:
-    return f"{machine.get('user')}@{machine.get('host')}:{machine.get('port', 22)}"
+def name_of(machine: Any) -> str:
+    return f"{machine.user}@{machine.host}:{machine.port}"
 
 
-def probe(machine: dict[str, Any], arguments: list[str]) -> dict[str, Any]:
-    """What a worker has. Raises InputError: no login, or no Python there."""
+def probe(machine: Any, arguments: list[str]) -> dict[str, Any]:
+    """What a worker (NNI's RemoteMachineConfig) has. Raises InputError: no login, or no Python there."""
     import paramiko
 
     name = name_of(machine)
-    for key in ("host", "user"):
-        if not machine.get(key):
-            raise InputError(
-                f"a machine of machineList lacks '{key}' ({name}); compare it with experiments/spos_evo_remote.yml"
-            )
-    key_file = machine.get("sshKeyFile")
-    if key_file and not Path(key_file).expanduser().is_file():
-        raise InputError(f"sshKeyFile '{key_file}' of worker {name} does not exist; check the path")
-    python = f"{machine['pythonPath']}/python" if machine.get("pythonPath") else "python3"
+    python = f"{machine.python_path}/python" if machine.python_path else "python3"
     client = paramiko.SSHClient()
     client.load_system_host_keys()
     client.set_missing_host_key_policy(paramiko.AutoAddPolicy())  # NNI itself asks for no host key
     try:
         client.connect(
-            machine["host"],
-            port=machine.get("port", 22),
-            username=machine["user"],
-            password=machine.get("password"),
-            key_filename=str(Path(key_file).expanduser()) if key_file else None,
-            passphrase=machine.get("sshPassphrase"),
+            machine.host,
+            port=machine.port,
+            username=machine.user,
+            password=machine.password,
+            key_filename=str(machine.ssh_key_file) if machine.ssh_key_file else None,
+            passphrase=machine.ssh_passphrase,
             allow_agent=False,
             look_for_keys=False,
             timeout=20,
         )
-        command = shlex.join([python, "-", *arguments])
-        stdin, stdout, stderr = client.exec_command(command, timeout=120)
+        stdin, stdout, stderr = client.exec_command(shlex.join([python, "-", *arguments]), timeout=120)
         stdin.write(PROBE)
         stdin.channel.shutdown_write()
         output, errors = stdout.read().decode(errors="replace"), stderr.read().decode(errors="replace")
@@ -114,7 +105,7 @@ def probe(machine: dict[str, Any], arguments: list[str]) -> dict[str, Any]:
         raise InputError(f"'{python}' does not run on worker {name}: {reason}; check pythonPath") from None
 
 
-def compare(plan: Plan, machine: dict[str, Any], found: dict[str, Any]) -> None:
+def compare(plan: Plan, machine: Any, found: dict[str, Any]) -> None:
     """Raises InputError: a worker lacks something, or has another version of it."""
     name, run = name_of(machine), plan.evaluate.run
     for package in PACKAGES:
@@ -124,13 +115,14 @@ def compare(plan: Plan, machine: dict[str, Any], found: dict[str, Any]) -> None:
                 f"worker {name} has {package} {found[package]}, this machine {here}; install the same there (make setup in a clone), and "
                 "name its .venv/bin as pythonPath"
             )
-    copy = f"copy it there: rsync -a {plan.run}/ {machine['user']}@{machine['host']}:{run}/"
+    copy = f"copy it there: rsync -a {plan.run}/ {machine.user}@{machine.host}:{run}/"
     if not found["folder"] or found["missing"]:
         lacks = f"'{run}'" if not found["folder"] else f"{', '.join(found['missing'])} in '{run}'"
         raise InputError(f"worker {name} lacks {lacks}; {copy}")
-    here = run_dir.file_hash(plan.run / "supernet.pt")
-    if found["supernet"] != here:
-        raise InputError(f"worker {name} has another supernet in '{run}' ({found['supernet']}, here {here}); {copy}")
+    if found["supernet"] != plan.supernet:
+        raise InputError(
+            f"worker {name} has another supernet in '{run}' ({found['supernet']}, here {plan.supernet}); {copy}"
+        )
     data = run_dir.load_run(plan.run, "supernet")["data"]
     if not found["images"] and data != "digits":
         raise InputError(f"worker {name} lacks the decoded images in '{run}/cache'; {copy}")
