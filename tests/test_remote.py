@@ -125,7 +125,7 @@ def test_workers_that_are_not_ready(run, worker, tmp_path):
             workers.check(check(remote(here, there, worker | changes), run=str(here)))
 
     name = re.escape(f"{worker['user']}@127.0.0.1:{worker['port']}")
-    refused(f"sshKeyFile '/nowhere' of worker {name} does not exist", sshKeyFile="/nowhere")
+    refused('You must either provide password or a valid SSH key file "/nowhere"', sshKeyFile="/nowhere")
     refused("cannot log in to worker .*; check host, port, user and key", port=free_port())
     refused(f"'/nowhere/python' does not run on worker {name}: .*; check pythonPath", pythonPath="/nowhere")
     with open(there / "supernet.pt", "ab") as file:
