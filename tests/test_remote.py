@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from spaces.errors import InputError
 from spaces.files import load_json
@@ -135,10 +136,14 @@ def test_workers_that_are_not_ready(run, worker, tmp_path):
     refused(f"worker {name} lacks supernet.pt in '{there}'; copy it there: rsync -a")
     shutil.rmtree(there)
     refused(f"worker {name} lacks '{there}'; copy it there: rsync -a")
-    relative = experiment(here, trialCommand="python -m trials.evaluate --run runs/x", trainingService={"platform": "remote", "machineList": [worker]})  # fmt: skip
-    assert_one_clear_line(
-        onepath("search", relative, "--run", here, "--check"), "--run runs/x of trialCommand is a relative path"
-    )
+    path = remote(here, Path("runs/x"), worker)
+    refusal = onepath("search", path, "--run", here, "--check")
+    assert_one_clear_line(refusal, "--run runs/x of trialCommand is a relative path")
+    service = yaml.safe_load(path.read_text())
+    del service["nniManagerIp"]
+    path.write_text(yaml.safe_dump(service))
+    with pytest.raises(InputError, match="lacks nniManagerIp, where the workers reach this machine"):
+        check(path, run=str(here))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments" / "clusters").glob("*.yml")), ids=lambda path: path.stem)
