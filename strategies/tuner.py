@@ -58,9 +58,9 @@ class ArchTuner(Tuner):
 
     def __init__(self, cost_table: str, population: int = 50, seed: int = 0, tries: int = 3, **limits: Any) -> None:
         super().__init__()
-        for name, value in (("population", population), ("tries", tries)):
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} {value} is not a whole number above 0; give a larger one")
+        for name, value, least in (("population", population, 1), ("tries", tries, 1), ("seed", seed, 0)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise InputError(f"{name} {value} is not a whole number of at least {least}; give another")
         refuse_without_guard()
         self.table = CostTable.load(_CLONE / cost_table)
         self.feasible = Feasible(self.table, Limits.of(limits))

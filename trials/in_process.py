@@ -22,18 +22,12 @@ def search(plan: Plan, scored: Callable[[dict[str, Any]], None]) -> list[dict[st
     Returns:
         One {"status": ...} per trial.
     Raises:
-        InputError: the YAML names one of NNI's own tuners.
         Stopped: architectures fail one after another.
     """
     import nni
     from nni.experiment.config.utils import parse_time
 
     tuner = plan.tuner
-    if tuner is None:
-        raise InputError(
-            f"tuner {plan.content['tuner'].get('name')} of '{plan.yaml}' is NNI's own and runs in NNI alone; leave --in-process out, "
-            "or take strategies.evolution.EvolutionTuner"
-        )
     scorer = Scorer(plan.run, plan.settings, plan.evaluate.device)
     tuner.update_search_space({label: {"_value": values} for label, values in plan.table.choices.items()})
     jobs = [{"status": "SUCCEEDED"} for entry in tuner.asked.values() if entry["score"] is not None]

@@ -218,8 +218,6 @@ def choose_port(wanted: int | None, *, pair: bool = False) -> int:
         return not listening(port) and not (pair and listening(port + 1)) and reserve(port)
 
     if wanted is not None:
-        if not 1 <= wanted <= 65535:
-            raise InputError(f"--port {wanted} is not a port; give 1 to 65535")
         if not free(wanted):
             raise InputError(f"--port {wanted} is in use; give another, or leave --port out for a free one")
         return wanted
@@ -248,13 +246,19 @@ def reserve(port: int) -> bool:
 
 
 def watch(
-    running: Manager, plan: Plan, ended: Callable[[dict[str, Any]], None], *, stall_minutes: float
+    running: Manager,
+    plan: Plan,
+    ended: Callable[[dict[str, Any]], None],
+    *,
+    stall_minutes: float,
+    tick: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
     """Follow an experiment until it is done.
 
     Args:
-        ended: is told each trial that has ended since, once; an architecture may have several.
+        ended: is told each trial that has ended, once; of those from before a resume, the ones with a score.
         stall_minutes: stop when no trial has ended for so long.
+        tick: called about once a second.
     Returns:
         NNI's trial jobs.
     Raises:
@@ -267,19 +271,21 @@ def watch(
     row, any_success, quiet_polls = 0, False, 0  # failures in a row
     moved = tuner_seen = answered = time.monotonic()
     while True:
+        tick()
         try:
             status, jobs = running.get("/check-status"), running.get("/trial-jobs")
             news = [job for job in jobs if job["status"] in ENDED and job["trialJobId"] not in seen]
             before = {job["trialJobId"] for job in news} if before is None else before
             for job in sorted(news, key=lambda job: job.get("endTime") or 0):
-                ended(job)
+                old, good = job["trialJobId"] in before, job["status"] == "SUCCEEDED"
+                if good or not old:
+                    ended(job)
                 seen.add(job["trialJobId"])
-                if job["trialJobId"] in before:
-                    any_success |= job["status"] == "SUCCEEDED"
+                any_success |= good
+                if old:
                     continue
                 moved = time.monotonic()
-                row = 0 if job["status"] == "SUCCEEDED" else row + 1
-                any_success |= not row
+                row = 0 if good else row + 1
                 if row >= (FAILURES if any_success else FIRST_FAILURES):
                     raise_if_full(plan, running)
                     which = f"{row} trials in a row" if any_success else f"the first {row} trials"

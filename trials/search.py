@@ -50,10 +50,21 @@ class Config:
     max_trials: int | None = option(None, "architectures in all (default: maxTrialNumber of the YAML)")
     stall_minutes: float = option(60, "stop when no trial has ended for so long")
 
+    def __post_init__(self) -> None:
+        if self.port is not None and not 1 <= self.port <= 65535:
+            raise InputError(f"--port {self.port} is not a port; give 1 to 65535")
+        if not self.stall_minutes > 0:
+            raise InputError(f"--stall-minutes {self.stall_minutes} is not above 0; give a larger number")
+
 
 def main(argv: list[str] | None = None) -> None:
     config = cli.parse(Config, argv, __doc__, positional="experiment")
     plan = check(Path(config.experiment), run=config.run, concurrency=config.concurrency, max_trials=config.max_trials)
+    if config.in_process and plan.tuner is None:
+        raise InputError(
+            f"tuner {plan.content['tuner'].get('name')} of '{plan.yaml}' is NNI's own and runs in NNI alone; leave --in-process out, "
+            "or take strategies.evolution.EvolutionTuner"
+        )
     if config.check:
         from trials import workers
 
@@ -65,6 +76,8 @@ def main(argv: list[str] | None = None) -> None:
             signal.signal(number, lambda number, _: sys.exit(128 + number))
     with only_search(plan.run):
         before = earlier(plan, config) if config.resume else None
+        if before is None and (plan.run / "arc.json").exists():
+            print(f"a new search: it replaces arc.json and frontier/ of '{plan.run}'")
         if config.in_process:
             from trials import in_process
 
@@ -102,6 +115,7 @@ def through_nni(plan: Plan, config: Config, before: dict[str, Any] | None) -> tu
     def started(name: str, folder: Path) -> None:
         record(plan, config, name, folder)
 
+    print("starting NNI")
     with nni_experiment.manager(plan, port, before["id"] if before else None, started) as running:
         print(f"experiment {running.id}: portal {nni_experiment.portals(port)}, log {running.folder / 'log'}")
         with Bar(plan) as bar:
@@ -113,7 +127,7 @@ def through_nni(plan: Plan, config: Config, before: dict[str, Any] | None) -> tu
                     search_result.store_remote(plan, job, running.get(f"/metric-data/{job['trialJobId']}"))
                 bar.scored(search_result.score_of(plan, search_result.arch_of(job)))
 
-            jobs = nni_experiment.watch(running, plan, ended, stall_minutes=config.stall_minutes)
+            jobs = nni_experiment.watch(running, plan, ended, stall_minutes=config.stall_minutes, tick=bar.tick)
     return running.id, running.folder, jobs
 
 
@@ -149,17 +163,26 @@ def earlier(plan: Plan, config: Config) -> dict[str, Any] | None:
     if not (plan.run / RECORD).exists():
         return None
     stored = load_json(plan.run / RECORD, "record of the search")
+    for key, value in plan.identity.items():
+        was = stored.get(key)
+        if was == value:
+            continue
+        if isinstance(was, dict) and was.get("className") == value.get("className"):  # say what in it has changed
+            was, value = ({**about, **about.get("classArgs", {})} for about in (was, value))
+            was = {
+                name: was.get(name)
+                for name in {**was, **value}
+                if name != "classArgs" and was.get(name) != value.get(name)
+            }
+        raise InputError(
+            f"{key} of '{plan.yaml}' is not what it was when the search of '{plan.run}' began ({was}); restore it, or leave "
+            "--resume out"
+        )
     if stored["in_process"] != config.in_process:
         way = "with" if stored["in_process"] else "without"
         raise InputError(
             f"the search of '{plan.run}' was begun {way} --in-process; continue it so, or leave --resume out"
         )
-    for key, value in plan.identity.items():
-        if stored.get(key) != value:
-            raise InputError(
-                f"{key} of '{plan.yaml}' is not what it was when the search of '{plan.run}' began ({stored.get(key)}); restore it, "
-                "or leave --resume out"
-            )
     folder = Path(stored["folder"])
     return stored if (folder.exists() if config.in_process else nni_experiment.was_started(folder)) else None
 
@@ -187,6 +210,11 @@ class Bar:
             self.best = result
         self.show()
         self.bar.update()
+
+    def tick(self) -> None:
+        """The clock goes on while trials run."""
+        if sys.stderr.isatty():
+            self.bar.refresh()
 
     def failed(self) -> None:
         self.failures += 1

@@ -26,6 +26,7 @@ TUNERS = (
     "strategies.pareto.ParetoTuner",
     "strategies.random_search.RandomTuner",
 )
+SERVICES = ("local", "remote", "openpai", "aml", "dlc", "kubeflow", "frameworkcontroller")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,15 +109,24 @@ def check(path: Path, *, run: str | None = None, concurrency: int | None = None,
     if {label: entry["_value"] for label, entry in offered.items()} != table.choices:
         raise InputError(f"searchSpaceFile of '{path}' is not the space of supernet '{folder}'; {remedy}")
 
-    given = dict(content["tuner"].get("classArgs") or {})
+    given = content["tuner"].get("classArgs") or {}
+    if not isinstance(given, dict):
+        raise InputError(f"classArgs of '{path}' is {given}; give NAME: VALUE lines, as in experiments/quickstart.yml")
     tuner = None
     if "className" in content["tuner"]:
-        costs = CostTable.load(CLONE / str(given.get("cost_table", "")))
+        if not isinstance(given.get("cost_table"), str):
+            raise InputError(f"classArgs of '{path}' lacks 'cost_table'; compare it with experiments/quickstart.yml")
+        costs = CostTable.load(CLONE / given["cost_table"])
         if costs.space != about:
             raise InputError(f"cost_table of '{path}' is of {costs.space}, the supernet of {about}; {remedy}")
         tuner = make_tuner(content["tuner"]["className"], given)
         limits = tuner.feasible.limits
     else:
+        from nni.tools.package_utils import get_all_builtin_names
+
+        names = get_all_builtin_names("tuners")
+        if content["tuner"].get("name") not in names:
+            raise InputError(unknown("tuner of NNI", content["tuner"].get("name"), names))
         limits = Limits(max_macs=amount(evaluate.max_macs, "--max-macs") if evaluate.max_macs else None)
         Feasible(table, limits)
 
@@ -159,8 +169,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         *("searchSpaceFile", "trialCommand", "trialCodeDirectory", "experimentWorkingDirectory", "tuner"),
         "trainingService",
     )
+    if not isinstance(content, dict):
+        raise InputError(
+            f"experiment '{path}' is empty or no mapping of keys; compare it with experiments/quickstart.yml"
+        )
     for key in needed:
-        if not isinstance(content, dict) or key not in content:
+        if key not in content:
             raise InputError(f"experiment '{path}' lacks '{key}'; compare it with experiments/quickstart.yml")
     from nni.experiment.config import ExperimentConfig
 
@@ -206,8 +220,6 @@ def make_tuner(class_name: str, arguments: dict[str, Any]) -> Any:
     for key in arguments:
         if key not in known:
             raise InputError(unknown(f"argument of {name}", key, known))
-    if "cost_table" not in arguments:
-        raise InputError(f"classArgs of {name} lacks 'cost_table'; compare it with experiments/quickstart.yml")
     try:
         return tuner(**arguments)
     except InputError:
@@ -218,6 +230,8 @@ def make_tuner(class_name: str, arguments: dict[str, Any]) -> Any:
 
 def check_service(path: Path, service: dict[str, Any], manager_ip: str | None) -> None:
     """Raises InputError: GPUs are asked for on a machine where NNI sees none, or a remote service without machines."""
+    if service["platform"] not in SERVICES:
+        raise InputError(f"trainingService of '{path}': {unknown('platform', service['platform'], SERVICES)}")
     if service["platform"] == "local" and service.get("trialGpuNumber"):
         try:
             from pynvml import nvmlInit

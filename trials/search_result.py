@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -119,7 +118,8 @@ def finish(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) -> None
     }
     save_json(plan.run / "search.json", summary)
     best = max(results, key=lambda result: result["top1"])
-    shutil.rmtree(plan.run / "frontier", ignore_errors=True)
+    for old in (plan.run / "frontier").glob("*.json"):  # of an earlier search
+        old.unlink()
     for result in front:  # each of them can be retrained
         save_arch(plan.run / "frontier" / f"{result['macs']}-{arch_id(result['arch'])}.json", result["arch"])
     save_arch(plan.run / "arc.json", best["arch"])
@@ -130,7 +130,10 @@ def finish(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) -> None
     ]
     print(cli.table(rows, ("architecture", "top-1 %", "before BN recal.", "MACs", "params")))
     again = sum(job["status"] not in ("SUCCEEDED", "RUNNING", "WAITING") for job in jobs)
-    print(f"{len(results)} architectures scored" + (f"; {again} trials failed or were stopped" if again else ""))
+    print(
+        f"{len(results)} architectures scored, the best {len(rows)} above"
+        + (f"; {again} trials failed or were stopped" if again else "")
+    )
     if len(results) < plan.wanted:
         print(f"that is less than {plan.wanted:,}: the limits leave nothing new, or maxExperimentDuration was over")
     if lost:
