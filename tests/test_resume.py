@@ -33,6 +33,7 @@ def start(path: Path, *options: object) -> subprocess.Popen:
     return subprocess.Popen(
         [str(word) for word in line],
         cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell in the background ignores it
     )  # fmt: skip
 
 

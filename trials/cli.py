@@ -146,23 +146,23 @@ def run(main: Callable[[], Any]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    line, code = "", 0
     try:
         main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        line, code = f"error: {error}", error.exit_code
     except KeyboardInterrupt:
-        print("\nstopped; what was written is complete, run the same command with --resume to go on", file=sys.stderr)
-        sys.exit(130)
+        line, code = "\nstopped; what was written is complete, run the same command with --resume to go on", 130
     except BrokenPipeError:
-        sys.exit(141)
+        code = 141
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
         place = f" at '{error.filename}'" if error.filename else ""
-        print(f"error: {error.strerror}{place}; mend that and run the same command again", file=sys.stderr)
-        sys.exit(Stopped.exit_code)
-    sys.exit(0)
+        line, code = f"error: {error.strerror}{place}; mend that and run the same command again", Stopped.exit_code
+    if line:  # only now, when the progress bars of `main` are gone
+        print(line, file=sys.stderr)
+    sys.exit(code)
 
 
 def progress(total: int, *, desc: str, unit: str, initial: int = 0, position: int = 0) -> Any:
