@@ -317,10 +317,10 @@ def test_frontier():
         (ParetoTuner, {"objective": "latency"}, "unknown objective 'latency'; choose from: macs, params"),
         (ParetoTuner, {"mutation": 0}, "mutation 0 is out of range; give a number above 0, at most 1"),
         (ParetoTuner, {"crossover": 1.5}, "crossover 1.5 is out of range; give a number above 0, at most 1"),
-        (ParetoTuner, {"population": 0}, "population 0 is not a whole number above 0"),
+        (ParetoTuner, {"population": 0}, "population 0 is not a whole number of at least 1"),
         (ModelGuidedTuner, {"initial": 1}, "initial 1 is not a whole number of at least 2; give a larger one"),
         (ModelGuidedTuner, {"candidates": 3}, "candidates 3 is not a whole number of at least 5; give a larger one"),
-        (ModelGuidedTuner, {"population": 2.5}, "population 2.5 is not a whole number above 0"),
+        (ModelGuidedTuner, {"population": 2.5}, "population 2.5 is not a whole number of at least 1"),
     ],
 )
 def test_arguments_are_checked(tuner_class, arguments, says):
