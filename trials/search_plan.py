@@ -122,9 +122,9 @@ def check(path: Path, *, run: str | None = None, concurrency: int | None = None,
         tuner = make_tuner(content["tuner"]["className"], given)
         limits = tuner.feasible.limits
     else:
-        from nni.tools.package_utils import get_all_builtin_names
+        from nni.tools.package_utils import get_all_algo_meta
 
-        names = get_all_builtin_names("tuners")
+        names = [meta.name for meta in get_all_algo_meta() if meta.algo_type == "tuner"]
         if content["tuner"].get("name") not in names:
             raise InputError(unknown("tuner of NNI", content["tuner"].get("name"), names))
         limits = Limits(max_macs=amount(evaluate.max_macs, "--max-macs") if evaluate.max_macs else None)
