@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +33,8 @@ def search(plan: Plan, scored: Callable[[dict[str, Any]], None]) -> list[dict[st
     tuner.update_search_space({label: {"_value": values} for label, values in plan.table.choices.items()})
     jobs = [{"status": "SUCCEEDED"} for entry in tuner.asked.values() if entry["score"] is not None]
     number, done, reason = len(tuner.asked), len(jobs), ""
-    end = time.monotonic() + parse_time(plan.content.get("maxExperimentDuration") or "10000d")
+    longest = plan.content.get("maxExperimentDuration")
+    end = time.monotonic() + parse_time(longest) if longest else math.inf
     while done < plan.wanted and time.monotonic() < end:
         generation = []
         for _ in range(min(max(tuner.ahead(), 1), plan.wanted - done)):

@@ -29,6 +29,7 @@ from typing import Any
 
 from spaces.errors import InputError
 from spaces.files import load_json, save_json
+from strategies.tuner import JOURNAL
 from trials import cli, nni_experiment, report, search_result
 from trials.cli import option
 from trials.search_plan import Plan, check
@@ -83,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
 
             name, folder = "in this process", plan.run / "in_process"
             if before is None:
-                (folder / "tuner.jsonl").unlink(missing_ok=True)
+                (folder / JOURNAL).unlink(missing_ok=True)
                 record(plan, config, name, folder)
             scored = continue_tuner(plan, folder)
             with Bar(plan, scored) as bar:
