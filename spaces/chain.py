@@ -132,27 +132,40 @@ class Chain:
             InputError: `weights` are of another space.
         """
         validate(arch, self.choices)
+        blocks = [self.part(place, arch, weights) for place in range(len(self.blocks))]
+        return Network(self.part("stem", arch, weights), blocks, self.part("head", arch, weights))
+
+    def part(
+        self, place: int | str, arch: Mapping[str, Any], weights: Mapping[str, torch.Tensor] | None = None
+    ) -> nn.Module:
+        """One link of the fixed network of `arch`: a choice block by its number, "stem" or "head".
+
+        Args:
+            weights: as for `network`.
+        Raises:
+            InputError: as `network`.
+        """
+        block = self.blocks[place] if isinstance(place, int) else None
+        build = getattr(self, place) if isinstance(place, str) else lambda: self.blocks[place].build(arch)
         if weights is None:
-            return Network(self.stem(), [block.build(arch) for block in self.blocks], self.head())
+            return build()
         with torch.device("meta"):  # shapes alone: no time for random numbers that are then replaced
-            network = self.network(arch)
+            module = build()
+        prefix = f"blocks.{place}." if block else f"{place}."
+        if block and block.label is not None:
+            prefix += f"{block.candidate(arch)}."
         state = {}
-        for name, tensor in network.state_dict().items():
-            source, elastic = name, False
-            if name.startswith("blocks."):
-                _, index, rest = name.split(".", 2)
-                block = self.blocks[int(index)]
-                source = name if block.label is None else f"blocks.{index}.{block.candidate(arch)}.{rest}"
-                elastic = bool(block.elastic)
+        for name, tensor in module.state_dict().items():
+            source = prefix + name
             have = tuple(weights[source].shape) if source in weights else "none"
-            if have == "none" or (not elastic and have != tuple(tensor.shape)):
+            if have == "none" or (not (block and block.elastic) and have != tuple(tensor.shape)):
                 raise InputError(
                     f"these weights are of another space than {self.name} {self.preset}: {source} has shape {have} "
                     f"instead of {tuple(tensor.shape)}"
                 )
             state[name] = cut(weights[source], tensor.shape).clone()
-        network.load_state_dict(state, assign=True)
-        return network
+        module.load_state_dict(state, assign=True)
+        return module
 
 
 class Network(nn.Module):

@@ -100,7 +100,7 @@ def test_a_supernet_becomes_a_run(checkpoint, chain, photos, tmp_path):
     images = 255 * torch.rand(2, 3, 224, 224)
     with torch.no_grad():
         assert torch.equal(network(images), expected(images))
-    result = scorer.score(arch)
+    result = scorer.result(arch)
     assert result["macs"] == 322_918_720 - 1024 * 998  # two classes instead of 1,000
     assert 0 <= result["top1"] <= 100
 

@@ -92,7 +92,7 @@ def test_search_over_ssh(run, worker, tmp_path):
         assert {key: score[key] for key in keys} == {key: copies[name][key] for key in keys}
     scorer = Scorer(copy_run(run, tmp_path / "again"), Settings(256, 128, 128))
     best = max(scores.values(), key=lambda score: score["top1"])
-    assert scorer.score(best["arch"])["top1"] == best["top1"]
+    assert scorer.result(best["arch"])["top1"] == best["top1"]
     assert {e["id"] for e in load_json(here / "search.json", "")["history"]} == set(scores)
     assert (here / "arc.json").exists()
     assert not left_behind(here)

@@ -133,13 +133,14 @@ def test_in_process_marks_what_cannot_be_scored(copy, monkeypatch, capsys):
 
     score, broken, calls = Scorer.score, [], []
 
-    def fails(self, arch):
+    def fails(self, archs, tick):
         if not broken:
-            broken.append(arch)
-        if arch == broken[0]:
-            calls.append(arch)
+            broken.append(archs[0])
+        if broken[0] in archs:
+            if len(archs) == 1:
+                calls.append(archs)
             raise RuntimeError("CUDA out of memory")
-        return score(self, arch)
+        return score(self, archs, tick)
 
     monkeypatch.setattr(Scorer, "score", fails)
     search.main([str(experiment(copy, classArgs=SMALL | {"tries": 2}, maxTrialNumber=5)), "--in-process"])
@@ -148,7 +149,7 @@ def test_in_process_marks_what_cannot_be_scored(copy, monkeypatch, capsys):
     assert len(summary["history"]) == 5
     assert len(summary["failed"]) == 1
     assert "failed 2 times and were left out" in capsys.readouterr().out
-    monkeypatch.setattr(Scorer, "score", lambda self, arch: (_ for _ in ()).throw(RuntimeError("CUDA out of memory")))
+    monkeypatch.setattr(Scorer, "score", lambda self, *_: (_ for _ in ()).throw(RuntimeError("CUDA out of memory")))
     other = copy_run(copy, copy.parent / "other")
     with pytest.raises(
         Stopped, match="the last .* architectures failed 3 times each: RuntimeError: CUDA out of memory"

@@ -25,7 +25,8 @@ from trials import report
 from trials.bn import recalibrate_bn
 from trials.data import load_data
 from trials.data_options import DataOptions
-from trials.scoring import Scorer, Settings, correct
+from trials.prefix_tree import correct
+from trials.scoring import Scorer, Settings
 from trials.search_plan import check, make_tuner
 
 SETTINGS = Settings(calibration_images=256, scoring_images=128, batch_size=64)
@@ -43,7 +44,7 @@ def test_score_is_that_of_the_frozen_network(run):
     """The trial's short way (no NNI, mapped files) equals recalibrating and testing the frozen network directly."""
     scorer = Scorer(run, SETTINGS)
     arch = {label: candidates[index % 4] for index, (label, candidates) in enumerate(scorer.chain.choices.items())}
-    result = scorer.score(arch)
+    result = scorer.result(arch)
     data = load_data(DataOptions(data="digits"), 32, score_fraction=0.25)
     supernet = make_supernet(spaces.build("spos", "tiny"))
     supernet.load_state_dict(scorer.weights)
@@ -63,9 +64,9 @@ def test_no_statistics_leak_between_candidates(run):
     scorer = Scorer(run, SETTINGS)
     choices = scorer.chain.choices
     a, b = ({label: candidates[k] for label, candidates in choices.items()} for k in (0, 2))
-    first = scorer.score(a)
-    scorer.score(b)
-    again = scorer.score(a)
+    [first] = scorer.score([a])
+    scorer.score([b])
+    [again] = scorer.score([a])
     keys = ("top1", "top5", "top1_before_recalibration")
     assert [first[key] for key in keys] == [again[key] for key in keys]
 
@@ -263,7 +264,7 @@ def test_checkpoint_of_another_space(copy, tmp_path):
         InputError,
         match="these weights are of another space than spos tiny: blocks.0.xception.* has shape none instead of",
     ):
-        scorer.score(arch)
+        scorer.result(arch)
 
 
 def test_report_of_a_run_that_was_not_searched(copy, capsys):

@@ -1,4 +1,4 @@
-"""BatchNorm recalibration: the statistics of one path, before it is scored."""
+"""BatchNorm of one path: its statistics before it is scored, and how they are folded into the convolutions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
 @torch.no_grad()
@@ -40,3 +41,45 @@ def recalibrate_bn(model: nn.Module, batches: Iterable[torch.Tensor]) -> int:
     if not images:
         raise ValueError("recalibrate_bn needs at least one batch")
     return images
+
+
+def conv_bn_pairs(model: nn.Module) -> list[tuple[nn.Sequential, str, str]]:
+    """Where a convolution hands its output to a BatchNorm and to nothing else: neighbours in a Sequential.
+
+    Returns:
+        (the Sequential, name of the convolution, name of the BatchNorm) of each pair, in the order of `model.modules()`.
+    """
+    pairs = []
+    for module in model.modules():
+        if type(module) is nn.Sequential:
+            for (conv, first), (norm, second) in zip(
+                module.named_children(), list(module.named_children())[1:], strict=False
+            ):
+                if type(first) is nn.Conv2d and isinstance(second, nn.BatchNorm2d):
+                    pairs.append((module, conv, norm))
+    return pairs
+
+
+def fused(
+    conv: nn.Conv2d, norm: nn.BatchNorm2d, mean: torch.Tensor, var: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias of the convolution that does what `conv` and then `norm` with these statistics do."""
+    weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, mean, var, norm.eps, norm.weight, norm.bias)  # type: ignore[arg-type]
+    return weight.detach(), bias.detach()
+
+
+@torch.no_grad()
+def fold_bn(model: nn.Module) -> nn.Module:
+    """Fold each BatchNorm that follows a convolution into it, in place: the same function in eval mode, to rounding.
+
+    Returns:
+        The model.
+    """
+    for parent, conv_name, norm_name in conv_bn_pairs(model):
+        conv, norm = parent.get_submodule(conv_name), parent.get_submodule(norm_name)
+        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None and norm.running_var is not None
+        weight, bias = fused(conv, norm, norm.running_mean, norm.running_var)
+        conv.weight, conv.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
+        setattr(parent, norm_name, nn.Identity())
+    return model

@@ -34,7 +34,13 @@ class Config:
     scoring_images: int = option(0, "held-out images that give the score; 0: all of the scoring part")
     batch_size: int = option(128, "images at a time")
     max_macs: str = option("", "score an architecture above this with 0, unseen; for tuners that know no limits")
+    precision: str = option(
+        "auto",
+        "of the arithmetic: exact is the plain network bit for bit, the others fold BatchNorm and are faster; see docs",
+        choices=("auto", "exact", "32", "bf16", "16"),
+    )
     device: str = option("auto", "where to run", choices=("auto", "cpu", "cuda"))
+    reference: bool = option(False, "score one by one, each as a fixed network: the same scores, slower")
 
     def __post_init__(self) -> None:
         if self.calibration_images < 1 or self.batch_size < 1 or self.scoring_images < 0:
@@ -48,10 +54,11 @@ class Settings:
     calibration_images: int
     scoring_images: int  # 0: the whole scoring part
     batch_size: int
+    precision: str = "auto"
 
     @classmethod
     def of(cls, config: Config) -> Settings:
-        return cls(config.calibration_images, config.scoring_images, config.batch_size)
+        return cls(config.calibration_images, config.scoring_images, config.batch_size, config.precision)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -63,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     from strategies.limits import amount
     from trials.scoring import Scorer
 
-    scorer = Scorer(config.run, Settings.of(config), config.device)
+    scorer = Scorer(config.run, Settings.of(config), config.device, reference=config.reference)
     if PARAMETERS is not None:
         arch = dict(PARAMETERS)
         validate(arch, scorer.chain.choices)

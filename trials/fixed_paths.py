@@ -1,6 +1,6 @@
 """Does the supernet learn? The accuracy of a fixed set of its paths, measured now and then during training.
 
-As in scoring: each path becomes a fixed network with recalibrated BatchNorm, so the supernet itself is not touched.
+As in scoring: the paths become a prefix tree with recalibrated BatchNorm, so the supernet itself is not touched.
 The images are a part of the training part (for BatchNorm) and of the scoring part; no test image is read.
 """
 
@@ -12,9 +12,8 @@ from typing import Any
 import torch
 
 from spaces.arch import Arch
-from trials.bn import recalibrate_bn
 from trials.data import Data
-from trials.scoring import correct
+from trials.prefix_tree import ARITHMETIC, Parts, PrefixTree
 
 CALIBRATION_IMAGES, SCORING_IMAGES = 320, 1000  # at most; enough to see a trend
 
@@ -42,13 +41,10 @@ class FixedPaths:
         Args:
             weights: state dict of the supernet.
         """
-        results = []
-        for arch in self.paths:
-            network = self.chain.network(arch, weights).to(memory_format=torch.channels_last).to(self.device)
-            recalibrate_bn(network, (self._images(x) for x in self.calibration))
-            hits = sum(int(correct(network(self._images(x)), y.to(self.device))[0]) for x, y in self.scoring)
-            results.append(100 * hits / sum(len(y) for _, y in self.scoring))
-        return results
+        tree = PrefixTree(Parts(self.chain, weights, ARITHMETIC["32"], self.device), self.paths)
+        tree.calibrate(self._images(x) for x in self.calibration)
+        hits = tree.hits((self._images(x), y.to(self.device)) for x, y in self.scoring)
+        return [100 * int(right) / sum(len(y) for _, y in self.scoring) for right in hits[:, 0]]
 
     def _images(self, images: torch.Tensor) -> torch.Tensor:
         """What a network sees, on the device; kept as uint8 in the machine's memory until then."""

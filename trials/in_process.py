@@ -7,12 +7,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from spaces.arch import arch_id
 from spaces.errors import InputError, Stopped
 from trials.scoring import Scorer
 from trials.search_plan import Plan
 
 
-def search(plan: Plan, scored: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
+def search(
+    plan: Plan,
+    scored: Callable[[dict[str, Any]], None],
+    tick: Callable[[int, float], None] = lambda group, share: None,
+) -> list[dict[str, Any]]:
     """Ask the tuner for whole generations, score them, tell it; until enough architectures have a score.
 
     The order is NNI's at trialConcurrency 1, so the same seed gives the same architectures and scores. The tuner's journal
@@ -20,6 +25,7 @@ def search(plan: Plan, scored: Callable[[dict[str, Any]], None]) -> list[dict[st
 
     Args:
         scored: is told each score.
+        tick: is told, while candidates are scored together, how many they are and what part of it is done.
     Returns:
         One {"status": ...} per trial.
     Raises:
@@ -29,7 +35,7 @@ def search(plan: Plan, scored: Callable[[dict[str, Any]], None]) -> list[dict[st
     from nni.experiment.config.utils import parse_time
 
     tuner = plan.tuner
-    scorer = Scorer(plan.run, plan.settings, plan.evaluate.device)
+    scorer = Scorer(plan.run, plan.settings, plan.evaluate.device, reference=plan.evaluate.reference)
     tuner.update_search_space({label: {"_value": values} for label, values in plan.table.choices.items()})
     jobs = [{"status": "SUCCEEDED"} for entry in tuner.asked.values() if entry["score"] is not None]
     number, done, reason = len(tuner.asked), len(jobs), ""
@@ -47,11 +53,11 @@ def search(plan: Plan, scored: Callable[[dict[str, Any]], None]) -> list[dict[st
             number += 1
         if not generation:
             break
-        for identity, arch in generation:
-            try:
-                result = scorer.result(arch)
-            except (RuntimeError, MemoryError, OSError) as error:  # out of memory, or the disk
-                reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        identities = {arch_id(arch): identity for identity, arch in generation}
+        for arch, result in scorer.results([arch for _, arch in generation], tick):
+            identity = identities[arch_id(arch)]
+            if isinstance(result, Exception):  # out of memory, or the disk
+                reason = f"{type(result).__name__}: {str(result).splitlines()[0] if str(result) else ''}"
                 jobs.append({"status": "FAILED"})
                 tuner.trial_end(identity, False)
                 continue

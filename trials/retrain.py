@@ -324,7 +324,7 @@ def test(config: Config, arch: dict[str, Any], seed: int, model: Any, data: Any,
 
     from spaces.files import save_json
     from trials import run_dir
-    from trials.scoring import correct
+    from trials.prefix_tree import correct
 
     run = Path(config.out) / f"seed{seed}"
     model.eval()

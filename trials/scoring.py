@@ -1,29 +1,39 @@
 """Score architectures with a supernet's weights: BN recalibration on fixed images, accuracy on fixed images.
 
-The images are decoded once per run (trials/fixed_images.py). The weights of a path are copied
-into a fixed network, so no statistics leak from one candidate to the next, and NNI's NAS package is not imported.
+Many candidates are scored together, as a tree of prefixes (trials/prefix_tree.py), bit for bit as one by one. The images are
+decoded once per run (trials/fixed_images.py). The weights of a path are copied, so no statistics leak from one candidate
+to the next, and NNI's NAS package is not imported.
 """
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import spaces
-from spaces.arch import Arch, arch_id
+from spaces.arch import Arch, arch_id, validate
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.files import load_json, save_json
 from trials import run_dir
-from trials.bn import recalibrate_bn
+from trials.bn import fold_bn, recalibrate_bn
 from trials.data import normalise
 from trials.device import use_cuda
 from trials.evaluate import Settings
 from trials.fixed_images import FixedImages, fixed_images
+from trials.prefix_tree import ARITHMETIC, Arithmetic, Parts, PrefixTree, correct
+
+GROUP_SECONDS = 60.0  # about how long candidates that are scored together may take: a kill loses so much
+GROUP_BYTES = 1 << 30  # of their folded weights
+DEFAULT = {"cpu": "32", "cuda": "32"}  # precision; the fastest that keeps the ranking (docs/evaluation.md)
+
+Results = tuple[float, torch.Tensor, int]
 
 
 class Scorer:
@@ -32,12 +42,15 @@ class Scorer:
     Args:
         run: directory of `trials.supernet`, with supernet.pt.
         device: auto, cpu or cuda.
+        reference: score candidates one by one, each as a fixed network: the same results, slower.
     Raises:
         InputError: no such run, an unfinished one, or a damaged checkpoint.
     """
 
-    def __init__(self, run: str | Path, settings: Settings, device: str = "auto") -> None:
-        self.run, self.settings = Path(run), settings
+    def __init__(
+        self, run: str | Path, settings: Settings, device: str = "auto", *, reference: bool = False
+    ) -> None:
+        self.run, self.settings, self.reference = Path(run), settings, reference
         self.config = run_dir.load_run(run, "supernet")
         self.table = CostTable.load(self.run / "cost_table.json")
         path = self.run / "supernet.pt"
@@ -49,6 +62,10 @@ class Scorer:
         self.chain = spaces.describe(about["name"], about["preset"], **about["options"])
         self.hash = run_dir.file_hash(path)
         self.device = torch.device("cuda" if use_cuda(device) else "cpu")
+        self.precision = DEFAULT[self.device.type] if settings.precision == "auto" else settings.precision
+        self.arithmetic: Arithmetic = ARITHMETIC[self.precision]
+        self.parts = Parts(self.chain, self.weights, self.arithmetic, self.device)
+        self.seconds: float | None = None  # that the last candidates took, each
         self.fixed = self._fixed_images(checkpoint.get("preprocessing"))
 
     def result_path(self, arch: Arch) -> Path:
@@ -65,51 +82,164 @@ class Scorer:
         return result if same else None
 
     def result(self, arch: Arch) -> dict[str, Any]:
-        """The stored score, or else a new one. Of processes that want the same one, one computes it.
+        """The stored score, or else a new one.
 
         Raises:
             ArchError: `arch` does not fit the space.
+            Exception: whatever went wrong, such as too little memory.
         """
+        for _, result in self.results([arch]):
+            if isinstance(result, Exception):
+                raise result
+            return result
+        raise AssertionError
+
+    def results(
+        self, archs: Sequence[Arch], tick: Callable[[int, float], None] = lambda group, share: None
+    ) -> Iterator[tuple[Arch, dict[str, Any] | Exception]]:
+        """Stored scores, or else new ones, in any order. Of processes that want the same one, one computes it.
+
+        Candidates are scored in groups of neighbours in the tree; how they are grouped changes no bit of a score.
+
+        Args:
+            tick: is told after each batch the size of the group that is being scored, and what part of it is done.
+        Yields:
+            The architecture and its score, or the error (RuntimeError, MemoryError, OSError) that stood in the way.
+        Raises:
+            ArchError: an architecture does not fit the space.
+        """
+        for arch in archs:
+            validate(arch, self.chain.choices)
         path = self.run / "search" / ".lock"
         path.parent.mkdir(exist_ok=True)
-        with open(path, "a") as lock:  # each architecture is a byte of it
-            fcntl.lockf(lock, fcntl.LOCK_EX, 1, int(arch_id(arch)[:8], 16))
-            return self.known(arch) or self.score(arch)
+        with open(path, "a") as lock:
+            # each architecture is a byte of it; in order, so that two processes never wait for each other
+            for byte in sorted({int(arch_id(arch)[:8], 16) for arch in archs}):
+                fcntl.lockf(lock, fcntl.LOCK_EX, 1, byte)
+            waiting = []
+            for arch in {arch_id(arch): arch for arch in archs}.values():
+                known = self.known(arch)
+                if known:
+                    yield arch, known
+                else:
+                    waiting.append(arch)
+            waiting.sort(key=lambda arch: [block.option(arch) for block in self.table.blocks])  # neighbours
+            while waiting:
+                size = self._group_size(waiting[0])
+                group, waiting = waiting[:size], waiting[size:]
+                yield from zip(group, self._try(group, tick), strict=True)
 
-    @torch.no_grad()
-    def score(self, arch: Arch) -> dict[str, Any]:
-        """Score one architecture and store the result.
+    def _try(
+        self, group: list[Arch], tick: Callable[[int, float], None] = lambda group, share: None
+    ) -> list[dict[str, Any] | Exception]:
+        """Scores of a group; where it fails, of its halves, so that one candidate takes no other with it."""
+        try:
+            return list(self.score(group, tick))
+        except OSError as error:  # the disk
+            return [error] * len(group)
+        except (RuntimeError, MemoryError) as error:
+            if len(group) == 1:
+                return [error]
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = len(group) // 2
+        return self._try(group[:half], tick) + self._try(group[half:], tick)
+
+    def _group_size(self, arch: Arch) -> int:
+        """How many candidates like this one to score together."""
+        if self.seconds is None:  # of a candidate; from one batch of one
+            first = next(self._batches(self.fixed.calibration, whole=True))
+            began = time.perf_counter()
+            PrefixTree(self.parts, [arch]).calibrate([first])
+            self.seconds = (time.perf_counter() - began) * self._steps()
+        by_time, by_memory = GROUP_SECONDS / self.seconds, GROUP_BYTES / (4 * self.table.params(arch))
+        return max(1, int(min(by_time, by_memory)))
+
+    def score(
+        self, archs: Sequence[Arch], tick: Callable[[int, float], None] = lambda group, share: None
+    ) -> list[dict[str, Any]]:
+        """Score architectures together, and store the results.
 
         Returns:
-            arch, top1 and top5 and top1_before_recalibration (percent), macs, params, seconds, and what they depend on.
+            arch, top1 and top5 and top1_before_recalibration (percent), macs, params, seconds (its part of the time), and
+            what they depend on. The accuracy before recalibration is that on the first batch of scoring images alone.
         Raises:
-            ArchError: it does not fit the space.
+            ArchError: one does not fit the space.
         """
         began = time.perf_counter()
-        network = self.chain.network(arch, self.weights)
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        network = network.to(self.device).eval()
-        before, _ = self._accuracy(network)
-        used = recalibrate_bn(network, self._batches(self.fixed.calibration, whole=True))
-        top1, top5 = self._accuracy(network)
-        result = {
-            "arch": arch,
-            "top1": top1,
-            "top5": top5,
-            "top1_before_recalibration": before,
-            "macs": self.table.macs(arch),
-            "params": self.table.params(arch),
-            "seconds": time.perf_counter() - began,
-            "calibration_images": used,
-            "seed": self.config["seed"],
-            "supernet": self.hash,
-            "settings": vars(self.settings),
-            "finished": time.time(),
-        }
-        save_json(self.result_path(arch), result)
-        return result
+        if self.reference:
+            found = [self._one_by_one(arch) for arch in archs]
+        else:
+            found = self._together(archs, lambda share: tick(len(archs), share))
+        self.seconds = (time.perf_counter() - began) / len(archs)
+        results = []
+        for arch, (before, hits, used) in zip(archs, found, strict=True):
+            images = len(self.fixed.images)
+            result = {
+                "arch": arch,
+                "top1": float(hits[0]) * 100 / images,
+                "top5": float(hits[1]) * 100 / images,
+                "top1_before_recalibration": before,
+                "macs": self.table.macs(arch),
+                "params": self.table.params(arch),
+                "seconds": self.seconds,
+                "calibration_images": used,
+                "precision": self.precision,
+                "device": self.device.type,
+                "seed": self.config["seed"],
+                "supernet": self.hash,
+                "settings": vars(self.settings),
+                "finished": time.time(),
+            }
+            save_json(self.result_path(arch), result)
+            results.append(result)
+        return results
 
-    def _batches(self, images: torch.Tensor, *, whole: bool) -> Any:
+    def _together(self, archs: Sequence[Arch], tick: Callable[[float], None]) -> list[Results]:
+        steps, done = self._steps(), 0
+
+        def counted(batches: Iterator[Any]) -> Iterator[Any]:
+            nonlocal done
+            for batch in batches:
+                yield batch
+                done += 1
+                tick(min(1.0, done / steps))
+
+        with self._exact():
+            tree = PrefixTree(self.parts, archs)
+            first = next(self._labelled())
+            before = tree.hits([first], before=True)
+            used = tree.calibrate(counted(self._batches(self.fixed.calibration, whole=True)))
+            hits = tree.hits(counted(self._labelled()))
+        return [(float(b[0]) * 100 / len(first[1]), h, used) for b, h in zip(before, hits, strict=True)]
+
+    @torch.no_grad()
+    def _one_by_one(self, arch: Arch) -> Results:
+        """The score of one architecture the plain way, a fixed network: what `_together` must equal."""
+        images = self.arithmetic.images
+        with self._exact():
+            network = self.arithmetic.place(self.chain.network(arch, self.weights), self.device)
+            cast = self.arithmetic.cast(copy.deepcopy(network))
+            x, labels = next(self._labelled())
+            before = correct(cast(images(x)).float(), labels)
+            used = recalibrate_bn(cast, (images(x) for x in self._batches(self.fixed.calibration, whole=True)))
+            if self.arithmetic.fold:
+                network.load_state_dict({k: v for k, v in cast.state_dict().items() if "running_" in k}, strict=False)
+                cast = self.arithmetic.cast(fold_bn(network))
+            hits = sum(correct(cast(images(x)).float(), y) for x, y in self._labelled())
+        return float(before[0]) * 100 / len(labels), hits.cpu(), used  # type: ignore[union-attr]
+
+    def _exact(self) -> Any:
+        """On a GPU, `exact` means 32 bits in the products too, and the same algorithm each time."""
+        exact = self.precision == "exact"
+        return torch.backends.cudnn.flags(allow_tf32=not exact, deterministic=exact, benchmark=False)
+
+    def _steps(self) -> int:
+        """Batches of one score."""
+        size = self.settings.batch_size
+        return max(1, len(self.fixed.calibration) // size) + -(-len(self.fixed.images) // size)
+
+    def _batches(self, images: torch.Tensor, *, whole: bool) -> Iterator[torch.Tensor]:
         """Normalised batches; with `whole`, only full ones, because each counts the same in a BN average."""
         size = min(self.settings.batch_size, len(images))
         last = len(images) - size + 1 if whole else len(images)
@@ -117,14 +247,12 @@ class Scorer:
             batch = images[first : first + size].to(self.device)
             yield normalise(batch, self.config["data"], spos=self.config["spos_preprocessing"])
 
-    def _accuracy(self, network: torch.nn.Module) -> tuple[float, float]:
-        """Top-1 and top-5 in percent on the scoring images."""
-        hits, first = torch.zeros(2, dtype=torch.int64), 0
+    def _labelled(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Normalised scoring images with their labels."""
+        first = 0
         for batch in self._batches(self.fixed.images, whole=False):
-            labels = self.fixed.labels[first : first + len(batch)].to(self.device)
-            hits += correct(network(batch), labels).cpu()
+            yield batch, self.fixed.labels[first : first + len(batch)].to(self.device)
             first += len(batch)
-        return float(hits[0]) * 100 / first, float(hits[1]) * 100 / first
 
     def _fixed_images(self, preprocessing: dict[str, Any] | None) -> FixedImages:
         """The images of all scores of this run, on the device.
@@ -148,9 +276,3 @@ class Scorer:
             device=self.device,
         )
 
-
-def correct(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Numbers of right answers in the first 1 and the first 5 guesses, int64 (2,)."""
-    guesses = logits.topk(min(5, logits.shape[1]), dim=1).indices
-    hits = guesses == labels[:, None]
-    return torch.stack((hits[:, 0].sum(), hits.sum()))

@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
                 record(plan, config, name, folder)
             scored = continue_tuner(plan, folder)
             with Bar(plan, scored) as bar:
-                jobs = in_process.search(plan, bar.scored)
+                jobs = in_process.search(plan, bar.scored, bar.together)
         else:
             name, folder, jobs = through_nni(plan, config, before)
             continue_tuner(plan, folder / "checkpoint")
@@ -204,7 +204,7 @@ class Bar:
     def __init__(self, plan: Plan, done: int = 0) -> None:
         self.bar = cli.progress(plan.wanted, desc="search", unit="arch", initial=done)
         self.best: dict[str, Any] | None = None
-        self.failures = 0
+        self.failures, self.group = 0, ""
 
     def scored(self, result: dict[str, Any] | None) -> None:
         if result and (self.best is None or result["top1"] > self.best["top1"]):
@@ -217,6 +217,12 @@ class Bar:
         if sys.stderr.isatty():
             self.bar.refresh()
 
+    def together(self, group: int, share: float) -> None:
+        """Candidates that are scored together end together."""
+        self.group = f"scoring {group} together: {100 * share:.0f}%" if share < 1 else ""
+        self.show()
+        self.tick()
+
     def failed(self) -> None:
         self.failures += 1
         self.show()
@@ -225,6 +231,8 @@ class Bar:
         parts = []
         if self.best:
             parts.append(f"best {self.best['top1']:.2f}% at {self.best['macs'] / 1e6:.2f}M MACs")
+        if self.group:
+            parts.append(self.group)
         if self.failures:
             parts.append(f"{self.failures} trials failed")
         self.bar.set_postfix_str(", ".join(parts), refresh=False)
