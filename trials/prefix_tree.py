@@ -189,18 +189,20 @@ class PrefixTree:
         return Node(part, fresh, {})
 
     @torch.no_grad()
-    def calibrate(self, batches: Iterable[torch.Tensor]) -> int:
+    def calibrate(self, batches: Iterable[torch.Tensor], *, seen: int = 0) -> int:
         """BatchNorm statistics of every node, a cumulative average over batches of one size.
 
         Args:
             batches: normalised images (N, 3, R, R), from the training part only.
+            seen: number of batches that the statistics already hold.
         Returns:
             Number of images used.
         Raises:
             ValueError: `batches` is empty.
         """
         images = 0
-        for batch, x in enumerate(batches):
+        self._forget(self.root)
+        for batch, x in enumerate(batches, seen):
             for _ in self._walk(self.root, self.parts.arithmetic.images(x), Pass.CALIBRATE, batch):
                 pass
             images += len(x)
@@ -230,6 +232,12 @@ class PrefixTree:
             for number, logits in self.logits(x, before=before):
                 found[number] += correct(logits, labels)
         return found.cpu()
+
+    def _forget(self, node: Node) -> None:
+        """Folded weights of statistics that change."""
+        node.folded = None
+        for child in node.children.values():
+            self._forget(child)
 
     def _walk(self, node: Node, x: torch.Tensor, what: Pass, batch: int) -> Iterator[tuple[int, torch.Tensor]]:
         y = node.part.run(node, x, what, batch)

@@ -1,0 +1,138 @@
+"""How many images BN recalibration needs, and which precision keeps the ranking: measured on a trained supernet.
+
+    python -m benchmarks.calibration runs/digits
+    python -m benchmarks.calibration runs/fashion --archs 50 --images 25600 --scoring-images 4000
+    python -m benchmarks.calibration runs/digits --precision 200      compares precisions on 200 architectures instead
+
+The same random architectures are scored with more and more calibration images, all on the same scoring images. The score
+with all of them (25,600, or as many as there are) is the reference: Kendall's tau-b and Spearman's rho with it, how many of
+its ten best are still among the ten best, and what the best by fewer images loses in the reference score. The standard
+error of one score, from the number of scoring images, says how much of that matters. An image counts in one batch of
+--batch-size, and each batch alike in the cumulative average.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+
+import numpy as np
+import torch
+from scipy.stats import kendalltau, spearmanr
+
+from spaces.arch import Arch
+from trials import cli
+from trials.evaluate import Settings
+from trials.prefix_tree import ARITHMETIC, Parts, PrefixTree
+from trials.scoring import Scorer
+
+COUNTS = (128, 256, 512, 1280, 2560, 5120, 12800, 25600)
+GROUP = 25  # architectures in memory at a time
+
+
+def draw(scorer: Scorer, number: int, seed: int) -> list[Arch]:
+    """Random architectures, none twice, neighbours in the tree next to each other."""
+    generator = np.random.default_rng(seed)
+    options: set[tuple[int, ...]] = set()
+    while len(options) < number:
+        options.add(tuple(int(generator.integers(len(block.macs))) for block in scorer.table.blocks))
+    return [scorer.table.arch(row) for row in sorted(options)]
+
+
+def by_images(scorer: Scorer, archs: list[Arch]) -> dict[int, np.ndarray]:
+    """Top-1 in percent of each architecture, for each number of calibration images."""
+    size, images = scorer.settings.batch_size, len(scorer.fixed.images)
+    counts = sorted({min(count, len(scorer.fixed.calibration)) // size * size for count in COUNTS} - {0})
+    scores: dict[int, list[float]] = {count: [] for count in counts}
+    bar = cli.progress(len(archs), desc="architectures", unit="arch")
+    for first in range(0, len(archs), GROUP):
+        tree = PrefixTree(scorer.parts, archs[first : first + GROUP])
+        done = 0
+        for count in counts:
+            tree.calibrate(_skip(scorer, done, count), seen=done // size)
+            done = count
+            scores[count] += [100 * int(right) / images for right in tree.hits(scorer._labelled())[:, 0]]
+        bar.update(tree.size)
+    bar.close()
+    return {count: np.array(values) for count, values in scores.items()}
+
+
+def _skip(scorer: Scorer, first: int, last: int):
+    size = scorer.settings.batch_size
+    for number, batch in enumerate(scorer._batches(scorer.fixed.calibration[:last], whole=True)):
+        if number * size >= first:
+            yield batch
+
+
+def top(scores: np.ndarray, number: int = 10) -> set[int]:
+    return set(np.argsort(-scores, kind="stable")[:number].tolist())
+
+
+def compare(reference: np.ndarray, scores: np.ndarray) -> tuple[float, float, int, float]:
+    """tau-b, rho, how many of the ten best are kept, points that the best by `scores` loses."""
+    loss = reference.max() - reference[int(np.argmax(scores))]
+    tau, rho = kendalltau(reference, scores).statistic, spearmanr(reference, scores).statistic
+    return float(tau), float(rho), len(top(reference) & top(scores)), float(loss)
+
+
+def precisions(run: str, settings: Settings, archs: int, seed: int) -> None:
+    """Scores and logits under every precision against the exact one."""
+    found: dict[str, tuple[np.ndarray, torch.Tensor, float]] = {}
+    for name in ARITHMETIC:
+        scorer = Scorer(run, Settings(**{**vars(settings), "precision": name}))
+        chosen = draw(scorer, archs, seed)
+        hits, logits, began = [], [], time.process_time()
+        for first in range(0, archs, GROUP):
+            tree = PrefixTree(scorer.parts, chosen[first : first + GROUP])
+            tree.calibrate(scorer._batches(scorer.fixed.calibration, whole=True))
+            hits.append(tree.hits(scorer._labelled())[:, 0])
+            x, _ = next(scorer._labelled())
+            logits += [y for _, y in sorted(tree.logits(x), key=lambda pair: pair[0])]
+        seconds = time.process_time() - began
+        found[name] = torch.cat(hits).numpy() * 100 / len(scorer.fixed.images), torch.stack(logits), seconds
+        print(f"{name}: {seconds:.0f} s of processor time", flush=True)
+    exact, exact_logits, _ = found["exact"]
+    rows = []
+    for name, (scores, logits, seconds) in found.items():
+        tau, _, kept, loss = compare(exact, scores)
+        difference = float((logits - exact_logits).abs().max() / exact_logits.std())
+        flips = int((logits.argmax(2) != exact_logits.argmax(2)).sum())
+        same = "yes" if np.argsort(-scores, kind="stable")[:10].tolist() == np.argsort(-exact, kind="stable")[:10].tolist() else "no"
+        rows.append((name, f"{difference:.2g}", f"{flips} of {logits[:, :, 0].numel():,}", f"{tau:.4f}", kept, same, f"{loss:.2f}"))
+    header = ("precision", "largest logit difference / std", "other answers", "tau", "of the 10 best", "same order", "loss")
+    print(cli.table(rows, header, as_is=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="run of trials.supernet")
+    parser.add_argument("--archs", type=int, default=50)
+    parser.add_argument("--images", type=int, default=25600, help="calibration images of the reference")
+    parser.add_argument("--scoring-images", type=int, default=0, help="0: all")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--precision", type=int, default=0, metavar="N", help="compare precisions on N architectures")
+    given = parser.parse_args()
+    settings = Settings(given.images, given.scoring_images, given.batch_size)
+    if given.precision:
+        return precisions(given.run, settings, given.precision, given.seed)
+    scorer = Scorer(given.run, settings)
+    archs = draw(scorer, given.archs, given.seed)
+    scores = by_images(scorer, archs)
+    reference = scores[max(scores)]
+    error = math.sqrt(reference.mean() * (100 - reference.mean()) / len(scorer.fixed.images))
+    rows = []
+    for count, values in scores.items():
+        tau, rho, kept, loss = compare(reference, values)
+        shift = values.mean() - reference.mean()
+        rows.append((f"{count:,}", f"{tau:.3f}", f"{rho:.3f}", kept, f"{loss:.2f}", f"{shift:+.2f}"))
+    print(cli.table(rows, ("images", "tau", "rho", "of the 10 best", "loss", "mean score"), as_is=True))
+    print(
+        f"{len(archs)} architectures, {len(scorer.fixed.images):,} scoring images: scores {reference.min():.2f} to "
+        f"{reference.max():.2f}%, standard deviation {reference.std():.2f}, standard error of one {error:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
