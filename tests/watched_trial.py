@@ -42,5 +42,5 @@ if __name__ == "__main__":
 
     Scorer.score = counted
     time.sleep(random.random() * plan.get("sleep", 0))
-    sys.argv = sys.argv[2:]
+    sys.argv = [*sys.argv[2:], *([] if plan.get("warm") else ["--no-warm"])]  # what is counted here is computed here
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -11,18 +11,31 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
+import types
+from pathlib import Path
+from typing import Any
 
 # A trial that dies before it has asked for its parameters shifts the parameters of every later one (NNI 3.0), so this
 # comes before everything that takes time or can fail.
 UNDER_NNI = "NNI_PLATFORM" in os.environ and os.environ["NNI_PLATFORM"] != "unittest"
 PARAMETERS = None
 if __name__ == "__main__" and UNDER_NNI:
+    # `import nni` takes 2 s, of which pandas and scipy.stats are 1.6: for types that no trial reports, and for distributions of
+    # spaces that are not Onepath's. They stay away while it is imported.
+    if "nni" not in sys.modules:
+        absent = types.ModuleType("scipy.stats")
+        absent.__dict__.update(dict.fromkeys(("norm", "lognorm", "uniform", "loguniform")))
+        sys.modules.update({"pandas": None, "scipy.stats": absent})  # type: ignore[dict-item]
+        import nni
+
+        del sys.modules["pandas"], sys.modules["scipy.stats"]
     import nni
 
     PARAMETERS = nni.get_next_parameter()
 
 from spaces.errors import InputError  # noqa: E402
-from trials import cli  # noqa: E402
+from trials import cli, run_dir  # noqa: E402
 from trials.cli import option  # noqa: E402
 
 
@@ -40,6 +53,7 @@ class Config:
         choices=("auto", "exact", "32", "bf16", "16"),
     )
     device: str = option("auto", "where to run", choices=("auto", "cpu", "cuda"))
+    warm: bool = option(True, "under NNI: trials of one machine share an evaluator that stays warm")
     reference: bool = option(False, "score one by one, each as a fixed network: the same scores, slower")
 
     def __post_init__(self) -> None:
@@ -66,23 +80,37 @@ def main(argv: list[str] | None = None) -> None:
     if PARAMETERS is None and config.arch is None:
         raise InputError("no architecture: give --arch FILE, or start it through NNI with trials.search")
 
-    from spaces.arch import load_arch, validate
+    from spaces.arch import load_arch
+    from spaces.cost import CostTable
     from strategies.limits import amount
-    from trials.scoring import Scorer
 
-    scorer = Scorer(config.run, Settings.of(config), config.device, reference=config.reference)
-    if PARAMETERS is not None:
-        arch = dict(PARAMETERS)
-        validate(arch, scorer.chain.choices)
-    else:
-        arch = load_arch(str(config.arch), scorer.chain.choices)
-    macs, params = scorer.table.macs(arch), scorer.table.params(arch)
+    run = Path(config.run)
+    run_dir.load_run(run, "supernet")
+    table = CostTable.load(run / "cost_table.json")
+    arch = dict(PARAMETERS) if PARAMETERS is not None else load_arch(str(config.arch), table.choices)
+    macs, params = table.macs(arch), table.params(arch)
     if config.max_macs and macs > amount(config.max_macs, "--max-macs"):
         report({"default": 0.0, "top5": 0.0, "macs": macs, "params": params}, None)
         return
-    result = scorer.result(arch)
+    result = score(run, config, arch)
     final = {"default": result["top1"], "top5": result["top5"], "macs": macs, "params": params}
     report(final, result["top1_before_recalibration"])
+
+
+def score(run: Path, config: Config, arch: dict[str, Any]) -> dict[str, Any]:
+    """The stored score; or, under NNI, that of the warm evaluator; or one that this process computes."""
+    settings = Settings.of(config)
+    if PARAMETERS is not None and config.warm and not config.reference and (run / "supernet.pt").exists():
+        from trials import warm
+
+        supernet = run_dir.file_hash(run / "supernet.pt")
+        result = run_dir.stored_score(run, arch, supernet, vars(settings))
+        result = result or warm.ask(run, supernet, vars(settings), config.device, arch)
+        if result:
+            return result
+    from trials.scoring import Scorer
+
+    return Scorer(run, settings, config.device, reference=config.reference).result(arch)
 
 
 def report(final: dict[str, float], before: float | None) -> None:

@@ -8,10 +8,12 @@ import json
 import platform
 import subprocess
 import time
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from spaces.arch import arch_id
 from spaces.errors import InputError
 from spaces.files import atomic, load_json, save_json
 
@@ -103,6 +105,22 @@ def load_run(run: str | Path, command: str) -> dict[str, Any]:
     if stored.get("command") != command:
         raise InputError(f"'{run}' holds a run of {stored.get('command')}, not of {command}; name another run")
     return stored["config"]
+
+
+def stored_score(
+    run: Path, arch: Mapping[str, Any], supernet: str, settings: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The score of an architecture that is kept in a run; None: there is none of this supernet and these settings.
+
+    Args:
+        supernet: hash of supernet.pt.
+        settings: those of a score, as a dict.
+    """
+    path = run / "search" / f"{arch_id(arch)}.json"
+    if not path.exists():
+        return None
+    result = load_json(path, "score")
+    return result if (result["supernet"], result["settings"]) == (supernet, dict(settings)) else None
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

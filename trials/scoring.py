@@ -20,7 +20,7 @@ import spaces
 from spaces.arch import Arch, arch_id, validate
 from spaces.cost import CostTable
 from spaces.errors import InputError
-from spaces.files import load_json, save_json
+from spaces.files import save_json
 from trials import run_dir
 from trials.bn import fold_bn, recalibrate_bn
 from trials.data import normalise
@@ -74,12 +74,7 @@ class Scorer:
 
     def known(self, arch: Arch) -> dict[str, Any] | None:
         """The stored score, if it is of this supernet and these settings."""
-        path = self.result_path(arch)
-        if not path.exists():
-            return None
-        result = load_json(path, "score")
-        same = result["supernet"] == self.hash and result["settings"] == vars(self.settings)
-        return result if same else None
+        return run_dir.stored_score(self.run, arch, self.hash, vars(self.settings))
 
     def result(self, arch: Arch) -> dict[str, Any]:
         """The stored score, or else a new one.
@@ -125,7 +120,7 @@ class Scorer:
                     waiting.append(arch)
             waiting.sort(key=lambda arch: [block.option(arch) for block in self.table.blocks])  # neighbours
             while waiting:
-                size = self._group_size(waiting[0])
+                size = self._group_size(waiting[0]) if len(waiting) > 1 else 1
                 group, waiting = waiting[:size], waiting[size:]
                 yield from zip(group, self._try(group, tick), strict=True)
 

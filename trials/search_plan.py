@@ -135,7 +135,7 @@ def check(path: Path, *, run: str | None = None, concurrency: int | None = None,
     for name, value in (("maxTrialNumber", wanted), ("trialConcurrency", at_once)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise InputError(f"{name} of '{path}' is {value}; give a whole number above 0")
-    check_service(path, content["trainingService"], content.get("nniManagerIp"))
+    check_service(path, content["trainingService"], content.get("nniManagerIp"), warm=evaluate.warm)
     supernet = run_dir.file_hash(folder / "supernet.pt")
     config = nni_config(path, at_once, wanted)
     return Plan(path, content, folder, table, limits, evaluate, tuner, supernet, wanted, at_once, config)
@@ -228,7 +228,7 @@ def make_tuner(class_name: str, arguments: dict[str, Any]) -> Any:
         raise InputError(f"tuner {class_name} cannot be made: {type(error).__name__}: {error}") from None
 
 
-def check_service(path: Path, service: dict[str, Any], manager_ip: str | None) -> None:
+def check_service(path: Path, service: dict[str, Any], manager_ip: str | None, *, warm: bool) -> None:
     """Raises InputError: GPUs are asked for on a machine where NNI sees none, or a remote service without machines."""
     if service["platform"] not in SERVICES:
         raise InputError(f"trainingService of '{path}': {unknown('platform', service['platform'], SERVICES)}")
@@ -241,6 +241,12 @@ def check_service(path: Path, service: dict[str, Any], manager_ip: str | None) -
             raise InputError(
                 f"trialGpuNumber of '{path}' is {service['trialGpuNumber']}, and NNI sees no GPU here ({error}); leave it out"
             ) from None
+    machines = service.get("machineList") or [] if service["platform"] == "remote" else [service]
+    if warm and service.get("trialGpuNumber") and not all(one.get("useActiveGpu") for one in machines):
+        raise InputError(
+            f"'{path}' has trialGpuNumber without useActiveGpu: true; the warm evaluator stays on its GPU, so NNI would never start a "
+            "second trial there; give it, or add --no-warm to trialCommand"
+        )
     if service["platform"] == "remote" and not manager_ip:
         raise InputError(
             f"'{path}' lacks nniManagerIp, where the workers reach this machine; compare it with experiments/spos_evo_remote.yml"

@@ -27,12 +27,8 @@ def arch_of(job: dict[str, Any]) -> dict[str, Any] | None:
 
 def score_of(plan: Plan, arch: dict[str, Any] | None) -> dict[str, Any] | None:
     """The stored score of an architecture; None when it has none or breaks the limits."""
-    path = plan.run / "search" / f"{arch_id(arch or {})}.json"
-    if not path.exists():
-        return None
-    result = load_json(path, "score")
-    same = result["supernet"] == plan.supernet and result["settings"] == vars(plan.settings)
-    return result if same and plan.limits.met_by(result["macs"], result["params"]) else None
+    result = run_dir.stored_score(plan.run, arch or {}, plan.supernet, vars(plan.settings))
+    return result if result and plan.limits.met_by(result["macs"], result["params"]) else None
 
 
 def scored(plan: Plan, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
