@@ -76,10 +76,10 @@ def compare(reference: np.ndarray, scores: np.ndarray) -> tuple[float, float, in
     return float(tau), float(rho), len(top(reference) & top(scores)), float(loss)
 
 
-def precisions(run: str, settings: Settings, archs: int, seed: int) -> None:
+def precisions(run: str, settings: Settings, archs: int, seed: int, names: list[str]) -> None:
     """Scores and logits under every precision against the exact one."""
     found: dict[str, tuple[np.ndarray, torch.Tensor, float]] = {}
-    for name in ARITHMETIC:
+    for name in dict.fromkeys(("exact", *names)):
         scorer = Scorer(run, Settings(**{**vars(settings), "precision": name}))
         chosen = draw(scorer, archs, seed)
         hits, logits, began = [], [], time.process_time()
@@ -113,10 +113,11 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", type=int, default=0, metavar="N", help="compare precisions on N architectures")
+    parser.add_argument("--only", nargs="+", default=["32", "bf16"], choices=list(ARITHMETIC), help="precisions to compare")
     given = parser.parse_args()
     settings = Settings(given.images, given.scoring_images, given.batch_size)
     if given.precision:
-        return precisions(given.run, settings, given.precision, given.seed)
+        return precisions(given.run, settings, given.precision, given.seed, given.only)
     scorer = Scorer(given.run, settings)
     archs = draw(scorer, given.archs, given.seed)
     scores = by_images(scorer, archs)
