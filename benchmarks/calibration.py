@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from itertools import islice
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from scipy.stats import kendalltau, spearmanr
 from spaces.arch import Arch
 from trials import cli
 from trials.evaluate import Settings
-from trials.prefix_tree import ARITHMETIC, Parts, PrefixTree
+from trials.prefix_tree import ARITHMETIC, PrefixTree
 from trials.scoring import Scorer
 
 COUNTS = (128, 256, 512, 1280, 2560, 5120, 12800, 25600)
@@ -50,19 +51,12 @@ def by_images(scorer: Scorer, archs: list[Arch]) -> dict[int, np.ndarray]:
         tree = PrefixTree(scorer.parts, archs[first : first + GROUP])
         done = 0
         for count in counts:
-            tree.calibrate(_skip(scorer, done, count), seen=done // size)
+            tree.calibrate(islice(scorer.calibration(), done // size, count // size), seen=done // size)
             done = count
-            scores[count] += [100 * int(right) / images for right in tree.hits(scorer._labelled())[:, 0]]
+            scores[count] += [100 * int(right) / images for right in tree.hits(scorer.scoring())[:, 0]]
         bar.update(tree.size)
     bar.close()
     return {count: np.array(values) for count, values in scores.items()}
-
-
-def _skip(scorer: Scorer, first: int, last: int):
-    size = scorer.settings.batch_size
-    for number, batch in enumerate(scorer._batches(scorer.fixed.calibration[:last], whole=True)):
-        if number * size >= first:
-            yield batch
 
 
 def top(scores: np.ndarray, number: int = 10) -> set[int]:
@@ -85,9 +79,9 @@ def precisions(run: str, settings: Settings, archs: int, seed: int, names: list[
         hits, logits, began = [], [], time.process_time()
         for first in range(0, archs, GROUP):
             tree = PrefixTree(scorer.parts, chosen[first : first + GROUP])
-            tree.calibrate(scorer._batches(scorer.fixed.calibration, whole=True))
-            hits.append(tree.hits(scorer._labelled())[:, 0])
-            x, _ = next(scorer._labelled())
+            tree.calibrate(scorer.calibration())
+            hits.append(tree.hits(scorer.scoring())[:, 0])
+            x, _ = next(scorer.scoring())
             logits += [y for _, y in sorted(tree.logits(x), key=lambda pair: pair[0])]
         seconds = time.process_time() - began
         found[name] = torch.cat(hits).numpy() * 100 / len(scorer.fixed.images), torch.stack(logits), seconds
@@ -98,9 +92,31 @@ def precisions(run: str, settings: Settings, archs: int, seed: int, names: list[
         tau, _, kept, loss = compare(exact, scores)
         difference = float((logits - exact_logits).abs().max() / exact_logits.std())
         flips = int((logits.argmax(2) != exact_logits.argmax(2)).sum())
-        same = "yes" if np.argsort(-scores, kind="stable")[:10].tolist() == np.argsort(-exact, kind="stable")[:10].tolist() else "no"
-        rows.append((name, f"{difference:.2g}", f"{flips} of {logits[:, :, 0].numel():,}", f"{tau:.4f}", kept, same, f"{loss:.2f}"))
-    header = ("precision", "largest logit difference / std", "other answers", "tau", "of the 10 best", "same order", "loss")
+        same = (
+            "yes"
+            if np.argsort(-scores, kind="stable")[:10].tolist() == np.argsort(-exact, kind="stable")[:10].tolist()
+            else "no"
+        )
+        rows.append(
+            (
+                name,
+                f"{difference:.2g}",
+                f"{flips} of {logits[:, :, 0].numel():,}",
+                f"{tau:.4f}",
+                kept,
+                same,
+                f"{loss:.2f}",
+            )
+        )
+    header = (
+        "precision",
+        "largest logit difference / std",
+        "other answers",
+        "tau",
+        "of the 10 best",
+        "same order",
+        "loss",
+    )
     print(cli.table(rows, header, as_is=True))
 
 
@@ -113,7 +129,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", type=int, default=0, metavar="N", help="compare precisions on N architectures")
-    parser.add_argument("--only", nargs="+", default=["32", "bf16"], choices=list(ARITHMETIC), help="precisions to compare")
+    parser.add_argument(
+        "--only", nargs="+", default=["32", "bf16"], choices=list(ARITHMETIC), help="precisions to compare"
+    )
     given = parser.parse_args()
     settings = Settings(given.images, given.scoring_images, given.batch_size)
     if given.precision:

@@ -62,7 +62,9 @@ def measure(run: Path, way: str, trials: int, images: str, seed: int) -> tuple[l
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="run of trials.supernet, of a space that experiments/spos_random.yml fits")
+    parser.add_argument(
+        "run", type=Path, help="run of trials.supernet, of a space that experiments/spos_random.yml fits"
+    )
     parser.add_argument("--trials", type=int, default=5, help="of each way in a round")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--calibration-images", type=int, default=640)

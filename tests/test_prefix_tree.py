@@ -153,7 +153,11 @@ def test_a_block_that_writes_into_its_input_harms_no_sibling():
         head=lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)),
     )
     torch.manual_seed(0)
-    weights = {key: value for part in ("stem", "head") for key, value in chain.part(part, {}).state_dict(prefix=f"{part}.").items()}
+    weights = {
+        key: value
+        for part in ("stem", "head")
+        for key, value in chain.part(part, {}).state_dict(prefix=f"{part}.").items()
+    }
     for place in range(3):
         for name, build in candidates.items():
             weights |= build().state_dict(prefix=f"blocks.{place}.{name}.")

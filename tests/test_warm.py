@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import signal
 import socket
 import subprocess
 import sys
@@ -191,7 +190,9 @@ def test_it_leaves_with_its_owner_and_when_idle(copy, run, monkeypatch):
 
 def search(path: Path, *options: str) -> subprocess.Popen:
     line = [sys.executable, "-m", "trials.search", str(path), *options]
-    return subprocess.Popen(line, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        line, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def scores_of(run: Path) -> dict[str, float]:
@@ -251,6 +252,9 @@ def test_trial_by_hand_and_reference(copy):
     (copy / "search" / f"{arch_id(arch)}.json").unlink()
     assert onepath("evaluate", *arguments, "--reference", check=True).stdout == first
     assert not (copy / warm.FOLDER).exists()
+    done = onepath("evaluate", "--run", copy, *IMAGES.split(), "--self-check", 3, check=True)
+    assert "bit for bit" in done.stdout
+    assert "other answers than 'exact'" in done.stdout
 
 
 def test_gpus_that_nni_would_never_give_again(copy):

@@ -77,8 +77,10 @@ def fold_bn(model: nn.Module) -> nn.Module:
     """
     for parent, conv_name, norm_name in conv_bn_pairs(model):
         conv, norm = parent.get_submodule(conv_name), parent.get_submodule(norm_name)
-        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-        assert norm.running_mean is not None and norm.running_var is not None
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         weight, bias = fused(conv, norm, norm.running_mean, norm.running_var)
         conv.weight, conv.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
         setattr(parent, norm_name, nn.Identity())

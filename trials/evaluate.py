@@ -2,6 +2,7 @@
 
     python -m trials.evaluate --run runs/digits                     under NNI: the architecture comes from the tuner
     python -m trials.evaluate --run runs/digits --arch arc.json     by hand
+    python -m trials.evaluate --run runs/digits --self-check 8      is the fast way exact here, and how fast is it?
 
 Reports top-1 before BN recalibration as the intermediate result, and {default: top-1, top5, macs, params} at the end.
 A stored score of the same architecture, supernet and settings is used again.
@@ -54,9 +55,13 @@ class Config:
     )
     device: str = option("auto", "where to run", choices=("auto", "cpu", "cuda"))
     warm: bool = option(True, "under NNI: trials of one machine share an evaluator that stays warm")
+    self_check: int = option(
+        0, "score so many candidates together and one by one, compare, and say what each way takes"
+    )
     reference: bool = option(False, "score one by one, each as a fixed network: the same scores, slower")
 
     def __post_init__(self) -> None:
+        cli.not_negative(self, "self_check")
         if self.calibration_images < 1 or self.batch_size < 1 or self.scoring_images < 0:
             raise InputError("--calibration-images and --batch-size must be at least 1, --scoring-images at least 0")
 
@@ -77,6 +82,11 @@ class Settings:
 
 def main(argv: list[str] | None = None) -> None:
     config = cli.parse(Config, argv, __doc__)
+    if config.self_check:
+        from trials import self_check
+
+        self_check.run(config)
+        return
     if PARAMETERS is None and config.arch is None:
         raise InputError("no architecture: give --arch FILE, or start it through NNI with trials.search")
 

@@ -23,7 +23,9 @@ from spaces.arch import Arch, validate
 from spaces.chain import Chain, make_affine
 from trials.bn import conv_bn_pairs, fold_bn, fused
 
-Statistics = list[tuple[torch.Tensor, torch.Tensor]]  # running mean and variance, (C,) each, of every BatchNorm in order
+Statistics = list[
+    tuple[torch.Tensor, torch.Tensor]
+]  # running mean and variance, (C,) each, of every BatchNorm in order
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ class Arithmetic:
         """The weights of all layers but BatchNorm in `dtype`, in place."""
         if self.dtype == torch.float32:
             return module
-        make_affine(module)  # a GPU's BatchNorm takes statistics of another type than its input only with affine weights
+        make_affine(
+            module
+        )  # a GPU's BatchNorm takes statistics of another type than its input only with affine weights
         for layer in module.modules():
             if not isinstance(layer, nn.BatchNorm2d):
                 for parameter in layer.parameters(recurse=False):

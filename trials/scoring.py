@@ -47,9 +47,7 @@ class Scorer:
         InputError: no such run, an unfinished one, or a damaged checkpoint.
     """
 
-    def __init__(
-        self, run: str | Path, settings: Settings, device: str = "auto", *, reference: bool = False
-    ) -> None:
+    def __init__(self, run: str | Path, settings: Settings, device: str = "auto", *, reference: bool = False) -> None:
         self.run, self.settings, self.reference = Path(run), settings, reference
         self.config = run_dir.load_run(run, "supernet")
         self.table = CostTable.load(self.run / "cost_table.json")
@@ -143,7 +141,7 @@ class Scorer:
     def _group_size(self, arch: Arch) -> int:
         """How many candidates like this one to score together."""
         if self.seconds is None:  # of a candidate; from one batch of one
-            first = next(self._batches(self.fixed.calibration, whole=True))
+            first = next(self.calibration())
             began = time.perf_counter()
             PrefixTree(self.parts, [arch]).calibrate([first])
             self.seconds = (time.perf_counter() - began) * self._steps()
@@ -200,31 +198,44 @@ class Scorer:
                 done += 1
                 tick(min(1.0, done / steps))
 
-        with self._exact():
+        with self.arithmetic_flags():
             tree = PrefixTree(self.parts, archs)
-            first = next(self._labelled())
+            first = next(self.scoring())
             before = tree.hits([first], before=True)
-            used = tree.calibrate(counted(self._batches(self.fixed.calibration, whole=True)))
-            hits = tree.hits(counted(self._labelled()))
+            used = tree.calibrate(counted(self.calibration()))
+            hits = tree.hits(counted(self.scoring()))
         return [(float(b[0]) * 100 / len(first[1]), h, used) for b, h in zip(before, hits, strict=True)]
 
     @torch.no_grad()
     def _one_by_one(self, arch: Arch) -> Results:
         """The score of one architecture the plain way, a fixed network: what `_together` must equal."""
-        images = self.arithmetic.images
-        with self._exact():
-            network = self.arithmetic.place(self.chain.network(arch, self.weights), self.device)
-            cast = self.arithmetic.cast(copy.deepcopy(network))
-            x, labels = next(self._labelled())
-            before = correct(cast(images(x)).float(), labels)
-            used = recalibrate_bn(cast, (images(x) for x in self._batches(self.fixed.calibration, whole=True)))
-            if self.arithmetic.fold:
-                network.load_state_dict({k: v for k, v in cast.state_dict().items() if "running_" in k}, strict=False)
-                cast = self.arithmetic.cast(fold_bn(network))
-            hits = sum(correct(cast(images(x)).float(), y) for x, y in self._labelled())
-        return float(before[0]) * 100 / len(labels), hits.cpu(), used  # type: ignore[union-attr]
+        with self.arithmetic_flags():
+            before, network, used = self.fixed_network(arch)
+            hits = torch.zeros(2, dtype=torch.int64, device=self.device)
+            for x, labels in self.scoring():
+                hits += correct(network(self.arithmetic.images(x)).float(), labels)
+        return before, hits.cpu(), used
 
-    def _exact(self) -> Any:
+    @torch.no_grad()
+    def fixed_network(self, arch: Arch) -> tuple[float, torch.nn.Module, int]:
+        """One architecture as a network with recalibrated BatchNorm, which takes `self.arithmetic.images`.
+
+        Returns:
+            Top-1 in percent on the first scoring batch before recalibration; the network; images used.
+        """
+        images = self.arithmetic.images
+        network = self.arithmetic.place(self.chain.network(arch, self.weights), self.device)
+        cast = self.arithmetic.cast(copy.deepcopy(network))
+        x, labels = next(self.scoring())
+        before = correct(cast(images(x)).float(), labels)
+        used = recalibrate_bn(cast, (images(x) for x in self.calibration()))
+        if self.arithmetic.fold:
+            statistics = {key: value for key, value in cast.state_dict().items() if "running_" in key}
+            network.load_state_dict(statistics, strict=False)
+            cast = self.arithmetic.cast(fold_bn(network))
+        return float(before[0]) * 100 / len(labels), cast, used
+
+    def arithmetic_flags(self) -> Any:
         """On a GPU, `exact` means 32 bits in the products too, and the same algorithm each time."""
         exact = self.precision == "exact"
         return torch.backends.cudnn.flags(allow_tf32=not exact, deterministic=exact, benchmark=False)
@@ -234,20 +245,20 @@ class Scorer:
         size = self.settings.batch_size
         return max(1, len(self.fixed.calibration) // size) + -(-len(self.fixed.images) // size)
 
-    def _batches(self, images: torch.Tensor, *, whole: bool) -> Iterator[torch.Tensor]:
-        """Normalised batches; with `whole`, only full ones, because each counts the same in a BN average."""
-        size = min(self.settings.batch_size, len(images))
-        last = len(images) - size + 1 if whole else len(images)
-        for first in range(0, last, size):
-            batch = images[first : first + size].to(self.device)
-            yield normalise(batch, self.config["data"], spos=self.config["spos_preprocessing"])
+    def calibration(self) -> Iterator[torch.Tensor]:
+        """Normalised calibration images, in full batches alone, because each counts the same in a BN average."""
+        size = min(self.settings.batch_size, len(self.fixed.calibration))
+        for first in range(0, len(self.fixed.calibration) - size + 1, size):
+            yield self._normalised(self.fixed.calibration[first : first + size])
 
-    def _labelled(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def scoring(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Normalised scoring images with their labels."""
-        first = 0
-        for batch in self._batches(self.fixed.images, whole=False):
-            yield batch, self.fixed.labels[first : first + len(batch)].to(self.device)
-            first += len(batch)
+        batches = (tensor.split(self.settings.batch_size) for tensor in (self.fixed.images, self.fixed.labels))
+        for images, labels in zip(*batches, strict=True):
+            yield self._normalised(images), labels.to(self.device)
+
+    def _normalised(self, images: torch.Tensor) -> torch.Tensor:
+        return normalise(images.to(self.device), self.config["data"], spos=self.config["spos_preprocessing"])
 
     def _fixed_images(self, preprocessing: dict[str, Any] | None) -> FixedImages:
         """The images of all scores of this run, on the device.
@@ -270,4 +281,3 @@ class Scorer:
             scoring=self.settings.scoring_images,
             device=self.device,
         )
-
