@@ -1,6 +1,6 @@
 """How long it takes to score the candidates of a search: as a tree of prefixes, against the official way, one by one.
 
-    python -m benchmarks.evaluation                        # processor time of a generation, about 8 minutes
+    python -m benchmarks.evaluation                        # processor time of a generation, about 5 minutes
     python -m benchmarks.evaluation --rounds 1 --resolution 32 --batch-size 16             # a first look, 1 minute
     python -m benchmarks.evaluation --count                # a whole search, counted and not timed, half a minute
     python -m benchmarks.evaluation --growth runs/digits   # time per candidate in searches of 100, 300 and 1,000
@@ -13,7 +13,7 @@ an architecture the sum of its 20; `pairs` adds such a number for each pair of n
 a number that says nothing about its relatives. `--run RUN` scores with a real supernet whose blocks have the same labels,
 such as one of trials.supernet --preset tiny.
 
-Processor time: one thread, generation 5 (bred from generations 0 to 4), random weights (speed does not depend on them), crops
+Processor time: one thread, generation 5 (bred from generations 0 to 4; --generation G: another, which shares less), random weights (speed does not depend on them), crops
 of scikit-learn's two photographs, normalised beforehand, the same batches for all. Per round and in turn
     A  the official way: each candidate as a network of its own, memory order NCHW, channel shuffle by reshape and
        transpose, BatchNorm in train mode on the calibration batches, then in eval mode on the scoring batches
@@ -231,7 +231,7 @@ def together(
 
 def processor_time(given: argparse.Namespace) -> None:
     chain = spaces.describe("spos", "imagenet", resolution=given.resolution, classes=10)
-    archs = generations(6, make_judge(given), given.seed)[5][: given.archs]
+    archs = generations(given.generation + 1, make_judge(given), given.seed)[-1][: given.archs]
     weights = random_weights(chain, given.seed)
     images = normalise(
         photographs((given.calibration + given.scoring) * given.batch_size, given.resolution, given.seed),
@@ -284,7 +284,7 @@ def processor_time(given: argparse.Namespace) -> None:
     )
     scores = f"run {given.run}" if given.run else f"stand-in '{given.scores}'"
     print(
-        f"{len(archs)} candidates of generation 5 ({scores}, seed {given.seed}), trees of {given.group or len(archs)}; spos "
+        f"{len(archs)} candidates of generation {given.generation} ({scores}, seed {given.seed}), trees of {given.group or len(archs)}; spos "
         f"imagenet at {given.resolution} px, {given.calibration} calibration and {given.scoring} scoring batches of "
         f"{given.batch_size}; n = {given.rounds} rounds, processor seconds of one thread; {os.cpu_count()} cores, "
         f"{platform.machine()}, python {platform.python_version()}, torch {torch.__version__}"
@@ -574,6 +574,7 @@ def main() -> None:
     parser.add_argument("--run", help="scores from this run of trials.supernet instead")
     time_ = parser.add_argument_group("processor time")
     time_.add_argument("--rounds", type=int, default=3)
+    time_.add_argument("--generation", type=int, default=5, help="whose candidates; the first one is 0")
     time_.add_argument("--archs", type=int, default=50, help="candidates, at most 50")
     time_.add_argument("--group", type=int, default=0, help="candidates in a tree; 0: all")
     time_.add_argument("--resolution", type=int, default=64)
@@ -587,8 +588,9 @@ def main() -> None:
     for name in ("rounds", "archs", "resolution", "batch_size", "calibration", "scoring", "generations", "images"):
         if getattr(given, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} {getattr(given, name)} is not above 0; give at least 1")
-    if given.group < 0 or given.seed < 0:
-        raise InputError("--group and --seed must be at least 0")
+    for name in ("group", "seed", "generation"):
+        if getattr(given, name) < 0:
+            raise InputError(f"--{name} {getattr(given, name)} is below 0; give 0 or more")
     logging.getLogger("nni").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     with warnings.catch_warnings():
