@@ -44,7 +44,7 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -190,13 +190,16 @@ def one_by_one(
     chain: Chain,
     weights: dict[str, torch.Tensor],
     archs: Sequence[Arch],
-    calibration: Sequence[torch.Tensor],
-    scoring: Sequence[torch.Tensor],
+    calibration: Iterable[torch.Tensor],
+    scoring: Iterable[torch.Tensor],
 ) -> torch.Tensor:
-    """Logits (K, N, classes) of each candidate as a network of its own."""
+    """Logits (K, N, classes) of each candidate as a network of its own, where the weights are."""
     logits = []
     for arch in archs:
-        network = chain.network(arch, weights).to(calibration[0].device)
+        network = chain.network(arch, weights)
+        for layer in network.modules():
+            if isinstance(layer, nn.BatchNorm2d) and layer.num_batches_tracked is not None:
+                layer.num_batches_tracked = layer.num_batches_tracked.cpu()  # a GPU is not asked for it at every call
         recalibrate_bn(network, calibration)
         logits.append(torch.cat([network(x) for x in scoring]))
     return torch.stack(logits)
@@ -213,7 +216,7 @@ def together(
     group: int = 0,
 ) -> torch.Tensor:
     """Logits (K, N, classes) of the candidates in trees of `group` each; 0: of all."""
-    parts = Parts(chain, weights, ARITHMETIC[precision], calibration[0].device)
+    parts = Parts(chain, weights, ARITHMETIC[precision], torch.device("cpu"))
     logits: list[list[torch.Tensor]] = []
     for first in range(0, len(archs), group or len(archs)):
         tree = PrefixTree(parts, archs[first : first + (group or len(archs))])

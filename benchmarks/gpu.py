@@ -20,7 +20,9 @@ scoring images:
 
 Then how far precisions are apart: the largest logit difference on the first scoring batch over the standard deviation, and
 how many of the ten best candidates remain. There are no labels, so "best" means the candidate whose answers are most often
-those that most of the candidates give in the first precision: it says whether a ranking moves, not how good anyone is.
+those that most of the candidates give in the first precision: it says whether a ranking moves, not how good anyone is. An untrained
+network has nearly tied classes, so answers change more readily than in a trained one (benchmarks/calibration.py compares
+precisions on a trained supernet).
 Last, the ten most expensive kernels of one calibration batch and one scoring batch of the tree.
 """
 
@@ -32,7 +34,6 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +60,7 @@ from trials.data import normalise
 from trials.device import use_cuda
 from trials.prefix_tree import ARITHMETIC, Parts, PrefixTree
 
-# forward passes of one image per second, 16 bits, if an H100 only moved the bytes; arithmetic, not a measurement
+# forward passes of one image at 224 px per second, 16 bits, if an H100 only moved the bytes; arithmetic, not a measurement
 H100_BYTES_PER_SECOND = 3.35e12
 H100_CALIBRATION, H100_SCORING = 72_000, 179_000
 SEARCH = 21  # generations of 50: 1,050 candidates
@@ -162,7 +163,7 @@ def official_seconds(
     """Seconds per candidate, one by one; a batch is made when it is needed, as in the tree."""
 
     class Batches:
-        """Like a list, but nothing is kept."""
+        """Made anew for every candidate, like those of a data loader; nothing is kept."""
 
         def __init__(self, first: int, number: int) -> None:
             self.range = first, number
@@ -170,22 +171,17 @@ def official_seconds(
         def __iter__(self) -> Iterator[torch.Tensor]:
             return (x.contiguous() for x in images.batches(*self.range))
 
-        def __getitem__(self, place: int) -> torch.Tensor:  # where they are
-            return images.images[place : place + 1]
-
-    data: Any = Batches(0, calibration), Batches(calibration, scoring)
-    device = images.images.device
+    device, size = images.images.device, images.batch_size
     with official_shuffle():
-        size = images.batch_size
-        one_by_one(chain, weights, archs[:1], Batches(0, size), Batches(0, size))  # type: ignore[arg-type]
+        one_by_one(chain, weights, archs[:1], Batches(0, size), Batches(0, size))  # kernels are chosen
         began = now(device)
-        one_by_one(chain, weights, archs, *data)
+        one_by_one(chain, weights, archs, Batches(0, calibration), Batches(calibration, scoring))
         return (now(device) - began) / len(archs)
 
 
-def limits(device: torch.device, precision: str) -> tuple[np.ndarray, str]:
+def limits(device: torch.device, precision: str, resolution: int) -> tuple[np.ndarray, str]:
     """Memory-bound limits of the calibration and the scoring pass, forward passes a second; and whose they are."""
-    found = np.array([H100_CALIBRATION, H100_SCORING], dtype=float)
+    found = np.array([H100_CALIBRATION, H100_SCORING]) * (224 / resolution) ** 2
     whose = "an H100"
     if device.type == "cuda":
         about = torch.cuda.get_device_properties(device)
@@ -265,7 +261,7 @@ def benchmark(given: argparse.Namespace, device: torch.device) -> None:
     for precision in given.precisions.split(","):
         parts = Parts(chain, weights, ARITHMETIC[precision], device)
         score(parts, archs, images, given.batch_size, given.batch_size)  # kernels are chosen, memory is taken
-        bounds, whose = limits(device, precision)
+        bounds, whose = limits(device, precision, given.resolution)
         for number in counts:
             timing, *answers = score(parts, archs, images, number, given.scoring)
             found[precision] = answers  # of the most calibration images in the end
