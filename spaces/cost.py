@@ -124,6 +124,8 @@ class CostTable:
         Raises: ArchError.
         """
         validate(arch, self.choices)
+        if not any(block.identities for block in self.blocks):  # every architecture is the only one of its kind
+            return {label: values[values.index(arch[label])] for label, values in self.choices.items()}
         options = np.array([[block.option(arch) for block in self.blocks]])
         return self.arch(self.canonical_many(options)[0])
 

@@ -72,6 +72,7 @@ class ArchTuner(Tuner):
         self.again: deque[str] = deque()  # keys to hand out once more
         # key -> {"arch", "generation", "score", "failures"}, in the order of handing out
         self.asked: dict[str, dict[str, Any]] = {}
+        self.best: dict[str, Any] | None = None  # the first of `ranked`, which takes longer the more scores there are
         self.running: dict[int, str] = {}  # NNI's parameter id -> key
         self.lost = 0  # architectures given up since the last score
         self.lock = threading.RLock()  # NNI calls trial_end in another thread
@@ -215,7 +216,8 @@ class ArchTuner(Tuner):
             return
         self._record({"scored": key, "score": score} | ({} if known else {"arch": dict(arch)}))
         if self.folder:  # the best so far, one file per generation, for --fixed-arc
-            save_arch(self.folder / f"generation-{max(self.generation, 0):03d}.json", self.ranked()[0]["arch"])
+            assert self.best is not None
+            save_arch(self.folder / f"generation-{max(self.generation, 0):03d}.json", self.best["arch"])
 
     # state: a journal of events
 
@@ -236,6 +238,10 @@ class ArchTuner(Tuner):
         elif "scored" in event:
             entry = self.asked.get(event["scored"]) or self._enter(event["scored"], event["arch"])
             entry["score"] = event["score"]
+            if self.best is None or entry["score"] > self.best["score"]:
+                self.best = entry
+            elif entry["score"] == self.best["score"]:
+                self.best = self.ranked()[0]  # which of them was asked first
             self.lost = 0
         elif "failed" in event:
             entry = self.asked[event["failed"]]
