@@ -227,7 +227,7 @@ def test_nni_experiment_whose_evaluator_is_killed(copy, run, tmp_path):
 def test_two_experiments_at_once(copy, run, tmp_path):
     """On two runs, each has its own; on the same run they share one, and it stays until the later one ends."""
     other = copy_run(run, tmp_path / "other")
-    ours = experiment(copy, classArgs=SMALL, maxTrialNumber=5)
+    ours = experiment(copy, trial="python -X importtime -m trials.evaluate", classArgs=SMALL, maxTrialNumber=5)
     theirs = experiment(other, classArgs=SMALL | {"seed": 1}, maxTrialNumber=5)
     both = [search(path) for path in (ours, theirs)]
     outputs = [one.communicate(timeout=250)[0] for one in both]
@@ -237,6 +237,12 @@ def test_two_experiments_at_once(copy, run, tmp_path):
         assert len({line["pid"] for line in lines}) == 1
         scored = {name for line in lines for name in line.get("scored", ())}
         assert scored == {entry["id"] for entry in load_json(folder / "search.json", "")["history"]}
+    imports = [path.read_text() for path in copy.glob("nni/*/environments/*/trials/*/trial.stderr")]
+    assert imports
+    for text in imports:  # what makes a trial start fast
+        modules = {line.rpartition("|")[2].strip() for line in text.splitlines()}
+        assert {"nni", "numpy", "trials.warm"} <= modules
+        assert not {"torch", "pandas", "scipy.stats"} & modules
     archs = [load_json(path, "")["arch"] for path in sorted((other / "search").glob("*.json"))]
     assert [scores_of(other)[arch_id(arch)] for arch in archs] == expected(run, tmp_path / "again", archs)
 

@@ -59,7 +59,11 @@ class Server:
 
     def accept(self) -> None:
         while True:
-            link, _ = self.listener.accept()
+            try:
+                link, _ = self.listener.accept()
+            except OSError:  # too many open files, or a trial that is already gone
+                time.sleep(0.1)
+                continue
             threading.Thread(target=self.serve, args=(link,), daemon=True).start()
 
     def serve(self, link: socket.socket) -> None:
