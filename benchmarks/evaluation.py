@@ -22,6 +22,8 @@ of scikit-learn's two photographs, normalised beforehand, the same batches for a
     C  PrefixTree, precision "32", the default
 Building networks and trees counts. Also whether B is bit for bit what candidates one by one give, and how far C is from A.
 With 3 calibration batches and 1 scoring batch, calibration has 75% of the images; the official search has 25,600 of 33,600.
+How much a generation shares differs between seeds and stand-ins, by more than the clock does between rounds, and generation 5
+shares more than most (see --count): give several seeds before quoting a ratio.
 
 Count: all generations of a search of 1,050 candidates. Multiply-adds, and bytes of what convolutions put out (32 bits), of the
 nodes of the trees against candidates one by one: what sharing alone saves. "Written" are the bytes of all tensors that
