@@ -98,7 +98,7 @@ class ShuffleBlock(nn.Module):
 
     Stride 2: (N, cin, H, W) -> cat(proj(x), main(x)); main makes cout - cin channels.
     Stride 1: even channels pass through, odd channels enter main. Slicing is the same split as the official
-    reshape-and-transpose channel shuffle, without the copy.
+    reshape-and-transpose channel shuffle, and needs no copy where channels are last in memory either.
 
     Source: arXiv:1904.00420, official blocks.py.
     """

@@ -29,7 +29,7 @@ from trials.evaluate import Settings
 from trials.fixed_images import FixedImages, fixed_images
 from trials.prefix_tree import ARITHMETIC, Arithmetic, Parts, PrefixTree, correct
 
-GROUP_SECONDS = 60.0  # about how long candidates that are scored together may take: a kill loses so much
+GROUP_SECONDS, LEAST = 60.0, 5  # candidates that are scored together take about so long, or are so many: a kill loses them
 GROUP_BYTES = 1 << 30  # of their folded weights
 DEFAULT = {"cpu": "32", "cuda": "32"}  # precision; the fastest that keeps the ranking (docs/evaluation.md)
 
@@ -146,7 +146,7 @@ class Scorer:
             PrefixTree(self.parts, [arch]).calibrate([first])
             self.seconds = (time.perf_counter() - began) * self._steps()
         by_time, by_memory = GROUP_SECONDS / self.seconds, GROUP_BYTES / (4 * self.table.params(arch))
-        return max(1, int(min(by_time, by_memory)))
+        return max(1, int(min(max(by_time, LEAST), by_memory)))
 
     def score(
         self, archs: Sequence[Arch], tick: Callable[[int, float], None] = lambda group, share: None
