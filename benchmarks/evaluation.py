@@ -110,17 +110,17 @@ def stand_in(kind: str, seed: int, choices: dict[str, list[Any]]) -> Judge:
 
 
 def supernet_scores(run: str, choices: dict[str, list[Any]]) -> Judge:
-    """Top-1 on a run of trials.supernet, with 2,560 calibration images and all scoring images; nothing is stored."""
+    """Top-1 on a run of trials.supernet, with 512 calibration images and all scoring images; nothing is stored."""
     from trials.scoring import Scorer
 
-    scorer = Scorer(run, Settings(2560, 0, 128))
+    scorer = Scorer(run, Settings(512, 0, 128))
     if scorer.chain.choices != choices:
         raise InputError(f"--run '{run}' is of a space with other labels than spos; make one with --space spos")
 
     def judge(archs: list[Arch]) -> list[float]:
         tree = PrefixTree(scorer.parts, archs)
-        tree.calibrate(scorer._batches(scorer.fixed.calibration, whole=True))
-        return [100 * int(right) / len(scorer.fixed.images) for right in tree.hits(scorer._labelled())[:, 0]]
+        tree.calibrate(scorer.calibration())
+        return [100 * int(right) / len(scorer.fixed.images) for right in tree.hits(scorer.scoring())[:, 0]]
 
     return judge
 
