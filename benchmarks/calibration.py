@@ -51,7 +51,7 @@ def by_images(scorer: Scorer, archs: list[Arch]) -> dict[int, np.ndarray]:
         tree = PrefixTree(scorer.parts, archs[first : first + GROUP])
         done = 0
         for count in counts:
-            tree.calibrate(islice(scorer.calibration(), done // size, count // size), seen=done // size)
+            tree.calibrate(islice(scorer.calibration(), done // size, count // size))
             done = count
             scores[count] += [100 * int(right) / images for right in tree.hits(scorer.scoring())[:, 0]]
         bar.update(tree.size)
@@ -95,10 +95,14 @@ def precisions(run: str, settings: Settings, archs: int, seed: int, names: list[
         order = [np.argsort(-values, kind="stable")[:10].tolist() for values in (scores, exact)]
         same = "yes" if order[0] == order[1] else "no"
         answers = f"{others} of {logits[:, :, 0].numel():,}"
-        rows.append((name, f"{slow / seconds:.2f}", f"{difference:.2g}", answers, f"{tau:.4f}", kept, same, f"{loss:.2f}"))
+        rows.append(
+            (name, f"{slow / seconds:.2f}", f"{difference:.2g}", answers, f"{tau:.4f}", kept, same, f"{loss:.2f}")
+        )
     header = ("precision", "speed", "logit difference", "other answers", "tau", "of the 10 best", "same order", "loss")
     print(cli.table(rows, header, as_is=True))
-    print(f"logit difference: the largest, as a part of the logits' standard deviation; other answers: of {len(x)} images")
+    print(
+        f"logit difference: the largest, as a part of the logits' standard deviation; other answers: of {len(x)} images"
+    )
 
 
 def main() -> None:

@@ -132,8 +132,9 @@ class Chain:
             InputError: `weights` are of another space.
         """
         validate(arch, self.choices)
-        blocks = [self.part(place, arch, weights) for place in range(len(self.blocks))]
-        return Network(self.part("stem", arch, weights), blocks, self.part("head", arch, weights))
+        places: list[int | str] = ["stem", *range(len(self.blocks)), "head"]  # in which fresh weights are drawn
+        stem, *blocks, head = (self.part(place, arch, weights) for place in places)
+        return Network(stem, blocks, head)
 
     def part(
         self, place: int | str, arch: Mapping[str, Any], weights: Mapping[str, torch.Tensor] | None = None

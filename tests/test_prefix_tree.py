@@ -70,7 +70,7 @@ def statistics_of(tree: PrefixTree) -> dict[int, list[torch.Tensor]]:
     found = {}
 
     def walk(node, above):
-        here = above + [tensor for pair in node.statistics for tensor in pair]
+        here = above + [tensor for mean, var, _ in node.statistics for tensor in (mean, var)]
         if node.number >= 0:
             found[node.number] = here
         for child in node.children.values():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Iterable
 
 import torch
@@ -44,18 +46,23 @@ def recalibrate_bn(model: nn.Module, batches: Iterable[torch.Tensor]) -> int:
 
 
 def conv_bn_pairs(model: nn.Module) -> list[tuple[nn.Sequential, str, str]]:
-    """Where a convolution hands its output to a BatchNorm and to nothing else: neighbours in a Sequential.
+    """Where a convolution hands its output to a BatchNorm and to nothing else: neighbours in a Sequential, used once.
 
     Returns:
         (the Sequential, name of the convolution, name of the BatchNorm) of each pair, in the order of `model.modules()`.
     """
+    uses = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
     pairs = []
     for module in model.modules():
         if type(module) is nn.Sequential:
-            for (conv, first), (norm, second) in zip(
-                module.named_children(), list(module.named_children())[1:], strict=False
-            ):
-                if type(first) is nn.Conv2d and isinstance(second, nn.BatchNorm2d):
+            for (conv, first), (norm, second) in itertools.pairwise(module._modules.items()):
+                if (
+                    type(first) is nn.Conv2d
+                    and type(second) is nn.BatchNorm2d  # a subclass may do more
+                    and second.running_mean is not None
+                    and uses[id(first)] == uses[id(second)] == 1
+                    and not (first._forward_hooks or second._forward_pre_hooks or second._forward_hooks)
+                ):
                     pairs.append((module, conv, norm))
     return pairs
 

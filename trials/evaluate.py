@@ -10,6 +10,7 @@ A stored score of the same architecture, supernet and settings is used again.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -24,13 +25,15 @@ PARAMETERS = None
 if __name__ == "__main__" and UNDER_NNI:
     # `import nni` takes 2 s, of which pandas and scipy.stats are 1.6: for types that no trial reports, and for distributions of
     # spaces that are not Onepath's. They stay away while it is imported.
-    if "nni" not in sys.modules:
-        absent = types.ModuleType("scipy.stats")
-        absent.__dict__.update(dict.fromkeys(("norm", "lognorm", "uniform", "loguniform")))
-        sys.modules.update({"pandas": None, "scipy.stats": absent})  # type: ignore[dict-item]
-        import nni
-
-        del sys.modules["pandas"], sys.modules["scipy.stats"]
+    absent = types.ModuleType("scipy.stats")
+    absent.__dict__.update(dict.fromkeys(("norm", "lognorm", "uniform", "loguniform")))
+    away = {"pandas": None, "scipy.stats": absent}
+    if not {"nni", *away} & set(sys.modules):
+        sys.modules.update(away)  # type: ignore[arg-type]
+        with contextlib.suppress(ImportError):
+            import nni
+        for name in away:
+            del sys.modules[name]
     import nni
 
     PARAMETERS = nni.get_next_parameter()
@@ -62,6 +65,8 @@ class Config:
 
     def __post_init__(self) -> None:
         cli.not_negative(self, "self_check")
+        if self.self_check and self.arch:
+            raise InputError("--self-check draws its own candidates; leave --arch out")
         if self.calibration_images < 1 or self.batch_size < 1 or self.scoring_images < 0:
             raise InputError("--calibration-images and --batch-size must be at least 1, --scoring-images at least 0")
 
@@ -96,6 +101,7 @@ def main(argv: list[str] | None = None) -> None:
 
     run = Path(config.run)
     run_dir.load_run(run, "supernet")
+    run_dir.require_supernet(run)
     table = CostTable.load(run / "cost_table.json")
     arch = dict(PARAMETERS) if PARAMETERS is not None else load_arch(str(config.arch), table.choices)
     macs, params = table.macs(arch), table.params(arch)
@@ -104,13 +110,14 @@ def main(argv: list[str] | None = None) -> None:
         return
     result = score(run, config, arch)
     final = {"default": result["top1"], "top5": result["top5"], "macs": macs, "params": params}
-    report(final, result["top1_before_recalibration"])
+    how = f"precision {result.get('precision', 'of the worker')}, {result['calibration_images']:,} calibration images"
+    report(final, result["top1_before_recalibration"], how)
 
 
 def score(run: Path, config: Config, arch: dict[str, Any]) -> dict[str, Any]:
     """The stored score; or, under NNI, that of the warm evaluator; or one that this process computes."""
     settings = Settings.of(config)
-    if PARAMETERS is not None and config.warm and not config.reference and (run / "supernet.pt").exists():
+    if PARAMETERS is not None and config.warm and not config.reference:
         from trials import warm
 
         supernet = run_dir.file_hash(run / "supernet.pt")
@@ -120,10 +127,11 @@ def score(run: Path, config: Config, arch: dict[str, Any]) -> dict[str, Any]:
             return result
     from trials.scoring import Scorer
 
-    return Scorer(run, settings, config.device, reference=config.reference).result(arch)
+    scorer = Scorer(run, settings, config.device, reference=config.reference)
+    return scorer.score([arch])[0] if config.reference else scorer.result(arch)
 
 
-def report(final: dict[str, float], before: float | None) -> None:
+def report(final: dict[str, float], before: float | None, how: str = "") -> None:
     """Tell NNI, or the terminal."""
     if PARAMETERS is not None:
         if before is not None:
@@ -133,6 +141,7 @@ def report(final: dict[str, float], before: float | None) -> None:
     rows = [] if before is None else [("top-1 before BN recalibration", f"{before:.2f}%")]
     rows += [("top-1", f"{final['default']:.2f}%"), ("top-5", f"{final['top5']:.2f}%")]
     rows += [("MACs", f"{final['macs']:,}"), ("params", f"{final['params']:,}")]
+    rows += [("with", how)] if how else []
     print(cli.table(rows, ("score", ""), as_is=True))
 
 

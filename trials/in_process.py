@@ -65,4 +65,6 @@ def search(
             jobs.append({"status": "SUCCEEDED"})
             done += 1
             scored(result)
+            if time.monotonic() >= end:  # --resume hands out the rest
+                break
     return jobs

@@ -23,9 +23,9 @@ from spaces.arch import Arch, validate
 from spaces.chain import Chain, make_affine
 from trials.bn import conv_bn_pairs, fold_bn, fused
 
-Statistics = list[
-    tuple[torch.Tensor, torch.Tensor]
-]  # running mean and variance, (C,) each, of every BatchNorm in order
+# of every BatchNorm in order: running mean and variance, (C,) each, and the number of batches in them; the number is never on a
+# GPU, which would have to be asked for it at every call
+Statistics = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,17 @@ class Arithmetic:
         return module.to(memory_format=self.layout).to(device).eval()  # type: ignore[call-overload]
 
     def cast(self, module: nn.Module) -> nn.Module:
-        """The weights of all layers but BatchNorm in `dtype`, in place."""
+        """The weights and buffers of all layers but BatchNorm in `dtype`, in place."""
         if self.dtype == torch.float32:
             return module
         make_affine(
             module
         )  # a GPU's BatchNorm takes statistics of another type than its input only with affine weights
         for layer in module.modules():
-            if not isinstance(layer, nn.BatchNorm2d):
-                for parameter in layer.parameters(recurse=False):
-                    parameter.data = parameter.data.to(self.dtype)
+            if not isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                for tensor in (*layer.parameters(recurse=False), *layer.buffers(recurse=False)):
+                    if tensor.is_floating_point():
+                        tensor.data = tensor.data.to(self.dtype)
         return module
 
     def images(self, images: torch.Tensor) -> torch.Tensor:
@@ -82,9 +83,10 @@ class Part:
         self.dtype = arithmetic.dtype
         self.module = master if self.dtype == torch.float32 else arithmetic.cast(copy.deepcopy(master))
         self.norms = list(enumerate(_norms(self.module)))
-        for _, norm in self.norms:
-            norm.num_batches_tracked = None  # a GPU would have to be asked for it at every call
-        self.own = [(_there(norm.running_mean), _there(norm.running_var)) for _, norm in self.norms]
+        self.own: Statistics = [
+            (norm.running_mean, norm.running_var, torch.tensor(0))  # type: ignore[misc]
+            for _, norm in self.norms
+        ]
         # the folded form: convolutions whose weights each node brings, and BatchNorms that follow no convolution
         self.pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d, int]] = []  # in 32 bits; and which statistics
         if arithmetic.fold:
@@ -99,15 +101,11 @@ class Part:
 
     def fold(self, statistics: Statistics) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Weights and biases of the folded convolutions of a node."""
-        weights = [fused(conv, norm, *statistics[number]) for conv, norm, number in self.pairs]
+        weights = [fused(conv, norm, *statistics[number][:2]) for conv, norm, number in self.pairs]
         return [(weight.to(self.dtype), bias.to(self.dtype)) for weight, bias in weights]
 
-    def run(self, node: Node, x: torch.Tensor, what: Pass, batch: int) -> torch.Tensor:
-        """One node on one batch.
-
-        Args:
-            batch: number of the batch in this pass.
-        """
+    def run(self, node: Node, x: torch.Tensor, what: Pass) -> torch.Tensor:
+        """One node on one batch."""
         if what is Pass.SCORE and self.pairs:
             if node.folded is None:
                 node.folded = self.fold(node.statistics)
@@ -118,11 +116,14 @@ class Part:
             module, norms = self.module, self.norms
         statistics = self.own if what is Pass.BEFORE else node.statistics
         for number, norm in norms:
-            norm._buffers["running_mean"], norm._buffers["running_var"] = statistics[number]
+            for name, tensor in zip(
+                ("running_mean", "running_var", "num_batches_tracked"), statistics[number], strict=True
+            ):
+                norm._buffers[name] = tensor
             norm.training = what is Pass.CALIBRATE
-            norm.momentum = 1 / (batch + 1)  # a cumulative average, as momentum None gives it
+            norm.momentum = None  # a cumulative average
         if self.writes_input is None or self.writes_input:
-            given = x.clone()  # keeps the layout
+            given = _copy(x)
             y = module(given)
             if self.writes_input is None:
                 self.writes_input = given._version > 0  # its siblings must see what came in
@@ -189,16 +190,15 @@ class PrefixTree:
 
     def _node(self, part: Part) -> Node:
         self.nodes += 1
-        fresh = [(torch.zeros_like(mean), torch.ones_like(var)) for mean, var in part.own]
+        fresh = [(torch.zeros_like(mean), torch.ones_like(var), torch.tensor(0)) for mean, var, _ in part.own]
         return Node(part, fresh, {})
 
     @torch.no_grad()
-    def calibrate(self, batches: Iterable[torch.Tensor], *, seen: int = 0) -> int:
-        """BatchNorm statistics of every node, a cumulative average over batches of one size.
+    def calibrate(self, batches: Iterable[torch.Tensor]) -> int:
+        """BatchNorm statistics of every node, a cumulative average over batches of one size, of earlier calls too.
 
         Args:
             batches: normalised images (N, 3, R, R), from the training part only.
-            seen: number of batches that the statistics already hold.
         Returns:
             Number of images used.
         Raises:
@@ -206,8 +206,8 @@ class PrefixTree:
         """
         images = 0
         self._forget(self.root)
-        for batch, x in enumerate(batches, seen):
-            for _ in self._walk(self.root, self.parts.arithmetic.images(x), Pass.CALIBRATE, batch):
+        for x in batches:
+            for _ in self._walk(self.root, self.parts.arithmetic.images(x), Pass.CALIBRATE):
                 pass
             images += len(x)
         if not images:
@@ -223,7 +223,7 @@ class PrefixTree:
             before: with the statistics of the supernet, which mix all its paths.
         """
         what = Pass.BEFORE if before else Pass.SCORE
-        yield from self._walk(self.root, self.parts.arithmetic.images(x), what, 0)
+        yield from self._walk(self.root, self.parts.arithmetic.images(x), what)
 
     def hits(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], *, before: bool = False) -> torch.Tensor:
         """Numbers of right answers in the first 1 and the first 5 guesses, int64 (K, 2).
@@ -243,13 +243,13 @@ class PrefixTree:
         for child in node.children.values():
             self._forget(child)
 
-    def _walk(self, node: Node, x: torch.Tensor, what: Pass, batch: int) -> Iterator[tuple[int, torch.Tensor]]:
-        y = node.part.run(node, x, what, batch)
+    def _walk(self, node: Node, x: torch.Tensor, what: Pass) -> Iterator[tuple[int, torch.Tensor]]:
+        y = node.part.run(node, x, what)
         del x  # the last child of a node may reuse its memory
         if node.number >= 0:
             yield node.number, y.float()
         for child in node.children.values():
-            yield from self._walk(child, y, what, batch)
+            yield from self._walk(child, y, what)
 
 
 def correct(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -260,7 +260,9 @@ def correct(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
-    return [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    """Those that keep statistics."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    return [layer for layer in layers if layer.running_mean is not None]
 
 
 def _pairs(module: nn.Module) -> list[tuple[Any, Any]]:
@@ -268,6 +270,8 @@ def _pairs(module: nn.Module) -> list[tuple[Any, Any]]:
     return [(parent.get_submodule(conv), parent.get_submodule(norm)) for parent, conv, norm in conv_bn_pairs(module)]
 
 
-def _there(tensor: torch.Tensor | None) -> torch.Tensor:
-    assert tensor is not None, "a BatchNorm without running statistics"
-    return tensor.detach().clone()
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy with the very strides, because a kernel is chosen by them."""
+    if 0 in tensor.stride():
+        return tensor.clone()
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device).copy_(tensor)

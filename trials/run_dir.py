@@ -107,6 +107,14 @@ def load_run(run: str | Path, command: str) -> dict[str, Any]:
     return stored["config"]
 
 
+def require_supernet(run: str | Path) -> Path:
+    """supernet.pt of a run. Raises InputError: it is not there yet."""
+    path = Path(run) / "supernet.pt"
+    if not path.exists():
+        raise InputError(f"'{run}' is not trained to the end; run trials.supernet with --resume first")
+    return path
+
+
 def stored_score(
     run: Path, arch: Mapping[str, Any], supernet: str, settings: Mapping[str, Any]
 ) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ to the next, and NNI's NAS package is not imported.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import fcntl
 import time
@@ -29,7 +30,10 @@ from trials.evaluate import Settings
 from trials.fixed_images import FixedImages, fixed_images
 from trials.prefix_tree import ARITHMETIC, Arithmetic, Parts, PrefixTree, correct
 
-GROUP_SECONDS, LEAST = 60.0, 5  # candidates that are scored together take about so long, or are so many: a kill loses them
+GROUP_SECONDS, LEAST = (
+    60.0,
+    5,
+)  # candidates that are scored together take about so long, or are so many: a kill loses them
 GROUP_BYTES = 1 << 30  # of their folded weights
 DEFAULT = {"cpu": "32", "cuda": "32"}  # precision; the fastest that keeps the ranking (docs/evaluation.md)
 
@@ -50,10 +54,8 @@ class Scorer:
     def __init__(self, run: str | Path, settings: Settings, device: str = "auto", *, reference: bool = False) -> None:
         self.run, self.settings, self.reference = Path(run), settings, reference
         self.config = run_dir.load_run(run, "supernet")
+        path = run_dir.require_supernet(run)
         self.table = CostTable.load(self.run / "cost_table.json")
-        path = self.run / "supernet.pt"
-        if not path.exists() and (self.run / "checkpoints").exists():
-            raise InputError(f"'{run}' is not trained to the end; run trials.supernet with --resume first")
         checkpoint = run_dir.load_checkpoint(path, "supernet", mmap=True)
         self.weights = checkpoint["model"]
         about = checkpoint["space"]
@@ -103,24 +105,33 @@ class Scorer:
         """
         for arch in archs:
             validate(arch, self.chain.choices)
+        waiting = []
+        for arch in {arch_id(arch): arch for arch in archs}.values():
+            known = self.known(arch)
+            if known:
+                yield arch, known
+            else:
+                waiting.append(arch)
+        waiting.sort(key=lambda arch: [block.option(arch) for block in self.table.blocks])  # neighbours
+        while waiting:
+            size = self._group_size(waiting[0])
+            group, waiting = waiting[:size], waiting[size:]
+            with self._claimed(group):
+                found = {arch_id(arch): self.known(arch) for arch in group}  # another process may have been faster
+                new = [arch for arch in group if found[arch_id(arch)] is None]
+                results = dict(zip(map(arch_id, new), self._try(new, tick) if new else [], strict=True))
+            yield from ((arch, found[name] or results[name]) for arch in group if (name := arch_id(arch)))
+
+    @contextlib.contextmanager
+    def _claimed(self, archs: Sequence[Arch]) -> Iterator[None]:
+        """No other process computes these meanwhile."""
         path = self.run / "search" / ".lock"
         path.parent.mkdir(exist_ok=True)
         with open(path, "a") as lock:
             # each architecture is a byte of it; in order, so that two processes never wait for each other
             for byte in sorted({int(arch_id(arch)[:8], 16) for arch in archs}):
                 fcntl.lockf(lock, fcntl.LOCK_EX, 1, byte)
-            waiting = []
-            for arch in {arch_id(arch): arch for arch in archs}.values():
-                known = self.known(arch)
-                if known:
-                    yield arch, known
-                else:
-                    waiting.append(arch)
-            waiting.sort(key=lambda arch: [block.option(arch) for block in self.table.blocks])  # neighbours
-            while waiting:
-                size = self._group_size(waiting[0]) if len(waiting) > 1 else 1
-                group, waiting = waiting[:size], waiting[size:]
-                yield from zip(group, self._try(group, tick), strict=True)
+            yield
 
     def _try(
         self, group: list[Arch], tick: Callable[[int, float], None] = lambda group, share: None
@@ -133,6 +144,7 @@ class Scorer:
         except (RuntimeError, MemoryError) as error:
             if len(group) == 1:
                 return [error]
+        self.parts.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         half = len(group) // 2
@@ -140,11 +152,8 @@ class Scorer:
 
     def _group_size(self, arch: Arch) -> int:
         """How many candidates like this one to score together."""
-        if self.seconds is None:  # of a candidate; from one batch of one
-            first = next(self.calibration())
-            began = time.perf_counter()
-            PrefixTree(self.parts, [arch]).calibrate([first])
-            self.seconds = (time.perf_counter() - began) * self._steps()
+        if self.seconds is None:
+            return LEAST
         by_time, by_memory = GROUP_SECONDS / self.seconds, GROUP_BYTES / (4 * self.table.params(arch))
         return max(1, int(min(max(by_time, LEAST), by_memory)))
 
@@ -238,7 +247,8 @@ class Scorer:
     def arithmetic_flags(self) -> Any:
         """On a GPU, `exact` means 32 bits in the products too, and the same algorithm each time."""
         exact = self.precision == "exact"
-        return torch.backends.cudnn.flags(allow_tf32=not exact, deterministic=exact, benchmark=False)
+        now = torch.backends.cudnn
+        return now.flags(enabled=now.enabled, benchmark=False, deterministic=exact, allow_tf32=not exact)
 
     def _steps(self) -> int:
         """Batches of one score."""

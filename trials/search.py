@@ -88,6 +88,8 @@ def main(argv: list[str] | None = None) -> None:
                 record(plan, config, name, folder)
             scored = continue_tuner(plan, folder)
             with Bar(plan, scored) as bar:
+                for entry in plan.tuner.ranked()[:1]:
+                    bar.best = search_result.score_of(plan, entry["arch"])
                 jobs = in_process.search(plan, bar.scored, bar.together)
         else:
             name, folder, jobs = through_nni(plan, config, before)

@@ -89,9 +89,7 @@ def check(path: Path, *, run: str | None = None, concurrency: int | None = None,
     else:
         folder = Path(run)
     run_dir.load_run(folder, "supernet")
-    if not (folder / "supernet.pt").exists():
-        raise InputError(f"'{folder}' is not trained to the end; run trials.supernet with --resume first")
-    run_dir.load_checkpoint(folder / "supernet.pt", "supernet", mmap=True)
+    run_dir.load_checkpoint(run_dir.require_supernet(folder), "supernet", mmap=True)
     table = CostTable.load(folder / "cost_table.json")
 
     about = table.space
@@ -241,11 +239,15 @@ def check_service(path: Path, service: dict[str, Any], manager_ip: str | None, *
             raise InputError(
                 f"trialGpuNumber of '{path}' is {service['trialGpuNumber']}, and NNI sees no GPU here ({error}); leave it out"
             ) from None
-    machines = service.get("machineList") or [] if service["platform"] == "remote" else [service]
-    if warm and service.get("trialGpuNumber") and not all(one.get("useActiveGpu") for one in machines):
+    machines = {"local": [service], "remote": service.get("machineList") or []}.get(service["platform"], [])
+    if (
+        warm
+        and service.get("trialGpuNumber")
+        and not all(one.get("useActiveGpu") for one in machines if isinstance(one, dict))
+    ):
         raise InputError(
-            f"'{path}' has trialGpuNumber without useActiveGpu: true; the warm evaluator stays on its GPU, so NNI would never start a "
-            "second trial there; give it, or add --no-warm to trialCommand"
+            f"'{path}' has trialGpuNumber without useActiveGpu: true; the warm evaluator stays on its GPU, so NNI would not start the "
+            "next trial there until it leaves; give it, or add --no-warm to trialCommand"
         )
     if service["platform"] == "remote" and not manager_ip:
         raise InputError(

@@ -14,7 +14,9 @@ import hashlib
 import json
 import os
 import platform
+import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -24,6 +26,7 @@ from typing import Any
 
 from spaces.errors import InputError
 
+CLONE = Path(__file__).resolve().parent.parent
 FOLDER = "evaluator"  # in the run
 ATTEMPTS = 2
 STARTS = 5  # of one attempt
@@ -45,7 +48,10 @@ def key(run: Path, supernet: str, settings: Mapping[str, Any], device: str) -> s
     parts = [
         platform.node(),
         os.environ.get("CUDA_VISIBLE_DEVICES"),
-        str(Path(__file__).resolve()),
+        str(CLONE),
+        max(
+            path.stat().st_mtime_ns for part in ("spaces", "trials") for path in (CLONE / part).glob("*.py")
+        ),  # its code
         supernet,
         (run / "config.json").read_text(),
         dict(settings),
@@ -69,7 +75,11 @@ def ask(
         try:
             with connected(run, name, [str(run.resolve()), json.dumps(dict(settings)), device]) as link:
                 link.sendall(json.dumps(request).encode() + b"\n")
-                answer = read_line(link)
+                try:
+                    answer = read_line(link)
+                except TimeoutError:
+                    end_peer(link)
+                    raise Lost(f"silent for {SILENT_SECONDS:g} s, ended") from None
         except (OSError, Lost, ValueError) as error:
             last = attempt + 1 == ATTEMPTS
             then = "this trial evaluates by itself" if last else "asking a fresh one"
@@ -89,6 +99,20 @@ def read_line(link: socket.socket) -> dict[str, Any]:
             if line.strip():
                 return json.loads(line)
     raise Lost("it is gone")
+
+
+def peer(link: socket.socket) -> tuple[int, int]:
+    """Process and user at the other end, as the kernel knows them."""
+    credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return struct.unpack("3i", credentials)[:2]
+
+
+def end_peer(link: socket.socket) -> None:
+    """Kill an evaluator that hangs."""
+    process, user = peer(link)
+    if user == os.getuid() and process > 1:
+        with contextlib.suppress(OSError):
+            os.kill(process, signal.SIGKILL)
 
 
 def owner() -> list[float] | None:
@@ -152,7 +176,7 @@ def start(run: Path, name: str, arguments: list[str]) -> subprocess.Popen[bytes]
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            cwd=Path(__file__).resolve().parent.parent,
+            cwd=CLONE,
             env=environment,
             start_new_session=True,
         )

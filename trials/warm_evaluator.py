@@ -15,7 +15,6 @@ import json
 import os
 import queue
 import socket
-import struct
 import sys
 import threading
 import time
@@ -48,7 +47,7 @@ class Server:
     """Takes requests in threads; `work` scores them in the main thread."""
 
     def __init__(self, listener: socket.socket, place: Path) -> None:
-        self.listener, self.place = listener, place
+        self.listener, self.place, self.inode = listener, place, place.stat().st_ino
         self.waiting: queue.Queue[Request] = queue.Queue()
         self.owners: set[tuple[float, ...] | None] = set()
         self.active = time.monotonic()
@@ -61,14 +60,13 @@ class Server:
         while True:
             try:
                 link, _ = self.listener.accept()
-            except OSError:  # too many open files, or a trial that is already gone
+                threading.Thread(target=self.serve, args=(link,), daemon=True).start()
+            except (OSError, RuntimeError):  # too many open files or threads, or a trial that is already gone
                 time.sleep(0.1)
-                continue
-            threading.Thread(target=self.serve, args=(link,), daemon=True).start()
 
     def serve(self, link: socket.socket) -> None:
         """One connection: a request, signs of life until it is answered."""
-        _, user, _ = struct.unpack("3i", link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+        _, user = warm.peer(link)
         request = Request(link)
         with link:
             if user != os.getuid():
@@ -98,8 +96,14 @@ class Server:
                 orphaned = bool(self.owners) and None not in self.owners and not any(map(alive, self.owners))
                 idle = not self.busy and time.monotonic() - self.active > IDLE_SECONDS
             if orphaned or idle:
-                self.place.unlink(missing_ok=True)
-                os._exit(0)
+                self.exit()
+
+    def exit(self) -> None:
+        """End the process at once; who still waits asks a fresh one."""
+        with contextlib.suppress(OSError):
+            if self.place.stat().st_ino == self.inode:  # not that of another, if the folder was removed meanwhile
+                self.place.unlink()
+        os._exit(0)
 
     def work(self, scorer: Any) -> None:
         """Score what waits, all of it together, for ever."""
@@ -111,18 +115,34 @@ class Server:
             requests = [request for request in requests if not request.gone]
             began, answered = time.perf_counter(), []
             try:
-                for arch, result in scorer.results([request.arch for request in requests]):
-                    for request in requests:
-                        if request.arch == arch:
-                            if isinstance(result, Exception):
-                                request.answer(error=f"{type(result).__name__}: {result}")
-                            else:
-                                request.answer(result=result)
-                                answered.append(scorer.result_path(arch).stem)
-            except Exception as error:  # the evaluator stays; the trials say what is wrong
+                answered = self.score(scorer, requests)
+            except Exception:  # of one of them; not to the cost of the others
                 for request in requests:
-                    request.answer(error=f"{type(error).__name__}: {error}", kind=type(error).__name__)
+                    try:
+                        answered += self.score(scorer, [request])
+                    except Exception as error:
+                        kind = "InputError" if isinstance(error, InputError) else type(error).__name__
+                        request.answer(error=f"{type(error).__name__}: {error}", kind=kind)
             say(scored=answered, requests=len(requests), seconds=round(time.perf_counter() - began, 3))
+
+    def score(self, scorer: Any, requests: list[Request]) -> list[str]:
+        """Score requests together and answer them. Returns the ids of those that got a score."""
+        import torch
+
+        answered = []
+        for arch, result in scorer.results([request.arch for request in requests]):
+            broken = isinstance(result, RuntimeError) and not isinstance(result, torch.OutOfMemoryError)
+            if broken and scorer.device.type == "cuda":  # such an error stays with a process
+                say(error=f"{type(result).__name__}: {result}")
+                self.exit()
+            for request in requests:
+                if request.arch == arch:
+                    if isinstance(result, Exception):
+                        request.answer(error=f"{type(result).__name__}: {result}")
+                    else:
+                        request.answer(result=result)
+                        answered.append(scorer.result_path(arch).stem)
+        return answered
 
     def refuse(self, error: Exception) -> None:
         """Tell everybody who asks within the next second why there will be no scores."""
@@ -141,7 +161,7 @@ def alive(owner: tuple[float, ...] | None) -> bool:
         return True
     try:
         process = psutil.Process(int(owner[0]))
-        return process.create_time() == owner[1] and process.status() != psutil.STATUS_ZOMBIE
+        return abs(process.create_time() - owner[1]) < 2 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 
@@ -153,17 +173,21 @@ def say(**values: Any) -> None:
 def main(argv: list[str]) -> None:
     name, run, settings, device = argv
     lock = open(Path(run) / warm.FOLDER / f"{name}.lock", "w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends
-    except BlockingIOError:
-        return  # another one was faster
+    for attempt in range(10):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends
+            break
+        except BlockingIOError:
+            time.sleep(0.05)  # a trial that looks whether it is held, holds it for a moment
+            if attempt == 9:
+                return  # another one was faster
     with warm.folder(Path(run)) as short:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{short}/{name}.sock")  # of one that was killed
-        os.umask(0o077)
         listener = socket.socket(socket.AF_UNIX)
+        before = os.umask(0o177)
         listener.bind(f"{short}/{name}.sock")
-        os.chmod(f"{short}/{name}.sock", 0o600)
+        os.umask(before)
         listener.listen(1024)
     if os.fork():  # the trial that started this one may be killed, and its children with it
         os._exit(0)
