@@ -114,22 +114,24 @@ def test_killed_at_any_moment(copy, run, tmp_path):
     assert [result["top1"] for result in results] == expected(run, tmp_path / "again", archs)
 
 
-def test_one_that_hangs_is_left(copy, run, monkeypatch, capfd):
-    arch = archs_of(Scorer(run, SETTINGS), 1)[0]
-    assert ask(copy, arch)
-    for process in evaluators(copy):
-        process.suspend()
-    monkeypatch.setattr(warm, "SILENT_SECONDS", 1.0)
-    monkeypatch.setattr(
-        warm, "end_peer", lambda link, end=warm.end_peer: (end(link), setattr(warm, "SILENT_SECONDS", 60.0))
-    )
-    other = archs_of(Scorer(run, SETTINGS), 1, seed=1)[0]
+def test_one_that_hangs_is_replaced(copy, run, monkeypatch, capfd):
+    first, second = archs_of(Scorer(run, SETTINGS), 2)
+    assert ask(copy, first)
     [old] = evaluators(copy)
-    answer = ask(copy, other)
+    old.suspend()
+    end_peer = warm.end_peer
+
+    def end_and_be_patient(*arguments):
+        end_peer(*arguments)
+        monkeypatch.undo()
+
+    monkeypatch.setattr(warm, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(warm, "end_peer", end_and_be_patient)
+    answer = ask(copy, second)
     assert answer is not None
-    assert answer["arch"] == other
+    assert answer["arch"] == second
     assert old.pid not in [process.pid for process in evaluators(copy)]
-    assert "silent for 1 s, ended; asking a fresh one" in capfd.readouterr().err
+    assert "s, ended; asking a fresh one" in capfd.readouterr().err
 
 
 def test_what_is_wrong_is_said(copy, run):
@@ -256,7 +258,7 @@ def test_two_experiments_at_once(copy, run, tmp_path):
     for text in imports:  # what makes a trial start fast
         modules = {line.rpartition("|")[2].strip() for line in text.splitlines()}
         assert {"nni", "numpy", "trials.warm"} <= modules
-        assert not {"torch", "pandas", "scipy.stats"} & modules
+        assert {"torch", "pandas.core", "scipy.stats"} & modules == set()
     archs = [load_json(path, "")["arch"] for path in sorted((other / "search").glob("*.json"))]
     assert [scores_of(other)[arch_id(arch)] for arch in archs] == expected(run, tmp_path / "again", archs)
 

@@ -78,7 +78,7 @@ def ask(
                 try:
                     answer = read_line(link)
                 except TimeoutError:
-                    end_peer(link)
+                    end_peer(link, run / FOLDER / f"{name}.lock")
                     raise Lost(f"silent for {SILENT_SECONDS:g} s, ended") from None
         except (OSError, Lost, ValueError) as error:
             last = attempt + 1 == ATTEMPTS
@@ -107,12 +107,15 @@ def peer(link: socket.socket) -> tuple[int, int]:
     return struct.unpack("3i", credentials)[:2]
 
 
-def end_peer(link: socket.socket) -> None:
-    """Kill an evaluator that hangs."""
+def end_peer(link: socket.socket, lock: Path) -> None:
+    """Kill an evaluator that hangs, and wait until it is gone."""
     process, user = peer(link)
     if user == os.getuid() and process > 1:
         with contextlib.suppress(OSError):
             os.kill(process, signal.SIGKILL)
+    end = time.monotonic() + 5
+    while held(lock) and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 def owner() -> list[float] | None:

@@ -188,9 +188,9 @@ def main(argv: list[str]) -> None:
         before = os.umask(0o177)
         listener.bind(f"{short}/{name}.sock")
         os.umask(before)
-        listener.listen(1024)
     if os.fork():  # the trial that started this one may be killed, and its children with it
         os._exit(0)
+    listener.listen(1024)  # only now: clients are told the process that listens
     server = Server(listener, Path(run) / warm.FOLDER / f"{name}.sock")
     say(started=name)
     try:
