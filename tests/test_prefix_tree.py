@@ -172,6 +172,89 @@ def test_a_block_that_writes_into_its_input_harms_no_sibling():
             assert torch.equal(got[number], alone(chain, weights, arch, arithmetic, calibration, scoring)[1][0])
 
 
+class NormThenReLU(nn.BatchNorm2d):
+    """As in timm."""
+
+    def forward(self, x):
+        return torch.relu(super().forward(x))
+
+
+class Twice(nn.Module):
+    """A convolution and its BatchNorm, run twice in one forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+
+    def forward(self, x):
+        return self.layers(self.layers(x).relu())
+
+
+def unusual() -> dict:
+    relu = nn.ReLU
+
+    def one_relu():
+        act = relu()
+        return nn.Sequential(nn.Conv2d(4, 4, 1), act, nn.Conv2d(4, 4, 1), act, nn.BatchNorm2d(4))
+
+    def one_conv():
+        conv = nn.Conv2d(4, 4, 1)
+        return nn.Sequential(conv, nn.BatchNorm2d(4), relu(), conv, nn.BatchNorm2d(4))
+
+    return {
+        "subclass": lambda: nn.Sequential(nn.Conv2d(4, 4, 1), NormThenReLU(4)),
+        "one_relu": one_relu,
+        "one_conv": one_conv,
+        "twice": Twice,
+        "no_statistics": lambda: nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)),
+        "grouped": lambda: nn.Sequential(
+            nn.Conv2d(4, 4, 3, padding=1, groups=2, bias=True), nn.BatchNorm2d(4, eps=1e-2)
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", unusual())
+def test_unusual_modules(name):
+    """What cannot be folded is left alone: together equals alone, and folded equals exact to rounding."""
+    build = unusual()[name]
+    chain = Chain(
+        resolution=8,
+        classes=3,
+        stem=lambda: nn.Conv2d(3, 4, 3),
+        blocks=[
+            Choice("block0", {"odd": build, "skip": nn.Identity}),
+            Choice("block1", {"odd": build, "skip": nn.Identity}),
+        ],
+        head=lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)),
+    )
+    torch.manual_seed(0)
+    weights = {}
+    for part in ("stem", "head"):
+        weights |= chain.part(part, {}).state_dict(prefix=f"{part}.")
+    for place in range(2):
+        weights |= build().state_dict(prefix=f"blocks.{place}.odd.")
+    archs = [{"block0": first, "block1": second} for first in ("odd", "skip") for second in ("odd", "skip")]
+    calibration, scoring = [torch.randn(6, 3, 8, 8) for _ in range(3)], [torch.randn(5, 3, 8, 8)]
+    found = {}
+    for precision in ("exact", "32"):
+        tree = PrefixTree(Parts(chain, weights, ARITHMETIC[precision], CPU), archs)
+        tree.calibrate(calibration)
+        found[precision] = dict(tree.logits(scoring[0]))
+        for number, arch in enumerate(archs):
+            expected = alone(chain, weights, arch, ARITHMETIC[precision], calibration, scoring)[1][0]
+            assert torch.equal(found[precision][number], expected)
+    for number in range(len(archs)):
+        torch.testing.assert_close(found["32"][number], found["exact"][number], rtol=1e-4, atol=1e-5)
+
+
+def test_cudnn_stays_on(run):
+    """PyTorch's context manager for its flags turns cuDNN off unless it is told otherwise."""
+    for precision in ("exact", "32"):
+        with Scorer(run, Settings(64, 64, 64, precision)).arithmetic_flags():
+            assert torch.backends.cudnn.enabled
+            assert torch.backends.cudnn.deterministic == (precision == "exact")
+
+
 def test_calibration_needs_images():
     chain, weights = supernet("spos", {})
     tree = PrefixTree(Parts(chain, weights, ARITHMETIC["32"], CPU), evolved(chain, 2))

@@ -35,7 +35,7 @@ GROUP_SECONDS, LEAST = (
     5,
 )  # candidates that are scored together take about so long, or are so many: a kill loses them
 GROUP_BYTES = 1 << 30  # of their folded weights
-DEFAULT = {"cpu": "32", "cuda": "32"}  # precision; the fastest that keeps the ranking (docs/evaluation.md)
+DEFAULT = {"cpu": "32", "cuda": "32"}  # the fastest that keeps the ranking: bf16 does not (docs/evaluation.md)
 
 Results = tuple[float, torch.Tensor, int]
 
