@@ -30,14 +30,12 @@ from trials.evaluate import Settings
 from trials.fixed_images import FixedImages, fixed_images
 from trials.prefix_tree import ARITHMETIC, Arithmetic, Parts, PrefixTree, correct
 
-GROUP_SECONDS, LEAST = (
-    60.0,
-    5,
-)  # candidates that are scored together take about so long, or are so many: a kill loses them
+GROUP_SECONDS = 60.0  # candidates that are scored together take about so long: a kill loses them
+LEAST = 5  # of them, however long they take
 GROUP_BYTES = 1 << 30  # of their folded weights
 DEFAULT = {"cpu": "32", "cuda": "32"}  # the fastest that keeps the ranking: bf16 does not (docs/evaluation.md)
 
-Results = tuple[float, torch.Tensor, int]
+Found = tuple[float, torch.Tensor, int]  # top-1 before recalibration in percent; hits in 1 and in 5; calibration images
 
 
 class Scorer:
@@ -133,12 +131,10 @@ class Scorer:
                 fcntl.lockf(lock, fcntl.LOCK_EX, 1, byte)
             yield
 
-    def _try(
-        self, group: list[Arch], tick: Callable[[int, float], None] = lambda group, share: None
-    ) -> list[dict[str, Any] | Exception]:
+    def _try(self, group: list[Arch], tick: Callable[[int, float], None]) -> list[dict[str, Any] | Exception]:
         """Scores of a group; where it fails, of its halves, so that one candidate takes no other with it."""
         try:
-            return list(self.score(group, tick))
+            return [*self.score(group, tick)]
         except OSError as error:  # the disk
             return [error] * len(group)
         except (RuntimeError, MemoryError) as error:
@@ -197,7 +193,7 @@ class Scorer:
             results.append(result)
         return results
 
-    def _together(self, archs: Sequence[Arch], tick: Callable[[float], None]) -> list[Results]:
+    def _together(self, archs: Sequence[Arch], tick: Callable[[float], None]) -> list[Found]:
         steps, done = self._steps(), 0
 
         def counted(batches: Iterator[Any]) -> Iterator[Any]:
@@ -216,7 +212,7 @@ class Scorer:
         return [(float(b[0]) * 100 / len(first[1]), h, used) for b, h in zip(before, hits, strict=True)]
 
     @torch.no_grad()
-    def _one_by_one(self, arch: Arch) -> Results:
+    def _one_by_one(self, arch: Arch) -> Found:
         """The score of one architecture the plain way, a fixed network: what `_together` must equal."""
         with self.arithmetic_flags():
             before, network, used = self.fixed_network(arch)
