@@ -90,11 +90,11 @@ class Part:
         # the folded form: convolutions whose weights each node brings, and BatchNorms that follow no convolution
         self.pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d, int]] = []  # in 32 bits; and which statistics
         if arithmetic.fold:
-            norms, pairs = _norms(master), _pairs(master)
-            self.pairs = [(conv, norm, norms.index(norm)) for conv, norm in pairs]
+            norms = _norms(master)
+            self.pairs = [(conv, norm, norms.index(norm)) for conv, norm in _pairs(master)]
             self.folded = copy.deepcopy(master)
-            paired = [norm for _, norm in _pairs(self.folded)]
-            self.convs = [conv for conv, _ in _pairs(self.folded)]
+            pairs = _pairs(self.folded)
+            self.convs, paired = [conv for conv, _ in pairs], [norm for _, norm in pairs]
             self.rest = [(number, norm) for number, norm in enumerate(_norms(self.folded)) if norm not in paired]
             arithmetic.cast(fold_bn(self.folded))
         self.writes_input: bool | None = None  # None: not yet known

@@ -42,6 +42,11 @@ class Request:
                 self.link.sendall(json.dumps(values).encode() + b"\n")
             self.answered.set()
 
+    def fail(self, error: Exception) -> None:
+        mistake = isinstance(error, InputError)
+        text = str(error) if mistake else f"{type(error).__name__}: {error}"
+        self.answer(error=text, kind="InputError" if mistake else type(error).__name__)
+
 
 class Server:
     """Takes requests in threads; `work` scores them in the main thread."""
@@ -121,8 +126,7 @@ class Server:
                     try:
                         answered += self.score(scorer, [request])
                     except Exception as error:
-                        kind = "InputError" if isinstance(error, InputError) else type(error).__name__
-                        request.answer(error=f"{type(error).__name__}: {error}", kind=kind)
+                        request.fail(error)
             say(scored=answered, requests=len(requests), seconds=round(time.perf_counter() - began, 3))
 
     def score(self, scorer: Any, requests: list[Request]) -> list[str]:
@@ -138,7 +142,7 @@ class Server:
             for request in requests:
                 if request.arch == arch:
                     if isinstance(result, Exception):
-                        request.answer(error=f"{type(result).__name__}: {result}")
+                        request.fail(result)
                     else:
                         request.answer(result=result)
                         answered.append(scorer.result_path(arch).stem)
@@ -149,8 +153,7 @@ class Server:
         end = time.monotonic() + 1
         while time.monotonic() < end:
             with contextlib.suppress(queue.Empty):
-                kind = "InputError" if isinstance(error, InputError) else ""
-                self.waiting.get(timeout=0.1).answer(error=str(error) or type(error).__name__, kind=kind)
+                self.waiting.get(timeout=0.1).fail(error)
 
 
 def alive(owner: tuple[float, ...] | None) -> bool:
