@@ -75,9 +75,12 @@ class Data:
         parts: image numbers of train, score and test.
         arch_fraction: part of train that architecture parameters learn from.
     Attributes:
+        short_side: of an image before the RxR pixels in its centre are cut out; None: the whole image is resized to RxR.
         color_jitter, cutout: augmentations; 0: none.
         spos: the official SPOS preprocessing.
     """
+
+    short_side: int | None = None
 
     def __init__(
         self,
@@ -139,7 +142,11 @@ class Data:
     def preprocessing(self) -> dict[str, object]:
         """What a network trained on these images expects; goes into its file."""
         mean, std = STATISTICS[self.name]
-        about: dict[str, object] = {"resolution": self.resolution, "classes": self.classes}
+        about: dict[str, object] = {
+            "resolution": self.resolution,
+            "short_side": self.short_side,
+            "classes": self.classes,
+        }
         if self.spos:
             return about | {"channels": "BGR", "range": 255, "mean": [0.0] * 3, "std": [1.0] * 3, "resize": "opencv"}
         return about | {"channels": "RGB", "range": 1, "mean": list(mean), "std": list(std), "resize": "antialias"}

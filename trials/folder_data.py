@@ -29,7 +29,7 @@ from trials.data import TEST_FRACTION, Batch, Data, existing, split
 from trials.data_options import DataOptions
 from trials.image_files import GIVEN, Listing, Names, find_images
 from trials.scan import PLAIN, Scan, scan
-from trials.views import DRAWS, Views, central_views, random_views
+from trials.views import DRAWS, Views, central_views, random_views, short_side_of
 
 PARTS = ("train", "score", "test")
 LIST = "images.csv.gz"
@@ -201,6 +201,7 @@ class FolderData(Data):
         self.labels = torch.from_numpy(images.labels)
         parts = {name: np.flatnonzero(images.parts == number) for number, name in enumerate(PARTS)}
         super().__init__("folder", images.classes, resolution, images.labels, parts, arch_fraction)
+        self.short_side = short_side_of(resolution)
         self._named: set[str] = set()
         self._loader: Any = None
 

@@ -63,13 +63,18 @@ def random_views(files: np.ndarray, sizes: np.ndarray, resolution: int, draws: n
     return Views(files, crop, size, np.zeros_like(size), draws[:, -1] < 0.5, True)
 
 
+def short_side_of(resolution: int) -> int:
+    """Pixels that the short side of an image is resized to before its centre is cut out."""
+    return round(resolution * 256 / 224)
+
+
 def central_views(files: np.ndarray, sizes: np.ndarray, resolution: int, *, spos: bool) -> Views:
     """Short side to 256/224 of the resolution, then the RxR pixels in the centre.
 
     Args:
         spos: as the official SPOS code does it with OpenCV: without antialiasing, the long side rounded, not cut off.
     """
-    short_side = round(resolution * 256 / 224)
+    short_side = short_side_of(resolution)
     height, width = sizes[:, 0].astype(np.int64), sizes[:, 1].astype(np.int64)
     short, long = np.minimum(height, width), np.maximum(height, width)
     long = (short_side / short * long + 0.5).astype(np.int64) if spos else short_side * long // short
