@@ -13,6 +13,7 @@ import numpy as np
 from spaces.arch import Arch
 from spaces.cost import Bounds, CostTable
 from spaces.errors import InputError, unknown
+from spaces.latency import MS, LatencyTable
 from strategies.sampling import Draw, step_generator, uniform_path
 from strategies.window import Window
 
@@ -27,6 +28,7 @@ class Limits:
     max_macs: int | None = None  # multiply-adds, one image
     min_macs: int | None = None
     max_params: int | None = None
+    max_latency_ms: float | None = None  # of a latency table: milliseconds for one batch, by default of one image
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Limits:
@@ -39,14 +41,30 @@ class Limits:
         for name in arguments:
             if name not in names:
                 raise InputError(unknown("limit", name, names))
-        return cls(**{name: amount(value, name) for name, value in arguments.items() if value is not None})
+        numbers: dict[str, Any] = {}
+        for name, value in arguments.items():
+            if value is not None:
+                numbers[name] = milliseconds(value, name) if name == "max_latency_ms" else amount(value, name)
+        return cls(**numbers)
 
-    def check(self, bounds: Bounds) -> None:
+    def check(self, bounds: Bounds, latency: LatencyTable | None = None) -> None:
         """Refuse limits that no architecture of the space can meet.
 
         Raises:
-            InputError: naming the limit and the reachable range.
+            InputError: naming the limit and the reachable range; or a limit of the latency, and no table of it.
         """
+        if self.max_latency_ms is not None:
+            if latency is None:
+                raise InputError(
+                    f"max_latency_ms {self.max_latency_ms:g} needs a latency_table; measure one with: python -m trials.latency "
+                    "--space SPACE --out FILE"
+                )
+            fastest, slowest = latency.bounds_ms()
+            if self.max_latency_ms < fastest:
+                raise InputError(
+                    f"max_latency_ms {self.max_latency_ms:g} is out of reach: the space reaches {fastest:.3g} to {slowest:.3g} ms "
+                    f"on {latency}; raise max_latency_ms"
+                )
         if self.min_macs is not None and self.max_macs is not None and self.min_macs > self.max_macs:
             raise InputError(f"min_macs {self.min_macs:,} is above max_macs {self.max_macs:,}; give a larger max_macs")
         macs = f"the space reaches {bounds.min_macs:,} to {bounds.max_macs:,} MACs"
@@ -60,13 +78,15 @@ class Limits:
                 f"{bounds.max_params:,} params; raise max_params"
             )
 
-    def met_by(self, macs: Any, params: Any) -> Any:
+    def met_by(self, macs: Any, params: Any, latency_ms: Any = 0.0) -> Any:
         """True where the costs lie within the limits; numbers or arrays."""
         met = macs >= (self.min_macs or 0)
         if self.max_macs is not None:
             met = met & (macs <= self.max_macs)
         if self.max_params is not None:
             met = met & (params <= self.max_params)
+        if self.max_latency_ms is not None:
+            met = met & (latency_ms <= self.max_latency_ms)
         return met
 
     def __str__(self) -> str:
@@ -95,20 +115,39 @@ def amount(value: Any, name: str) -> int:
     return round(number)
 
 
-class Feasible:
-    """The part of a space that meets the limits."""
+def milliseconds(value: Any, name: str) -> float:
+    """A positive number of milliseconds from a YAML value. Raises InputError: anything else."""
+    try:
+        number = float(str(value).strip().removesuffix("ms"))
+        if isinstance(value, bool) or not 0 < number < 1e9:
+            raise ValueError
+    except ValueError:
+        raise InputError(f"{name} is '{value}'; give a positive number of milliseconds, such as 12.5") from None
+    return number
 
-    def __init__(self, table: CostTable, limits: Limits) -> None:
-        """Raises InputError: no architecture can meet the limits."""
-        limits.check(table.bounds())
-        self.table = table
-        self.limits = limits
+
+class Feasible:
+    """The part of a space that meets the limits.
+
+    Args:
+        table: MACs and params.
+        latency: milliseconds, where they are limited or wanted.
+    Raises:
+        InputError: no architecture can meet the limits.
+    """
+
+    def __init__(self, table: CostTable, limits: Limits, latency: LatencyTable | None = None) -> None:
+        limits.check(table.bounds(), latency)
+        self.table, self.limits, self.latency = table, limits, latency
         self.choices = table.choices
         windows = [Window([block.macs for block in table.blocks], *self._range(limits.min_macs, limits.max_macs, 0))]
         if limits.max_params is not None:
             costs = [block.params for block in table.blocks]
             windows.append(Window(costs, *self._range(None, limits.max_params, 1)))
-        # the tighter of two limits is drawn, the other one rejects
+        if limits.max_latency_ms is not None and latency is not None:
+            most = limits.max_latency_ms * MS - latency.costs.base[0]
+            windows.append(Window([block.macs for block in latency.costs.blocks], -math.inf, most))
+        # the tightest limit is drawn, the others reject
         self.window = min(windows, key=lambda window: window.count)
         if not self.window.count:
             raise InputError(f"no architecture of the space meets {limits}{self._nearest()}; widen the limits")
@@ -116,7 +155,7 @@ class Feasible:
             self.sample(random.Random(0))  # a proof that there is one
 
     def reach(self) -> tuple[int, int] | None:
-        """Smallest and largest MACs within the limits; None where they cannot be told exactly (rounding, two limits)."""
+        """Smallest and largest MACs within the limits; None where they cannot be told exactly (rounding, several limits)."""
         macs = self._reachable()
         if macs is None:
             return None
@@ -132,7 +171,7 @@ class Feasible:
 
     def _reachable(self) -> np.ndarray | None:
         """All MACs in the space, ascending; None where the window does not tell them exactly."""
-        if self.limits.max_params is not None or not self.window.exact:
+        if self.limits.max_params is not None or self.limits.max_latency_ms is not None or not self.window.exact:
             return None
         return self.table.base[0] + self.window.sums()
 
@@ -142,13 +181,14 @@ class Feasible:
 
     def allows(self, arch: Mapping[str, Any]) -> bool:
         """True if `arch` meets the limits."""
-        return bool(self.limits.met_by(self.table.macs(arch), self.table.params(arch)))
+        latency = self.latency.ms(arch) if self.latency else 0.0
+        return bool(self.limits.met_by(self.table.macs(arch), self.table.params(arch), latency))
 
     def sample(self, generator: random.Random) -> Arch:
         """One architecture, all that meet the limits equally likely.
 
         Raises:
-            InputError: two limits together, or a window of a few MACs, are met by none of a million draws.
+            InputError: several limits together, or a window of a few MACs, are met by none of a million draws.
         """
         draw = np.random.default_rng(generator.getrandbits(64))
         tried, batch = 0, 8
@@ -161,16 +201,25 @@ class Feasible:
     def sample_many(self, number: int, generator: np.random.Generator) -> np.ndarray:
         """Up to `number` architectures that meet the limits, as (architectures, blocks) options of the cost table."""
         options = self.window.draw(number, generator)
-        costs = [
-            base + sum(getattr(block, name)[options[:, i]] for i, block in enumerate(self.table.blocks))
-            for name, base in zip(("macs", "params"), self.table.base, strict=True)
-        ]
-        return options[self.limits.met_by(*costs)]
+        return options[self.met_by(options)]
+
+    def met_by(self, options: np.ndarray) -> np.ndarray:
+        """Which of (architectures, blocks) options meet the limits."""
+        return self.limits.met_by(*self.costs(options))
+
+    def costs(self, options: np.ndarray) -> list[np.ndarray]:
+        """MACs, params and milliseconds (where they are known) of (architectures, blocks) options."""
+
+        def total(table: CostTable, name: str, base: int) -> np.ndarray:
+            return base + sum(getattr(block, name)[options[:, i]] for i, block in enumerate(table.blocks))
+
+        costs = [total(self.table, name, base) for name, base in zip(("macs", "params"), self.table.base, strict=True)]
+        return costs + ([total(self.latency.costs, "macs", self.latency.costs.base[0]) / MS] if self.latency else [])
 
     def share(self, draws: int = 20_000) -> float:
         """The part of the space that meets the limits.
 
-        Exact where the window is and there is no second limit; else estimated from `draws` with a fixed seed.
+        Exact where the window is and there is one limit; else estimated from `draws` with a fixed seed.
         """
         part = self.window.count / self.table.architectures()
         return part * len(self.sample_many(draws, np.random.default_rng(0))) / draws

@@ -83,7 +83,7 @@ class ModelGuidedTuner(ArchTuner):
         crossed = np.where(draw.random(mothers.shape) < 0.5, mothers, fathers)
         everyone = np.concatenate([mutated, crossed, self.feasible.sample_many(quarter, draw)])
         everyone = np.unique(self.table.canonical_many(everyone), axis=0)
-        return everyone[self.feasible.limits.met_by(*self._costs(everyone))]
+        return everyone[self.feasible.met_by(everyone)]
 
     def _promise(
         self, known: np.ndarray, scores: np.ndarray, children: np.ndarray, draw: np.random.Generator
@@ -120,12 +120,6 @@ class ModelGuidedTuner(ArchTuner):
             sizes = [len(candidates) for candidates in block.choices.values()]
             genes = np.unravel_index(chosen, sizes)
             columns += [np.eye(size)[gene] for size, gene in zip(sizes, genes, strict=True)]
-        costs = np.stack(self._costs(options), axis=1).astype(float)
+        costs = np.stack(self.feasible.costs(options)[:2], axis=1).astype(float)
         costs = (costs - costs[:known].mean(axis=0)) / np.maximum(costs[:known].std(axis=0), 1)
         return np.concatenate([*(column / math.sqrt(len(columns)) for column in columns), COST_WEIGHT * costs], axis=1)
-
-    def _costs(self, options: np.ndarray) -> list[np.ndarray]:
-        """MACs and params."""
-        places = list(zip(self.table.blocks, options.T, strict=True))
-        macs, params = self.table.base
-        return [macs + sum(b.macs[at] for b, at in places), params + sum(b.params[at] for b, at in places)]

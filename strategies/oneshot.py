@@ -24,6 +24,7 @@ with warnings.catch_warnings():  # NNI 3.0 complains about every newer class in 
 from spaces.arch import mix
 from spaces.cost import CostTable, measure
 from spaces.errors import InputError
+from spaces.latency import LatencyTable
 from spaces.model_space import MixedLayer, squared_norms
 from strategies import differentiable as nas
 from strategies.budget import most_probable
@@ -164,17 +165,23 @@ class CostWindow(SamplingStrategy):
 
     Args:
         table: costs of the space; counted where None.
-        limits: max_macs, min_macs, max_params.
+        latency: of the space, for max_latency_ms.
+        limits: max_macs, min_macs, max_params, max_latency_ms.
     """
 
     def __init__(
-        self, seed: int = 0, table: CostTable | None = None, clip_norm: float | None = None, **limits: Any
+        self,
+        seed: int = 0,
+        table: CostTable | None = None,
+        clip_norm: float | None = None,
+        latency: LatencyTable | None = None,
+        **limits: Any,
     ) -> None:
         super().__init__(seed, clip_norm)
-        self.table, self.limits = table, Limits.of(limits)
+        self.table, self.latency, self.limits = table, latency, Limits.of(limits)
 
     def draw(self, model: Any) -> Draw:
-        return window(Feasible(_table(model, self.table), self.limits))
+        return window(Feasible(_table(model, self.table), self.limits, self.latency))
 
 
 class _Interleaved:
@@ -269,7 +276,7 @@ class DifferentiableStrategy(OneShotStrategy):
         max_macs: hard limit of the exported architecture, such as "320M".
         cost_loss: arguments of `strategies.differentiable.cost_loss`, such as {"form": "linear", "weight": 0.01}.
         optimizer: arguments of `strategies.differentiable.make_optimizer`: kind, lr, weight_decay.
-        table: costs of the space; counted where None.
+        table: costs of the space; counted where None. That of latencies is `LatencyTable.load(FILE).costs`, in nanoseconds.
         clip_norm: largest norm of the weights' gradient.
         options: of the search, such as temperature.
     """

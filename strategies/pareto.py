@@ -18,11 +18,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 from spaces.arch import Arch
-from spaces.cost import CostTable
 from spaces.errors import InputError, unknown
+from strategies.limits import Feasible
 from strategies.tuner import ArchTuner
 
-OBJECTIVES: dict[str, Callable[[CostTable, Arch], int]] = {"macs": CostTable.macs, "params": CostTable.params}
+OBJECTIVES: dict[str, Callable[[Feasible, Arch], float]] = {
+    "macs": lambda space, arch: space.table.macs(arch),
+    "params": lambda space, arch: space.table.params(arch),
+    "latency": lambda space, arch: space.latency.ms(arch) if space.latency else 0.0,
+}
 ROUNDS = 100  # children drawn for each place of a generation, before random architectures fill it
 Entry = TypeVar("Entry", bound=tuple[Any, ...])
 
@@ -32,7 +36,7 @@ class ParetoTuner(ArchTuner):
 
     Args:
         population: architectures per generation, and survivors that may become parents.
-        objective: what is minimised beside the score that is maximised: macs or params.
+        objective: what is minimised beside the score that is maximised: macs, params, or latency (with a latency_table).
         crossover: part of the children with genes of two parents; the others are mutated copies of one.
         mutation: of a gene to be drawn anew; by default one gene of each child on average.
         others: as for ArchTuner.
@@ -59,6 +63,8 @@ class ParetoTuner(ArchTuner):
             ):
                 raise InputError(f"{name} {value} is out of range; give a number above 0, at most 1")
         super().__init__(cost_table, population, seed, tries, **limits)
+        if objective == "latency" and self.feasible.latency is None:
+            raise InputError("objective latency needs a latency_table; measure one with: python -m trials.latency")
         self.objective, self.crossover = objective, crossover
         self.mutation = 1 / len(self.table.choices) if mutation is None else mutation
 
@@ -88,7 +94,7 @@ class ParetoTuner(ArchTuner):
         )
         genes = [[choices[label].index(entry["arch"][label]) for label in choices] for entry in scored]
         cost = OBJECTIVES[self.objective]
-        goals = [[-entry["score"], cost(self.table, entry["arch"])] for entry in scored]
+        goals = [[-entry["score"], cost(self.feasible, entry["arch"])] for entry in scored]
         everyone = Population.new(X=np.array(genes), F=np.array(goals), G=np.zeros((len(goals), 0)))
         draw = np.random.default_rng(seed)
         algorithm = NSGA2(

@@ -31,6 +31,7 @@ from spaces.arch import Arch, arch_id, save_arch, validate
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.files import append_json, read_jsonl
+from spaces.latency import LatencyTable
 from strategies.limits import Feasible, Limits
 
 _CLONE = Path(__file__).resolve().parent.parent
@@ -50,20 +51,30 @@ class ArchTuner(Tuner):
         population: architectures per generation.
         seed: of every random decision.
         tries: how often an architecture is given out whose trials fail, before it is marked as failed.
-        limits: `max_macs`, `min_macs`, `max_params`; hard, no trial ever breaks them.
+        latency_table: JSON written by `python -m trials.latency`, for `max_latency_ms`; relative to the root of the clone.
+        limits: `max_macs`, `min_macs`, `max_params`, `max_latency_ms`; hard, no trial ever breaks them.
     Raises:
         InputError: a limit that no architecture can meet, naming the reachable range; or several trials at a time
             under an NNI manager that pairs them with the wrong architectures, because the guard is not loaded.
     """
 
-    def __init__(self, cost_table: str, population: int = 50, seed: int = 0, tries: int = 3, **limits: Any) -> None:
+    def __init__(
+        self,
+        cost_table: str,
+        population: int = 50,
+        seed: int = 0,
+        tries: int = 3,
+        latency_table: str | None = None,
+        **limits: Any,
+    ) -> None:
         super().__init__()
         for name, value, least in (("population", population, 1), ("tries", tries, 1), ("seed", seed, 0)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"{name} {value} is not a whole number of at least {least}; give another")
         refuse_without_guard()
         self.table = CostTable.load(_CLONE / cost_table)
-        self.feasible = Feasible(self.table, Limits.of(limits))
+        latency = LatencyTable.load(_CLONE / latency_table, self.table) if latency_table is not None else None
+        self.feasible = Feasible(self.table, Limits.of(limits), latency)
         self.population, self.seed, self.tries = population, seed, tries
         directory = os.environ.get("NNI_CHECKPOINT_DIRECTORY")
         self.folder = Path(directory) if directory else None  # of the journal; None: none is written

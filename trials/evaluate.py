@@ -51,6 +51,8 @@ class Config:
     scoring_images: int = option(0, "held-out images that give the score; 0: all of the scoring part")
     batch_size: int = option(128, "images at a time")
     max_macs: str = option("", "score an architecture above this with 0, unseen; for tuners that know no limits")
+    max_latency_ms: str = option("", "the same with the latency of --latency-table, milliseconds")
+    latency_table: str = option("", "written by trials.latency, for --max-latency-ms")
     precision: str = option(
         "auto",
         "of the arithmetic: exact is the plain network bit for bit, the others fold BatchNorm and are faster; see docs",
@@ -69,6 +71,14 @@ class Config:
             raise InputError("--self-check draws its own candidates; leave --arch out")
         if self.calibration_images < 1 or self.batch_size < 1 or self.scoring_images < 0:
             raise InputError("--calibration-images and --batch-size must be at least 1, --scoring-images at least 0")
+        if bool(self.max_latency_ms) != bool(self.latency_table):
+            raise InputError("--max-latency-ms and --latency-table go together; give both or none")
+
+    def limits(self) -> Any:
+        """What an architecture must meet to be seen. Raises InputError: not a number."""
+        from strategies.limits import Limits
+
+        return Limits.of({"max_macs": self.max_macs or None, "max_latency_ms": self.max_latency_ms or None})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from spaces.arch import load_arch
     from spaces.cost import CostTable
-    from strategies.limits import amount
+    from spaces.latency import LatencyTable
 
     run = Path(config.run)
     run_dir.load_run(run, "supernet")
@@ -105,7 +115,8 @@ def main(argv: list[str] | None = None) -> None:
     table = CostTable.load(run / "cost_table.json")
     arch = dict(PARAMETERS) if PARAMETERS is not None else load_arch(str(config.arch), table.choices)
     macs, params = table.macs(arch), table.params(arch)
-    if config.max_macs and macs > amount(config.max_macs, "--max-macs"):
+    latency = LatencyTable.load(config.latency_table, table) if config.latency_table else None
+    if not config.limits().met_by(macs, params, latency.ms(arch) if latency else 0.0):
         report({"default": 0.0, "top5": 0.0, "macs": macs, "params": params}, None)
         return
     result = score(run, config, arch)

@@ -121,11 +121,15 @@ def facts(found: Found) -> list[tuple[str, str]]:
             (f"{len(last['fixed_paths'])} fixed paths, at the end", f"{last['fixed_paths_top1']:.2f}% on the supernet")
         )
     if found.learned:
-        limit = found.learned["max_macs"]
+        limit, milliseconds = found.learned["max_macs"], found.learned.get("max_latency_ms")
         rows += [
             ("most probable architecture", arch_id(found.learned["arch"])),
             ("its MACs, params", f"{found.learned['macs']:,}, {found.learned['params']:,}"),
-            ("within", f"max_macs {limit:,}" if limit else "no limit"),
+            (
+                "within",
+                f"max_macs {limit:,}" if limit else f"max_latency_ms {milliseconds:g}" if milliseconds else "no limit",
+            ),
+            *latency_row(found.learned.get("latency")),
         ]
     if results:
         top1 = [result["top1"] for result in results]
@@ -138,6 +142,7 @@ def facts(found: Found) -> list[tuple[str, str]]:
             ("mean score without", f"{statistics.mean(before):.2f}%"),
             ("best architecture", arch_id(best["arch"])),
             ("its MACs, params", f"{best['macs']:,}, {best['params']:,}"),
+            *latency_row(found.summary.get("latency")),
             (
                 "its score on the supernet",
                 f"{best['top1']:.2f}% ({best['top1_before_recalibration']:.2f}% without recalibration)",
@@ -156,6 +161,13 @@ def facts(found: Found) -> list[tuple[str, str]]:
     elif found.winner:
         rows.append(("its test accuracy", "not retrained yet: python -m trials.retrain --fixed-arc arc.json"))
     return rows
+
+
+def latency_row(latency: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """What the latency table of the search says of the winner."""
+    if latency is None:
+        return []
+    return [("its latency", f"{latency['best_ms']:.3g} ms {latency['error']} ({latency['on']}; by the table)")]
 
 
 def page(run: Path, found: Found, rows: list[tuple[str, str]]) -> str:

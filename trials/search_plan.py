@@ -14,7 +14,8 @@ import spaces
 from spaces.cost import CostTable, measure
 from spaces.errors import InputError, unknown
 from spaces.files import load_json
-from strategies.limits import Feasible, Limits, amount
+from spaces.latency import LatencyTable
+from strategies.limits import Feasible, Limits
 from trials import cli, run_dir
 from trials.evaluate import Config as Evaluate
 from trials.evaluate import Settings
@@ -37,13 +38,17 @@ class Plan:
     content: dict[str, Any]
     run: Path  # of the supernet, on this machine
     table: CostTable
-    limits: Limits
+    feasible: Feasible  # the part of the space within the limits
     evaluate: Evaluate  # what a trial is called with
     tuner: Any  # an ArchTuner, or None: one of NNI's own
     supernet: str  # hash of supernet.pt
     wanted: int  # architectures with a score
     concurrency: int
     nni: Any  # NNI's ExperimentConfig of all this, with absolute paths
+
+    @property
+    def limits(self) -> Limits:
+        return self.feasible.limits
 
     @property
     def settings(self) -> Settings:
@@ -118,15 +123,15 @@ def check(path: Path, *, run: str | None = None, concurrency: int | None = None,
         if costs.space != about:
             raise InputError(f"cost_table of '{path}' is of {costs.space}, the supernet of {about}; {remedy}")
         tuner = make_tuner(content["tuner"]["className"], given)
-        limits = tuner.feasible.limits
+        feasible = tuner.feasible
     else:
         from nni.tools.package_utils import get_all_algo_meta
 
         names = [meta.name for meta in get_all_algo_meta() if meta.algo_type == "tuner"]
         if content["tuner"].get("name") not in names:
             raise InputError(unknown("tuner of NNI", content["tuner"].get("name"), names))
-        limits = Limits(max_macs=amount(evaluate.max_macs, "--max-macs") if evaluate.max_macs else None)
-        Feasible(table, limits)
+        latency = LatencyTable.load(CLONE / evaluate.latency_table, table) if evaluate.latency_table else None
+        feasible = Feasible(table, evaluate.limits(), latency)
 
     wanted: Any = max_trials if max_trials is not None else content.get("maxTrialNumber")
     at_once = concurrency if concurrency is not None else content.get("trialConcurrency", 1)
@@ -136,7 +141,7 @@ def check(path: Path, *, run: str | None = None, concurrency: int | None = None,
     check_service(path, content["trainingService"], content.get("nniManagerIp"), warm=evaluate.warm)
     supernet = run_dir.file_hash(folder / "supernet.pt")
     config = nni_config(path, at_once, wanted)
-    return Plan(path, content, folder, table, limits, evaluate, tuner, supernet, wanted, at_once, config)
+    return Plan(path, content, folder, table, feasible, evaluate, tuner, supernet, wanted, at_once, config)
 
 
 def nni_config(path: Path, concurrency: int, wanted: int) -> Any:
@@ -213,7 +218,7 @@ def make_tuner(class_name: str, arguments: dict[str, Any]) -> Any:
         raise InputError(
             f"tuner {class_name} is not an ArchTuner of strategies/tuner.py; choose from: {', '.join(TUNERS)}"
         )
-    known = [key for key in inspect.signature(tuner).parameters if key != "limits"]
+    known = [key for kind in (tuner, ArchTuner) for key in inspect.signature(kind).parameters if key != "limits"]
     known += [field.name for field in dataclasses.fields(Limits)]
     for key in arguments:
         if key not in known:

@@ -14,7 +14,6 @@ from spaces.arch import arch_id, save_arch
 from spaces.errors import Stopped
 from spaces.files import load_json, save_json
 from strategies import pareto
-from strategies.limits import Feasible
 from trials import cli, run_dir
 from trials.search_plan import Plan
 
@@ -28,7 +27,7 @@ def arch_of(job: dict[str, Any]) -> dict[str, Any] | None:
 def score_of(plan: Plan, arch: dict[str, Any] | None) -> dict[str, Any] | None:
     """The stored score of an architecture; None when it has none or breaks the limits."""
     result = run_dir.stored_score(plan.run, arch or {}, plan.supernet, vars(plan.settings))
-    return result if result and plan.limits.met_by(result["macs"], result["params"]) else None
+    return result if result and plan.feasible.allows(result["arch"]) else None
 
 
 def scored(plan: Plan, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -106,14 +105,17 @@ def finish(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) -> None
         "yaml": plan.yaml.name,
         "tuner": plan.content["tuner"].get("className", plan.content["tuner"].get("name")),
         "limits": dataclasses.asdict(plan.limits),
-        "share_of_space": Feasible(plan.table, plan.limits).share(),
+        "share_of_space": plan.feasible.share(),
         "trials": dict(Counter(job["status"] for job in jobs)),
         "history": history,
         "failed": lost,
         "frontier": [arch_id(result["arch"]) for result in front],
     }
-    save_json(plan.run / "search.json", summary)
     best = max(results, key=lambda result: result["top1"])
+    latency = plan.feasible.latency
+    if latency:
+        summary["latency"] = {"on": str(latency), "error": latency.error(), "best_ms": latency.ms(best["arch"])}
+    save_json(plan.run / "search.json", summary)
     for old in (plan.run / "frontier").glob("*.json"):  # of an earlier search
         old.unlink()
     for result in front:  # each of them can be retrained
@@ -121,10 +123,14 @@ def finish(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) -> None
     save_arch(plan.run / "arc.json", best["arch"])
 
     rows = [
-        (arch_id(r["arch"]), r["top1"], r["top1_before_recalibration"], r["macs"], r["params"])
+        (
+            *(arch_id(r["arch"]), r["top1"], r["top1_before_recalibration"], r["macs"], r["params"]),
+            *((f"{latency.ms(r['arch']):.3g}",) if latency else ()),
+        )
         for r in sorted(results, key=lambda result: -result["top1"])[:5]
     ]
-    print(cli.table(rows, ("architecture", "top-1 %", "before BN recal.", "MACs", "params")))
+    header = ["architecture", "top-1 %", "before BN recal.", "MACs", "params"]
+    print(cli.table(rows, header + ([f"ms {latency.error()}"] if latency else [])))
     again = sum(job["status"] not in ("SUCCEEDED", "RUNNING", "WAITING") for job in jobs)
     print(
         f"{len(results)} architectures scored, the best {len(rows)} above"
@@ -134,6 +140,8 @@ def finish(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) -> None
         print(f"that is less than {plan.wanted:,}: the limits leave nothing new, or maxExperimentDuration was over")
     if lost:
         print(f"failed {plan.tuner.tries} times and were left out: {', '.join(lost)}")
+    if latency:
+        print(f"latency: {latency}, by the table")
     print(f"limits ({plan.limits}) leave {100 * summary['share_of_space']:.1f}% of the space")
     print(
         f"best architecture: {plan.run / 'arc.json'}; the best for each cost ({len(front)}): {plan.run / 'frontier'}/"

@@ -48,6 +48,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 SAMPLING = ("uniform", "window", "binned", "strict-fair")
 DIFFERENTIABLE = ("softmax", "gumbel", "gates", "threshold")
+LIMITS = ("max_macs", "min_macs", "max_latency_ms")
 LEARNING = (  # options of the differentiable strategies
     *(
         "arch_fraction",
@@ -58,7 +59,7 @@ LEARNING = (  # options of the differentiable strategies
         "temperature",
         "temperature_decay",
     ),
-    *("hard", "cost_loss", "cost_alpha", "cost_beta", "cost_weight", "cost_target", "cost_table"),
+    *("hard", "cost_loss", "cost_alpha", "cost_beta", "cost_weight", "cost_target"),
 )
 
 
@@ -73,6 +74,8 @@ class Config(DataOptions):
     strategy: str = option("uniform", "what a step trains; see above", choices=(*SAMPLING, *DIFFERENTIABLE))
     max_macs: str = option("", "upper limit in MACs, such as 330M: of the paths (window, binned), or of arc.json")
     min_macs: str = option("", "lower limit of the paths (window, binned)")
+    max_latency_ms: str = option("", "upper limit in milliseconds, by --latency-table: of the paths, or of arc.json")
+    latency_table: str = option("", "latencies of the space on a device, written by trials.latency")
     width_warmup: bool = option(False, "widths and superkernels open from the largest down, in the second half")
     use_all_blocks: bool = option(False, "baseline: every step trains the mean of all candidates of a block")
     use_all_channels: bool = option(False, "baseline: widths and superkernels are always the largest")
@@ -104,14 +107,15 @@ class Config(DataOptions):
     cost_loss: str = option(
         "none",
         "differentiable: power CE * alpha * (log cost)^beta, linear CE + weight * cost, target CE + weight * "
-        "|cost / target - 1|; cost: expected million MACs of an image",
+        "|cost / target - 1|; cost: expected million MACs of an image; with --latency-table milliseconds",
         choices=("none", "power", "linear", "target"),
     )
     cost_alpha: float = option(0.2, "of --cost-loss power (FBNet)")
     cost_beta: float = option(0.6, "of --cost-loss power (FBNet)")
-    cost_weight: float = option(0.0, "of --cost-loss linear: loss per million MACs; or of target")
-    cost_target: str = option("", "of --cost-loss target, such as 300M (default: --max-macs)")
-    cost_table: str = option("", "cost table for the loss instead of MACs, such as nanoseconds (cost: milliseconds)")
+    cost_weight: float = option(0.0, "of --cost-loss linear: loss per million MACs, or millisecond; or of target")
+    cost_target: str = option(
+        "", "of --cost-loss target, such as 300M; milliseconds with --latency-table (default: the limit)"
+    )
     precision: str = option(
         "auto", "arithmetic; auto: bf16-mixed on GPUs", choices=("auto", "32", "16-mixed", "bf16-mixed")
     )
@@ -173,29 +177,46 @@ class Config(DataOptions):
         return warm + self.arch_warmup
 
     def limits(self) -> Any:
-        """The limits in MACs. Raises InputError: not a number."""
+        """The limits of paths, or of arc.json. Raises InputError: not a number."""
         from strategies.limits import Limits
 
-        return Limits.of({"max_macs": self.max_macs or None, "min_macs": self.min_macs or None})
+        return Limits.of({name: getattr(self, name) or None for name in LIMITS})
 
     def target(self) -> float:
-        """Of --cost-loss target, in millions of the table's units."""
-        from strategies.limits import amount
+        """Of --cost-loss target: million MACs, or milliseconds."""
+        from strategies.limits import amount, milliseconds
 
+        if self.latency_table:
+            return milliseconds(self.cost_target or self.max_latency_ms or 1, "--cost-target")
         return amount(self.cost_target or self.max_macs or 1e6, "--cost-target") / 1e6
 
 
 def _check_strategy(config: Config) -> None:
     """Refuse options that contradict the strategy, or would be ignored in silence."""
     learns = config.strategy in DIFFERENTIABLE
-    limited = [flag for flag in ("max_macs", "min_macs") if getattr(config, flag)]
+    limited = [flag for flag in LIMITS if getattr(config, flag)]
+    if config.max_latency_ms and not config.latency_table:
+        raise InputError(
+            "--max-latency-ms needs --latency-table; measure one with: python -m trials.latency --space SPACE --out FILE"
+        )
+    if config.latency_table and not config.max_latency_ms and config.cost_loss == "none":
+        raise InputError(
+            "--latency-table has no effect without --max-latency-ms or --cost-loss; give one, or leave it out"
+        )
     if limited and config.strategy in ("uniform", "strict-fair"):
         raise InputError(
             f"--{limited[0].replace('_', '-')} has no effect with --strategy {config.strategy}; use --strategy window, or set "
             "the limit in the search's YAML"
         )
     if config.strategy in ("window", "binned") and not limited:
-        raise InputError(f"--strategy {config.strategy} needs --max-macs or --min-macs, such as --max-macs 330M")
+        raise InputError(f"--strategy {config.strategy} needs a limit, such as --max-macs 330M")
+    if config.strategy == "binned" and config.max_latency_ms:
+        raise InputError("--strategy binned draws by MACs; leave --max-latency-ms out, or use --strategy window")
+    if learns and config.max_macs and config.max_latency_ms:
+        raise InputError(
+            f"--strategy {config.strategy} exports under one limit; give --max-macs or --max-latency-ms, or search the supernet "
+            "under both"
+        )
     if learns and config.min_macs:
         raise InputError("--min-macs has no effect with a differentiable strategy; leave it out")
     for name in ("width_warmup", "use_all_blocks", "use_all_channels"):
@@ -208,7 +229,7 @@ def _check_strategy(config: Config) -> None:
     if learns:
         meant_for |= dict.fromkeys(("cost_alpha", "cost_beta"), config.cost_loss == "power")
         meant_for |= {"cost_weight": config.cost_loss in ("linear", "target")}
-        meant_for |= {"cost_target": config.cost_loss == "target", "cost_table": config.cost_loss != "none"}
+        meant_for |= {"cost_target": config.cost_loss == "target"}
     recipe = RECIPES.get(config.preset, RECIPES["imagenet"])
     for name, used in meant_for.items():
         value = getattr(config, name)
@@ -223,11 +244,11 @@ def _check_strategy(config: Config) -> None:
             )
     if config.cost_loss in ("linear", "target") and not config.cost_weight:
         raise InputError(f"--cost-loss {config.cost_loss} needs --cost-weight, such as 0.1")
-    if config.cost_loss == "target" and config.cost_table and not config.cost_target:
+    if config.cost_loss == "target" and config.latency_table and not (config.cost_target or config.max_latency_ms):
         raise InputError(
-            "--cost-loss target with a --cost-table needs --cost-target, in millions of the table's units, such as 12M"
+            "--cost-loss target with a --latency-table needs --cost-target or --max-latency-ms, such as 12.5"
         )
-    if config.cost_loss == "target" and not (config.cost_target or config.max_macs):
+    if config.cost_loss == "target" and not (config.cost_target or config.max_macs or config.max_latency_ms):
         raise InputError("--cost-loss target needs --cost-target or --max-macs, such as 300M")
     if config.import_official and config.dry_run:
         raise InputError("--import-official trains nothing; leave --dry-run out")
@@ -282,15 +303,22 @@ def main(argv: list[str] | None = None) -> None:
 
     from spaces.cost import measure, search_space
     from spaces.files import save_json
+    from spaces.latency import LatencyTable
     from strategies.limits import Feasible
     from trials import run_dir
 
     options |= {"classes": len(data.classes), "resolution": data.resolution}
     chain = spaces.describe(config.space, config.preset, **options)
     table = measure(chain)  # builds every candidate once: what is wrong with a space comes out before the run exists
-    feasible = Feasible(table, config.limits())  # refuses limits out of reach
+    latency = LatencyTable.load(config.latency_table, table) if config.latency_table else None
+    feasible = Feasible(table, config.limits(), latency)  # refuses limits out of reach
     about = {"name": config.space, "preset": config.preset, "options": options}
-    loss_table = cost_table_of_loss(config, table)
+    loss_table = latency.costs if latency else table  # nanoseconds, or MACs
+    if config.cost_loss == "power" and loss_table.bounds().min_macs <= 1e6:
+        raise InputError(
+            f"--cost-loss power takes the logarithm of the cost in {'milliseconds' if latency else 'millions'}, and the space "
+            f"starts at {loss_table.bounds().min_macs / 1e6:.3g}; use linear or target, with --cost-weight"
+        )
     paths = make_paths(config, chain, feasible, data)
     # the paths whose accuracy is followed, within the limits; always the same ones
     watched = [feasible.sample(random.Random(f"fixed path {place}")) for place in range(config.eval_paths)]
@@ -317,35 +345,11 @@ def main(argv: list[str] | None = None) -> None:
     else:
         from trials.trainer import Trainer
 
-        weights = train(Trainer(config, data, about, loss_table, paths), run, table, watched)
+        weights = train(Trainer(config, data, about, loss_table, paths), run, feasible, watched)
     if weights and not rank:
         more = {"space": about, "seed": config.seed, "preprocessing": data.preprocessing()}
         run_dir.save_checkpoint(run / "supernet.pt", {"model": weights, **more})
         print(f"supernet: {run / 'supernet.pt'}")
-
-
-def cost_table_of_loss(config: Config, table: Any) -> Any:
-    """The table whose expectation the architecture's loss sees.
-
-    Raises:
-        InputError: it is of another space, or its costs are too small for a logarithm.
-    """
-    from spaces.cost import CostTable
-
-    if config.cost_table:
-        given = CostTable.load(config.cost_table)
-        if given.choices != table.choices:
-            raise InputError(
-                f"--cost-table '{config.cost_table}' is not of space {config.space} {config.preset}; measure it anew"
-            )
-        table = given
-    least = table.bounds().min_macs
-    if config.cost_loss == "power" and least <= 1e6:
-        raise InputError(
-            f"--cost-loss power takes the logarithm of the cost in millions, and the space starts at {least:,}; use linear or "
-            "target, with --cost-weight"
-        )
-    return table
 
 
 def make_paths(config: Config, chain: Any, feasible: Any, data: Any) -> Any:
@@ -382,12 +386,12 @@ def make_paths(config: Config, chain: Any, feasible: Any, data: Any) -> Any:
     )
 
 
-def train(trainer: Any, run: Path, table: Any, watched: list[dict[str, Any]]) -> dict[str, Any]:
+def train(trainer: Any, run: Path, feasible: Any, watched: list[dict[str, Any]]) -> dict[str, Any]:
     """The training loop, from the last checkpoint, if there is one.
 
     Args:
         trainer: a trials.trainer.Trainer: what one step does.
-        table: costs of the space.
+        feasible: the part of the space within the limits.
         watched: the paths whose accuracy is followed.
     Returns:
         The state dict of the supernet; {} when it was stopped before the end.
@@ -403,7 +407,7 @@ def train(trainer: Any, run: Path, table: Any, watched: list[dict[str, Any]]) ->
     steps, per_epoch, size = trainer.steps, trainer.steps_per_epoch, config.batch_size
     speaks = trainer.rank == 0
     print(
-        f"{config.space} {config.preset}: {table.architectures():.2e} architectures, {data.size('train'):,} training images, "
+        f"{config.space} {config.preset}: {feasible.table.architectures():.2e} architectures, {data.size('train'):,} training images, "
         f"{data.size('score'):,} scoring images, {steps:,} steps on {trainer.fabric.device}"
         + (f" x {trainer.world} processes" if trainer.world > 1 else "")
     )
@@ -503,18 +507,21 @@ def train(trainer: Any, run: Path, table: Any, watched: list[dict[str, Any]]) ->
         return {}
     print(f"trained in {time.perf_counter() - began:.0f} s")
     if speaks and trainer.search is not None:
-        export(trainer, run, table)
+        export(trainer, run, feasible)
     return {name: tensor.cpu() for name, tensor in trainer.supernet.state_dict().items()}
 
 
-def export(trainer: Any, run: Path, table: Any) -> None:
-    """Write the most probable architecture within --max-macs to arc.json, and how it was found to most_probable.json."""
+def export(trainer: Any, run: Path, feasible: Any) -> None:
+    """Write the most probable architecture within the limit to arc.json, and how it was found to most_probable.json."""
     from spaces.arch import arch_id, save_arch
     from spaces.files import save_json
     from strategies.budget import most_probable
 
-    config, limits = trainer.config, trainer.config.limits()
-    arch, _ = most_probable(table, trainer.preferences(), limits.max_macs)
+    config, limits, table, latency = trainer.config, feasible.limits, feasible.table, feasible.latency
+    if limits.max_latency_ms is not None:
+        arch, _ = most_probable(latency.costs, trainer.preferences(), math.floor(limits.max_latency_ms * 1e6))
+    else:
+        arch, _ = most_probable(table, trainer.preferences(), limits.max_macs)
     free, _ = most_probable(table, trainer.preferences())
     chosen = [row[table.choices[label].index(arch[label])] for label, row in trainer.probabilities().items()]
     logarithm = sum(math.log(p) if p else -math.inf for p in chosen)
@@ -522,6 +529,8 @@ def export(trainer: Any, run: Path, table: Any) -> None:
         "arch": arch,
         "strategy": config.strategy,
         "max_macs": limits.max_macs,
+        "max_latency_ms": limits.max_latency_ms,
+        "latency": latency and {"on": str(latency), "error": latency.error(), "best_ms": latency.ms(arch)},
         "log_probability": logarithm if math.isfinite(logarithm) else None,
         "macs": table.macs(arch),
         "params": table.params(arch),
@@ -536,6 +545,8 @@ def export(trainer: Any, run: Path, table: Any) -> None:
         ("its MACs, params", f"{about['macs']:,}, {about['params']:,}"),
         ("MACs of the most probable without a limit", f"{about['macs_without_limit']:,}"),
     ]
+    if latency:
+        rows.append(("its latency by the table", f"{latency.ms(arch):.3g} ms {latency.error()} ({latency})"))
     print(cli.table(rows, ("", ""), as_is=True))
     print(f"architecture: {run / 'arc.json'}")
 

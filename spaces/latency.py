@@ -1,0 +1,166 @@
+"""Latency of every architecture of a space on one device, from a table: the sum of what its parts take.
+
+A table is measured by `python -m trials.latency`, or imported from a device that Python does not run on. How well sums
+tell the latency of whole networks was measured too and is part of the table (`check`). numpy only at import, because
+NNI's tuners read latency tables.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spaces.arch import Choices
+from spaces.cost import BlockCosts, CostTable
+from spaces.errors import InputError
+from spaces.files import load_json, save_json
+
+FORMAT = "onepath latency table 1"
+MS = 1_000_000  # nanoseconds
+FITTED = 8  # networks that tell what lies between the parts; others check the table
+LEAST_CHECKED = 20
+
+
+class LatencyTable:
+    """Additive latencies: one number for stem, head and what lies between blocks, plus one entry per choice block.
+
+    Args:
+        space: what it was measured on: name, preset, options, classes, resolution.
+        choices: of each block: label -> candidates, in order.
+        base: nanoseconds that every architecture takes.
+        blocks: nanoseconds of each combination of a block's candidates; the last label changes fastest.
+        spread: interquartile ranges of the measurements of `blocks`, nanoseconds; None: not known.
+        measured: device, runtime, threads, batch and versions, for people.
+        check: how far sums are from whole networks, see `checked`; None: not known.
+    Attributes:
+        costs: the same as a cost table whose MACs are nanoseconds.
+    """
+
+    def __init__(
+        self,
+        space: Mapping[str, Any],
+        choices: Sequence[Choices],
+        base: int,
+        blocks: Sequence[Any],
+        *,
+        spread: Sequence[Sequence[int]] | None = None,
+        measured: Mapping[str, Any] | None = None,
+        check: Mapping[str, Any] | None = None,
+    ) -> None:
+        entries = [np.asarray(block, dtype=np.int64) for block in blocks]
+        self.costs = CostTable(
+            space,
+            (base, 0),
+            [BlockCosts(c, entry, np.zeros_like(entry)) for c, entry in zip(choices, entries, strict=True)],
+        )
+        self.spread = None if spread is None else [list(block) for block in spread]
+        self.measured = dict(measured or {})
+        self.check = dict(check) if check else None
+
+    def ms(self, arch: Mapping[str, Any]) -> float:
+        """Milliseconds of a batch (of one image, unless `measured` says otherwise). Raises: ArchError."""
+        return self.costs.macs(arch) / MS
+
+    def checked(self, archs: Sequence[Mapping[str, Any]], times: Sequence[float]) -> LatencyTable:
+        """This table, its base corrected for what lies between the parts, and compared with whole networks.
+
+        Args:
+            archs, times: whole networks and their milliseconds. The first FITTED of them correct the base (a runtime may need
+                time between parts that it does not need inside of a network, or the other way round); all others have no
+                part in that and tell the error.
+        """
+        from scipy.stats import kendalltau
+
+        table, clock = np.array([self.ms(arch) for arch in archs]), np.array(times)
+        base = self.costs.base[0] / MS
+        between = max(float(np.median((clock - table)[:FITTED])), -base)
+        table, clock = (table + between)[FITTED:], clock[FITTED:]
+        errors = 100 * (table - clock) / clock
+        check = {
+            "networks": len(clock),
+            "mean_absolute_error_percent": float(np.abs(errors).mean()),
+            "largest_error_percent": float(np.abs(errors).max()),
+            "bias_percent": float(errors.mean()),
+            "kendall_tau": float(kendalltau(table, clock).statistic),
+            "table_ms": table.round(4).tolist(),
+            "measured_ms": clock.round(4).tolist(),
+        }
+        return LatencyTable(
+            self.costs.space,
+            [block.choices for block in self.costs.blocks],
+            round((base + between) * MS),
+            [block.macs for block in self.costs.blocks],
+            spread=self.spread,
+            measured={**self.measured, "between_parts_ms": round(between, 4)},
+            check=check,
+        )
+
+    def bounds_ms(self) -> tuple[float, float]:
+        """Milliseconds of the fastest and of the slowest architecture of the space."""
+        bounds = self.costs.bounds()
+        return bounds.min_macs / MS, bounds.max_macs / MS
+
+    def error(self) -> str:
+        """The known error of a sum, such as `+- 2.1%`; empty where it was not checked."""
+        return f"+- {self.check['mean_absolute_error_percent']:.1f}%" if self.check else ""
+
+    def __str__(self) -> str:
+        names = ("device", "runtime", "threads", "batch")
+        about = [f"{name} {self.measured[name]}" for name in names if self.measured.get(name)]
+        return ", ".join(about) or "an unknown device"
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON, atomically."""
+        blocks = [{"choices": block.choices, "nanoseconds": block.macs.tolist()} for block in self.costs.blocks]
+        for block, spread in zip(blocks, self.spread or (), strict=False):
+            block["spread"] = [int(value) for value in spread]
+        content = {"format": FORMAT, "space": self.costs.space, "base": self.costs.base[0], "blocks": blocks}
+        save_json(path, content | {"measured": self.measured, "check": self.check})
+
+    @classmethod
+    def load(cls, path: str | Path, costs: CostTable | None = None) -> LatencyTable:
+        """Read a table.
+
+        Args:
+            costs: of the space that it must be of.
+        Raises:
+            InputError: missing file, not a latency table, incomplete, or of another space.
+        """
+        content = load_json(path, "latency table")
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise InputError(
+                f"'{path}' is not a latency table; write one with: python -m trials.latency --space SPACE --out FILE"
+            )
+        try:
+            blocks = content["blocks"]
+            table = cls(
+                content["space"],
+                [block["choices"] for block in blocks],
+                int(content["base"]),
+                [block["nanoseconds"] for block in blocks],
+                spread=[block["spread"] for block in blocks] if all("spread" in block for block in blocks) else None,
+                measured=content["measured"],
+                check=content["check"],
+            )
+            complete = all(
+                block.macs.shape == (math.prod(map(len, block.choices.values())),) and (block.macs >= 0).all()
+                for block in table.costs.blocks
+            )
+            if not complete:
+                raise ValueError
+            table.error()
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+            raise InputError(f"latency table '{path}' is damaged; write it again") from None
+        if costs is not None and (table.costs.space != costs.space or table.costs.choices != costs.choices):
+            about = costs.space
+            options = ",".join(f"{name}={value}" for name, value in about["options"].items())
+            raise InputError(
+                f"latency table '{path}' is of {table.costs.space}, not of {about}; measure it anew with: python -m "
+                f"trials.latency --space {about['name']} --preset {about['preset']} --classes {about['classes']} --resolution "
+                f"{about['resolution']} {f'--space-options {options} ' if options else ''}--out FILE"
+            )
+        return table

@@ -1,0 +1,300 @@
+"""Measure what every candidate of a search space takes on this machine, and check it against whole networks.
+
+    python -m trials.latency --space spos --out runs/latency/spos.json                   on the CPU, or the GPU where there is one
+    python -m trials.latency --supernet runs/digits --runtime onnxruntime --threads 1 --out runs/digits/latency.json
+    python -m trials.latency --table runs/latency/spos.json --fixed-arc arc.json         one network: the table's word, and the clock's
+    python -m trials.latency --space spos --template phone.csv                           a form, to be filled in on another device
+    python -m trials.latency --space spos --csv phone.csv --out runs/latency/phone.json  what was filled in, checked
+
+The table goes to tuners (classArgs latency_table, max_latency_ms) and to trials.supernet (--latency-table, --max-latency-ms).
+Every candidate is timed at its real shapes while a network runs; then random networks are timed as a whole, and how far
+the table is from them is printed and kept in it. Milliseconds are of a batch of --batch images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from spaces.errors import InputError
+from spaces.latency import FITTED, LEAST_CHECKED, LatencyTable
+from trials import cli
+from trials.cli import option
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    space: str | None = option(None, "search space")
+    preset: str = option("imagenet", "preset of the space")
+    space_options: str = option("", "further options of the space, such as variant=channel,last_width=512")
+    classes: int | None = option(None, "number of classes (default: the preset's)")
+    resolution: int | None = option(None, "height and width of an image, pixels (default: the preset's)")
+    supernet: str | None = option(None, "run of trials.supernet: the space as it was trained, instead of the above")
+    device: str = option("auto", "where to measure", choices=("auto", "cpu", "cuda"))
+    runtime: str = option("torch", "what runs the networks", choices=("torch", "onnxruntime"))
+    threads: int = option(0, "threads on a CPU; 0: one for each core")
+    batch: int = option(1, "images at a time")
+    rounds: int = option(40, "times that every candidate is measured at each of its places; the faster half counts")
+    networks: int = option(30, f"random networks that the table is checked against, at least {LEAST_CHECKED}")
+    seed: int = option(0, "of the random networks")
+    out: str = option("", "table to write, JSON; beside it a picture of the check, SVG")
+    table: str = option("", "an existing table, for --fixed-arc")
+    fixed_arc: str = option("", "an architecture to measure and to compare with --table")
+    template: str = option("", "write an empty CSV to be filled in")
+    csv: str = option("", "read a CSV that was filled in")
+
+    def __post_init__(self) -> None:
+        cli.not_negative(self, "threads")
+        cli.fill_and_check(self, {}, positive=("batch", "rounds"), fractions=())
+        if self.networks < LEAST_CHECKED:
+            raise InputError(f"--networks {self.networks} is too few for a check; give {LEAST_CHECKED} or more")
+        if bool(self.table) != bool(self.fixed_arc):
+            raise InputError("--table and --fixed-arc go together; give both or none")
+        if not (self.out or self.table or self.template):
+            raise InputError("nowhere to write the table; give --out FILE.json")
+        if not (self.space or self.supernet or self.table):
+            raise InputError("which space? give --space NAME, or --supernet RUN")
+
+
+def main(argv: list[str] | None = None) -> None:
+    config = cli.parse(Config, argv, __doc__)
+    if config.table:
+        compare(config)
+        return
+
+    from spaces.cost import CostTable, measure
+    from trials import latency_csv, run_dir
+
+    if config.supernet:
+        run_dir.load_run(config.supernet, "supernet")
+        about = CostTable.load(Path(config.supernet) / "cost_table.json").space
+    else:
+        about = {key: getattr(config, key) for key in ("preset", "classes", "resolution")}
+        about |= {"name": config.space, "options": cli.space_options(config.space_options)}
+    chain = described(about)
+    costs = measure(chain)  # refuses a space that does not fit together
+    if config.template:
+        latency_csv.write_template(config.template, costs, draw(chain, FITTED + config.networks, config.seed))
+        print(f"wrote {config.template}: fill in the milliseconds, then: --csv {config.template} --out FILE.json")
+        return
+    try:
+        Path(config.out).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to '{config.out}' ({error.strerror}); choose another --out") from None
+    table = latency_csv.read(config.csv, costs) if config.csv else measured(config, chain, costs.space)
+    table.save(config.out)
+    show(table, config.out)
+
+
+def described(about: Mapping[str, Any]) -> Any:
+    """The chain of a space, from name, preset, classes, resolution and options."""
+    import spaces
+
+    numbers = {"classes": about["classes"], "resolution": about["resolution"]}
+    return spaces.describe(about["name"], about["preset"], **numbers, **about["options"])
+
+
+def draw(chain: Any, number: int, seed: int) -> list[dict[str, Any]]:
+    """Random architectures, always the same ones."""
+    from strategies.sampling import uniform_path
+
+    generator = random.Random(seed)
+    return [uniform_path(chain.choices, generator) for _ in range(number)]
+
+
+def measured(config: Config, chain: Any, space: Mapping[str, Any]) -> LatencyTable:
+    """Measure a whole space."""
+    import numpy as np
+
+    from trials.stopwatch import WARM_UP, Timing, make_runtime
+
+    where = make_runtime(config.runtime, config.device, config.threads)
+    began = time.perf_counter()
+    archs = draw(chain, FITTED + config.networks, config.seed)
+    combinations = [list(block.combinations()) for block in chain.blocks]
+    bar = cli.progress(sum(map(len, combinations)) + 2 + len(archs), desc="building", unit="part")
+    parts, keys, networks, example = build(chain, combinations, archs, where, config.batch, bar)
+    bar.close()
+
+    x = where.input(example.shape)
+    passes = max(map(len, combinations))
+    rounds = WARM_UP + config.rounds
+    whole = np.zeros((rounds, len(networks)))
+    samples: dict[Any, list[float]] = {}  # what is timed -> nanoseconds
+    generator = random.Random(config.seed)
+    bar = cli.progress(rounds, desc=f"measuring on {where.name}", unit="round")
+    for number in range(rounds):
+        orders = [generator.sample(range(len(row)), len(row)) for row in combinations]
+        for turn in range(passes):  # every candidate of every block comes by
+            chosen = [order[turn % len(order)] for order in orders]
+            path = [(0, 0), *((place, option) for place, option in enumerate(chosen, 1)), (len(chosen) + 1, 0)]
+            times = where.run([parts[at] for at in path], x)
+            for at, nanoseconds in zip(path, times, strict=True):
+                if number >= WARM_UP:
+                    samples.setdefault(keys[at], []).append(nanoseconds)
+        whole[number] = [where.run([network], x)[0] for network in networks]
+        bar.update()
+    bar.close()
+
+    found = {key: Timing.of(values) for key, values in samples.items()}
+    places = [[found[keys[place, option]] for option in range(len(row))] for place, row in enumerate(combinations, 1)]
+    ends = found[keys[0, 0]].median_ms + found[keys[len(combinations) + 1, 0]].median_ms
+    about = {
+        "device": where.name,
+        "runtime": config.runtime,
+        "threads": where.threads,
+        "batch": config.batch,
+        "rounds": config.rounds,
+        "seconds": round(time.perf_counter() - began),
+    }
+    table = LatencyTable(
+        space,
+        [block.choices for block in chain.blocks],
+        round(1e6 * ends),
+        [[round(1e6 * timing.median_ms) for timing in row] for row in places],
+        spread=[[round(1e6 * timing.spread_ms) for timing in row] for row in places],
+        measured={**about, **provenance()},
+    )
+    return table.checked(archs, [Timing.of(column).median_ms for column in whole[WARM_UP:].T])
+
+
+def build(
+    chain: Any,
+    combinations: Sequence[Sequence[Mapping[str, Any]]],
+    archs: Sequence[dict[str, Any]],
+    where: Any,
+    batch: int,
+    bar: Any,
+) -> tuple[dict[tuple[int, int], Any], dict[tuple[int, int], Any], list[Any], Any]:
+    """What is timed: every part (place in the chain, combination), and whole networks.
+
+    BatchNorm gets the statistics of its input: else the numbers become smaller and smaller from block to block, until the
+    processor slows down over denormal ones.
+
+    Returns:
+        The prepared parts; what is the same work at different places (equal keys, timed together); the networks; an input.
+    """
+    import torch
+
+    from trials.bn import recalibrate_bn
+
+    def prepare(module: Any, x: Any) -> Any:
+        recalibrate_bn(module, [x])
+        bar.update()
+        return where.prepare(module, x[:batch])
+
+    parts, keys = {}, {}
+    with torch.no_grad():
+        x = example = torch.randn(max(2, batch), 3, chain.resolution, chain.resolution)
+        for place, block in enumerate([None, *chain.blocks, None]):
+            row: Sequence[Any] = combinations[place - 1] if block else [{}]
+            for option, arch in enumerate(row):
+                make = block.candidates[block.candidate(arch)] if block else (chain.head if place else chain.stem)
+                values = tuple(arch[label] for label in block.elastic) if block else ()
+                module = make(*values)
+                parts[place, option] = prepare(module, x)
+                same = (make.func, make.args, tuple(make.keywords.items())) if isinstance(make, partial) else make
+                keys[place, option] = (str(same), values, tuple(x.shape))
+                if option == 0:
+                    y = module(x)
+            x = y
+        networks = [prepare(chain.network(arch), example) for arch in archs]
+    return parts, keys, networks, example[:batch]
+
+
+def provenance() -> dict[str, Any]:
+    """Versions and commit, for the table."""
+    from trials.run_dir import provenance
+
+    about = provenance()
+    return {"commit": about["commit"], "versions": about["versions"], "date": about["started"]}
+
+
+def show(table: LatencyTable, out: str) -> None:
+    """Print what was found; draw the check."""
+    fastest, slowest = table.bounds_ms()
+    rows = [("measured on", str(table)), ("the space reaches", f"{fastest:.3g} to {slowest:.3g} ms")]
+    if table.check:
+        check = table.check
+        rows += [
+            ("whole networks compared", str(check["networks"])),
+            ("mean absolute error", f"{check['mean_absolute_error_percent']:.1f}%"),
+            ("largest error, bias", f"{check['largest_error_percent']:.1f}%, {check['bias_percent']:+.1f}%"),
+            ("Kendall's tau of table and clock", f"{check['kendall_tau']:.2f}"),
+        ]
+        picture(table, Path(out).with_suffix(".svg"))
+    else:
+        rows.append(("error", "not known: the CSV has no times of whole networks"))
+    print(cli.table(rows, ("latency", ""), as_is=True))
+    print(f"table: {out}")
+
+
+def picture(table: LatencyTable, path: Path) -> None:
+    """The table's word over the clock's, for the networks of the check."""
+    from matplotlib.figure import Figure
+
+    from spaces.files import atomic
+
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    assert table.check is not None
+    sums, clock = table.check["table_ms"], table.check["measured_ms"]
+    ends = (min(sums + clock), max(sums + clock))
+    axes.plot(ends, ends, color="#94a3b8", linewidth=1)
+    axes.plot(clock, sums, "o", color="#2563eb", markersize=5)
+    axes.set(xlabel="measured, whole network, ms", ylabel="sum of the table, ms", title=str(table))
+    axes.title.set_fontsize(8)
+    axes.spines[["top", "right"]].set_visible(False)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+
+
+def compare(config: Config) -> None:
+    """Measure one architecture as a whole, and print it beside the table's word."""
+    from spaces.arch import arch_id, load_arch
+    from trials.stopwatch import time_networks
+
+    table = LatencyTable.load(config.table)
+    arch = load_arch(config.fixed_arc, table.costs.choices)
+    chain = described(table.costs.space)
+    about = table.measured
+    bar = cli.progress(config.rounds, desc="measuring", unit="round")
+    (timing,) = time_networks(
+        [calibrated(chain, arch)],
+        chain.resolution,
+        device="cuda" if about.get("threads", 1) is None else "cpu",
+        runtime=about.get("runtime", config.runtime),
+        threads=about.get("threads") or config.threads,
+        batch=about.get("batch", config.batch),
+        rounds=config.rounds,
+        progress=bar.update,
+    )
+    bar.close()
+    word = table.ms(arch)
+    rows = [
+        ("architecture", arch_id(arch)),
+        ("by the table", f"{word:.3g} ms {table.error()} ({table})"),
+        ("by the clock", f"{timing.median_ms:.3g} ms (interquartile range {timing.spread_ms:.2g})"),
+        ("difference", f"{100 * (word / timing.median_ms - 1):+.1f}%"),
+    ]
+    print(cli.table(rows, ("latency", ""), as_is=True))
+
+
+def calibrated(chain: Any, arch: Mapping[str, Any]) -> Any:
+    """A network with fresh weights and BatchNorm statistics of its input; see `build`."""
+    import torch
+
+    from trials.bn import recalibrate_bn
+
+    network = chain.network(dict(arch))
+    recalibrate_bn(network, [torch.randn(2, 3, chain.resolution, chain.resolution)])
+    return network
+
+
+if __name__ == "__main__":
+    cli.run(main)

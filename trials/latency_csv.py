@@ -1,0 +1,126 @@
+"""Latencies that were measured elsewhere, on a phone for example: a CSV with a row for each part of a search space.
+
+    part,choice,latency_ms
+    stem,,0.41
+    block,block00=k3 width00=0.4,0.73
+    head,,0.35
+    network,block00=k3 width00=0.4 block01=...,21.7
+
+Rows of `network` are whole networks. They are optional; with enough of them the table is corrected for what lies between the
+parts, and its error becomes known.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spaces.cost import CostTable
+from spaces.errors import InputError
+from spaces.files import atomic
+from spaces.latency import FITTED, LEAST_CHECKED, LatencyTable
+
+HEADER = ["part", "choice", "latency_ms"]
+
+
+def title(arch: Mapping[str, Any]) -> str:
+    """block00=k3 width00=0.4"""
+    return " ".join(f"{label}={value}" for label, value in arch.items())
+
+
+def write_template(path: str, costs: CostTable, networks: Sequence[Mapping[str, Any]]) -> None:
+    """A CSV with all rows and no times."""
+    rows = [("stem", "")]
+    for block in costs.blocks:
+        rows += [("block", title(block.chosen(option))) for option in range(len(block.macs))]
+    rows += [("head", ""), *(("network", title(arch)) for arch in networks)]
+    with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(HEADER)
+        writer.writerows((*row, "") for row in rows)
+
+
+def read(path: str, costs: CostTable) -> LatencyTable:
+    """A table from a CSV.
+
+    Raises:
+        InputError: not such a CSV; a row that is missing, unknown, given twice, or without a positive number.
+    """
+    given: dict[tuple[str, str], float] = {}
+    for number, row in _rows(path):
+        part, choice, text = (row[name].strip() for name in HEADER)
+        where = f"'{path}', line {number}"
+        if part == "network" and not text:
+            continue
+        try:
+            milliseconds = float(text)
+            if not 0 <= milliseconds < 1e9:
+                raise ValueError
+        except ValueError:
+            raise InputError(f"{where}: latency_ms is '{text}'; give milliseconds, such as 0.73") from None
+        key = (part, " ".join(sorted(choice.split())))
+        if key in given:
+            raise InputError(f"{where}: {part} {choice} is there twice; leave one out")
+        given[key] = milliseconds
+
+    def take(part: str, choice: str) -> float:
+        key = (part, " ".join(sorted(choice.split())))
+        if key not in given:
+            missing = f"{part} {choice}".strip()
+            raise InputError(
+                f"'{path}' lacks {missing}; give every row of the form that --template writes ({len(costs.blocks)} blocks)"
+            )
+        return given.pop(key)
+
+    ends = take("stem", "") + take("head", "")
+    blocks = [
+        [round(1e6 * take("block", title(block.chosen(option)))) for option in range(len(block.macs))]
+        for block in costs.blocks
+    ]
+    networks = [(choice, time) for (part, choice), time in given.items() if part == "network"]
+    unknown = next((key for key in given if key[0] != "network"), None)
+    if unknown:
+        raise InputError(f"'{path}': this space has no {' '.join(unknown)}; compare it with what --template writes")
+    archs = [_arch(path, choice, costs) for choice, _ in networks]
+
+    choices, about = [block.choices for block in costs.blocks], {"device": f"that of {Path(path).name}"}
+    table = LatencyTable(costs.space, choices, round(1e6 * ends), blocks, measured=about)
+    if not networks:
+        return table
+    if len(networks) < FITTED + LEAST_CHECKED:
+        raise InputError(
+            f"'{path}' has times of {len(networks)} networks; give at least {FITTED + LEAST_CHECKED} (the first {FITTED} tell what "
+            "lies between the parts, the others check the table), or none"
+        )
+    return table.checked(archs, [time for _, time in networks])
+
+
+def _rows(path: str) -> list[tuple[int, dict[str, str]]]:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = [(reader.line_num, row) for row in reader]
+    except FileNotFoundError:
+        raise InputError(f"'{path}' does not exist; write a form with --template") from None
+    except (UnicodeDecodeError, IsADirectoryError, csv.Error):
+        raise InputError(f"'{path}' is not a CSV file; write a form with --template") from None
+    if reader.fieldnames is None or list(reader.fieldnames) != HEADER:
+        raise InputError(f"'{path}' begins with {reader.fieldnames}; its first line must be: {','.join(HEADER)}")
+    for number, row in rows:
+        if None in row or None in row.values():
+            raise InputError(f"'{path}', line {number} has not three columns; give part,choice,latency_ms")
+    return rows
+
+
+def _arch(path: str, choice: str, costs: CostTable) -> dict[str, Any]:
+    """The architecture that a row names."""
+    words = dict(word.partition("=")[::2] for word in choice.split())
+    arch = {}
+    for label, candidates in costs.choices.items():
+        known = {str(candidate): candidate for candidate in candidates}
+        if words.get(label) not in known:
+            raise InputError(f"'{path}': a network has {label}={words.get(label, '')}; give one of {', '.join(known)}")
+        arch[label] = known[words[label]]
+    return arch

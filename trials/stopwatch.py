@@ -1,0 +1,181 @@
+"""How long networks take on this device, and how long each of their parts takes while the whole network runs.
+
+Networks are timed as they are deployed: in eval mode, BatchNorm folded into the convolutions, channels last in memory
+(PyTorch), or as ONNX files (ONNX Runtime), 32 bits. The time of a part is taken between the parts before and after it in one
+pass, with the caches and the memory as they then are: parts that are run alone, again and again, are faster than they ever
+are in a network. Shapes: N batch, R resolution in pixels.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import itertools
+import os
+import platform
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from spaces.errors import InputError
+from trials.bn import fold_bn
+from trials.device import use_cuda
+
+RUNTIMES = ("torch", "onnxruntime")
+WARM_UP = 3  # rounds that are not counted
+KEPT = 0.5  # of the measurements: the faster half. What else runs on a machine can only make them slower
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of a batch, of the faster half of the measurements."""
+
+    median_ms: float
+    spread_ms: float  # interquartile range
+
+    @classmethod
+    def of(cls, nanoseconds: Sequence[float] | np.ndarray) -> Timing:
+        kept = np.sort(nanoseconds)[: max(1, round(KEPT * len(nanoseconds)))]
+        low, middle, high = np.percentile(kept, (25, 50, 75)) / 1e6
+        return cls(float(middle), float(high - low))
+
+
+class TorchRuntime:
+    """PyTorch on a CPU or a GPU."""
+
+    def __init__(self, device: str, threads: int) -> None:
+        self.device = torch.device("cuda" if use_cuda(device) else "cpu")
+        self.threads = None if self.device.type == "cuda" else threads or len(os.sched_getaffinity(0))
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        self.name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else processor()
+
+    def input(self, shape: Sequence[int]) -> torch.Tensor:
+        return torch.randn(*shape).to(self.device, memory_format=torch.channels_last)
+
+    def prepare(self, module: nn.Module, x: torch.Tensor) -> nn.Module:
+        """What runs, of a module in eval mode; x: its input."""
+        return fold_bn(copy.deepcopy(module).eval()).to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def run(self, parts: Sequence[Any], x: torch.Tensor) -> list[float]:
+        """One pass through parts one after another: nanoseconds of each."""
+        with torch.inference_mode():
+            if self.device.type == "cpu":
+                marks = [time.perf_counter_ns()]
+                for part in parts:
+                    x = part(x)
+                    marks.append(time.perf_counter_ns())
+                return [float(after - before) for before, after in itertools.pairwise(marks)]
+            torch.cuda.synchronize(self.device)
+            events = [torch.cuda.Event(enable_timing=True) for _ in range(len(parts) + 1)]
+            events[0].record()
+            for part, event in zip(parts, events[1:], strict=True):
+                x = part(x)
+                event.record()
+            torch.cuda.synchronize(self.device)
+            return [1e6 * before.elapsed_time(after) for before, after in itertools.pairwise(events)]
+
+
+class OnnxRuntime:
+    """ONNX Runtime on a CPU or a GPU. Parts are sessions of their own, whole networks one."""
+
+    def __init__(self, device: str, threads: int) -> None:
+        import onnxruntime
+
+        self.runtime = onnxruntime
+        cuda = device == "cuda"
+        if cuda and "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            raise InputError(
+                "--device cuda --runtime onnxruntime: this onnxruntime has no CUDA; install onnxruntime-gpu, or use --runtime torch"
+            )
+        self.providers = ["CUDAExecutionProvider" if cuda else "CPUExecutionProvider"]
+        self.threads = None if cuda else threads or len(os.sched_getaffinity(0))
+        self.where = "cuda" if cuda else "cpu"
+        self.name = torch.cuda.get_device_name() if cuda else processor()
+        self.settings = onnxruntime.SessionOptions()
+        self.settings.intra_op_num_threads = self.threads or 0
+        self.settings.log_severity_level = 3
+
+    def input(self, shape: Sequence[int]) -> Any:
+        return self.runtime.OrtValue.ortvalue_from_numpy(np.random.randn(*shape).astype(np.float32), self.where, 0)
+
+    def prepare(self, module: nn.Module, x: torch.Tensor) -> Any:
+        """What runs, of a module in eval mode; x: its input."""
+        content = onnx_bytes(fold_bn(copy.deepcopy(module).eval()), x)
+        return self.runtime.InferenceSession(content, self.settings, providers=self.providers)
+
+    def run(self, parts: Sequence[Any], x: Any) -> list[float]:
+        """One pass through parts one after another: nanoseconds of each."""
+        marks = [time.perf_counter_ns()]
+        for part in parts:
+            binding = part.io_binding()
+            binding.bind_ortvalue_input("x", x)
+            binding.bind_output("y", self.where)
+            part.run_with_iobinding(binding)
+            x = binding.get_outputs()[0]
+            marks.append(time.perf_counter_ns())
+        return [float(after - before) for before, after in itertools.pairwise(marks)]
+
+
+def onnx_bytes(module: nn.Module, x: torch.Tensor) -> bytes:
+    """A module as an ONNX file. By the TorchScript exporter: the same operations as the newer one, thirty times faster."""
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the newer one is recommended
+        torch.onnx.export(module, (x,), file, dynamo=False, input_names=["x"], output_names=["y"], opset_version=18)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def make_runtime(runtime: str, device: str, threads: int) -> TorchRuntime | OnnxRuntime:
+    """Raises InputError: a device that is not there."""
+    if runtime == "onnxruntime":
+        return OnnxRuntime("cuda" if device == "cuda" else "cpu", threads)
+    return TorchRuntime(device, threads)
+
+
+def time_networks(
+    networks: Sequence[nn.Module],
+    resolution: int,
+    *,
+    device: str = "auto",
+    threads: int = 0,
+    batch: int = 1,
+    rounds: int = 30,
+    runtime: str = "torch",
+    progress: Callable[[], object] = lambda: None,
+) -> list[Timing]:
+    """Time whole networks, in turns, so that what disturbs the machine disturbs all of them.
+
+    Args:
+        resolution: R of the images, (batch, 3, R, R).
+        threads: of a CPU; 0: one for each core.
+        rounds: passes of each network, beside a few to warm up.
+        progress: called after each round.
+    """
+    before = torch.get_num_threads()
+    where = make_runtime(runtime, device, threads)
+    example = torch.randn(batch, 3, resolution, resolution)
+    prepared = [where.prepare(network, example) for network in networks]
+    x = where.input(example.shape)
+    times = np.zeros((WARM_UP + rounds, len(networks)))
+    for row in times:
+        row[:] = [where.run([network], x)[0] for network in prepared]
+        progress()
+    torch.set_num_threads(before)
+    return [Timing.of(column) for column in times[WARM_UP:].T]
+
+
+def processor() -> str:
+    """Name of the processor, as the system tells it."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
