@@ -59,44 +59,52 @@ class LatencyTable:
         )
         self.spread = None if spread is None else [list(block) for block in spread]
         self.measured = dict(measured or {})
-        self.check = dict(check) if check else None
+        self.check: dict[str, Any] | None = dict(check) if check else None
 
     def ms(self, arch: Mapping[str, Any]) -> float:
         """Milliseconds of a batch (of one image, unless `measured` says otherwise). Raises: ArchError."""
         return self.costs.macs(arch) / MS
 
     def checked(self, archs: Sequence[Mapping[str, Any]], times: Sequence[float]) -> LatencyTable:
-        """This table, its base corrected for what lies between the parts, and compared with whole networks.
+        """This table, corrected for what lies between the parts, and compared with whole networks.
 
         Args:
-            archs, times: whole networks and their milliseconds. The first FITTED of them correct the base (a runtime may need
-                time between parts that it does not need inside of a network, or the other way round); all others have no
+            archs, times: whole networks and their milliseconds. The first FITTED of them tell what a runtime needs between
+                parts and not inside of a network (or the other way round), the same after each part; all others have no
                 part in that and tell the error.
         """
         from scipy.stats import kendalltau
 
-        table, clock = np.array([self.ms(arch) for arch in archs]), np.array(times)
-        base = self.costs.base[0] / MS
-        between = max(float(np.median((clock - table)[:FITTED])), -base)
-        table, clock = (table + between)[FITTED:], clock[FITTED:]
-        errors = 100 * (table - clock) / clock
-        check = {
+        clock = np.array(times)
+        table, fitted = self, 0.0
+        for _ in range(2):  # a part takes no less than nothing: what is cut off there is made up for by the base
+            off = float(np.median([time - table.ms(arch) for arch, time in zip(archs[:FITTED], clock, strict=False)]))
+            table = table._corrected(round(off * MS), spread_out=table is self)
+            fitted += off
+        sums, clock = np.array([table.ms(arch) for arch in archs[FITTED:]]), clock[FITTED:]
+        errors = 100 * (sums - clock) / clock
+        table.measured["between_parts_ms"] = round(fitted, 4)
+        table.check = {
             "networks": len(clock),
             "mean_absolute_error_percent": float(np.abs(errors).mean()),
             "largest_error_percent": float(np.abs(errors).max()),
             "bias_percent": float(errors.mean()),
-            "kendall_tau": float(kendalltau(table, clock).statistic),
-            "table_ms": table.round(4).tolist(),
+            "kendall_tau": float(kendalltau(sums, clock).statistic),
+            "table_ms": sums.round(4).tolist(),
             "measured_ms": clock.round(4).tolist(),
         }
+        return table
+
+    def _corrected(self, off: int, *, spread_out: bool) -> LatencyTable:
+        """`off` nanoseconds more, in equal shares of stem, blocks and head; or in the base alone."""
+        share = round(off / (len(self.costs.blocks) + 2)) if spread_out else 0
         return LatencyTable(
             self.costs.space,
             [block.choices for block in self.costs.blocks],
-            round((base + between) * MS),
-            [block.macs for block in self.costs.blocks],
+            max(0, self.costs.base[0] + (2 * share if spread_out else off)),
+            [np.maximum(0, block.macs + share) for block in self.costs.blocks],
             spread=self.spread,
-            measured={**self.measured, "between_parts_ms": round(between, 4)},
-            check=check,
+            measured=self.measured,
         )
 
     def bounds_ms(self) -> tuple[float, float]:

@@ -183,10 +183,10 @@ def build(
 
     from trials.bn import recalibrate_bn
 
-    def prepare(module: Any, x: Any) -> Any:
+    def prepare(module: Any, x: Any, same: object = None) -> Any:
         recalibrate_bn(module, [x])
         bar.update()
-        return where.prepare(module, x[:batch])
+        return where.prepare(module, x[:batch], same)
 
     parts, keys = {}, {}
     with torch.no_grad():
@@ -197,9 +197,9 @@ def build(
                 make = block.candidates[block.candidate(arch)] if block else (chain.head if place else chain.stem)
                 values = tuple(arch[label] for label in block.elastic) if block else ()
                 module = make(*values)
-                parts[place, option] = prepare(module, x)
                 same = (make.func, make.args, tuple(make.keywords.items())) if isinstance(make, partial) else make
                 keys[place, option] = (str(same), values, tuple(x.shape))
+                parts[place, option] = prepare(module, x, keys[place, option])
                 if option == 0:
                     y = module(x)
             x = y

@@ -59,8 +59,8 @@ class TorchRuntime:
     def input(self, shape: Sequence[int]) -> torch.Tensor:
         return torch.randn(*shape).to(self.device, memory_format=torch.channels_last)
 
-    def prepare(self, module: nn.Module, x: torch.Tensor) -> nn.Module:
-        """What runs, of a module in eval mode; x: its input."""
+    def prepare(self, module: nn.Module, x: torch.Tensor, same: object = None) -> nn.Module:
+        """What runs, of a module; x: its input; same: equal for modules that are the same but for their weights."""
         return fold_bn(copy.deepcopy(module).eval()).to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(self, parts: Sequence[Any], x: torch.Tensor) -> list[float]:
@@ -101,13 +101,18 @@ class OnnxRuntime:
         self.settings = onnxruntime.SessionOptions()
         self.settings.intra_op_num_threads = self.threads or 0
         self.settings.log_severity_level = 3
+        self.exported: dict[object, bytes] = {}
 
     def input(self, shape: Sequence[int]) -> Any:
         return self.runtime.OrtValue.ortvalue_from_numpy(np.random.randn(*shape).astype(np.float32), self.where, 0)
 
-    def prepare(self, module: nn.Module, x: torch.Tensor) -> Any:
-        """What runs, of a module in eval mode; x: its input."""
-        content = onnx_bytes(fold_bn(copy.deepcopy(module).eval()), x)
+    def prepare(self, module: nn.Module, x: torch.Tensor, same: object = None) -> Any:
+        """What runs, of a module; x: its input; same: equal for modules that are the same but for their weights."""
+        content = self.exported.get(same)
+        if content is None:
+            content = onnx_bytes(fold_bn(copy.deepcopy(module).eval()), x)
+            if same is not None:
+                self.exported[same] = content
         return self.runtime.InferenceSession(content, self.settings, providers=self.providers)
 
     def run(self, parts: Sequence[Any], x: Any) -> list[float]:

@@ -1,0 +1,386 @@
+"""Latency tables: measured on real networks, imported, checked, and as limits of everything that keeps limits."""
+
+import csv
+import json
+import random
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import spaces
+from spaces.cost import CostTable, measure
+from spaces.errors import InputError
+from spaces.files import load_json
+from spaces.latency import FITTED, LEAST_CHECKED, LatencyTable
+from strategies.limits import Feasible, Limits
+from strategies.sampling import uniform_path
+from tests.conftest import ROOT, assert_one_clear_line, onepath
+from tests.experiments import copy_run, experiment
+from tests.test_tuners import every_tuner, make, search
+from trials import evaluate, latency, report, stopwatch, supernet
+from trials import search as search_command
+from trials.stopwatch import Timing
+
+COSTS = CostTable.load(ROOT / "experiments/spaces/spos-tiny.costs.json")
+
+
+def made(costs: CostTable = COSTS, seed: int = 0) -> LatencyTable:
+    """A table in which a candidate takes what a generator says: the arithmetic is what is tested with it."""
+    draw = np.random.default_rng(seed)
+    blocks = [draw.integers(100_000, 900_000, len(block.macs)) for block in costs.blocks]
+    return LatencyTable(costs.space, [block.choices for block in costs.blocks], 1_500_000, blocks)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("latency") / "table.json"
+    made().save(path)
+    return str(path)
+
+
+# the table
+
+
+def test_a_latency_is_the_sum_of_its_parts(table):
+    read = LatencyTable.load(table, COSTS)
+    generator = random.Random(0)
+    archs = [uniform_path(COSTS.choices, generator) for _ in range(50)]
+    for arch in archs:
+        parts = [
+            block.macs[next(iter(block.choices.values())).index(arch[label])]
+            for block, label in zip(read.costs.blocks, arch, strict=True)
+        ]
+        assert read.ms(arch) == (1_500_000 + sum(map(int, parts))) / 1e6
+    fastest, slowest = read.bounds_ms()
+    assert all(fastest <= read.ms(arch) <= slowest for arch in archs)
+    assert read.error() == ""
+
+
+def test_whole_networks_correct_the_base_and_tell_the_error():
+    """Eight networks find what lies between the parts (here 0.7 ms); the others, measured 10 % off, tell the error."""
+    plain = made()
+    generator = random.Random(1)
+    archs = [uniform_path(COSTS.choices, generator) for _ in range(FITTED + LEAST_CHECKED)]
+    clock = [plain.ms(arch) + 0.7 for arch in archs]
+    exact = plain.checked(archs, clock)
+    assert exact.check["networks"] == LEAST_CHECKED
+    assert exact.check["mean_absolute_error_percent"] < 1e-4
+    assert exact.check["kendall_tau"] == 1
+    assert exact.costs.base[0] == pytest.approx(1_500_000 + 2 * 700_000 / 22, abs=20)
+    assert exact.ms(archs[0]) == pytest.approx(plain.ms(archs[0]) + 0.7, abs=1e-6)
+    off = plain.checked(archs, clock[:FITTED] + [time * 1.1 for time in clock[FITTED:]])
+    assert off.check["mean_absolute_error_percent"] == pytest.approx(100 / 11)
+    assert off.check["bias_percent"] == pytest.approx(-100 / 11)
+    assert off.error() == "+- 9.1%"
+    reversed_order = plain.checked(archs, clock[:FITTED] + [20 - time for time in clock[FITTED:]])
+    assert reversed_order.check["kendall_tau"] == -1
+
+
+def test_a_table_of_another_space_or_a_damaged_one_is_refused(table, tmp_path):
+    with pytest.raises(
+        InputError,
+        match=r"is of .*spos.*, not of .*fbnet.*; measure it anew with: python -m trials.latency --space fbnet",
+    ):
+        LatencyTable.load(table, CostTable.load(ROOT / "experiments/spaces/fbnet-tiny.costs.json"))
+    content = load_json(table, "")
+    content["blocks"][3]["nanoseconds"].pop()
+    (tmp_path / "short.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="is damaged; write it again"):
+        LatencyTable.load(tmp_path / "short.json")
+    with pytest.raises(InputError, match="is not a latency table; write one with"):
+        LatencyTable.load(ROOT / "experiments/spaces/spos-tiny.costs.json")
+
+
+# measuring
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
+def test_a_space_is_measured_and_checked(runtime, tmp_path, capsys):
+    out = tmp_path / "table.json"
+    latency.main(
+        f"--space proxylessnas --preset tiny --runtime {runtime} --threads 1 --device cpu --rounds 6 --networks 20 --out {out}".split()
+    )
+    costs = measure(spaces.describe("proxylessnas", "tiny"))
+    found = LatencyTable.load(out, costs)
+    assert all((block.macs >= 0).all() and block.macs.max() > 0 for block in found.costs.blocks)
+    twins = [place for place, block in enumerate(costs.blocks) if block.twin]
+    for place in twins:  # the same work at two places is timed together
+        assert found.costs.blocks[place].macs.tolist() == found.costs.blocks[place - 1].macs.tolist()
+    assert twins
+    assert (found.measured["threads"], found.measured["batch"], found.measured["runtime"]) == (1, 1, runtime)
+    assert found.measured["device"]
+    assert found.check["networks"] == 20
+    # a doubled or a forgotten part would not pass; how exact a table is, depends on what else the machine does
+    assert found.check["mean_absolute_error_percent"] < 50
+    assert found.spread is not None
+    printed = capsys.readouterr().out
+    assert f"mean absolute error               {found.check['mean_absolute_error_percent']:.1f}%" in printed
+    assert "Kendall's tau" in printed
+    assert "<svg" in out.with_suffix(".svg").read_text()
+
+
+def test_one_network_is_compared_with_a_table(tmp_path, capsys, table):
+    arch = uniform_path(COSTS.choices, random.Random(5))
+    (tmp_path / "arc.json").write_text(json.dumps(arch))
+    latency.main(["--table", table, "--fixed-arc", str(tmp_path / "arc.json"), "--rounds", "3"])
+    printed = capsys.readouterr().out
+    assert f"by the table  {made().ms(arch):.3g} ms" in printed
+    assert "by the clock" in printed
+
+
+def test_a_part_in_a_network_computes_what_the_network_computes():
+    """What is timed part by part is the very network: the same numbers, but for the rounding of folded BatchNorm."""
+    chain = spaces.describe("spos", "tiny")
+    arch = uniform_path(chain.choices, random.Random(3))
+    network = latency.calibrated(chain, arch)
+    x = torch.randn(1, 3, 32, 32)
+    for where in (stopwatch.TorchRuntime("cpu", 1), stopwatch.OnnxRuntime("cpu", 1)):
+        shapes, parts = x, []
+        with torch.no_grad():
+            for part in (network.stem, *network.blocks, network.head):
+                parts.append(where.prepare(part, shapes))
+                shapes = part(shapes)
+        if isinstance(where, stopwatch.TorchRuntime):
+            with torch.inference_mode():
+                y = x
+                for part in parts:
+                    y = part(y)
+        else:
+            value = x.numpy()
+            for part in parts:
+                value = part.run(["y"], {"x": value})[0]
+            y = torch.from_numpy(value)
+        assert torch.allclose(y, network(x), atol=1e-4)
+        given = where.input(x.shape)
+        assert len(where.run(parts, given)) == len(parts)
+
+
+def test_the_faster_half_counts():
+    assert Timing.of([1e6, 3e6, 2e6, 50e6, 60e6, 70e6]) == Timing(2.0, 1.0)
+
+
+# a table from elsewhere
+
+
+def filled(path, table: LatencyTable, archs=()) -> list[list[str]]:
+    """The form for a space, with the times of a table."""
+    latency.main(f"--space spos --preset tiny --template {path}".split())
+    rows = list(csv.reader(open(path)))
+    for row in rows[1:]:
+        pairs = dict(word.split("=") for word in row[1].split())
+        if row[0] == "block":
+            (block,) = [b for b in table.costs.blocks if set(b.choices) == set(pairs)]
+            row[2] = str(block.macs[block.option(pairs)] / 1e6)
+        else:
+            row[2] = "0.75" if row[0] in ("stem", "head") else str(table.ms(pairs) + 0.25)
+    return rows
+
+
+def test_a_csv_becomes_the_same_table(tmp_path, capsys):
+    form, out = tmp_path / "phone.csv", tmp_path / "phone.json"
+    expected = made()
+    rows = filled(form, expected)
+    csv.writer(open(form, "w", newline="")).writerows(rows)
+    latency.main(f"--space spos --preset tiny --csv {form} --out {out}".split())
+    read = LatencyTable.load(out, COSTS)
+    share = round(250_000 / 22)  # of what the whole networks take beyond their parts
+    assert [block.macs.tolist() for block in read.costs.blocks] == [
+        (block.macs + share).tolist() for block in expected.costs.blocks
+    ]
+    assert read.check["mean_absolute_error_percent"] < 0.01
+    csv.writer(open(form, "w", newline="")).writerows(row for row in rows if row[0] != "network")
+    latency.main(f"--space spos --preset tiny --csv {form} --out {out}".split())
+    plain = LatencyTable.load(out, COSTS)
+    assert plain.check is None
+    assert [block.macs.tolist() for block in plain.costs.blocks] == [b.macs.tolist() for b in expected.costs.blocks]
+    assert plain.costs.base[0] == 1_500_000
+    assert "not known: the CSV has no times of whole networks" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda rows: rows.pop(5), "lacks block block00=xception; give every row of the form"),
+        (lambda rows: rows[3].__setitem__(2, "fast"), "line 4: latency_ms is 'fast'; give milliseconds"),
+        (lambda rows: rows[3].__setitem__(2, "-1"), "line 4: latency_ms is '-1'"),
+        (lambda rows: rows[3].__setitem__(2, ""), "line 4: latency_ms is ''"),
+        (lambda rows: rows.append(rows[4]), "block block00=k7 is there twice; leave one out"),
+        (lambda rows: rows.append(["block", "block77=k3", "1"]), "this space has no block block77=k3"),
+        (lambda rows: rows[0].__setitem__(0, "what"), "its first line must be: part,choice,latency_ms"),
+        (lambda rows: rows.__delitem__(slice(100, None)), "networks; give at least 28"),
+        (
+            lambda rows: rows[90].__setitem__(1, "block00=k9"),
+            "a network has block00=k9; give one of k3, k5, k7, xception",
+        ),
+    ],
+)
+def test_an_incomplete_csv_is_refused(tmp_path, change, says):
+    form, out = tmp_path / "phone.csv", tmp_path / "phone.json"
+    rows = filled(form, made())
+    change(rows)
+    csv.writer(open(form, "w", newline="")).writerows(rows)
+    with pytest.raises(InputError, match=re.escape(says)):
+        latency.main(f"--space spos --preset tiny --csv {form} --out {out}".split())
+    assert not out.exists()
+
+
+# a limit
+
+
+@every_tuner
+def test_tuners_keep_the_limit(name, table):
+    latencies = LatencyTable.load(table)
+    fastest, slowest = latencies.bounds_ms()
+    limit = fastest + 0.3 * (slowest - fastest)
+    tuner = make(name, latency_table=table, max_latency_ms=limit, max_macs="3.2M")
+    archs = search(tuner, 40)
+    assert all(latencies.ms(arch) <= limit for arch in archs)
+    assert all(COSTS.macs(arch) <= 3_200_000 for arch in archs)
+    assert len({json.dumps(arch) for arch in archs}) == 40
+
+
+def test_draws_within_a_latency_are_uniform():
+    """Against rejection from the whole space, which is uniform by construction."""
+    choices = {f"block{place}": ["a", "b", "c"] for place in range(4)}
+    costs = CostTable.additive({label: dict.fromkeys(candidates, (1, 1)) for label, candidates in choices.items()})
+    draw = np.random.default_rng(0)
+    blocks = [draw.integers(1_000_000, 9_000_000, 3) for _ in choices]
+    table = LatencyTable({}, [block.choices for block in costs.blocks], 0, blocks)
+    limit = 17.0
+    feasible = Feasible(costs, Limits(max_latency_ms=limit), table)
+    drawn = feasible.sample_many(60_000, np.random.default_rng(1))
+    everyone = np.stack(np.meshgrid(*[range(3)] * 4, indexing="ij"), -1).reshape(-1, 4)
+    within = everyone[feasible.met_by(everyone)]
+    assert 5 < len(within) < 76
+    seen, counts = np.unique(drawn, axis=0, return_counts=True)
+    assert seen.tolist() == within.tolist()
+    expected = counts.sum() / len(within)
+    assert (np.abs(counts - expected) < 5 * np.sqrt(expected)).all()
+    assert feasible.share() == pytest.approx(len(within) / 81, rel=0.05)
+
+
+def test_limits_that_cannot_be_met_or_measured(table):
+    with pytest.raises(
+        InputError, match="max_latency_ms 9 needs a latency_table; measure one with: python -m trials.latency"
+    ):
+        make("random", max_latency_ms=9)
+    with pytest.raises(
+        InputError,
+        match="max_latency_ms 0.5 is out of reach: the space reaches .* to .* ms on .*; raise max_latency_ms",
+    ):
+        make("random", latency_table=table, max_latency_ms=0.5)
+    with pytest.raises(
+        InputError, match="max_latency_ms is 'fast'; give a positive number of milliseconds, such as 12.5"
+    ):
+        make("random", latency_table=table, max_latency_ms="fast")
+    with pytest.raises(InputError, match="objective latency needs a latency_table"):
+        make("pareto", objective="latency")
+
+
+def test_the_pareto_tuner_minimises_latency(table):
+    tuner = make("pareto", latency_table=table, objective="latency")
+    latencies = LatencyTable.load(table)
+    archs = search(tuner, 60)
+    assert np.mean([latencies.ms(arch) for arch in archs[30:]]) < np.mean([latencies.ms(arch) for arch in archs[:10]])
+
+
+def test_a_search_under_a_latency(run, tmp_path, table, capsys):
+    """In one process, end to end: the limit holds, and the table, the summary and the report name latencies."""
+    copy = copy_run(run, tmp_path / "run")
+    latencies = LatencyTable.load(table)
+    limit = sum(latencies.bounds_ms()) / 2
+    arguments = {"latency_table": table, "max_latency_ms": limit}
+    yaml = experiment(copy, classArgs={**arguments, "max_macs": None}, maxTrialNumber=6)
+    search_command.main([str(yaml), "--in-process"])
+    printed = capsys.readouterr().out
+    summary = load_json(copy / "search.json", "")
+    archs = [load_json(copy / "search" / f"{entry['id']}.json", "")["arch"] for entry in summary["history"]]
+    assert len(archs) == 6
+    assert all(latencies.ms(arch) <= limit for arch in archs)
+    best = load_json(copy / "arc.json", "")
+    assert summary["latency"]["best_ms"] == latencies.ms(best)
+    assert summary["limits"]["max_latency_ms"] == limit
+    assert f"{latencies.ms(best):.3g}" in printed
+    rows = dict(report.facts(report.collect(copy)))
+    assert rows["its latency"].startswith(f"{latencies.ms(best):.3g} ms")
+    assert f"max_latency_ms {limit:,}" in rows["limits"]
+    # NNI's own tuners know no limits: there the trial refuses, unseen
+    (tmp_path / "slow.json").write_text(json.dumps({label: values[-1] for label, values in COSTS.choices.items()}))
+    (tmp_path / "fast.json").write_text(json.dumps(best))
+    for name, seen in (("slow", False), ("fast", True)):
+        flags = ["--arch", str(tmp_path / f"{name}.json"), "--latency-table", table]
+        allowed = latencies.ms(load_json(tmp_path / f"{name}.json", "")) + (0.001 if seen else -0.001)
+        flags += ["--max-latency-ms", str(allowed), "--calibration-images", "128", "--scoring-images", "64"]
+        evaluate.main(["--run", str(copy), *flags])
+        assert ("top-1 before BN recalibration" in capsys.readouterr().out) == seen
+
+
+QUICK = ["--preset", "tiny", "--data", "digits", "--score-fraction", "0.75", "--batch-size", "32", "--epochs", "1"]
+
+
+def test_a_differentiable_strategy_under_a_latency(tmp_path, table):
+    """The loss sees milliseconds, and arc.json obeys the limit although everything pulls the other way."""
+    latencies = LatencyTable.load(table)
+    fastest, slowest = latencies.bounds_ms()
+    limit = fastest + 0.05 * (slowest - fastest)
+    flags = ["--strategy", "softmax", "--arch-warmup", "0", "--cost-loss", "linear", "--cost-weight", "0.01"]
+    flags += ["--latency-table", table, "--max-latency-ms", str(limit)]
+    supernet.main([*QUICK, "--eval-paths", "0", *flags, "--out", str(tmp_path / "run")])
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    (cost,) = [line["expected_cost"] for line in log if "expected_cost" in line]
+    assert fastest < cost < slowest
+    learned = load_json(tmp_path / "run" / "most_probable.json", "")
+    assert latencies.ms(learned["arch"]) <= limit
+    assert learned["latency"]["best_ms"] == latencies.ms(learned["arch"])
+    rows = dict(report.facts(report.collect(tmp_path / "run")))
+    assert rows["within"] == f"max_latency_ms {limit:g}"
+
+
+def test_paths_within_a_latency(tmp_path, table):
+    latencies = LatencyTable.load(table)
+    limit = sum(latencies.bounds_ms()) / 2
+    config = supernet.Config(strategy="window", latency_table=table, max_latency_ms=str(limit), out="x", preset="tiny")
+    feasible = Feasible(COSTS, config.limits(), latencies)
+    chain = spaces.describe("spos", "tiny")
+
+    class Images:
+        def steps_per_epoch(self, part, size):
+            return 10
+
+    paths = supernet.make_paths(config, chain, feasible, Images())
+    assert all(latencies.ms(arch) <= limit for step in range(50) for arch in paths(step))
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "says"),
+    [
+        ("latency", "--space spos", "nowhere to write the table; give --out FILE.json"),
+        ("latency", "--out x.json", "which space? give --space NAME, or --supernet RUN"),
+        ("latency", "--space spso --out x.json", "unknown space 'spso'; did you mean 'spos'?"),
+        ("latency", "--space spos --out x.json --networks 3", "--networks 3 is too few for a check; give 20 or more"),
+        ("latency", "--space spos --out x.json --rounds 0", "--rounds 0 is not above 0"),
+        ("latency", "--space spos --out x.json --device cuda", "--device cuda: no GPU is visible"),
+        (
+            "latency",
+            "--space spos --out x.json --csv none.csv",
+            "'none.csv' does not exist; write a form with --template",
+        ),
+        ("latency", "--space spos --fixed-arc arc.json --out x.json", "--table and --fixed-arc go together"),
+        (
+            "supernet",
+            "--out runs/x --preset tiny --strategy gates --max-latency-ms 3",
+            "--max-latency-ms needs --latency-table",
+        ),
+        (
+            "supernet",
+            "--out runs/x --preset tiny --latency-table x",
+            "--latency-table has no effect without --max-latency-ms",
+        ),
+        ("evaluate", "--run runs/x --max-latency-ms 3", "--max-latency-ms and --latency-table go together"),
+    ],
+)
+def test_mistakes_get_one_clear_line(command, arguments, says):
+    assert_one_clear_line(onepath(command, *arguments.split()), says)
+    assert not (ROOT / "x.json").exists()
