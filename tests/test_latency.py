@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import spaces
 from spaces.cost import CostTable, measure
@@ -21,6 +22,7 @@ from tests.experiments import copy_run, experiment
 from tests.test_tuners import every_tuner, make, search
 from trials import evaluate, latency, report, stopwatch, supernet
 from trials import search as search_command
+from trials.search_plan import make_tuner
 from trials.stopwatch import Timing
 
 COSTS = CostTable.load(ROOT / "experiments/spaces/spos-tiny.costs.json")
@@ -279,6 +281,16 @@ def test_limits_that_cannot_be_met_or_measured(table):
         make("pareto", objective="latency")
 
 
+def test_the_shipped_experiment(tmp_path):
+    """With a table where the user's run writes one."""
+    costs = CostTable.load(ROOT / "experiments/spaces/spos-imagenet.costs.json")
+    table = LatencyTable(costs.space, [b.choices for b in costs.blocks], 10**6, [b.macs // 12 for b in costs.blocks])
+    table.save(tmp_path / "latency.json")
+    tuner = yaml.safe_load((ROOT / "experiments/spos_latency.yml").read_text())["tuner"]
+    given = {**tuner["classArgs"], "latency_table": str(tmp_path / "latency.json")}
+    assert make_tuner(tuner["className"], given).feasible.limits == Limits(max_latency_ms=25)
+
+
 def test_the_pareto_tuner_minimises_latency(table):
     tuner = make("pareto", latency_table=table, objective="latency")
     latencies = LatencyTable.load(table)
@@ -292,8 +304,8 @@ def test_a_search_under_a_latency(run, tmp_path, table, capsys):
     latencies = LatencyTable.load(table)
     limit = sum(latencies.bounds_ms()) / 2
     arguments = {"latency_table": table, "max_latency_ms": limit}
-    yaml = experiment(copy, classArgs={**arguments, "max_macs": None}, maxTrialNumber=6)
-    search_command.main([str(yaml), "--in-process"])
+    path = experiment(copy, classArgs={**arguments, "max_macs": None}, maxTrialNumber=6)
+    search_command.main([str(path), "--in-process"])
     printed = capsys.readouterr().out
     summary = load_json(copy / "search.json", "")
     archs = [load_json(copy / "search" / f"{entry['id']}.json", "")["arch"] for entry in summary["history"]]

@@ -214,7 +214,10 @@ def test_the_estimate_of_activations_is_what_autograd_keeps():
     ("arguments", "says"),
     [
         ("--max-macs 3M", "--max-macs has no effect with --strategy uniform; use --strategy window, or set the limit"),
-        ("--strategy window", "--strategy window needs --max-macs or --min-macs, such as --max-macs 330M"),
+        (
+            "--strategy window",
+            "--strategy window needs --max-macs, --min-macs or --max-latency-ms, such as --max-macs 330M",
+        ),
         ("--strategy binned --max-macs 3M", "bins of MACs need their range: give --min-macs and --max-macs"),
         ("--strategy window --max-macs 1M", "max_macs 1,000,000 is out of reach: the space reaches"),
         ("--strategy gumbel --max-macs 1M", "max_macs 1,000,000 is out of reach: the space reaches"),

@@ -209,7 +209,9 @@ def _check_strategy(config: Config) -> None:
             "the limit in the search's YAML"
         )
     if config.strategy in ("window", "binned") and not limited:
-        raise InputError(f"--strategy {config.strategy} needs a limit, such as --max-macs 330M")
+        raise InputError(
+            f"--strategy {config.strategy} needs --max-macs, --min-macs or --max-latency-ms, such as --max-macs 330M"
+        )
     if config.strategy == "binned" and config.max_latency_ms:
         raise InputError("--strategy binned draws by MACs; leave --max-latency-ms out, or use --strategy window")
     if learns and config.max_macs and config.max_latency_ms:
