@@ -138,10 +138,13 @@ def space_options_text(options: Mapping[str, Any]) -> str:
     return ",".join(f"{name}={value}" for name, value in options.items())
 
 
-def run(main: Callable[[], Any]) -> NoReturn:
+def run(main: Callable[[], Any], *, resumes: bool = True) -> NoReturn:
     """Run a command's `main` and exit.
 
     Exit codes: 0 done; 1 a user's mistake, nothing was begun; 3 work was stopped by what went wrong; 130 Ctrl-C.
+
+    Args:
+        resumes: whether the command has --resume.
     """
     for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
         if isinstance(stream, io.TextIOWrapper):
@@ -152,7 +155,8 @@ def run(main: Callable[[], Any]) -> NoReturn:
     except InputError as error:
         line, code = f"error: {error}", error.exit_code
     except KeyboardInterrupt:
-        line, code = "\nstopped; what was written is complete, run the same command with --resume to go on", 130
+        again = "run the same command with --resume to go on" if resumes else "run the same command again"
+        line, code = f"\nstopped; what was written is complete, {again}", 130
     except BrokenPipeError:
         code = 141
     except OSError as error:

@@ -297,4 +297,4 @@ def calibrated(chain: Any, arch: Mapping[str, Any]) -> Any:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, resumes=False)
