@@ -18,6 +18,7 @@ import dataclasses
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -269,8 +270,8 @@ def check(config: Config, network: Any, draft: Path, data: Any, result: Mapping[
     from trials import export_formats
     from trials.export_check import BATCH, compare
 
-    loaders = {"module": export_formats.run_module, "program": export_formats.run_program}
-    runs = {name: loaders.get(name, export_formats.run_onnx)(file_of(draft, name)) for name in config.wanted}
+    known = {"module": export_formats.run_module, "program": export_formats.run_program}
+    loaders = {name: partial(known.get(name, export_formats.run_onnx), file_of(draft, name)) for name in config.wanted}
     size = data.size("test")
     count = min(config.check_images or size, size)
 
@@ -278,7 +279,7 @@ def check(config: Config, network: Any, draft: Path, data: Any, result: Mapping[
         for images, labels in data.eval_batches("test", BATCH, count=count):
             yield data.normalise(images), labels
 
-    comparison = compare(network, runs, batches(), count)
+    comparison = compare(network, loaders, batches(), count)
     before = round(result["test_top1"] * comparison.images / 100)
     if comparison.images == result.get("test_images", size) and comparison.correct != before:
         raise Stopped(

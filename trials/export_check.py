@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -23,11 +24,13 @@ class Compared:
         largest: difference of two logits.
         correct: images classified as they are labelled.
         same: images with the network's answer, bool; a tensor for each batch.
+        error: why it cannot be loaded or run; empty: it can.
     """
 
     largest: float = 0.0
     correct: int = 0
     same: list[torch.Tensor] = field(default_factory=list)
+    error: str = ""
 
     def add(self, logits: torch.Tensor, expected: torch.Tensor, labels: torch.Tensor) -> None:
         """Count a batch: logits (N, classes) of the file and of the network, labels (N,)."""
@@ -60,7 +63,7 @@ class Comparison:
 
     def same(self, name: str) -> float:
         """Images on which a file gives the network's answer, percent."""
-        return 100 * float(torch.cat(self.files[name].same).float().mean())
+        return 100 * sum(int(batch.sum()) for batch in self.files[name].same) / self.images
 
     def file_top1(self, name: str) -> float:
         """Of a file, percent."""
@@ -70,6 +73,8 @@ class Comparison:
         """Why a file in 32 bits does not compute what the network does; empty: it does."""
         allowed = TOLERANCE * max(1.0, self.std)
         file = self.files[name]
+        if file.error:
+            return file.error
         if not file.largest <= allowed:
             return f"a logit differs by {file.largest:.2g}, and at most {allowed:.2g} is rounding"
         wrong = ~torch.cat(file.same) & (self.margin > 2 * allowed)
@@ -77,32 +82,46 @@ class Comparison:
 
     def int8_problem(self, name: str, drop: float) -> str:
         """Why a file in 8 bits is not good enough; empty: it is."""
+        if self.files[name].error:
+            return self.files[name].error
         lost = self.top1 - self.file_top1(name)
-        if lost <= drop:
+        if lost <= drop and math.isfinite(self.files[name].largest):
             return ""
         return f"it loses {lost:.2f} points of top-1 ({self.file_top1(name):.2f} instead of {self.top1:.2f}%)"
 
 
 @torch.no_grad()
 def compare(
-    network: nn.Module, runs: Mapping[str, Run], batches: Iterator[tuple[torch.Tensor, torch.Tensor]], images: int
+    network: nn.Module,
+    loaders: Mapping[str, Callable[[], Run]],
+    batches: Iterator[tuple[torch.Tensor, torch.Tensor]],
+    images: int,
 ) -> Comparison:
     """Run the network and the files over the same images.
 
     Args:
         network: in eval mode.
-        runs: name of a file -> how it is run.
+        loaders: name of a file -> what loads it.
         batches: normalised images (N, 3, R, R) and labels (N,).
         images: how many they will be.
     """
-    files = {name: Compared() for name in runs}
+    files = {name: Compared() for name in loaders}
+    runs: dict[str, Run] = {}
     correct, count, total, squares = 0, 0, 0.0, 0.0
     margins, logits = [], torch.empty(0)
     with cli.progress(images, desc="check", unit="img") as bar:
         for inputs, labels in batches:
             logits = network(inputs)
-            for name, run in runs.items():
-                files[name].add(run(inputs), logits, labels)
+            for name, file in files.items():
+                if file.error:
+                    continue
+                try:
+                    if name not in runs:
+                        runs[name] = loaders[name]()
+                    file.add(runs[name](inputs), logits, labels)
+                except Exception as error:  # whatever a bad file leads to
+                    reason = " ".join(str(error).split())[:200]
+                    file.error = f"it cannot be run ({type(error).__name__}: {reason})"
             correct += int((logits.argmax(1) == labels).sum())
             best = logits.topk(2, 1).values
             margins.append(best[:, 0] - best[:, 1])

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from trials.module_source import PART, WIDTH, Call, Writer, literal
+from trials.module_source import PART, Writer
+from trials.python_source import WIDTH, Call, literal
 
 # Each is the source of `preprocess` for one way to bring an image to its size
 WHOLE = """    side = PREPROCESSING["resolution"]

@@ -8,27 +8,47 @@ from __future__ import annotations
 
 import ast
 import builtins
-import dis
 import inspect
-import json
-import sys
 import textwrap
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
 from spaces.errors import InputError
+from trials.python_source import (
+    LIBRARY,
+    Call,
+    arguments_of,
+    docstring,
+    globals_of,
+    importable,
+    is_plain,
+    literal,
+    of_torch,
+    overridden,
+    overrides,
+    same,
+    settings,
+)
 
-WIDTH = 120  # columns of a line
 BASE = "Part"
-OURS = ("Network", "load", "preprocess", "PREPROCESSING", "CLASSES", BASE, "load_file", "Path")  # names in the file
+OURS = (
+    "Network",
+    "load",
+    "preprocess",
+    "PREPROCESSING",
+    "CLASSES",
+    BASE,
+    "load_file",
+    "Path",
+    "OrderedDict",
+)  # names in the file
 KNOWN = {"torch": torch, "nn": nn, "F": torch.nn.functional}
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 OWN_ATTRIBUTES = frozenset(vars(nn.Module()))
-LIBRARY = {"torch", *sys.stdlib_module_names}
 
 PART = '''class Part(nn.Module):
     """What the classes below share: children and settings are given by name."""
@@ -41,43 +61,6 @@ PART = '''class Part(nn.Module):
             else:
                 setattr(self, name, part)
 '''
-
-
-class Call:
-    """A call to be written: its function, and its arguments with their names (None: positional)."""
-
-    def __init__(self, name: str, arguments: Sequence[tuple[str | None, Any]], brackets: str = "()") -> None:
-        self.name, self.arguments, self.brackets = name, arguments, brackets
-
-    def flat(self) -> str:
-        """In one line."""
-        parts = (f"{key}={_flat(value)}" if key else _flat(value) for key, value in self.arguments)
-        return f"{self.name}{self.brackets[0]}{', '.join(parts)}{self.brackets[1]}"
-
-    def lines(self, indent: int, before: str = "", after: str = "") -> str:
-        """In one line where it fits, else one line for each argument.
-
-        Args:
-            indent: spaces in front of its first line.
-            before, after: text in front of it and behind it, in the same line.
-        """
-        space = " " * indent
-        line = f"{space}{before}{self.flat()}{after}"
-        if len(line) <= WIDTH or not self.arguments:
-            return line
-        inner = []
-        for key, value in self.arguments:
-            prefix = f"{key}=" if key else ""
-            if isinstance(value, Call):
-                inner.append(value.lines(indent + 4, prefix, ","))
-            else:
-                inner.append(f"{space}    {prefix}{value},")
-        last = f"{space}{self.brackets[1]}{after}"
-        return "\n".join((f"{space}{before}{self.name}{self.brackets[0]}", *inner, last))
-
-
-def _flat(value: Any) -> str:
-    return value.flat() if isinstance(value, Call) else str(value)
 
 
 class Writer:
@@ -105,8 +88,8 @@ class Writer:
         kind = type(module)
         if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
             raise refusal(kind, "an object of it has hooks or a forward of its own")
-        plain: type[nn.Module] = next(base for base in kind.__mro__ if _of_torch(base))  # type: ignore[assignment]
-        if plain is not kind and any(_overrides(kind, plain)):
+        plain: type[nn.Module] = next(base for base in kind.__mro__ if of_torch(base))  # type: ignore[assignment]
+        if plain is not kind and any(overrides(kind, plain)):
             return self._custom(module, plain)
         if issubclass(plain, CONTAINERS):
             return self._container(module, plain)
@@ -142,14 +125,14 @@ class Writer:
 
     def _layer(self, layer: nn.Module, kind: type[nn.Module], name: str) -> Call:
         """A layer of torch.nn from its attributes; made once from what is written, to see that it is the same."""
-        short, exact = ([*_arguments(layer, kind, tidy)] for tidy in (True, False))
+        short, exact = ([*arguments_of(layer, kind, tidy)] for tidy in (True, False))
         for arguments in (short, exact):
             try:
                 with torch.device("meta"):
                     made = eval(Call(f"nn.{kind.__name__}", arguments).flat(), {"nn": nn, "torch": torch})
             except Exception:  # whatever a layer says to arguments that are not its own
                 continue
-            if _settings(made) == _settings(layer):
+            if settings(made) == settings(layer):
                 return Call(name, arguments)
         raise refusal(type(layer), f"{layer} cannot be made again from what it shows")
 
@@ -180,7 +163,7 @@ class Writer:
             bases = {nn.Module: BASE}.get(plain, f"nn.{plain.__name__}")
             if issubclass(plain, CONTAINERS):
                 bases = f"{BASE}, {bases}"
-            doc = _docstring(kind)
+            doc = docstring(kind)
             origin = f"# as in {kind.__module__}.{kind.__qualname__}\n"
             self.classes.append(f"{origin}class {name}({bases}):\n{doc}" + "\n".join(methods))
         if plain is nn.Module or issubclass(plain, CONTAINERS):
@@ -213,7 +196,7 @@ class Writer:
             yield name, "None" if child is None else self.expression(child)
         for name in sorted(attributes - {*module._parameters, *module._buffers, *module._modules} - OWN_ATTRIBUTES):
             value = getattr(module, name)
-            if not _is_plain(value):
+            if not is_plain(value):
                 raise refusal(
                     kind, f"'self.{name}' is a {type(value).__name__}; numbers, texts and lists of them can be"
                 )
@@ -228,8 +211,8 @@ class Writer:
             name = todo.pop(0)
             found = inspect.getattr_static(kind, name, None)
             function = getattr(found, "fget", None) or getattr(found, "__func__", None) or found
-            inherited = any(name in vars(base) for base in kind.__mro__ if _of_torch(base))
-            if name in methods or (inherited and not _overridden(kind, name)):
+            inherited = any(name in vars(base) for base in kind.__mro__ if of_torch(base))
+            if name in methods or (inherited and not overridden(kind, name)):
                 continue
             if not isinstance(function, types.FunctionType):
                 attributes.add(name)
@@ -237,9 +220,8 @@ class Writer:
             source, tree = self._read(function, kind)
             methods[name] = textwrap.indent(source, "    ")
             first = next(iter(inspect.signature(function).parameters), "")
-            owner = {first, kind.__name__}
             for node in ast.walk(tree):
-                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in owner:
+                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == first:
                     todo.append(node.attr)
         return attributes, list(methods.values())
 
@@ -254,7 +236,7 @@ class Writer:
         if plain.__code__.co_freevars:
             name = plain.__code__.co_freevars[0]
             raise refusal(kind, f"'{function.__qualname__}' uses {'super()' if name == '__class__' else repr(name)}")
-        needed = set(_globals_of(plain.__code__))
+        needed = set(globals_of(plain.__code__))
         definition = tree.body[0]
         assert isinstance(definition, ast.FunctionDef)
         outside = [*definition.decorator_list, *definition.args.defaults, *filter(None, definition.args.kw_defaults)]
@@ -265,31 +247,32 @@ class Writer:
                 for name in wanted:
                     if name.split(".")[0] not in LIBRARY:
                         raise refusal(kind, f"'{function.__qualname__}' imports '{name}'")
-            elif isinstance(node, ast.Name) and _importable(node.id, plain.__globals__.get(node.id)):
+            elif isinstance(node, ast.Name) and importable(node.id, plain.__globals__.get(node.id)):
                 needed.add(node.id)  # of an annotation
         for name in sorted(needed):
             if name in plain.__globals__:
                 self._bring(name, plain.__globals__[name], kind)
-            elif not hasattr(builtins, name) and name != kind.__name__:
+            elif not hasattr(builtins, name):
                 raise refusal(kind, f"'{function.__qualname__}' uses '{name}', which its file does not have")
         return source, tree
 
     def _bring(self, name: str, value: Any, kind: type) -> None:
         """Have a name of a class's file in the source."""
-        if name in self._values and _same(self._values[name], value):
+        if name in self._values and same(self._values[name], value):
             return
-        if name in self._values or name in OURS or name in self._names.values():
+        known = importable(name, value) == "from collections import OrderedDict"
+        if not known and (name in self._values or name in OURS or name in self._names.values()):
             raise refusal(kind, f"it uses '{name}', and that name means something else in the file; rename it")
-        if value is kind:
-            return
-        line = _importable(name, value)
+        if isinstance(value, type) and issubclass(value, nn.Module) and not of_torch(value):
+            raise refusal(kind, f"it uses class '{name}' by its name")
+        line = importable(name, value)
         self._values[name] = value
         if line:
             self.imports.add(line)
         elif isinstance(value, types.FunctionType):
             source, _ = self._read(value, kind)
             self.helpers[name] = source
-        elif _is_plain(value):
+        elif is_plain(value):
             self.helpers[name] = f"{name} = {value!r}\n"
         else:
             raise refusal(kind, f"it uses '{name}', a {type(value).__name__} that cannot be written down")
@@ -301,104 +284,3 @@ def refusal(kind: type, reason: str) -> InputError:
         f"format module: class {kind.__module__}.{kind.__qualname__} cannot be written as source: {reason}; "
         "change it, or leave module out of --formats"
     )
-
-
-def _of_torch(kind: type) -> bool:
-    """Whether a class is nn.Module or a layer of torch.nn itself."""
-    return kind is nn.Module or (issubclass(kind, nn.Module) and getattr(nn, kind.__name__, None) is kind)
-
-
-def _overrides(kind: type, base: type) -> Iterator[str]:
-    """Methods between a class and its base that the base has too, but for its constructor and text."""
-    for name in dir(base):
-        text = name.startswith("__") and name not in ("__call__", "__getattr__", "__iter__", "__len__", "__getitem__")
-        if (
-            not text
-            and name != "extra_repr"
-            and inspect.getattr_static(kind, name) is not inspect.getattr_static(base, name)
-        ):
-            yield name
-
-
-def _overridden(kind: type, name: str) -> bool:
-    owner = next((base for base in kind.__mro__ if name in vars(base)), None)
-    return owner is not None and not _of_torch(owner)
-
-
-def _arguments(layer: nn.Module, kind: type[nn.Module], tidy: bool) -> Iterator[tuple[str | None, str]]:
-    """Arguments that make a layer of torch.nn, but those that are the defaults; `tidy`: (3, 3) as 3."""
-    for name, parameter in inspect.signature(kind).parameters.items():
-        named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        if not named or name in ("device", "dtype") or not hasattr(layer, name):
-            continue
-        value = getattr(layer, name)
-        if isinstance(value, torch.Tensor) or (value is None and name == "bias"):
-            value = value is not None
-        if tidy and isinstance(value, tuple) and len(set(value)) == 1:
-            value = value[0]
-        default = parameter.default
-        if default is parameter.empty:
-            yield None, literal(value)
-        elif value != default or type(value) is not type(default):
-            yield name, literal(value)
-
-
-def _settings(layer: nn.Module) -> tuple[list[str], list[tuple[int, ...]], dict[str, Any]]:
-    """What two equal layers have in common: names and shapes of weights, and all plain attributes."""
-    state = layer.state_dict()
-    plain = {key: value for key, value in vars(layer).items() if key != "training" and _is_plain(value)}
-    return list(state), [tuple(tensor.shape) for tensor in state.values()], plain
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether `repr` gives the value back."""
-    if isinstance(value, dict):
-        return all(_is_plain(key) and _is_plain(part) for key, part in value.items())
-    if type(value) in (tuple, list, set):
-        return all(map(_is_plain, value))
-    if type(value) is float:
-        return value - value == 0  # neither infinite nor not a number
-    return value is None or type(value) in (bool, int, float, str, torch.Size)
-
-
-def literal(value: Any) -> str:
-    """A plain value as source; texts in double quotes."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
-
-
-def _same(one: Any, other: Any) -> bool:
-    return one is other or (_is_plain(one) and _is_plain(other) and one == other)
-
-
-def _globals_of(code: types.CodeType) -> Iterator[str]:
-    """Global names that a function reads, those of its inner functions too."""
-    for step in dis.get_instructions(code):
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL"):
-            yield step.argval
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _globals_of(constant)
-
-
-def _importable(name: str, value: Any) -> str:
-    """The line that imports a name from torch or Python's library; empty: there is none."""
-    if isinstance(value, types.ModuleType):
-        if value.__name__.split(".")[0] not in LIBRARY:
-            return ""
-        return f"import {value.__name__}" if value.__name__ == name else f"import {value.__name__} as {name}"
-    original = getattr(value, "__name__", None) or getattr(value, "_name", None)
-    for home in (getattr(value, "__module__", None), "torch", "torch.nn", "torch.nn.functional"):
-        known = home and original and home.split(".")[0] in LIBRARY - {"builtins"}
-        if known and getattr(sys.modules.get(home), original, None) is value:
-            return f"from {home} import {original}" + ("" if original == name else f" as {name}")
-    return ""
-
-
-def _docstring(kind: type) -> str:
-    """A class's docstring, as source."""
-    text = vars(kind).get("__doc__")
-    if not text:
-        return ""
-    text = inspect.cleandoc(text).replace("\\", "\\\\").replace('"""', "'''")
-    body = text if "\n" not in text else text + "\n"
-    return textwrap.indent(f'"""{body}"""', "    ") + "\n\n"
