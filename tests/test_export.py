@@ -74,7 +74,7 @@ def digits(tmp_path_factory):
     chain = spaces.describe("spos", "tiny")
     save_json(folder / "arc.json", {**dict.fromkeys(chain.choices, "k3"), "block01": "xception"})
     run = folder / "retrain"
-    arguments = ["--fixed-arc", folder / "arc.json", "--preset", "tiny", "--epochs", "4", "--batch-size", "32"]
+    arguments = ["--fixed-arc", folder / "arc.json", "--preset", "tiny", "--epochs", "6", "--batch-size", "32"]
     retrain.main([*map(str, arguments), "--out", str(run)])
     export.main(["--fixed-arc", str(folder / "arc.json"), "--weights", str(run)])
     images, labels = images_of(run)

@@ -213,6 +213,8 @@ def describe(
         line = f"Architecture {arch_id(arch)} of space {space['name']}, preset {space['preset']}."
     else:
         name = stored.get("baseline", type(network).__name__)
+        summary = config.run / "result.json"
+        macs = load_json(summary, "result").get("macs") if summary.exists() else None
         about["architecture"] = {"baseline": name}
         line = f"Network {name}."
     cost = (f"{macs:,} MACs, " if macs else "") + f"{params:,} params"

@@ -143,7 +143,7 @@ def importable(name: str, value: Any) -> str:
     original = str(getattr(value, "__name__", None) or getattr(value, "_name", None))
     for home in (str(getattr(value, "__module__", None)), "torch", "torch.nn", "torch.nn.functional"):
         known = home.split(".")[0] in LIBRARY - {"builtins"}
-        if known and getattr(sys.modules.get(home), original, None) is value:
+        if known and getattr(sys.modules.get(home), original, sys) is value:
             return f"from {home} import {original}" + ("" if original == name else f" as {name}")
     return ""
 
