@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
     _check_arch(config, stored)
     network = retrain.load_network(config.network_file).float()
     data, preprocessing = _open_data(config, stored_config, stored)
-    about = describe(config, stored, network, preprocessing)
+    about = describe(config, stored, network, preprocessing, data.name)
     target = config.target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +188,7 @@ def _open_data(config: Config, options: dict[str, Any], stored: Mapping[str, Any
 
 
 def describe(
-    config: Config, stored: Mapping[str, Any], network: Any, preprocessing: Mapping[str, Any]
+    config: Config, stored: Mapping[str, Any], network: Any, preprocessing: Mapping[str, Any], data_name: str
 ) -> dict[str, Any]:
     """What the files say about themselves: the metadata, `titles` of blocks and `lines` of text for the source."""
     import torch
@@ -225,7 +225,8 @@ def describe(
     lines = [
         line,
         "",
-        f"{cost}, {size}x{size} pixels, {len(preprocessing['classes'])} classes; top-1 {tested}.",
+        f"{cost}, {size}x{size} pixels, {len(preprocessing['classes'])} classes.",
+        f"Data set {data_name}: top-1 {tested}.",
         f"Made by {about['made_by']}.",
     ]
     return about | {"titles": titles, "lines": lines, "result": result}
