@@ -1,0 +1,409 @@
+"""Exported files: the same answers as the network they were made from, where only torch, or only ONNX Runtime, is there."""
+
+import importlib.util
+import json
+import random
+import shutil
+import subprocess
+import sys
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+import torch
+from packaging.requirements import Requirement
+from torch import nn
+
+import spaces
+from spaces.chain import make_affine
+from spaces.errors import InputError, Stopped
+from spaces.files import load_json, save_json
+from tests.conftest import ROOT, assert_one_clear_line, onepath
+from trials import export, retrain, run_dir
+from trials.data import load_data
+from trials.data_options import DataOptions
+from trials.export_formats import run_module, run_onnx, run_program
+from trials.module_file import module_text
+from trials.module_source import Writer
+
+SPACES = [
+    ("spos", {}),
+    ("spos", {"variant": "channel"}),
+    ("spos", {"variant": "plus"}),
+    ("fbnet", {}),
+    ("proxylessnas", {}),
+    ("single-path-nas", {}),
+    ("docs.own_space:space", {}),
+]
+PREPROCESSING = {
+    "resolution": 32,
+    "short_side": None,
+    "classes": [str(digit) for digit in range(10)],
+    "channels": "RGB",
+    "range": 1,
+    "mean": [0.3, 0.4, 0.5],
+    "std": [0.2, 0.3, 0.4],
+    "resize": "antialias",
+}
+
+
+def drawn(chain, seed):
+    draw = random.Random(seed)
+    return {label: draw.choice(values) for label, values in chain.choices.items()}
+
+
+def import_file(path):
+    spec = importlib.util.spec_from_file_location(f"exported_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def images_of(run, part="test"):
+    """Normalised images of a run, and labels."""
+    options = DataOptions.of(run_dir.load_run(run, "retrain"))
+    data = load_data(options, 32, score_fraction=0.1, run=run)
+    batches = [(data.normalise(images), labels) for images, labels in data.eval_batches(part, 64)]
+    return torch.cat([images for images, _ in batches]), torch.cat([labels for _, labels in batches])
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A retrained network of digits, exported in all formats: its run, test images, labels and logits."""
+    folder = tmp_path_factory.mktemp("export")
+    chain = spaces.describe("spos", "tiny")
+    save_json(folder / "arc.json", {**dict.fromkeys(chain.choices, "k3"), "block01": "xception"})
+    run = folder / "retrain"
+    arguments = ["--fixed-arc", folder / "arc.json", "--preset", "tiny", "--epochs", "6", "--batch-size", "32"]
+    retrain.main([*map(str, arguments), "--out", str(run)])
+    export.main(["--fixed-arc", str(folder / "arc.json"), "--weights", str(run)])
+    images, labels = images_of(run)
+    with torch.no_grad():
+        logits = retrain.load_network(run / "seed0" / "network.pt")(images)
+    return run, images, labels, logits
+
+
+def top1(logits, labels):
+    return 100 * float((logits.argmax(1) == labels).float().mean())
+
+
+def test_onnx_gives_the_networks_answers(digits):
+    run, images, labels, logits = digits
+    assert top1(logits, labels) > 90
+    assert top1(logits, labels) == pytest.approx(load_json(run / "result.json", "")["test_top1"][0])
+    session = run_onnx(run / "export" / "model.onnx")
+    for size in (1, 7, len(images)):
+        answers = session(images[:size])
+        torch.testing.assert_close(answers, logits[:size], atol=1e-4, rtol=0)
+        assert torch.equal(answers.argmax(1), logits[:size].argmax(1))
+    assert not [*(run / "export").glob("*.data")]  # one file
+
+
+def test_onnx_says_what_it_is(digits):
+    import onnxruntime
+
+    run, *_ = digits
+    for name in ("model.onnx", "model-int8.onnx"):
+        session = onnxruntime.InferenceSession(run / "export" / name, providers=["CPUExecutionProvider"])
+        about = session.get_modelmeta().custom_metadata_map
+        stored = run_dir.load_checkpoint(run / "seed0" / "network.pt", "")
+        kept = {**json.loads(about["preprocessing"]), "classes": json.loads(about["classes"])}
+        assert kept == stored["preprocessing"]
+        assert json.loads(about["architecture"])["arch"] == stored["arch"]
+        assert about["made_by"].startswith("Onepath ")
+        assert [node.name for node in (*session.get_inputs(), *session.get_outputs())] == ["images", "logits"]
+
+
+def test_int8_loses_less_than_a_point(digits):
+    run, images, labels, logits = digits
+    answers = run_onnx(run / "export" / "model-int8.onnx")(images)
+    assert top1(logits, labels) - top1(answers, labels) < 1
+    assert not torch.equal(answers, logits)
+    sizes = [(run / "export" / name).stat().st_size for name in ("model-int8.onnx", "model.onnx")]
+    assert sizes[0] < 0.7 * sizes[1]
+
+
+def test_program_gives_the_networks_answers(digits):
+    run, images, _, logits = digits
+    extra = {"metadata.json": ""}
+    torch.export.load(run / "export" / "model.pt2", extra_files=extra)
+    assert json.loads(extra["metadata.json"])["classes"] == [str(digit) for digit in range(10)]
+    program = run_program(run / "export" / "model.pt2")
+    with torch.no_grad():
+        for size in (1, 7, len(images)):
+            torch.testing.assert_close(program(images[:size]), logits[:size], atol=1e-4, rtol=0)
+
+
+def required(names):
+    """Distributions and all that they require, without extras."""
+    found, todo = {}, [*names]
+    while todo:
+        name = todo.pop()
+        if name.lower() in found:
+            continue
+        found[name.lower()] = distribution(name)
+        for line in found[name.lower()].requires or ():
+            need = Requirement(line)
+            if need.marker is None or need.marker.evaluate({"extra": ""}):
+                todo.append(need.name)
+    return found.values()
+
+
+def test_module_runs_with_torch_and_safetensors_alone(digits, tmp_path):
+    run, images, _, logits = digits
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    (site,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
+    for needed in required(["torch", "safetensors"]):
+        tops = {file.parts[0] for file in needed.files if file.parts[0] not in ("..", "__pycache__")}
+        for top in tops:
+            if not (site / top).exists():
+                (site / top).symlink_to(needed.locate_file(top))
+    for name in ("model.py", "model.safetensors"):
+        shutil.copy(run / "export" / name, tmp_path)
+    torch.save({"images": images.contiguous(), "logits": logits}, tmp_path / "expected.pt")
+    code = """
+import importlib.util
+for name in ("numpy", "nni", "torchvision", "onnx", "onnxruntime", "spaces"):
+    assert importlib.util.find_spec(name) is None, name
+import torch, model
+torch.set_num_threads(1)
+stored = torch.load("expected.pt")
+network = model.load()
+assert not network.training
+with torch.no_grad():
+    print(float((network(stored["images"]) - stored["logits"]).abs().max()))
+    image = torch.randint(0, 256, (3, 50, 41), dtype=torch.uint8)
+    print(network(model.preprocess(image)).shape, model.CLASSES[3])
+"""
+    line = [tmp_path / "env" / "bin" / "python", "-W", "ignore", "-c", code]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, env={"PATH": "/usr/bin"})
+    assert done.returncode == 0, done.stderr
+    difference, rest = done.stdout.split(maxsplit=1)
+    assert float(difference) < 1e-5
+    assert rest.strip() == "torch.Size([1, 10]) 3"
+
+
+# sources of all spaces
+
+
+@pytest.mark.parametrize(("name", "options"), SPACES)
+def test_source_is_the_network(name, options, tmp_path):
+    for seed in range(2):
+        chain = spaces.describe(name, "tiny", **options)
+        torch.manual_seed(seed)
+        network = make_affine(chain.network(drawn(chain, seed)))
+        images = torch.randn(5, 3, 32, 32)
+        network(images)  # statistics that are not 0 and 1
+        network.eval()
+        titles = [f"block{number:02d}" for number in range(len(chain.blocks))]
+        path = tmp_path / f"net{seed}.py"
+        path.write_text(module_text(network, PREPROCESSING, titles, ["A network."], path.stem))
+        made = import_file(path).Network()
+        assert list(made.state_dict()) == list(network.state_dict())
+        made.load_state_dict(network.state_dict())
+        with torch.no_grad():
+            assert torch.equal(made.eval()(images), network(images))
+        lines = path.read_text().splitlines()
+        assert max(map(len, lines)) <= 120
+        assert not [line for line in lines if line.startswith(("import spaces", "from spaces", "import torchvision"))]
+        assert "# stem; (3, 32, 32) -> (8, " in path.read_text()
+
+
+SCALE = 3
+
+
+def scaled(x):
+    return F_relu(x) * SCALE
+
+
+F_relu = nn.functional.relu
+
+
+class Odd(nn.Module):
+    """A class with all that one's own may have."""
+
+    power = 2
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.rand(3, 1, 1))
+        self.register_buffer("shift", torch.rand(3, 1, 1))
+        self.parts = nn.ModuleDict({"first-one": nn.Conv2d(3, 3, (3, 1), padding=(1, 0)), "b": nn.PReLU(3)})
+        self.sizes = (2, 2)
+
+    @property
+    def total(self):
+        return sum(self.sizes)
+
+    def forward(self, x):
+        for part in self.parts.values():
+            x = part(x)
+        return scaled(x) * self.gain + self.shift**self.power + self.total
+
+
+class Residual(nn.Sequential):
+    def forward(self, x):
+        for layer in self:
+            x = x + layer(x)
+        return x
+
+
+def test_source_of_ones_own_classes():
+    torch.manual_seed(0)
+    network = nn.Sequential(Odd(), Residual(nn.Conv2d(3, 3, 1), nn.GELU()), nn.GroupNorm(3, 3)).eval()
+    writer = Writer()
+    text = writer.expression(network).flat()
+    from trials.module_source import PART
+
+    space = {}
+    exec("\n".join(["import torch\nfrom torch import nn", *writer.imports, *writer.helpers.values(), PART]), space)
+    exec("\n".join(writer.classes), space)
+    made = eval(text, space).eval()
+    assert {*made.state_dict()} == {*network.state_dict()}
+    made.load_state_dict(network.state_dict())
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(made(images), network(images))
+
+
+class Table:
+    pass
+
+
+TABLE = Table()
+
+
+class UsesTable(nn.Module):
+    def forward(self, x):
+        return x if TABLE else -x
+
+
+class UsesSuper(Residual):
+    def forward(self, x):
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [(UsesTable, "UsesTable cannot be written as source: it uses 'TABLE', a Table"), (UsesSuper, "uses super()")],
+)
+def test_source_that_cannot_be_written(module, says):
+    with pytest.raises(InputError) as caught:
+        Writer().expression(nn.Sequential(module()))
+    assert says in str(caught.value)
+    assert "leave module out of --formats" in str(caught.value)
+
+
+# image folders
+
+
+@pytest.fixture(scope="module")
+def folder_run(tree, tmp_path_factory):
+    """A network of an image folder, in a space of one's own."""
+    folder = tmp_path_factory.mktemp("folder")
+    save_json(folder / "arc.json", drawn(spaces.describe("docs.own_space:space", "tiny"), 0))
+    arguments = ["--fixed-arc", folder / "arc.json", "--space", "docs.own_space:space", "--preset", "tiny"]
+    data = ["--data", "folder", "--data-root", tree, "--loader", "torchvision", "--workers", "0"]
+    more = ["--epochs", "6", "--batch-size", "16", "--out", folder / "run"]
+    retrain.main([*map(str, [*arguments, *data, *more])])
+    export.main(
+        ["--weights", str(folder / "run"), "--formats", "module,onnx", "--out", str(folder / "out" / "net.onnx")]
+    )
+    return folder
+
+
+def test_classify_onnx_sees_what_the_pipeline_sees(folder_run, tree):
+    options = DataOptions.of(run_dir.load_run(folder_run / "run", "retrain"))
+    data = load_data(options, 32, score_fraction=0.1, run=folder_run / "run")
+    network = retrain.load_network(folder_run / "run" / "seed0" / "network.pt")
+    module = import_file(folder_run / "out" / "net.py")
+    from trials.torch_loader import decode
+
+    files = [data.files[number] for number in data.parts["test"]]
+    pixels = torch.cat([images for images, _ in data.eval_batches("test", 8)])
+    with torch.no_grad():
+        answers = [data.classes[k] for k in network(data.normalise(pixels)).argmax(1)]
+        prepared = torch.cat([module.preprocess(decode(path)) for path in files])
+        assert [module.CLASSES[k] for k in run_module(folder_run / "out" / "net.py")(prepared).argmax(1)] == answers
+    grey_level = 1 / 255 / torch.tensor(module.PREPROCESSING["std"]).view(3, 1, 1)
+    assert float(((prepared - data.normalise(pixels)) / grey_level).abs().max()) < 1.5
+
+    command = [sys.executable, ROOT / "docs" / "classify_onnx.py", folder_run / "out" / "net.onnx", *files]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True)
+    said = [line.rpartition(": ")[2] for line in done.stdout.splitlines()]
+    assert len(said) == len(files), done.stderr
+    assert sum(one == other for one, other in zip(said, answers, strict=True)) >= 0.95 * len(files)
+    assert len({*answers}) > 1
+
+
+def test_preprocess_of_the_official_weights():
+    """BGR, 0 to 255, resized as OpenCV does."""
+    import cv2
+
+    from trials.module_file import preprocess_source
+
+    about = {**PREPROCESSING, "channels": "BGR", "range": 255, "resize": "opencv", "short_side": 37}
+    about |= {"mean": [0.0] * 3, "std": [1.0] * 3}
+    space = {"PREPROCESSING": about}
+    exec("import torch\nimport torch.nn.functional as F\n" + preprocess_source(about), space)
+    image = torch.randint(0, 256, (3, 61, 90), dtype=torch.uint8)
+    resized = cv2.resize(image.permute(1, 2, 0).numpy(), (55, 37), interpolation=cv2.INTER_LINEAR)
+    expected = torch.from_numpy(resized)[2:34, 12:44].permute(2, 0, 1).flip(0)
+    made = space["preprocess"](image)[0]
+    assert float((made - expected).abs().max()) <= 1
+
+
+# mistakes, and files that fail
+
+
+def test_mistakes_get_one_clear_line(digits, tmp_path):
+    run, *_ = digits
+    other = {**load_json(run / "arc.json", ""), "block00": "k7"}
+    save_json(tmp_path / "other.json", other)
+    (tmp_path / "unfinished").mkdir()
+    shutil.copy(run / "config.json", tmp_path / "unfinished")
+    for arguments, *says in (
+        (["--weights", tmp_path / "none"], "none' holds no run; make one with: python -m trials.retrain"),
+        (["--weights", tmp_path / "none.pt"], "network '", "none.pt' does not exist"),
+        (["--weights", tmp_path / "unfinished"], "has no trained network of seed 0; finish it with", "--resume"),
+        (["--weights", run, "--seed", "3"], "has no trained network of seed 3"),
+        (["--weights", run, "--fixed-arc", tmp_path / "other.json"], "the weights are of", "(block00: k7, not k3)"),
+        (["--weights", run, "--formats", "onnx,torchscript"], "unknown format 'torchscript'; choose from: module"),
+        (["--weights", run, "--out", tmp_path / "my-net.onnx"], "'my-net' is no name for a Python module; use letters"),
+        (["--weights", run, "--calibration-images", "0"], "--calibration-images 0 is not above 0"),
+    ):
+        with pytest.raises(InputError) as caught:
+            export.main([*map(str, arguments)])
+        message = str(caught.value)
+        assert "\n" not in message
+        for part in says:
+            assert part in message
+    assert_one_clear_line(onepath("export"), "the following arguments are required: --weights")
+    assert not [*tmp_path.glob("*net*")]
+
+
+def test_a_file_that_fails_gets_no_good_name(digits, tmp_path):
+    run, *_ = digits
+    (tmp_path / "net-int8.onnx").write_text("of an earlier export")
+    arguments = ["--weights", run, "--formats", "int8", "--int8-drop", "-100", "--out", tmp_path / "net"]
+    with pytest.raises(
+        Stopped, match="int8: it loses .* points of top-1 .* kept as '.*net-int8.onnx.failed'"
+    ) as caught:
+        export.main([*map(str, arguments), "--calibration-images", "32"])
+    assert caught.value.exit_code == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["net-int8.onnx.failed"]
+
+
+def test_weights_that_are_not_what_was_tested(digits, tmp_path):
+    """The accuracy after loading must be that after training, to the last image."""
+    run, *_ = digits
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("export", "checkpoints", "tensorboard"))
+    file = tmp_path / "run" / "seed0" / "network.pt"
+    stored = run_dir.load_checkpoint(file, "")
+    for name in stored["model"]:
+        if name.endswith("running_mean"):
+            stored["model"][name].zero_()
+    run_dir.save_checkpoint(file, stored)
+    done = onepath("export", "--weights", tmp_path / "run", "--formats", "module")
+    assert done.returncode == 3
+    assert "of 359 test images rightly, right after training it was" in done.stderr.splitlines()[-1]
+    assert not [*(Path(tmp_path) / "run" / "export").iterdir()]
