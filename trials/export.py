@@ -43,6 +43,11 @@ class Config:
     data_root: str = option("", "folder of the data set, if it has moved since")
     calibration_images: int = option(512, "training images that int8 measures the ranges of activations on")
     check_images: int = option(0, "test images that each file is checked on; 0: all")
+    int8_ranges: str = option(
+        "minmax",
+        "how int8 finds the ranges of activations; percentile cuts off outliers and keeps all activations in memory",
+        choices=("minmax", "percentile"),
+    )
     int8_drop: float = option(1.0, "largest loss of top-1 through int8, percentage points")
 
     def __post_init__(self) -> None:
@@ -134,7 +139,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _remedy(name: str) -> str:
     if name == "int8":
-        return "allow more with --int8-drop, or give more --calibration-images"
+        return "try --int8-ranges percentile or more --calibration-images, or allow more with --int8-drop"
     return "leave this format out of --formats, and report it"
 
 
@@ -259,7 +264,7 @@ def write(config: Config, network: Any, draft: Path, about: dict[str, Any], data
                 images = (
                     data.normalise(batch) for batch, _ in data.eval_batches("all", 64, count=config.calibration_images)
                 )
-                export_formats.write_int8(source, path, images)
+                export_formats.write_int8(source, path, images, ranges=config.int8_ranges)
 
 
 def check(config: Config, network: Any, draft: Path, data: Any, result: Mapping[str, Any]) -> Comparison:
@@ -325,4 +330,4 @@ def table_row(name: str, draft: Path, target: Path, comparison: Comparison, fail
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, resumes=False)

@@ -87,13 +87,13 @@ def write_onnx(network: nn.Module, path: Path, resolution: int, metadata: Mappin
     onnx.save(model, path)
 
 
-def write_int8(source: Path, path: Path, batches: Iterable[torch.Tensor], **settings: Any) -> None:
+def write_int8(source: Path, path: Path, batches: Iterable[torch.Tensor], *, ranges: str = "minmax") -> None:
     """An ONNX file in 8 bits, from one in 32; its metadata is kept.
 
     Args:
         source: the ONNX file in 32 bits.
         batches: normalised training images, which the ranges of activations are measured on.
-        settings: further arguments of onnxruntime's quantize_static.
+        ranges: minmax or percentile (99.999, onnxruntime's).
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, quantize_static
@@ -107,11 +107,18 @@ def write_int8(source: Path, path: Path, batches: Iterable[torch.Tensor], **sett
             batch = next(self.batches, None)
             return None if batch is None else {INPUT: batch.contiguous().numpy()}
 
-    chosen = {"calibrate_method": CalibrationMethod.MinMax, "per_channel": True, "quant_format": QuantFormat.QDQ}
+    method = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile}[ranges]
     with tempfile.TemporaryDirectory() as folder, _quiet(), cannot("int8"):
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        quantize_static(str(prepared), str(path), Reader(), **chosen | settings)
+        quantize_static(
+            str(prepared),
+            str(path),
+            Reader(),
+            calibrate_method=method,
+            per_channel=True,  # depthwise filters differ widely
+            quant_format=QuantFormat.QDQ,
+        )
     model = onnx.load(path)
     stored = onnx.load(source, load_external_data=False).metadata_props
     describe(model, {entry.key: entry.value for entry in stored})
