@@ -93,9 +93,8 @@ def collect(run: Path, own: Path | None = None) -> list[Row]:
 
 def differences(config: dict[str, Any], first: dict[str, Any]) -> str:
     """Options of a recipe that two configurations do not share: `lr 0.1 (not 0.2)`."""
-    return ", ".join(
-        f"{name} {config.get(name)} (not {first.get(name)})" for name in COMPARED if config.get(name) != first.get(name)
-    )
+    shared = [name for name in COMPARED if name in config and name in first]  # an older version wrote fewer
+    return ", ".join(f"{name} {config[name]} (not {first[name]})" for name in shared if config[name] != first[name])
 
 
 def with_latencies(rows: list[Row], device: str) -> list[Row]:

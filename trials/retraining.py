@@ -30,7 +30,7 @@ from trials.ema import make_ema
 from trials.prefix_tree import correct
 
 if TYPE_CHECKING:
-    from trials.retrain import Config
+    from trials.retrain_options import Config
 
 
 class Retraining:
