@@ -278,7 +278,9 @@ def fit(trainer: Retraining, run: Path, position: int, began: float) -> float:
     bar.close()
     if speaks:
         board.close()
-    average([torch.zeros(1, device=fabric.device)])  # wait for what the first process wrote
+    window = torch.zeros(1, device=fabric.device)
+    average([window])
+    window.item()  # wait for what the first process wrote
     return time.perf_counter() - began
 
 
