@@ -1,4 +1,4 @@
-"""Two steps of Trainers in float64, alone or as one of several processes of torchrun; see test_parallel.py.
+"""Two steps of Trainers and Retrainings in float64, alone or as one of several processes of torchrun; see test_parallel.py.
 
 torchrun --nproc-per-node 2 -m tests.parallel_worker CASES.json FOLDER
 """
@@ -11,7 +11,7 @@ import torch
 import spaces
 from spaces.cost import measure
 from strategies.limits import Feasible
-from trials import cli, supernet
+from trials import cli, retrain, retraining, supernet
 from trials.data import load_data
 from trials.device import average
 from trials.trainer import Trainer
@@ -22,7 +22,7 @@ def main() -> None:
     torch.set_default_dtype(torch.float64)  # rounding is amplified many times by an untrained network
     with open(cases) as file:
         for name, options in json.load(file).items():
-            run(options, f"{folder}/{name}.pt")
+            (retrain_one if name.startswith("retrain") else run)(options, f"{folder}/{name}.pt")
 
 
 def run(flags: list[str], out: str) -> None:
@@ -47,6 +47,23 @@ def run(flags: list[str], out: str) -> None:
     if trainer.rank == 0:
         state = trainer.state()
         torch.save({"model": state["model"], "search": state.get("search", {}), "losses": mean, "costs": costs}, out)
+
+
+def retrain_one(flags: list[str], out: str) -> None:
+    config = cli.parse(retrain.Config, flags, None)
+    data = retrain.open_data(config)
+    arch = None if config.baseline else retrain.read_arch(config)
+    about, _, _ = retrain.describe(config, arch, data)
+    trainer = retraining.Retraining(config, about, 0, data)
+    losses = []
+    for step, (images, labels) in zip(range(2), trainer.batches(0), strict=False):
+        losses.append(trainer.step(step, images.double(), labels)[0])
+    mean = torch.stack(losses)
+    average([mean])
+    counts = retraining.measure(trainer.fabric, trainer.tested.float(), data, "test")
+    if trainer.rank == 0:
+        model = {name: tensor.double() for name, tensor in trainer.tested.state_dict().items()}
+        torch.save({"model": model, "search": {}, "losses": mean, "counts": counts}, out)
 
 
 if __name__ == "__main__":

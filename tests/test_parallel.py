@@ -1,4 +1,4 @@
-"""Two processes (gloo, CPU) train the same supernet as one process with the same batch."""
+"""Two processes (gloo, CPU) train the same supernet, or network, as one process with the same batch."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from spaces.files import load_json
 from tests.conftest import ROOT, SUPERNET
 from trials import run_dir
 
@@ -35,6 +36,12 @@ CASES = {
     ],
     "superkernels": ["--space", "single-path-nas", "--accumulate", "2"],
 }
+TRAINED = ["--preset", "tiny", "--data", "digits", "--batch-size", "8", "--lr", "0.01", "--dropout", "0"]
+TRAINED += ["--randaugment", "1", "--cutout", "4", "--clip-norm", "1", "--ema", "0.5"]
+CASES |= {
+    "retrain": ["--fixed-arc", "spos-block", *TRAINED, "--nesterov"],
+    "retrain a baseline": ["--baseline", "timm:mobilenetv2_035,output_stride=8", *TRAINED],
+}
 
 
 def torchrun(*arguments):
@@ -49,7 +56,7 @@ def torchrun(*arguments):
 
 def test_two_processes_equal_one(tmp_path, tree):
     """All cases in one test: most of its time is the start of the processes."""
-    cases = {name: [*COMMON, *options] for name, options in CASES.items()}
+    cases = {name: options if name.startswith("retrain") else [*COMMON, *options] for name, options in CASES.items()}
     cases["dali"].append(str(tree))
     (tmp_path / "cases.json").write_text(json.dumps(cases))
     for name in ("one", "two"):
@@ -63,6 +70,9 @@ def test_two_processes_equal_one(tmp_path, tree):
         for part in ("model", "search"):
             for key, tensor in one[part].items():
                 torch.testing.assert_close(two[part][key], tensor, rtol=1e-8, atol=1e-8)
+        if case.startswith("retrain"):
+            assert two["counts"] == one["counts"]
+            assert one["counts"][2] == 359
         if case == "gumbel":
             assert len(one["costs"]) == 2
             assert two["costs"] == pytest.approx(one["costs"], rel=1e-9)
@@ -79,3 +89,28 @@ def test_the_command_under_torchrun(tmp_path):
     assert [line["step"] for line in lines] == [2, 2]
     weights = run_dir.load_checkpoint(tmp_path / "run" / "supernet.pt", "")["model"]
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+
+
+def test_retraining_under_torchrun(tmp_path):
+    flags = [
+        "--fixed-arc",
+        "spos-block",
+        "--preset",
+        "tiny",
+        "--resolution",
+        "16",
+        "--batch-size",
+        "256",
+        "--epochs",
+        "1",
+    ]
+    flags += ["--seeds", "2", "--hold-out", "0.2", "--ema", "0.9", "--mixup", "0.2", "--out", tmp_path / "run"]
+    output = torchrun("trials.retrain", *flags)
+    assert output.count("n = 2, 359 test images") == 1  # one process speaks
+    assert output.count("% of held-out images") == 2
+    for seed in (0, 1):
+        run = tmp_path / "run" / f"seed{seed}"
+        result, best = load_json(run / "result.json", ""), run_dir.load_checkpoint(run / "checkpoints" / "best.pt", "")
+        weights = run_dir.load_checkpoint(run / "network.pt", "")["model"]
+        assert result["test_images"] == 359
+        assert all(torch.equal(weights[name], best["model"][name]) for name in weights)

@@ -100,3 +100,43 @@ def cutout(images: torch.Tensor, side: int, draws: np.ndarray) -> torch.Tensor:
     rows = (y >= top[:, None]) & (y < top[:, None] + side)
     columns = (x >= left[:, None]) & (x < left[:, None] + side)
     return images.masked_fill_((rows[:, None, :, None] & columns[:, None, None, :]), 0)
+
+
+def rand_augment(images: torch.Tensor, operations: int, magnitude: int, seeds: np.ndarray) -> torch.Tensor:
+    """RandAugment of each image on its own, as in torchvision (nearest neighbour, black outside; arXiv:1909.13719).
+
+    Args:
+        images: uint8, (N, 3, R, R).
+        operations: one after the other, of an image.
+        magnitude: 0 to 30, of each.
+        seeds: what is drawn for an image depends on its own alone, (N,).
+    """
+    from torchvision.transforms.v2 import RandAugment
+
+    transform = RandAugment(operations, magnitude)
+    changed = []
+    with torch.random.fork_rng(devices=[]):  # torchvision draws from the generator of the process
+        for image, seed in zip(images, seeds.tolist(), strict=True):
+            torch.default_generator.manual_seed(seed)
+            changed.append(transform(image))
+    return torch.stack(changed)
+
+
+def mix_images(
+    images: torch.Tensor, labels: torch.Tensor, classes: int, *, mixup: float, cutmix: float, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mix each image, and its label, with the one before it in the batch; of both ways one is drawn for the batch.
+
+    Args:
+        images: (N, 3, R, R), normalised.
+        mixup, cutmix: of the Beta distribution that the share is drawn from (arXiv:1710.09412, 1905.04899); 0: not this way.
+    Returns:
+        Images; labels as probabilities, (N, classes).
+    """
+    from torchvision.transforms.v2 import CutMix, MixUp
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        first = bool(mixup) and (not cutmix or torch.rand(()).item() < 0.5)
+        transform = MixUp(alpha=mixup, num_classes=classes) if first else CutMix(alpha=cutmix, num_classes=classes)
+        return transform(images, labels)

@@ -37,7 +37,13 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; see: {self.prog} --help")
 
 
-def parse(config: type[C], argv: Sequence[str] | None, doc: str | None, positional: str | None = None) -> C:
+def parse(
+    config: type[C],
+    argv: Sequence[str] | None,
+    doc: str | None,
+    positional: str | None = None,
+    command: str | None = None,
+) -> C:
     """Read a command line.
 
     Args:
@@ -45,6 +51,7 @@ def parse(config: type[C], argv: Sequence[str] | None, doc: str | None, position
         argv: arguments; those of the process where None.
         doc: the command's docstring, shown by --help.
         positional: name of the one field that is given without a flag.
+        command: the module that is run, where `config` is of another.
     Returns:
         An instance of `config`.
     Raises:
@@ -52,7 +59,7 @@ def parse(config: type[C], argv: Sequence[str] | None, doc: str | None, position
     """
     hints = typing.get_type_hints(config)
     module = sys.modules[config.__module__].__spec__
-    prog = f"python -m {module.name}" if module else None
+    prog = f"python -m {command or module.name}" if module else None
     formatter = argparse.RawDescriptionHelpFormatter
     parser = _Parser(prog=prog, description=doc, formatter_class=formatter, allow_abbrev=False)
     for field in dataclasses.fields(config):  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ import torch
 
 from spaces.errors import InputError
 from trials import cli
-from trials.augment import CUTOUT_DRAWS, JITTER_DRAWS, color_jitter, cutout
+from trials.augment import CUTOUT_DRAWS, JITTER_DRAWS, color_jitter, cutout, rand_augment
 from trials.data_options import DataOptions
 
 SPLIT_SEED = 0  # of the split into parts; never the run's seed, or the parts of two runs would mix
@@ -77,6 +77,7 @@ class Data:
     Attributes:
         short_side: of an image before the RxR pixels in its centre are cut out; None: the whole image is resized to RxR.
         color_jitter, cutout: augmentations; 0: none.
+        randaugment: number of operations, and their magnitude; 0 operations: none.
         spos: the official SPOS preprocessing.
     """
 
@@ -102,6 +103,7 @@ class Data:
         self.spos = False
         self.color_jitter = 0.0
         self.cutout = 0
+        self.randaugment = (0, 0)
 
     def size(self, part: str) -> int:
         """Number of images of a part."""
@@ -160,6 +162,9 @@ class Data:
         """
         images = images.to(self.device, non_blocking=True)
         draws = np.random.default_rng((*key, 1)).random((batch, JITTER_DRAWS + CUTOUT_DRAWS))[places]
+        if self.randaugment[0]:
+            seeds = np.random.default_rng((*key, 3)).integers(2**62, size=batch)[places]
+            images = rand_augment(images, *self.randaugment, seeds)
         if self.color_jitter:
             images = color_jitter(images, self.color_jitter, draws[:, :JITTER_DRAWS])
         images = self.move(self.normalise(images), key, places, batch)

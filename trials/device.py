@@ -115,9 +115,18 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         return (y if self.bias is None else y + self.bias[:, None, None]).to(input.dtype)
 
 
+class SyncBatchNormAct2d(SyncBatchNorm2d):
+    """For timm's BatchNormAct2d, which goes on to a `drop` and an activation."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return self.act(self.drop(super().forward(input)))  # type: ignore[operator]
+
+
 def synchronise_bn(model: nn.Module) -> None:
     """Make every BatchNorm of a model a SyncBatchNorm2d, in place; parameters, statistics and names stay."""
     if rank_and_world()[1] > 1:
         for layer in model.modules():
             if type(layer) is nn.BatchNorm2d:
                 layer.__class__ = SyncBatchNorm2d
+            elif type(layer).__name__ == "BatchNormAct2d":
+                layer.__class__ = SyncBatchNormAct2d

@@ -3,7 +3,7 @@
     python -m trials.report runs/digits
 
 Reads what the other commands left in the run: the supernet's log, what a differentiable strategy learned
-(probabilities.jsonl, most_probable.json), search.json and search/*.json, retrain/result.json.
+(probabilities.jsonl, most_probable.json), search.json and search/*.json, retrain/result.json, baselines/*/result.json.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from spaces.arch import arch_id
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.files import atomic, load_json
-from trials import cli, run_dir, search_result
+from trials import cli, comparison, run_dir, search_result
 from trials.cli import option
 
 BLUE, ORANGE, GREY = "#2563eb", "#ea580c", "#94a3b8"
@@ -44,6 +44,7 @@ class Found:
     results: list[dict[str, Any]]  # scored architectures in the order of the search, with "generation"
     best: dict[str, Any]  # of the results; {} before a search
     retrained: dict[str, Any] | None
+    compared: list[comparison.Row]  # the winner and baselines; [] without baselines
 
     @property
     def winner(self) -> dict[str, Any]:
@@ -100,6 +101,7 @@ def collect(run: Path) -> Found:
         results,
         max(results, key=lambda result: result["top1"]) if results else {},
         content("retrain/result.json", "retrain result"),
+        comparison.collect(run) if (run / "baselines").is_dir() else [],
     )
     if found.retrained and found.retrained["arch"] != found.winner:
         found = dataclasses.replace(found, retrained=None)  # of an earlier search
@@ -160,6 +162,10 @@ def facts(found: Found) -> list[tuple[str, str]]:
         )
     elif found.winner:
         rows.append(("its test accuracy", "not retrained yet: python -m trials.retrain --fixed-arc arc.json"))
+    for row in found.compared:
+        if not row.found:
+            accuracy = f"{row.mean:.2f}%" + (f" +- {row.std:.2f}" if row.std is not None else "")
+            rows.append((f"baseline {row.network}", f"{accuracy} (n = {row.n}), {row.macs:,} MACs, {row.latency} ms"))
     return rows
 
 
@@ -213,6 +219,12 @@ def page(run: Path, found: Found, rows: list[tuple[str, str]]) -> str:
             "<h2>Ten best</h2><table><tr><th>architecture</th><th>top-1 %</th><th>top-5 %</th><th>before recalibration</th>"
             f"<th>MACs</th><th>params</th></tr>{listing}</table>"
         )
+    beside = ""
+    if found.compared:
+        header = "".join(f"<th>{html.escape(name)}</th>" for name in comparison.HEADER)
+        cells = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells) for row in found.compared)
+        lines = "".join(f"<tr>{row}</tr>" for row in cells)
+        beside = f"<h2>Beside baselines</h2><table><tr>{header}</tr>{lines}</table>"
     searched = ""
     if found.summary:
         names = [html.escape(str(found.summary[key])) for key in ("yaml", "tuner", "experiment")]
@@ -227,7 +239,7 @@ th {{ font-weight: 500; color: #475569 }} tr {{ border-bottom: 1px solid #e2e8f0
 figure {{ margin: 2rem 0 }} svg {{ max-width: 100%; height: auto }} figcaption, footer {{ color: #475569 }}
 </style>
 <h1>{html.escape(run.name)}</h1><table>{body}</table>{pictures}
-{listing}
+{listing}{beside}
 <footer>Supernet: {html.escape(settings)}.{searched}</footer></html>
 """
 

@@ -1,0 +1,85 @@
+"""How networks are trained from scratch: the recipes of the papers, as data. Sources were read in November 2026.
+
+spos            github.com/megvii-model/SinglePathOneShot, src/Evaluation/template/train.py: 300,000 steps of 1,024 images are 240
+                epochs; no warm-up; ColorJitter(0.4, 0.4, 0.4). Not done here: its last epoch without learning, which measures the
+                BatchNorm statistics anew.
+proxylessnas    github.com/mit-han-lab/proxylessnas, search/imagenet_run_exp.py (300 epochs, batch 256, SGD with Nesterov momentum,
+                0.05 cosine) and search/README.md (the dropout of each network). Deviations: its colour distortion also turns
+                the hue by up to 0.1; it decays biases. Its `normal` distortion (brightness 32/255, saturation 0.5) has no
+                counterpart here. A second official recipe (training/: batch 512, lr 0.1, 5e-5, warm-up of 5 epochs) is not this one.
+fairnas         arXiv:1907.01845 trains as MnasNet does. MnasNet's are the figures of github.com/tensorflow/tpu,
+                models/official/mnasnet (configs/mnasnet_config.py): 437,898 steps of 1,024 images are 350 epochs; 0.016 per 256
+                images is 0.256 for 4,096; EMA 0.9999. Not verified: that FairNAS used MnasNet's 350 epochs and EMA.
+                The learning rate is multiplied by 0.97 every 2.4 epochs, counted from the first step.
+cifar           github.com/ShunLu91/Single-Path-One-Shot-NAS, retrain_best_choice.py: 600 epochs, batch 96, SGD 0.025 linear (an
+                earlier version: cosine), no label smoothing. Deviation: it hands 3e-4 to PyTorch's SGD by place, where
+                `dampening` stands; here it is the weight decay that it is called there. Its 93.31 % is the best epoch on the test images.
+tiny            ours, for a CPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+COMMON: dict[str, Any] = {
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "nesterov": False,
+    "decay_norm_and_bias": False,
+    "warmup": 0.0,  # part of the steps
+    "decay_epochs": 2.4,  # of schedule exponential
+    "decay_rate": 0.97,
+    "label_smoothing": 0.1,
+    "clip_norm": 0.0,
+    "ema": 0.0,
+    "dropout": None,  # None: as the network was published
+    "color_jitter": 0.0,
+    "cutout": 0,
+    "randaugment": 0,
+    "randaugment_magnitude": 9,
+    "mixup": 0.0,
+    "cutmix": 0.0,
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "spos": {
+        **COMMON,
+        **{"epochs": 240, "batch_size": 1024, "lr": 0.5, "schedule": "linear", "weight_decay": 4e-5},
+        "color_jitter": 0.4,
+    },
+    "proxylessnas": {
+        **COMMON,
+        **{"epochs": 300, "batch_size": 256, "lr": 0.05, "schedule": "cosine", "weight_decay": 4e-5},
+        **{"nesterov": True, "color_jitter": 0.4},
+    },
+    "fairnas": {
+        **COMMON,
+        **{"epochs": 350, "batch_size": 4096, "lr": 0.256, "schedule": "exponential", "weight_decay": 1e-5},
+        **{"optimizer": "rmsprop-tf", "warmup": 5 / 350, "ema": 0.9999, "dropout": 0.2},
+    },
+    "cifar": {
+        **COMMON,
+        **{"epochs": 600, "batch_size": 96, "lr": 0.025, "schedule": "linear", "weight_decay": 3e-4},
+        "label_smoothing": 0.0,
+    },
+    "tiny": {
+        **COMMON,
+        **{"epochs": 16, "batch_size": 64, "lr": 0.2, "schedule": "cosine", "weight_decay": 1e-4, "warmup": 0.1},
+    },
+}
+OPTIONS = tuple(RECIPES["spos"])  # what a recipe decides, unless it is given
+# presets of space proxylessnas -> its dropout; `imagenet` is `mobile` under another name
+PROXYLESS_DROPOUT = {"imagenet": 0.1, "mobile": 0.1, "cpu": 0.2, "gpu": 0.3, "mobile-14": 0.3}
+
+
+def default_name(space: str, preset: str) -> str:
+    """The recipe of a network of this space and preset."""
+    if preset in RECIPES:  # tiny, cifar, fairnas
+        return preset
+    return "proxylessnas" if space == "proxylessnas" else "spos"
+
+
+def recipe(name: str, space: str, preset: str) -> dict[str, Any]:
+    """The values of a recipe for a network of this space and preset."""
+    if name == "proxylessnas" and space == "proxylessnas":
+        return RECIPES[name] | {"dropout": PROXYLESS_DROPOUT.get(preset)}
+    return dict(RECIPES[name])
