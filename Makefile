@@ -1,4 +1,4 @@
-# make search   set up, then the whole road on real images: supernet, search by NNI, retrain, report
+# make search   set up, then the whole road on real images: supernet, search by NNI, retrain, export, report
 # make test     set up, then the tests
 # make lint     set up, then the checks of style and types
 PYTHON ?= python3
@@ -26,6 +26,8 @@ search: setup
 		--epochs 20 --warm-start 0.3 --out $(RUN) --resume
 	@test -f $(RUN)/arc.json || $(BIN)/python -m trials.search experiments/quickstart.yml --concurrency 2 --resume
 	@$(BIN)/python -m trials.retrain --fixed-arc $(RUN)/arc.json --supernet $(RUN) --seeds 2 --jobs 2 --resume
+	@test $(RUN)/retrain/export/model-int8.onnx -nt $(RUN)/retrain/result.json || \
+		$(BIN)/python -m trials.export --fixed-arc $(RUN)/arc.json --weights $(RUN)/retrain
 	@$(BIN)/python -m trials.report $(RUN)
 
 # Two processes with one thread each: most of the time of the tests is imports and waiting for NNI.

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from spaces.arch import Arch, ArchError, Choices, load_arch, validate
+from spaces.errors import unknown
 
 
 @dataclass(frozen=True)
@@ -267,3 +271,30 @@ PUBLISHED: dict[str, dict[str, Published]] = {
         ),
     },
 }
+
+
+def find(text: str | None) -> tuple[str, Published] | None:
+    """Space and entry of a published network; None where the name is none, or a file has it."""
+    if text is None or Path(text).is_file():
+        return None
+    return next(((space, entries[text]) for space, entries in PUBLISHED.items() if text in entries), None)
+
+
+def read_arch(text: str, choices: Choices) -> Arch:
+    """The architecture that --fixed-arc names: a file, or a published network.
+
+    Args:
+        choices: of the space, label -> candidates.
+    Raises:
+        ArchError: there is neither, or it does not fit the space.
+    """
+    key = find(text)
+    if key:
+        validate(key[1].arch, choices)
+        return dict(key[1].arch)
+    if not Path(text).exists():
+        names = [name for entries in PUBLISHED.values() for name in entries]
+        raise ArchError(
+            f"fixed-arc file '{text}' does not exist, and it is no published network: {unknown('name', text, names)}"
+        )
+    return load_arch(text, choices)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from trials import cli, recipes
 COMPARED = (*recipes.OPTIONS, "hold_out", "precision")  # options that belong to a recipe
 HEADER = ("network", "test top-1 %", "n", "MACs", "params", "latency ms", "recipe")
 FILE = "comparison.json"
+ROUNDS = 50  # in which every network is timed
 
 
 @dataclass(frozen=True)
@@ -99,17 +99,18 @@ def differences(config: dict[str, Any], first: dict[str, Any]) -> str:
 
 def with_latencies(rows: list[Row], device: str) -> list[Row]:
     """Measure all of them, in turn, on this machine."""
-    from trials.latency import time_networks
     from trials.networks import folded
     from trials.retrain import load_network
     from trials.run_dir import load_checkpoint
+    from trials.stopwatch import time_networks
 
     ready, resolution = [], 0
     for row in rows:
         path = Path(row.run) / "seed0" / "network.pt"
         resolution = load_checkpoint(path, "network")["preprocessing"]["resolution"]
         ready.append(folded(load_network(path), resolution))
-    timings = time_networks(ready, resolution, device=device)
+    with cli.progress(ROUNDS, desc="latency", unit="round") as bar:
+        timings = time_networks(ready, resolution, device=device, rounds=ROUNDS, progress=bar.update)
     return [
         dataclasses.replace(row, latency_ms=timing.median_ms, spread_ms=timing.spread_ms)
         for row, timing in zip(rows, timings, strict=True)
@@ -124,9 +125,12 @@ def main(run: Path, own: Path, device: str) -> None:
     """
     import torch
 
+    from trials.stopwatch import TorchRuntime
+
     rows = with_latencies(collect(run, own), device)
-    where = torch.cuda.get_device_name() if device != "cpu" and torch.cuda.is_available() else platform.machine()
-    about = f"one image, {where}, {torch.get_num_threads()} threads, torch {torch.__version__}, BatchNorm folded"
+    where = TorchRuntime(device, 0)
+    threads = f", {where.threads} threads" if where.threads else ""
+    about = f"one image, {where.name}{threads}, torch {torch.__version__}, BatchNorm folded"
     save_json(run / FILE, {"latency": about, "rows": [dataclasses.asdict(row) for row in rows]})
     print(cli.table([row.cells for row in rows], HEADER, as_is=True))
     print(f"latency: {about}")

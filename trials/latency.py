@@ -44,7 +44,9 @@ class Config:
     seed: int = option(0, "of the random networks")
     out: str = option("", "table to write, JSON; beside it a picture of the check, SVG")
     table: str = option("", "an existing table, for --fixed-arc")
-    fixed_arc: str = option("", "an architecture to measure and to compare with --table")
+    fixed_arc: str = option(
+        "", "an architecture to measure and to compare with --table: a file, or a published network"
+    )
     template: str = option("", "write an empty CSV to be filled in")
     csv: str = option("", "read a CSV that was filled in")
 
@@ -256,11 +258,12 @@ def picture(table: LatencyTable, path: Path) -> None:
 
 def compare(config: Config) -> None:
     """Measure one architecture as a whole, and print it beside the table's word."""
-    from spaces.arch import arch_id, load_arch
+    from spaces.arch import arch_id
+    from spaces.published import read_arch
     from trials.stopwatch import time_networks
 
     table = LatencyTable.load(config.table)
-    arch = load_arch(config.fixed_arc, table.costs.choices)
+    arch = read_arch(config.fixed_arc, table.costs.choices)
     chain = described(table.costs.space)
     about = table.measured
     bar = cli.progress(config.rounds, desc="measuring", unit="round")

@@ -24,10 +24,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from spaces.errors import InputError, unknown
-from spaces.published import PUBLISHED
+from spaces.errors import InputError
 from trials import cli, recipes
-from trials.retrain_options import Config, published, winners_config
+from trials.retrain_options import Config, winners_config
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -88,34 +87,25 @@ def read_arch(config: Config) -> dict[str, Any]:
         InputError: there is no such file or published network, or it does not fit the space.
     """
     import spaces
-    from spaces.arch import ArchError, load_arch, validate
+    from spaces.arch import ArchError
+    from spaces.published import find
+    from spaces.published import read_arch as read
 
     given = str(config.fixed_arc)
     options = cli.space_options(config.space_options)
     choices = spaces.describe(config.space, config.preset, resolution=config.resolution, **options).choices
-    key = published(given)
+    key = find(given)
     space = " ".join(filter(None, (config.space, config.preset, config.space_options)))
-    hint = "" if config.supernet else "; give --supernet RUN, or --space and --preset, if it is of another"
     try:
-        if key:
-            validate(key[1].arch, choices)
-            return dict(key[1].arch)
-        return load_arch(given, choices)
+        return read(given, choices)
     except ArchError as error:
         if key:
-            raise InputError(
-                f"--fixed-arc {given}: {error} (in space {space}; it is of {' '.join((key[0], key[1].preset))} "
-                f"{cli.space_options_text(key[1].options)}".rstrip()
-                + ")"
-            ) from None
-        if Path(given).is_file():
-            raise InputError(f"{error} (in space {space}{hint})") from None
-        if Path(given).exists():
+            home = " ".join(filter(None, (key[0], key[1].preset, cli.space_options_text(key[1].options))))
+            raise InputError(f"--fixed-arc {given}: {error} (in space {space}; it is of {home})") from None
+        if not Path(given).is_file():
             raise
-        names = [name for entries in PUBLISHED.values() for name in entries]
-        raise InputError(
-            f"fixed-arc file '{given}' does not exist, and it is no published network: {unknown('name', given, names)}"
-        ) from None
+        hint = "" if config.supernet else "; give --supernet RUN, or --space and --preset, if it is of another"
+        raise InputError(f"{error} (in space {space}{hint})") from None
 
 
 def describe(config: Config, arch: dict[str, Any] | None, data: Any) -> tuple[dict[str, Any], int, int]:

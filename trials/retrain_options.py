@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spaces.errors import InputError, unknown
-from spaces.published import PUBLISHED, Published
+from spaces.published import find
 from trials import cli, recipes
 from trials.cli import option
 from trials.data_options import DataOptions
@@ -110,7 +110,7 @@ class Config(DataOptions):
 
     def _take_space(self) -> None:
         """Settle space, preset and data: from the supernet, else from the published network, else the defaults."""
-        key = published(self.fixed_arc)
+        key = find(self.fixed_arc)
         if self.supernet is not None:
             from trials.run_dir import load_run
 
@@ -148,13 +148,6 @@ class Config(DataOptions):
                 object.__setattr__(self, name, value)
 
 
-def published(text: str | None) -> tuple[str, Published] | None:
-    """Space and entry of a published network; None where the name is none, or a file has it."""
-    if text is None or Path(text).is_file():
-        return None
-    return next(((space, entries[text]) for space, entries in PUBLISHED.items() if text in entries), None)
-
-
 def winners_config(config: Config) -> dict[str, Any] | None:
     """For a baseline: the configuration of RUN/retrain, whose recipe it takes; None where there is none, or --recipe is given."""
     from trials.run_dir import load_run
@@ -172,7 +165,7 @@ def _default_out(config: Config) -> Path:
 
         return Path(config.supernet or "runs") / "baselines" / baseline_folder(config.baseline)
     path = Path(str(config.fixed_arc or config.import_official))
-    if published(config.fixed_arc):
+    if find(config.fixed_arc):
         return Path(config.supernet) / f"retrain-{path}" if config.supernet else Path("runs") / path
     if config.fixed_arc and path.parent.name == "frontier":  # MACS-ID.json
         return path.parent.parent / f"retrain-{path.stem.rpartition('-')[2]}"

@@ -324,6 +324,7 @@ def test(
         "test_top5": 100 * top5 / size,
         "test_images": size,
         "test_correct": top1,
+        "device": str(fabric.device),  # a GPU rounds otherwise
         "seconds": seconds + time.perf_counter() - began,
         "seed": seed,
     }
