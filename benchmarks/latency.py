@@ -1,0 +1,120 @@
+"""How well three ways of telling a network's latency agree with the clock, on the same random networks in one run.
+
+    python -m benchmarks.latency --space spos --threads 1
+    python -m benchmarks.latency --space proxylessnas --runtime onnxruntime --threads 2 --rounds 20
+
+in a network   trials.latency: every part timed between its neighbours while networks run
+alone          every part timed alone in a loop, then added up: how look-up tables are usually made (FBNet, arXiv:1812.03443;
+               ProxylessNAS, arXiv:1812.00332; Once-for-All)
+MACs           proportional to the multiply-adds
+
+Each way is corrected by what the first eight networks tell (an offset for the tables, a factor for MACs); without says what it
+would be as it is. The networks that are compared had no part in that.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+from scipy.stats import kendalltau
+
+import spaces
+from spaces.cost import measure
+from spaces.latency import FITTED
+from trials import cli, latency
+from trials.stopwatch import RUNTIMES, WARM_UP, Timing, make_runtime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--space", default="spos", choices=tuple(spaces.SPACES))
+    parser.add_argument("--preset", default="imagenet")
+    parser.add_argument("--runtime", default="torch", choices=RUNTIMES)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--networks", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+
+    chain = spaces.describe(given.space, given.preset)
+    where = make_runtime(given.runtime, given.device, given.threads)
+    archs = latency.draw(chain, FITTED + given.networks, given.seed)
+    combinations = [list(block.combinations()) for block in chain.blocks]
+    bar = cli.progress(sum(map(len, combinations)) + 2 + len(archs), desc="building", unit="part")
+    built = latency.build(chain, combinations, archs, where, 1, bar)
+    bar.close()
+    parts, keys, networks, example = built
+    inputs = shapes(chain, where, example)
+    x, generator = where.input(example.shape), np.random.default_rng(given.seed)
+    inside: dict[object, list[float]] = {}
+    alone: dict[object, list[float]] = {}
+    whole: list[list[float]] = [[] for _ in networks]
+    distinct = {keys[place]: place for place in parts}
+    bar = cli.progress(WARM_UP + given.rounds, desc="measuring", unit="round")
+    for number in range(WARM_UP + given.rounds):
+        bar.update()
+        orders = [generator.permutation(len(row)) for row in combinations]
+        counts = number >= WARM_UP
+        for turn in range(max(map(len, combinations))):
+            chosen = [int(order[turn % len(order)]) for order in orders]
+            path = [(0, 0), *((place, option) for place, option in enumerate(chosen, 1)), (len(chosen) + 1, 0)]
+            for at, time in zip(path, where.run([parts[at] for at in path], x), strict=True):
+                inside.setdefault(keys[at], []).extend([time] * counts)
+        for key, at in distinct.items():
+            where.run([parts[at]], inputs[at[0]])  # as in a loop: what came before is the part itself
+            times = [where.run([parts[at]], inputs[at[0]])[0] for _ in range(2)]
+            alone.setdefault(key, []).extend(times * counts)
+        for network, row in zip(networks, whole, strict=True):
+            row.extend(where.run([network], x)[:1] * counts)
+
+    clock = np.array([Timing.of(row).median_ms for row in whole])
+    macs = np.array([measure(chain).macs(arch) for arch in archs], dtype=float)
+    rows = []
+    for name, samples in (("in a network", inside), ("alone", alone)):
+        found = {key: Timing.of(values).median_ms for key, values in samples.items()}
+        sums = np.array([add(chain, combinations, arch, found, keys) for arch in archs])
+        offset = np.median((clock - sums)[:FITTED])
+        rows.append((name, *agreement((sums + offset)[FITTED:], clock[FITTED:]), error(sums[FITTED:], clock[FITTED:])))
+    factor = np.median((clock / macs)[:FITTED])
+    rows.append(("MACs", *agreement(macs[FITTED:] * factor, clock[FITTED:]), float("nan")))
+    print(
+        f"{given.space} {given.preset}, {where.name}, {given.runtime}, {where.threads} threads, {given.rounds} rounds"
+    )
+    print(f"{given.networks} networks, {clock[FITTED:].min():.2f} to {clock[FITTED:].max():.2f} ms")
+    print(cli.table(rows, ("way", "mean abs. error %", "Kendall's tau", "without correction, error %")))
+
+
+def shapes(chain: object, where: object, example: object) -> list[object]:
+    """An input of each place in the chain."""
+    import torch
+
+    found, x = [], example
+    with torch.no_grad():
+        for part in (chain.stem(), *(block.build(next(block.combinations())) for block in chain.blocks)):
+            found.append(where.input(x.shape))
+            x = part.eval()(x)
+    return [*found, where.input(x.shape)]
+
+
+def add(chain: object, combinations: list, arch: dict, found: dict, keys: dict) -> float:
+    """The sum of the parts of an architecture, milliseconds."""
+    total = found[keys[0, 0]] + found[keys[len(combinations) + 1, 0]]
+    for place, (block, row) in enumerate(zip(chain.blocks, combinations, strict=True), 1):
+        total += found[keys[place, row.index({label: arch[label] for label in block.choices})]]
+    return total
+
+
+def error(said: np.ndarray, clock: np.ndarray) -> float:
+    return float(100 * (np.abs(said - clock) / clock).mean())
+
+
+def agreement(said: np.ndarray, clock: np.ndarray) -> tuple[float, float]:
+    return error(said, clock), float(kendalltau(said, clock).statistic)
+
+
+if __name__ == "__main__":
+    main()
