@@ -14,6 +14,8 @@ the table is from them is printed and kept in it. Milliseconds are of a batch of
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +27,8 @@ from spaces.errors import InputError
 from spaces.latency import FITTED, LEAST_CHECKED, LatencyTable
 from trials import cli
 from trials.cli import option
+
+VISITS = 25  # times that a whole network is timed, at least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Config:
     runtime: str = option("torch", "what runs the networks", choices=("torch", "onnxruntime"))
     threads: int = option(0, "threads on a CPU; 0: one for each core")
     batch: int = option(1, "images at a time")
-    rounds: int = option(40, "times that every candidate is measured at each of its places; the faster half counts")
+    rounds: int = option(100, "times that every candidate is measured at each of its places")
     networks: int = option(30, f"random networks that the table is checked against, at least {LEAST_CHECKED}")
     seed: int = option(0, "of the random networks")
     out: str = option("", "table to write, JSON; beside it a picture of the check, SVG")
@@ -113,7 +117,7 @@ def measured(config: Config, chain: Any, space: Mapping[str, Any]) -> LatencyTab
     """Measure a whole space."""
     import numpy as np
 
-    from trials.stopwatch import WARM_UP, Timing, make_runtime
+    from trials.stopwatch import WARM_UP, make_runtime, settle
 
     where = make_runtime(config.runtime, config.device, config.threads)
     began = time.perf_counter()
@@ -124,28 +128,37 @@ def measured(config: Config, chain: Any, space: Mapping[str, Any]) -> LatencyTab
     bar.close()
 
     x = where.input(example.shape)
-    passes = max(map(len, combinations))
-    rounds = WARM_UP + config.rounds
-    whole = np.zeros((rounds, len(networks)))
-    samples: dict[Any, list[float]] = {}  # what is timed -> nanoseconds
+    names = list(dict.fromkeys(keys.values()))
+    number = {at: names.index(key) for at, key in keys.items()}
+    turns = max(map(len, combinations))  # passes in which every candidate of every block comes by once
+    visits = whole_visits(config.rounds * turns, len(networks))
+    times, timed = [], []  # of the parts of each pass
+    whole: list[list[tuple[int, float]]] = [[] for _ in networks]  # (passes before it, nanoseconds)
     generator = random.Random(config.seed)
-    bar = cli.progress(rounds, desc=f"measuring on {where.name}", unit="round")
-    for number in range(rounds):
-        orders = [generator.sample(range(len(row)), len(row)) for row in combinations]
-        for turn in range(passes):  # every candidate of every block comes by
-            chosen = [order[turn % len(order)] for order in orders]
-            path = [(0, 0), *((place, option) for place, option in enumerate(chosen, 1)), (len(chosen) + 1, 0)]
-            times = where.run([parts[at] for at in path], x)
-            for at, nanoseconds in zip(path, times, strict=True):
-                if number >= WARM_UP:
-                    samples.setdefault(keys[at], []).append(nanoseconds)
-        whole[number] = [where.run([network], x)[0] for network in networks]
+    bar = cli.progress(len(visits), desc=f"measuring on {where.name}", unit="pass")
+    for place in range(WARM_UP):
+        where.run([parts[at] for at in parts if at[1] == 0], x)
+        where.run([networks[place % len(networks)]], x)
+    for place, visit in enumerate(visits):
+        if place % turns == 0:
+            orders = [generator.sample(range(len(row)), len(row)) for row in combinations]
+        chosen = [order[place % turns % len(order)] for order in orders]
+        path = [(0, 0), *((block, option) for block, option in enumerate(chosen, 1)), (len(chosen) + 1, 0)]
+        times.append(where.run([parts[at] for at in path], x))
+        timed.append([number[at] for at in path])
+        for network in visit:
+            whole[network].append((place, where.run([networks[network]], x)[0]))
         bar.update()
     bar.close()
 
-    found = {key: Timing.of(values) for key, values in samples.items()}
-    places = [[found[keys[place, option]] for option in range(len(row))] for place, row in enumerate(combinations, 1)]
-    ends = found[keys[0, 0]].median_ms + found[keys[len(combinations) + 1, 0]].median_ms
+    timings, paces = settle(np.array(times), np.array(timed))
+    after = np.append(paces[1:], paces[-1])
+    clock = [
+        float(np.median([nanoseconds * 2 / (paces[at] + after[at]) for at, nanoseconds in visited])) / 1e6
+        for visited in whole
+    ]
+    places = [[timings[number[at, option]] for option in range(len(row))] for at, row in enumerate(combinations, 1)]
+    ends = timings[number[0, 0]].median_ms + timings[number[len(combinations) + 1, 0]].median_ms
     about = {
         "device": where.name,
         "runtime": config.runtime,
@@ -162,7 +175,14 @@ def measured(config: Config, chain: Any, space: Mapping[str, Any]) -> LatencyTab
         spread=[[round(1e6 * timing.spread_ms) for timing in row] for row in places],
         measured={**about, **provenance()},
     )
-    return table.checked(archs, [Timing.of(column).median_ms for column in whole[WARM_UP:].T])
+    return table.checked(archs, clock)
+
+
+def whole_visits(passes: int, networks: int) -> list[list[int]]:
+    """Which whole networks are timed after each pass: all equally often, at least VISITS times, spread over the passes."""
+    total = max(VISITS, math.ceil(passes / networks)) * networks
+    ends = [place * total // passes for place in range(passes + 1)]
+    return [[visit % networks for visit in range(*span)] for span in itertools.pairwise(ends)]
 
 
 def build(

@@ -29,21 +29,53 @@ from trials.device import use_cuda
 
 RUNTIMES = ("torch", "onnxruntime")
 WARM_UP = 3  # rounds that are not counted
-KEPT = 0.5  # of the measurements: the faster half. What else runs on a machine can only make them slower
+QUIET = 0.25  # of the passes: so many are faster than the pace that counts. What else runs on a machine only makes it slower
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of a batch, of the faster half of the measurements."""
+    """Milliseconds of a batch, at the pace of the quiet machine."""
 
     median_ms: float
     spread_ms: float  # interquartile range
 
     @classmethod
     def of(cls, nanoseconds: Sequence[float] | np.ndarray) -> Timing:
-        kept = np.sort(nanoseconds)[: max(1, round(KEPT * len(nanoseconds)))]
-        low, middle, high = np.percentile(kept, (25, 50, 75)) / 1e6
+        low, middle, high = np.percentile(nanoseconds, (25, 50, 75)) / 1e6
         return cls(float(middle), float(high - low))
+
+
+def settle(times: np.ndarray, keys: np.ndarray) -> tuple[list[Timing], np.ndarray]:
+    """What each thing takes, and the pace of the machine in each pass, from passes that timed several things each.
+
+    A machine that is shared is now faster, now slower, by a third and for seconds. A pass sees one pace: the median, over
+    what it timed, of the time by what that thing takes otherwise. Times are divided by their pass's pace; both are found in
+    turns. Paces are relative to the one of the quiet machine.
+
+    Args:
+        times: nanoseconds, (passes, things in a pass).
+        keys: which thing that was, 0, 1, ..., (passes, things in a pass); each occurs.
+    Returns:
+        A Timing for each thing; the pace of each pass, 1 and above for most.
+    """
+    number = int(keys.max()) + 1
+    paces = np.ones(len(times))
+
+    def medians() -> np.ndarray:
+        even = (times / paces[:, None]).ravel()
+        order = np.lexsort((even, keys.ravel()))
+        return np.array([np.median(part) for part in np.split(even[order], np.cumsum(np.bincount(keys.ravel()))[:-1])])
+
+    for _ in range(5):
+        weights = np.maximum(medians(), 1.0)[keys]  # nanoseconds: what takes long tells more
+        ratios = times / weights
+        order = np.argsort(ratios, axis=1)
+        reached = np.cumsum(np.take_along_axis(weights, order, 1), axis=1)
+        middle = (reached < 0.5 * reached[:, -1:]).sum(axis=1, keepdims=True)
+        paces = np.take_along_axis(np.take_along_axis(ratios, order, 1), middle, 1)[:, 0]
+        paces /= np.quantile(paces, QUIET)
+    even = times / paces[:, None]
+    return [Timing.of(even[keys == key]) for key in range(number)], paces
 
 
 class TorchRuntime:
@@ -160,7 +192,7 @@ def time_networks(
     Args:
         resolution: R of the images, (batch, 3, R, R).
         threads: of a CPU; 0: one for each core.
-        rounds: passes of each network, beside a few to warm up.
+        rounds: passes through all networks, beside a few to warm up.
         progress: called after each round.
     """
     before = torch.get_num_threads()
@@ -173,7 +205,8 @@ def time_networks(
         row[:] = [where.run([network], x)[0] for network in prepared]
         progress()
     torch.set_num_threads(before)
-    return [Timing.of(column) for column in times[WARM_UP:].T]
+    counted = times[WARM_UP:]
+    return settle(counted, np.broadcast_to(np.arange(len(networks)), counted.shape))[0]
 
 
 def processor() -> str:
