@@ -23,7 +23,7 @@ import spaces
 from spaces.cost import measure
 from spaces.latency import FITTED
 from trials import cli, latency
-from trials.stopwatch import RUNTIMES, WARM_UP, Timing, make_runtime
+from trials.stopwatch import RUNTIMES, WARM_UP, Timing, make_runtime, settle
 
 
 def main() -> None:
@@ -50,32 +50,37 @@ def main() -> None:
     parts, keys, networks, example = built
     inputs = shapes(chain, where, example)
     x, generator = where.input(example.shape), np.random.default_rng(given.seed)
-    inside: dict[object, list[float]] = {}
-    alone: dict[object, list[float]] = {}
-    whole: list[list[float]] = [[] for _ in networks]
-    distinct = {keys[place]: place for place in parts}
+    names = list(dict.fromkeys(keys.values()))
+    first = {name: next(place for place in keys if keys[place] == name) for name in names}
+    turns = max(map(len, combinations))
+    inside, which, alone, whole = [], [], [], []
     bar = cli.progress(WARM_UP + given.rounds, desc="measuring", unit="round")
     for number in range(WARM_UP + given.rounds):
-        bar.update()
         orders = [generator.permutation(len(row)) for row in combinations]
-        counts = number >= WARM_UP
-        for turn in range(max(map(len, combinations))):
+        passes, timed, by_itself = [], [], []
+        for turn in range(turns):
             chosen = [int(order[turn % len(order)]) for order in orders]
             path = [(0, 0), *((place, option) for place, option in enumerate(chosen, 1)), (len(chosen) + 1, 0)]
-            for at, time in zip(path, where.run([parts[at] for at in path], x), strict=True):
-                inside.setdefault(keys[at], []).extend([time] * counts)
-        for key, at in distinct.items():
-            where.run([parts[at]], inputs[at[0]])  # as in a loop: what came before is the part itself
-            times = [where.run([parts[at]], inputs[at[0]])[0] for _ in range(2)]
-            alone.setdefault(key, []).extend(times * counts)
-        for network, row in zip(networks, whole, strict=True):
-            row.extend(where.run([network], x)[:1] * counts)
+            passes.append(where.run([parts[at] for at in path], x))
+            timed.append([names.index(keys[at]) for at in path])
+        for at in first.values():
+            loop = [where.run([parts[at]], inputs[at[0]])[0] for _ in range(3)]
+            by_itself.append(loop[-1])  # what came before is the part itself
+        row = [where.run([network], x)[0] for network in networks]
+        if number >= WARM_UP:
+            inside += passes
+            which += timed
+            alone.append(by_itself)
+            whole.append(row)
+        bar.update()
+    bar.close()
 
-    clock = np.array([Timing.of(row).median_ms for row in whole])
+    clock = np.array([timing.median_ms for timing in in_turns(whole)])
+    ways = {"in a network": settle(np.array(inside), np.array(which))[0], "alone": in_turns(alone)}
     macs = np.array([measure(chain).macs(arch) for arch in archs], dtype=float)
     rows = []
-    for name, samples in (("in a network", inside), ("alone", alone)):
-        found = {key: Timing.of(values).median_ms for key, values in samples.items()}
+    for name, timings in ways.items():
+        found = {key: timing.median_ms for key, timing in zip(names, timings, strict=True)}
         sums = np.array([add(chain, combinations, arch, found, keys) for arch in archs])
         offset = np.median((clock - sums)[:FITTED])
         rows.append((name, *agreement((sums + offset)[FITTED:], clock[FITTED:]), error(sums[FITTED:], clock[FITTED:])))
@@ -86,6 +91,12 @@ def main() -> None:
     )
     print(f"{given.networks} networks, {clock[FITTED:].min():.2f} to {clock[FITTED:].max():.2f} ms")
     print(cli.table(rows, ("way", "mean abs. error %", "Kendall's tau", "without correction, error %")))
+
+
+def in_turns(times: list[list[float]]) -> list[Timing]:
+    """Timings of things that were all timed in every round."""
+    rounds = np.array(times)
+    return settle(rounds, np.broadcast_to(np.arange(rounds.shape[1]), rounds.shape))[0]
 
 
 def shapes(chain: object, where: object, example: object) -> list[object]:
