@@ -338,6 +338,11 @@ def test_a_search_under_a_latency(run, tmp_path, table, capsys):
     best = load_json(copy / "arc.json", "")
     assert summary["latency"]["best_ms"] == latencies.ms(best)
     assert summary["limits"]["max_latency_ms"] == limit
+    costs = {entry["id"]: entry["latency_ms"] for entry in summary["history"]}
+    front = [costs[name] for name in summary["frontier"]]  # of milliseconds, not of MACs
+    assert front == sorted(front)
+    assert min(costs.values()) == front[0]
+    assert "milliseconds" in (copy / "report.html").read_text()
     assert f"{latencies.ms(best):.3g}" in printed
     rows = dict(report.facts(report.collect(copy)))
     assert rows["its latency"].startswith(f"{latencies.ms(best):.3g} ms")

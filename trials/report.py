@@ -90,7 +90,7 @@ def collect(run: Path) -> Found:
     results = []
     for entry in summary.get("history", []):
         result = load_json(run / "search" / f"{entry['id']}.json", "score")
-        results.append({**result, "generation": entry["generation"]})
+        results.append({**result, **entry})
     found = Found(
         config,
         CostTable.load(run / "cost_table.json"),
@@ -330,17 +330,19 @@ def distribution(found: Found) -> str:
 
 
 def frontier(found: Found) -> str:
-    """Score over MACs, with the non-dominated architectures joined."""
+    """Score over MACs, or milliseconds where the search had a latency table; non-dominated architectures are joined."""
     figure, axes = _figure()
-    macs = [result["macs"] / 1e6 for result in found.results]
-    axes.scatter(macs, [result["top1"] for result in found.results], s=16, color=GREY, label="evaluated")
-    line = [(result["macs"] / 1e6, result["top1"]) for result in search_result.frontier(found.results)]
+    timed = "latency_ms" in found.best
+    name, unit, title = ("max_latency_ms", 1, "milliseconds") if timed else ("max_macs", 1e6, "million MACs")
+    costs = [search_result.cost(result) / unit for result in found.results]
+    axes.scatter(costs, [result["top1"] for result in found.results], s=16, color=GREY, label="evaluated")
+    line = [(search_result.cost(result) / unit, result["top1"]) for result in search_result.frontier(found.results)]
     axes.plot(*zip(*line, strict=True), "o-", color=BLUE, markersize=4, label="frontier")
-    axes.plot(found.best["macs"] / 1e6, found.best["top1"], "*", color=ORANGE, markersize=14, label="best")
-    limit = found.summary["limits"].get("max_macs")
+    axes.plot(search_result.cost(found.best) / unit, found.best["top1"], "*", color=ORANGE, markersize=14, label="best")
+    limit = found.summary["limits"].get(name)
     if limit:
-        axes.axvline(limit / 1e6, color=ORANGE, linestyle=":", label="max_macs")
-    axes.set(xlabel="million MACs", ylabel="top-1 on the supernet, %")
+        axes.axvline(limit / unit, color=ORANGE, linestyle=":", label=name)
+    axes.set(xlabel=title, ylabel="top-1 on the supernet, %")
     axes.legend(frameon=False)
     return _svg(figure)
 

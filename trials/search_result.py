@@ -66,8 +66,13 @@ def store_remote(plan: Plan, job: dict[str, Any], metrics: list[dict[str, Any]])
 
 
 def frontier(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The results that no other one beats in top-1 and MACs, the cheapest first."""
-    return [entry[2] for entry in pareto.frontier([(result["top1"], result["macs"], result) for result in results])]
+    """The results that no other one beats in top-1 and cost, the cheapest first; cost: latency where it is known, else MACs."""
+    return [entry[2] for entry in pareto.frontier([(result["top1"], cost(result), result) for result in results])]
+
+
+def cost(result: dict[str, Any]) -> float:
+    """Milliseconds of a result in a search with a latency table, else MACs."""
+    return result.get("latency_ms", result["macs"])
 
 
 def history_of(plan: Plan, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -95,7 +100,13 @@ def finish(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) -> None
         Stopped: no architecture has a score.
     """
     history = history_of(plan, jobs)
-    results = [load_json(plan.run / "search" / f"{entry['id']}.json", "score") for entry in history]
+    latency = plan.feasible.latency
+    results = []
+    for entry in history:
+        result = load_json(plan.run / "search" / f"{entry['id']}.json", "score")
+        if latency:
+            entry["latency_ms"] = latency.ms(result["arch"])
+        results.append(result | entry)
     if not results:
         raise Stopped(f"no architecture within the limits got a score; see {log}")
     lost = [arch_id(entry["arch"]) for entry in plan.tuner.failed()] if plan.tuner else []
@@ -112,7 +123,6 @@ def finish(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) -> None
         "frontier": [arch_id(result["arch"]) for result in front],
     }
     best = max(results, key=lambda result: result["top1"])
-    latency = plan.feasible.latency
     if latency:
         summary["latency"] = {"on": str(latency), "error": latency.error(), "best_ms": latency.ms(best["arch"])}
     save_json(plan.run / "search.json", summary)
