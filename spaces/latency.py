@@ -83,13 +83,14 @@ class LatencyTable:
             fitted += off
         sums, clock = np.array([table.ms(arch) for arch in archs[FITTED:]]), clock[FITTED:]
         errors = 100 * (sums - clock) / clock
+        tau = float(kendalltau(sums, clock).statistic)
         table.measured["between_parts_ms"] = round(fitted, 4)
         table.check = {
             "networks": len(clock),
             "mean_absolute_error_percent": float(np.abs(errors).mean()),
             "largest_error_percent": float(np.abs(errors).max()),
             "bias_percent": float(errors.mean()),
-            "kendall_tau": float(kendalltau(sums, clock).statistic),
+            "kendall_tau": tau if math.isfinite(tau) else None,  # where all take the same
             "table_ms": sums.round(4).tolist(),
             "measured_ms": clock.round(4).tolist(),
         }
@@ -117,9 +118,10 @@ class LatencyTable:
         return f"+- {self.check['mean_absolute_error_percent']:.1f}%" if self.check else ""
 
     def __str__(self) -> str:
-        names = ("device", "runtime", "threads", "batch")
-        about = [f"{name} {self.measured[name]}" for name in names if self.measured.get(name)]
-        return ", ".join(about) or "an unknown device"
+        about = [str(self.measured[name]) for name in ("device", "runtime") if self.measured.get(name)]
+        threads, batch = self.measured.get("threads"), self.measured.get("batch", 1)
+        about += [f"{threads} thread{'s' * (threads > 1)}"] if threads else []
+        return ", ".join(about + ([f"batch {batch}"] if batch > 1 else [])) or "an unknown device"
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, atomically."""
@@ -154,14 +156,14 @@ class LatencyTable:
                 measured=content["measured"],
                 check=content["check"],
             )
-            complete = all(
+            complete = table.costs.base[0] >= 0 and all(
                 block.macs.shape == (math.prod(map(len, block.choices.values())),) and (block.macs >= 0).all()
                 for block in table.costs.blocks
             )
             if not complete:
                 raise ValueError
             table.error()
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError):
             raise InputError(f"latency table '{path}' is damaged; write it again") from None
         if costs is not None and (table.costs.space != costs.space or table.costs.choices != costs.choices):
             about = costs.space

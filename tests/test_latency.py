@@ -97,6 +97,13 @@ def test_a_table_of_another_space_or_a_damaged_one_is_refused(table, tmp_path):
 # measuring
 
 
+@pytest.fixture(scope="module")
+def measured_here(tmp_path_factory) -> tuple[str, LatencyTable]:
+    path = str(tmp_path_factory.mktemp("measured") / "table.json")
+    latency.main(f"--space spos --preset tiny --device cpu --threads 1 --rounds 10 --networks 20 --out {path}".split())
+    return path, LatencyTable.load(path)
+
+
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
 def test_a_space_is_measured_and_checked(runtime, tmp_path, capsys):
     out = tmp_path / "table.json"
@@ -116,19 +123,43 @@ def test_a_space_is_measured_and_checked(runtime, tmp_path, capsys):
     # a doubled or a forgotten part would not pass; how exact a table is, depends on what else the machine does
     assert found.check["mean_absolute_error_percent"] < 50
     assert found.spread is not None
+    assert all(min(row) >= 0 and max(row) > 0 for row in found.spread)
     printed = capsys.readouterr().out
-    assert f"mean absolute error               {found.check['mean_absolute_error_percent']:.1f}%" in printed
+    assert re.search(rf"mean absolute error +{found.check['mean_absolute_error_percent']:.1f}%", printed)
     assert "Kendall's tau" in printed
+    low, middle, high = map(float, re.search(r"are below +([\d.]+), ([\d.]+) and ([\d.]+) ms", printed).groups())
+    assert found.bounds_ms()[0] < low <= middle <= high < found.bounds_ms()[1]
     assert "<svg" in out.with_suffix(".svg").read_text()
 
 
-def test_one_network_is_compared_with_a_table(tmp_path, capsys, table):
-    arch = uniform_path(COSTS.choices, random.Random(5))
+def test_one_network_is_compared_with_a_table(measured_here, tmp_path, capsys, table):
+    """At the pace of the machine when the table was measured, which networks of its check tell."""
+    path, found = measured_here
+    arch = uniform_path(found.costs.choices, random.Random(5))
     (tmp_path / "arc.json").write_text(json.dumps(arch))
-    latency.main(["--table", table, "--fixed-arc", str(tmp_path / "arc.json"), "--rounds", "3"])
-    printed = capsys.readouterr().out
-    assert f"by the table  {made().ms(arch):.3g} ms" in printed
-    assert "by the clock" in printed
+    latency.main(["--table", path, "--fixed-arc", str(tmp_path / "arc.json"), "--rounds", "6"])
+    rows = dict(re.split(r"  +", line, maxsplit=1) for line in capsys.readouterr().out.splitlines()[2:])
+    assert rows["by the table"].startswith(f"{found.ms(arch):.3g} ms +- ")
+    clock = float(rows["by the clock"].split()[0])
+    pace = float(rows["pace of the machine now"].split()[0])
+    even = float(rows["by the clock, at the table's pace"].split()[0])
+    assert even == pytest.approx(clock / pace, rel=0.02)
+    assert float(rows["difference"].rstrip("%")) == pytest.approx(100 * (found.ms(arch) / even - 1), abs=1.5)
+    with pytest.raises(InputError, match="was not measured by this command; compare it on its own device"):
+        latency.main(["--table", table, "--fixed-arc", str(tmp_path / "arc.json")])
+    content = load_json(path, "")
+    content["measured"]["device"] = "a phone"
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="is of a phone, this is .*; compare it there"):
+        latency.main(["--table", str(tmp_path / "other.json"), "--fixed-arc", str(tmp_path / "arc.json")])
+
+
+def test_few_networks_are_not_compared_with_themselves():
+    """Of two networks, neither tells the pace of the other; both have a spread."""
+    chain = spaces.describe("spos", "tiny")
+    archs = [{label: values[number] for label, values in chain.choices.items()} for number in (0, 3)]
+    timings = stopwatch.time_networks([latency.calibrated(chain, arch) for arch in archs], 32, threads=1, rounds=20)
+    assert all(timing.spread_ms > 0 < timing.median_ms for timing in timings)
 
 
 def test_a_part_in_a_network_computes_what_the_network_computes():
@@ -208,6 +239,8 @@ def test_a_csv_becomes_the_same_table(tmp_path, capsys):
     form, out = tmp_path / "phone.csv", tmp_path / "phone.json"
     expected = made()
     rows = filled(form, expected)
+    with pytest.raises(InputError, match="phone.csv' already exists; it may be filled in; choose another name"):
+        latency.main(f"--space spos --preset tiny --template {form}".split())
     csv.writer(open(form, "w", newline="")).writerows(rows)
     latency.main(f"--space spos --preset tiny --csv {form} --out {out}".split())
     read = LatencyTable.load(out, COSTS)
@@ -222,18 +255,23 @@ def test_a_csv_becomes_the_same_table(tmp_path, capsys):
     assert plain.check is None
     assert [block.macs.tolist() for block in plain.costs.blocks] == [b.macs.tolist() for b in expected.costs.blocks]
     assert plain.costs.base[0] == 1_500_000
-    assert "not known: the CSV has no times of whole networks" in capsys.readouterr().out
+    assert "not known: there are no times of whole networks" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda rows: rows.pop(5), "lacks block block00=xception; give every row of the form"),
+        (
+            lambda rows: rows.pop(5),
+            "lacks block block00=xception; give every row of the form that --template writes (1 of 82 is missing)",
+        ),
         (lambda rows: rows[3].__setitem__(2, "fast"), "line 4: latency_ms is 'fast'; give milliseconds"),
         (lambda rows: rows[3].__setitem__(2, "-1"), "line 4: latency_ms is '-1'"),
         (lambda rows: rows[3].__setitem__(2, ""), "line 4: latency_ms is ''"),
+        (lambda rows: rows[90].__setitem__(2, "0"), "line 91: latency_ms is '0'"),
         (lambda rows: rows.append(rows[4]), "block block00=k7 is there twice; leave one out"),
         (lambda rows: rows.append(["block", "block77=k3", "1"]), "this space has no block block77=k3"),
+        (lambda rows: rows[2].__setitem__(1, "block00=k4"), "line 3: this space has no block block00=k4"),
         (lambda rows: rows[0].__setitem__(0, "what"), "its first line must be: part,choice,latency_ms"),
         (lambda rows: rows.__delitem__(slice(100, None)), "networks; give at least 28"),
         (
@@ -409,6 +447,9 @@ def test_paths_within_a_latency(tmp_path, table):
             "'none.csv' does not exist; write a form with --template",
         ),
         ("latency", "--space spos --fixed-arc arc.json --out x.json", "--table and --fixed-arc go together"),
+        ("latency", "--table x --fixed-arc y --threads 2", "--threads has no effect with --table, which decides"),
+        ("latency", "--space spos --out x.svg", "--out 'x.svg' is no name for the file; give one that ends in .json"),
+        ("latency", "--space spos --preset tiny --out /proc/none/x.json", "cannot write to '/proc/none/x.json'"),
         (
             "supernet",
             "--out runs/x --preset tiny --strategy gates --max-latency-ms 3",

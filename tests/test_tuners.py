@@ -314,7 +314,7 @@ def test_frontier():
     ("tuner_class", "arguments", "says"),
     [
         (ParetoTuner, {"objective": "mac"}, "unknown objective 'mac'; did you mean 'macs'"),
-        (ParetoTuner, {"objective": "latency"}, "unknown objective 'latency'; choose from: macs, params"),
+        (ParetoTuner, {"objective": "flops"}, "unknown objective 'flops'; choose from: macs, params, latency"),
         (ParetoTuner, {"mutation": 0}, "mutation 0 is out of range; give a number above 0, at most 1"),
         (ParetoTuner, {"crossover": 1.5}, "crossover 1.5 is out of range; give a number above 0, at most 1"),
         (ParetoTuner, {"population": 0}, "population 0 is not a whole number of at least 1"),

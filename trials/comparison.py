@@ -62,8 +62,7 @@ def collect(run: Path, own: Path | None = None) -> list[Row]:
     found = [run / "retrain", *sorted((run / "baselines").glob("*"))]
     if own is not None and own.resolve() not in [path.resolve() for path in found]:
         found.append(own)
-    stored = load_json(run / FILE, "comparison") if (run / FILE).exists() else {"rows": []}
-    timed = {(row["network"], row["macs"]): row for row in stored["rows"]}
+    timed = {(row.get("network"), row.get("macs")): row for row in _stored(run).get("rows", [])}
     rows: list[Row] = []
     first: dict[str, Any] = {}
     for path in found:
@@ -91,6 +90,17 @@ def collect(run: Path, own: Path | None = None) -> list[Row]:
     return rows
 
 
+def measured_on(run: Path) -> str:
+    """How the latencies of a run were measured last; empty: they were not."""
+    about = _stored(run).get("latency")
+    return f"Latency: {about}." if about else ""
+
+
+def _stored(run: Path) -> dict[str, Any]:
+    stored = load_json(run / FILE, "comparison") if (run / FILE).exists() else {}
+    return stored if isinstance(stored, dict) else {}
+
+
 def differences(config: dict[str, Any], first: dict[str, Any]) -> str:
     """Options of a recipe that two configurations do not share: `lr 0.1 (not 0.2)`."""
     shared = [name for name in COMPARED if name in config and name in first]  # an older version wrote fewer
@@ -98,22 +108,24 @@ def differences(config: dict[str, Any], first: dict[str, Any]) -> str:
 
 
 def with_latencies(rows: list[Row], device: str) -> list[Row]:
-    """Measure all of them, in turn, on this machine."""
+    """Measure all that have the resolution of the last one, in turn, on this machine."""
     from trials.networks import folded
     from trials.retrain import load_network
     from trials.run_dir import load_checkpoint
     from trials.stopwatch import time_networks
 
-    ready, resolution = [], 0
-    for row in rows:
-        path = Path(row.run) / "seed0" / "network.pt"
-        resolution = load_checkpoint(path, "network")["preprocessing"]["resolution"]
-        ready.append(folded(load_network(path), resolution))
+    files = [Path(row.run) / "seed0" / "network.pt" for row in rows]
+    sizes = [load_checkpoint(file, "network")["preprocessing"]["resolution"] for file in files]
+    alike = [place for place, size in enumerate(sizes) if size == sizes[-1]]
+    ready = [folded(load_network(files[place]), sizes[-1]) for place in alike]
     with cli.progress(ROUNDS, desc="latency", unit="round") as bar:
-        timings = time_networks(ready, resolution, device=device, rounds=ROUNDS, progress=bar.update)
+        timings = time_networks(ready, sizes[-1], device=device, rounds=ROUNDS, progress=bar.update)
+    found = dict(zip(alike, timings, strict=True))
     return [
-        dataclasses.replace(row, latency_ms=timing.median_ms, spread_ms=timing.spread_ms)
-        for row, timing in zip(rows, timings, strict=True)
+        dataclasses.replace(row, latency_ms=found[place].median_ms, spread_ms=found[place].spread_ms)
+        if place in found
+        else dataclasses.replace(row, latency_ms=None, spread_ms=None)
+        for place, row in enumerate(rows)
     ]
 
 
@@ -130,7 +142,7 @@ def main(run: Path, own: Path, device: str) -> None:
     rows = with_latencies(collect(run, own), device)
     where = TorchRuntime(device, 0)
     threads = f", {where.threads} threads" if where.threads else ""
-    about = f"one image, {where.name}{threads}, torch {torch.__version__}, BatchNorm folded"
+    about = f"one image, {where.name}{threads}, torch {torch.__version__}, BatchNorm folded where that changes nothing"
     save_json(run / FILE, {"latency": about, "rows": [dataclasses.asdict(row) for row in rows]})
     print(cli.table([row.cells for row in rows], HEADER, as_is=True))
     print(f"latency: {about}")

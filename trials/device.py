@@ -123,10 +123,18 @@ class SyncBatchNormAct2d(SyncBatchNorm2d):
 
 
 def synchronise_bn(model: nn.Module) -> None:
-    """Make every BatchNorm of a model a SyncBatchNorm2d, in place; parameters, statistics and names stay."""
+    """Make every BatchNorm of a model a SyncBatchNorm2d, in place; parameters, statistics and names stay.
+
+    Raises:
+        InputError: it has another kind of BatchNorm.
+    """
     if rank_and_world()[1] > 1:
         for layer in model.modules():
             if type(layer) is nn.BatchNorm2d:
                 layer.__class__ = SyncBatchNorm2d
             elif type(layer).__name__ == "BatchNormAct2d":
                 layer.__class__ = SyncBatchNormAct2d
+            elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                raise InputError(
+                    f"a {type(layer).__name__} of this network cannot be synchronised among processes; train it in one process"
+                )

@@ -17,12 +17,14 @@ import dataclasses
 import itertools
 import math
 import random
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from spaces.arch import arch_id
 from spaces.errors import InputError
 from spaces.latency import FITTED, LEAST_CHECKED, LatencyTable
 from trials import cli
@@ -41,7 +43,7 @@ class Config:
     supernet: str | None = option(None, "run of trials.supernet: the space as it was trained, instead of the above")
     device: str = option("auto", "where to measure", choices=("auto", "cpu", "cuda"))
     runtime: str = option("torch", "what runs the networks", choices=("torch", "onnxruntime"))
-    threads: int = option(0, "threads on a CPU; 0: one for each core")
+    threads: int = option(0, "threads on a CPU; 0: OMP_NUM_THREADS, or one for each core")
     batch: int = option(1, "images at a time")
     rounds: int = option(100, "times that every candidate is measured at each of its places")
     networks: int = option(30, f"random networks that the table is checked against, at least {LEAST_CHECKED}")
@@ -61,10 +63,19 @@ class Config:
             raise InputError(f"--networks {self.networks} is too few for a check; give {LEAST_CHECKED} or more")
         if bool(self.table) != bool(self.fixed_arc):
             raise InputError("--table and --fixed-arc go together; give both or none")
-        if not (self.out or self.table or self.template):
+        if self.table:
+            defaults = {field.name: field.default for field in dataclasses.fields(self)}
+            for name in ("space", "supernet", "out", "template", "csv", "device", "runtime", "threads", "batch"):
+                if getattr(self, name) != defaults[name]:
+                    raise InputError(f"--{name} has no effect with --table, which decides; leave --{name} out")
+            return
+        if not (self.out or self.template):
             raise InputError("nowhere to write the table; give --out FILE.json")
-        if not (self.space or self.supernet or self.table):
+        if not (self.space or self.supernet):
             raise InputError("which space? give --space NAME, or --supernet RUN")
+        for flag, path, suffix in (("--out", self.out, ".json"), ("--template", self.template, ".csv")):
+            if path and (Path(path).suffix != suffix or Path(path).is_dir()):
+                raise InputError(f"{flag} '{path}' is no name for the file; give one that ends in {suffix}")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -84,14 +95,21 @@ def main(argv: list[str] | None = None) -> None:
         about |= {"name": config.space, "options": cli.space_options(config.space_options)}
     chain = described(about)
     costs = measure(chain)  # refuses a space that does not fit together
+    place = Path(config.template or config.out)
+    if config.template and place.exists():
+        raise InputError(f"'{place}' already exists; it may be filled in; choose another name")
+    try:  # before minutes of measuring
+        place.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=place.parent).close()
+    except OSError as error:
+        raise InputError(f"cannot write to '{place}' ({error.strerror}); choose another place") from None
     if config.template:
         latency_csv.write_template(config.template, costs, draw(chain, FITTED + config.networks, config.seed))
         print(f"wrote {config.template}: fill in the milliseconds, then: --csv {config.template} --out FILE.json")
+        print(
+            f"rows of networks are optional; with {FITTED + LEAST_CHECKED} or more the table is corrected and its error known"
+        )
         return
-    try:
-        Path(config.out).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write to '{config.out}' ({error.strerror}); choose another --out") from None
     table = latency_csv.read(config.csv, costs) if config.csv else measured(config, chain, costs.space)
     table.save(config.out)
     show(table, config.out)
@@ -106,11 +124,17 @@ def described(about: Mapping[str, Any]) -> Any:
 
 
 def draw(chain: Any, number: int, seed: int) -> list[dict[str, Any]]:
-    """Random architectures, always the same ones."""
+    """Distinct random architectures, always the same ones; fewer where a space has no more."""
     from strategies.sampling import uniform_path
 
     generator = random.Random(seed)
-    return [uniform_path(chain.choices, generator) for _ in range(number)]
+    found: dict[str, dict[str, Any]] = {}
+    for _ in range(100 * number):
+        arch = uniform_path(chain.choices, generator)
+        found.setdefault(arch_id(arch), arch)
+        if len(found) == number:
+            break
+    return list(found.values())
 
 
 def measured(config: Config, chain: Any, space: Mapping[str, Any]) -> LatencyTable:
@@ -165,6 +189,7 @@ def measured(config: Config, chain: Any, space: Mapping[str, Any]) -> LatencyTab
         "threads": where.threads,
         "batch": config.batch,
         "rounds": config.rounds,
+        "seed": config.seed,
         "seconds": round(time.perf_counter() - began),
     }
     table = LatencyTable(
@@ -175,7 +200,7 @@ def measured(config: Config, chain: Any, space: Mapping[str, Any]) -> LatencyTab
         spread=[[round(1e6 * timing.spread_ms) for timing in row] for row in places],
         measured={**about, **provenance()},
     )
-    return table.checked(archs, clock)
+    return table.checked(archs, clock) if len(archs) > FITTED else table
 
 
 def whole_visits(passes: int, networks: int) -> list[list[int]]:
@@ -239,19 +264,31 @@ def provenance() -> dict[str, Any]:
 
 def show(table: LatencyTable, out: str) -> None:
     """Print what was found; draw the check."""
+    import numpy as np
+
     fastest, slowest = table.bounds_ms()
-    rows = [("measured on", str(table)), ("the space reaches", f"{fastest:.3g} to {slowest:.3g} ms")]
+    sizes = [len(candidates) for candidates in table.costs.choices.values()]
+    genes = np.random.default_rng(0).integers(sizes, size=(20_000, len(sizes)))
+    low, middle, high = np.percentile(table.costs.macs_many(genes), (25, 50, 75)) / 1e6
+    rows = [
+        ("measured on", str(table)),
+        ("the space reaches", f"{fastest:.3g} to {slowest:.3g} ms"),
+        ("a quarter, half, three quarters of it are below", f"{low:.3g}, {middle:.3g} and {high:.3g} ms"),
+    ]
     if table.check:
         check = table.check
         rows += [
             ("whole networks compared", str(check["networks"])),
             ("mean absolute error", f"{check['mean_absolute_error_percent']:.1f}%"),
             ("largest error, bias", f"{check['largest_error_percent']:.1f}%, {check['bias_percent']:+.1f}%"),
-            ("Kendall's tau of table and clock", f"{check['kendall_tau']:.2f}"),
+            (
+                "Kendall's tau of table and clock",
+                "-" if check["kendall_tau"] is None else f"{check['kendall_tau']:.2f}",
+            ),
         ]
         picture(table, Path(out).with_suffix(".svg"))
     else:
-        rows.append(("error", "not known: the CSV has no times of whole networks"))
+        rows.append(("error", "not known: there are no times of whole networks"))
     print(cli.table(rows, ("latency", ""), as_is=True))
     print(f"table: {out}")
 
@@ -277,33 +314,49 @@ def picture(table: LatencyTable, path: Path) -> None:
 
 
 def compare(config: Config) -> None:
-    """Measure one architecture as a whole, and print it beside the table's word."""
-    from spaces.arch import arch_id
+    """Measure one architecture as a whole, and print it beside the table's word.
+
+    A few networks of the table's own check are measured again in turns with it: they tell how fast the machine is now, compared
+    with when the table was measured.
+    """
+    import numpy as np
+
     from spaces.published import read_arch
-    from trials.stopwatch import time_networks
+    from trials.stopwatch import MANY, make_runtime, time_networks
 
     table = LatencyTable.load(config.table)
     arch = read_arch(config.fixed_arc, table.costs.choices)
+    about, check = table.measured, table.check
+    if "runtime" not in about or check is None:
+        raise InputError(f"table '{config.table}' was not measured by this command; compare it on its own device")
+    device, threads = "cuda" if about["threads"] is None else "cpu", about["threads"] or 0
+    here = make_runtime(about["runtime"], device, threads).name
+    if here != about["device"]:
+        raise InputError(f"table '{config.table}' is of {about['device']}, this is {here}; compare it there")
     chain = described(table.costs.space)
-    about = table.measured
+    known = draw(chain, FITTED + check["networks"], about["seed"])[FITTED:][:MANY]
     bar = cli.progress(config.rounds, desc="measuring", unit="round")
-    (timing,) = time_networks(
-        [calibrated(chain, arch)],
+    timing, *others = time_networks(
+        [calibrated(chain, each) for each in (arch, *known)],
         chain.resolution,
-        device="cuda" if about.get("threads", 1) is None else "cpu",
-        runtime=about.get("runtime", config.runtime),
-        threads=about.get("threads") or config.threads,
-        batch=about.get("batch", config.batch),
+        device=device,
+        runtime=about["runtime"],
+        threads=threads,
+        batch=about["batch"],
         rounds=config.rounds,
         progress=bar.update,
     )
     bar.close()
-    word = table.ms(arch)
+    before = check["measured_ms"][: len(known)]
+    pace = float(np.median([other.median_ms / then for other, then in zip(others, before, strict=True)]))
+    word, clock = table.ms(arch), timing.median_ms / pace
     rows = [
         ("architecture", arch_id(arch)),
         ("by the table", f"{word:.3g} ms {table.error()} ({table})"),
         ("by the clock", f"{timing.median_ms:.3g} ms (interquartile range {timing.spread_ms:.2g})"),
-        ("difference", f"{100 * (word / timing.median_ms - 1):+.1f}%"),
+        ("pace of the machine now", f"{pace:.2f} times as long as when the table was measured ({len(known)} networks)"),
+        ("by the clock, at the table's pace", f"{clock:.3g} ms"),
+        ("difference", f"{100 * (word / clock - 1):+.1f}%"),
     ]
     print(cli.table(rows, ("latency", ""), as_is=True))
 

@@ -46,8 +46,13 @@ def read(path: str, costs: CostTable) -> LatencyTable:
     """A table from a CSV.
 
     Raises:
-        InputError: not such a CSV; a row that is missing, unknown, given twice, or without a positive number.
+        InputError: not such a CSV; a row that is missing, unknown, given twice, or without a time.
     """
+    expected = {("stem", ""), ("head", "")} | {
+        ("block", " ".join(sorted(title(block.chosen(option)).split())))
+        for block in costs.blocks
+        for option in range(len(block.macs))
+    }
     given: dict[tuple[str, str], float] = {}
     for number, row in _rows(path):
         part, choice, text = (row[name].strip() for name in HEADER)
@@ -56,11 +61,13 @@ def read(path: str, costs: CostTable) -> LatencyTable:
             continue
         try:
             milliseconds = float(text)
-            if not 0 <= milliseconds < 1e9:
+            if not 0 <= milliseconds < 1e9 or (part == "network" and not milliseconds):
                 raise ValueError
         except ValueError:
             raise InputError(f"{where}: latency_ms is '{text}'; give milliseconds, such as 0.73") from None
         key = (part, " ".join(sorted(choice.split())))
+        if part != "network" and key not in expected:
+            raise InputError(f"{where}: this space has no {part} {choice}; compare it with what --template writes")
         if key in given:
             raise InputError(f"{where}: {part} {choice} is there twice; leave one out")
         given[key] = milliseconds
@@ -68,11 +75,12 @@ def read(path: str, costs: CostTable) -> LatencyTable:
     def take(part: str, choice: str) -> float:
         key = (part, " ".join(sorted(choice.split())))
         if key not in given:
-            missing = f"{part} {choice}".strip()
+            missing, number = f"{part} {choice}".strip(), len(expected - given.keys())
             raise InputError(
-                f"'{path}' lacks {missing}; give every row of the form that --template writes ({len(costs.blocks)} blocks)"
+                f"'{path}' lacks {missing}; give every row of the form that --template writes ({number} of {len(expected)} "
+                f"{'is' if number == 1 else 'are'} missing)"
             )
-        return given.pop(key)
+        return given[key]
 
     ends = take("stem", "") + take("head", "")
     blocks = [
@@ -80,9 +88,6 @@ def read(path: str, costs: CostTable) -> LatencyTable:
         for block in costs.blocks
     ]
     networks = [(choice, time) for (part, choice), time in given.items() if part == "network"]
-    unknown = next((key for key in given if key[0] != "network"), None)
-    if unknown:
-        raise InputError(f"'{path}': this space has no {' '.join(unknown)}; compare it with what --template writes")
     archs = [_arch(path, choice, costs) for choice, _ in networks]
 
     choices, about = [block.choices for block in costs.blocks], {"device": f"that of {Path(path).name}"}

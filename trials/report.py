@@ -104,7 +104,8 @@ def collect(run: Path) -> Found:
         comparison.collect(run) if (run / "baselines").is_dir() else [],
     )
     if found.retrained and found.retrained["arch"] != found.winner:
-        found = dataclasses.replace(found, retrained=None)  # of an earlier search
+        others = [row for row in found.compared if not row.found]
+        found = dataclasses.replace(found, retrained=None, compared=others)  # of an earlier search
     return found
 
 
@@ -211,20 +212,22 @@ def page(run: Path, found: Found, rows: list[tuple[str, str]]) -> str:
     ranked = sorted(found.results, key=lambda result: -result["top1"])[:10]
     listing = "".join(
         f"<tr><td><code>{arch_id(r['arch'])}</code></td><td>{r['top1']:.2f}</td><td>{r['top5']:.2f}</td>"
-        f"<td>{r['top1_before_recalibration']:.2f}</td><td>{r['macs']:,}</td><td>{r['params']:,}</td></tr>"
+        f"<td>{r['top1_before_recalibration']:.2f}</td><td>{r['macs']:,}</td><td>{r['params']:,}</td>"
+        + (f"<td>{r['latency_ms']:.3g}</td></tr>" if "latency_ms" in r else "</tr>")
         for r in ranked
     )
     if listing:
         listing = (
             "<h2>Ten best</h2><table><tr><th>architecture</th><th>top-1 %</th><th>top-5 %</th><th>before recalibration</th>"
-            f"<th>MACs</th><th>params</th></tr>{listing}</table>"
+            f"<th>MACs</th><th>params</th>{'<th>ms</th>' if 'latency_ms' in found.best else ''}</tr>{listing}</table>"
         )
     beside = ""
     if found.compared:
         header = "".join(f"<th>{html.escape(name)}</th>" for name in comparison.HEADER)
         cells = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells) for row in found.compared)
         lines = "".join(f"<tr>{row}</tr>" for row in cells)
-        beside = f"<h2>Beside baselines</h2><table><tr>{header}</tr>{lines}</table>"
+        about = html.escape(comparison.measured_on(run))
+        beside = f"<h2>Beside baselines</h2><table><tr>{header}</tr>{lines}</table><p>{about}</p>"
     searched = ""
     if found.summary:
         names = [html.escape(str(found.summary[key])) for key in ("yaml", "tuner", "experiment")]

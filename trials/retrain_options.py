@@ -72,7 +72,7 @@ class Config(DataOptions):
         "auto", "arithmetic; auto: bf16-mixed on GPUs", choices=("auto", "32", "16-mixed", "bf16-mixed")
     )
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
-    checkpoint_every: int = option(500, "steps between checkpoints")
+    checkpoint_every: int = option(500, "steps between checkpoints; there is one after every epoch too")
     resume: bool = option(False, "continue the run in --out, or start it when there is none")
 
     def __post_init__(self) -> None:

@@ -229,7 +229,7 @@ def fit(trainer: Retraining, run: Path, position: int, began: float) -> float:
     if speaks:
         run.mkdir(parents=True, exist_ok=True)
         log = run_dir.Log(run / "log.jsonl", after_step=first or -1)
-        board = SummaryWriter(str(run / "tensorboard"), purge_step=first)
+        board = SummaryWriter(str(run / "tensorboard"), purge_step=first + 1)
 
     def note(step: int, **values: float) -> None:
         if speaks:
@@ -248,7 +248,7 @@ def fit(trainer: Retraining, run: Path, position: int, began: float) -> float:
         bar.update(size)
 
         done = step + 1
-        saves = done % config.checkpoint_every == 0 or done == steps
+        saves = done % config.checkpoint_every == 0 or done % per_epoch == 0
         logs = done % min(50, per_epoch) == 0 or done == steps
         measures = bool(config.hold_out) and (done % (per_epoch * config.eval_every) == 0 or done == steps)
         if saves or logs or measures:
@@ -272,6 +272,7 @@ def fit(trainer: Retraining, run: Path, position: int, began: float) -> float:
                     run_dir.save_checkpoint(best_path, state)
         if saves:  # last, so that a run that goes on from here has written all that comes before
             if speaks:
+                board.flush()
                 more = {"step": done, "best": best, "window": window, "window_steps": window_steps}
                 run_dir.save_checkpoint(last, {**trainer.state(), **more, "seconds": time.perf_counter() - began})
             good = f"the last good checkpoint is '{last}' (step {done:,})"
@@ -324,7 +325,7 @@ def test(
         "test_top5": 100 * top5 / size,
         "test_images": size,
         "test_correct": top1,
-        "device": str(fabric.device),  # a GPU rounds otherwise
+        "precision": "32" if str(fabric.strategy.precision.precision).startswith("32") else "16",  # bits of the test
         "seconds": seconds + time.perf_counter() - began,
         "seed": seed,
     }

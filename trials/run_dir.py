@@ -74,7 +74,8 @@ def open_run(out: str | Path, command: str, config: Any, *, resume: bool) -> Pat
             raise InputError(f"'{run}' holds a run of {stored.get('command')}, not of {command}; choose another --out")
         for key, value in given.items():
             was = stored["config"].get(key, type(config).__dataclass_fields__[key].default)
-            if key not in FREE and was != value:
+            picks = key == "eval_every" and given.get("hold_out")  # which epochs can be the best
+            if (key not in FREE or picks) and was != value:
                 flag = "--" + key.replace("_", "-")
                 raise InputError(f"'{run}' was started with {flag} {was}, not {value}; give {was} or another --out")
         if given.get("data_root") != stored["config"].get("data_root"):  # the images have moved

@@ -70,7 +70,10 @@ def main(argv: list[str] | None = None) -> None:
         from trials import workers
 
         workers.check(plan)
-        print(f"'{config.experiment}' is ready: {plan.wanted:,} architectures, {plan.limits}, run '{plan.run}'")
+        share = f"{plan.limits} ({100 * plan.feasible.share():.3g}% of the space)"
+        print(f"'{config.experiment}' is ready: {plan.wanted:,} architectures, {share}, run '{plan.run}'")
+        if plan.feasible.latency and plan.limits.max_latency_ms is None:
+            print("latencies are shown, not limited; max_latency_ms would limit them")
         return
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup

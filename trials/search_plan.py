@@ -218,7 +218,8 @@ def make_tuner(class_name: str, arguments: dict[str, Any]) -> Any:
         raise InputError(
             f"tuner {class_name} is not an ArchTuner of strategies/tuner.py; choose from: {', '.join(TUNERS)}"
         )
-    known = [key for kind in (tuner, ArchTuner) for key in inspect.signature(kind).parameters if key != "limits"]
+    taken = [*inspect.signature(tuner).parameters, *inspect.signature(ArchTuner).parameters]
+    known = [key for key in dict.fromkeys(taken) if key != "limits"]
     known += [field.name for field in dataclasses.fields(Limits)]
     for key in arguments:
         if key not in known:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import io
 import itertools
+import math
 import os
 import platform
 import time
@@ -29,6 +30,7 @@ from trials.device import use_cuda
 
 RUNTIMES = ("torch", "onnxruntime")
 WARM_UP = 3  # rounds that are not counted
+MANY = 8  # networks in a round that can tell its pace: of few, one would be compared with itself
 QUIET = 0.25  # of the passes: so many are faster than the pace that counts. What else runs on a machine only makes it slower
 
 
@@ -83,7 +85,7 @@ class TorchRuntime:
 
     def __init__(self, device: str, threads: int) -> None:
         self.device = torch.device("cuda" if use_cuda(device) else "cpu")
-        self.threads = None if self.device.type == "cuda" else threads or len(os.sched_getaffinity(0))
+        self.threads = None if self.device.type == "cuda" else threads or default_threads()
         if self.threads:
             torch.set_num_threads(self.threads)
         self.name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else processor()
@@ -121,13 +123,14 @@ class OnnxRuntime:
         import onnxruntime
 
         self.runtime = onnxruntime
-        cuda = device == "cuda"
-        if cuda and "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        able = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+        cuda = use_cuda(device) and (able or device == "cuda")
+        if cuda and not able:
             raise InputError(
                 "--device cuda --runtime onnxruntime: this onnxruntime has no CUDA; install onnxruntime-gpu, or use --runtime torch"
             )
         self.providers = ["CUDAExecutionProvider" if cuda else "CPUExecutionProvider"]
-        self.threads = None if cuda else threads or len(os.sched_getaffinity(0))
+        self.threads = None if cuda else threads or default_threads()
         self.where = "cuda" if cuda else "cpu"
         self.name = torch.cuda.get_device_name() if cuda else processor()
         self.settings = onnxruntime.SessionOptions()
@@ -172,7 +175,7 @@ def onnx_bytes(module: nn.Module, x: torch.Tensor) -> bytes:
 def make_runtime(runtime: str, device: str, threads: int) -> TorchRuntime | OnnxRuntime:
     """Raises InputError: a device that is not there."""
     if runtime == "onnxruntime":
-        return OnnxRuntime("cuda" if device == "cuda" else "cpu", threads)
+        return OnnxRuntime(device, threads)
     return TorchRuntime(device, threads)
 
 
@@ -189,11 +192,13 @@ def time_networks(
 ) -> list[Timing]:
     """Time whole networks, in turns, so that what disturbs the machine disturbs all of them.
 
+    Many networks tell the pace of the machine (`settle`); of few, the faster half of the rounds counts.
+
     Args:
         resolution: R of the images, (batch, 3, R, R).
-        threads: of a CPU; 0: one for each core.
+        threads: of a CPU; 0: OMP_NUM_THREADS, or one for each core.
         rounds: passes through all networks, beside a few to warm up.
-        progress: called after each round.
+        progress: called after each round that counts.
     """
     before = torch.get_num_threads()
     where = make_runtime(runtime, device, threads)
@@ -201,12 +206,22 @@ def time_networks(
     prepared = [where.prepare(network, example) for network in networks]
     x = where.input(example.shape)
     times = np.zeros((WARM_UP + rounds, len(networks)))
-    for row in times:
+    for number, row in enumerate(times):
         row[:] = [where.run([network], x)[0] for network in prepared]
-        progress()
+        if number >= WARM_UP:
+            progress()
     torch.set_num_threads(before)
     counted = times[WARM_UP:]
+    if len(networks) < MANY:
+        faster = np.sort(counted, axis=0)[: math.ceil(len(counted) / 2)]
+        return [Timing.of(column) for column in faster.T]
     return settle(counted, np.broadcast_to(np.arange(len(networks)), counted.shape))[0]
+
+
+def default_threads() -> int:
+    """OMP_NUM_THREADS, or one for each core that this process may use."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() and int(given) else len(os.sched_getaffinity(0))
 
 
 def processor() -> str:

@@ -437,7 +437,7 @@ def train(trainer: Any, run: Path, feasible: Any, watched: list[dict[str, Any]])
         watch = FixedPaths(trainer.chain, watched, data, size, trainer.fabric.device)
     if speaks:
         log = run_dir.Log(run / "log.jsonl", after_step=first or -1)
-        board = SummaryWriter(str(run / "tensorboard"), purge_step=first)
+        board = SummaryWriter(str(run / "tensorboard"), purge_step=first + 1)
     if speaks and trainer.search is not None:
         history = run_dir.Log(run / "probabilities.jsonl", after_step=first or -1)
         if not first:
@@ -450,6 +450,7 @@ def train(trainer: Any, run: Path, feasible: Any, watched: list[dict[str, Any]])
 
     def save(step: int) -> str:
         if speaks:
+            board.flush()
             sums = {"window": window, "window_steps": window_steps, "costs": costs}
             run_dir.save_checkpoint(last, {**trainer.state(), "step": step, "log": sums})
         return f"the last good checkpoint is '{last}' (step {step:,})"
