@@ -22,7 +22,8 @@ from scipy.stats import kendalltau
 import spaces
 from spaces.cost import measure
 from spaces.latency import FITTED
-from trials import cli, latency
+from trials import cli
+from trials.latency_measure import build, draw
 from trials.stopwatch import RUNTIMES, WARM_UP, Timing, make_runtime, settle
 
 
@@ -42,10 +43,10 @@ def main() -> None:
 
     chain = spaces.describe(given.space, given.preset)
     where = make_runtime(given.runtime, given.device, given.threads)
-    archs = latency.draw(chain, FITTED + given.networks, given.seed)
+    archs = draw(chain, FITTED + given.networks, given.seed)
     combinations = [list(block.combinations()) for block in chain.blocks]
     bar = cli.progress(sum(map(len, combinations)) + 2 + len(archs), desc="building", unit="part")
-    built = latency.build(chain, combinations, archs, where, 1, bar)
+    built = build(chain, combinations, archs, where, 1, bar)
     bar.close()
     parts, keys, networks, example = built
     inputs = shapes(chain, where, example)

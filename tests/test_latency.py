@@ -20,7 +20,7 @@ from strategies.sampling import uniform_path
 from tests.conftest import ROOT, assert_one_clear_line, onepath
 from tests.experiments import copy_run, experiment
 from tests.test_tuners import every_tuner, make, search
-from trials import evaluate, latency, report, stopwatch, supernet
+from trials import evaluate, latency, latency_measure, report, stopwatch, supernet
 from trials import search as search_command
 from trials.search_plan import make_tuner
 
@@ -158,7 +158,9 @@ def test_few_networks_are_not_compared_with_themselves():
     """Of two networks, neither tells the pace of the other; both have a spread."""
     chain = spaces.describe("spos", "tiny")
     archs = [{label: values[number] for label, values in chain.choices.items()} for number in (0, 3)]
-    timings = stopwatch.time_networks([latency.calibrated(chain, arch) for arch in archs], 32, threads=1, rounds=20)
+    timings = stopwatch.time_networks(
+        [latency_measure.calibrated(chain, arch) for arch in archs], 32, threads=1, rounds=20
+    )
     assert all(timing.spread_ms > 0 < timing.median_ms for timing in timings)
 
 
@@ -166,7 +168,7 @@ def test_a_part_in_a_network_computes_what_the_network_computes():
     """What is timed part by part is the very network: the same numbers, but for the rounding of folded BatchNorm."""
     chain = spaces.describe("spos", "tiny")
     arch = uniform_path(chain.choices, random.Random(3))
-    network = latency.calibrated(chain, arch)
+    network = latency_measure.calibrated(chain, arch)
     x = torch.randn(1, 3, 32, 32)
     for where in (stopwatch.TorchRuntime("cpu", 1), stopwatch.OnnxRuntime("cpu", 1)):
         shapes, parts = x, []
@@ -211,10 +213,10 @@ def test_the_pace_of_the_machine_is_told_apart_from_what_things_take():
 
 def test_whole_networks_are_timed_equally_often_and_spread_out():
     for passes, networks in ((400, 38), (30, 28), (4000, 38)):
-        visits = latency.whole_visits(passes, networks)
+        visits = latency_measure.whole_visits(passes, networks)
         counts = np.bincount(np.concatenate(visits).astype(int), minlength=networks)
         assert len(visits) == passes
-        assert counts.min() == counts.max() >= latency.VISITS
+        assert counts.min() == counts.max() >= latency_measure.VISITS
         assert max(map(len, visits)) - min(map(len, visits)) <= 1
 
 
