@@ -164,10 +164,13 @@ def test_few_networks_are_not_compared_with_themselves():
     assert all(timing.spread_ms > 0 < timing.median_ms for timing in timings)
 
 
-def test_a_part_in_a_network_computes_what_the_network_computes():
+@pytest.mark.parametrize("name", ["spos", "fbnet", "single-path-nas"])
+def test_a_part_in_a_network_computes_what_the_network_computes(name):
     """What is timed part by part is the very network: the same numbers, but for the rounding of folded BatchNorm."""
-    chain = spaces.describe("spos", "tiny")
+    chain = spaces.describe(name, "tiny")
     arch = uniform_path(chain.choices, random.Random(3))
+    if name == "fbnet":
+        arch["block05"] = "k5_e1_g2"  # whose channel shuffle only one of torch's two exporters knows
     network = latency_measure.calibrated(chain, arch)
     x = torch.randn(1, 3, 32, 32)
     for where in (stopwatch.TorchRuntime("cpu", 1), stopwatch.OnnxRuntime("cpu", 1)):
