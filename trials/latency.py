@@ -173,7 +173,7 @@ def compare(config: Config) -> None:
     table = LatencyTable.load(config.table)
     arch = read_arch(config.fixed_arc, table.costs.choices)
     about, check = table.measured, table.check
-    if "runtime" not in about or check is None:
+    if not {"runtime", "seed"} <= about.keys() or check is None:
         raise InputError(f"table '{config.table}' was not measured by this command; compare it on its own device")
     device, threads = "cuda" if about["threads"] is None else "cpu", about["threads"] or 0
     here = make_runtime(about["runtime"], device, threads).name
