@@ -35,7 +35,7 @@ class Config:
     runtime: str = option("torch", "what runs the networks", choices=("torch", "onnxruntime"))
     threads: int = option(0, "threads on a CPU; 0: OMP_NUM_THREADS, or one for each core")
     batch: int = option(1, "images at a time")
-    rounds: int = option(100, "times that every candidate is measured at each of its places")
+    rounds: int = option(200, "times that every candidate is measured at each of its places")
     networks: int = option(30, f"random networks that the table is checked against, at least {LEAST_CHECKED}")
     seed: int = option(0, "of the random networks")
     out: str = option("", "table to write, JSON; beside it a picture of the check, SVG")
