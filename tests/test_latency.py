@@ -452,6 +452,11 @@ def test_paths_within_a_latency(tmp_path, table):
             "'none.csv' does not exist; write a form with --template",
         ),
         ("latency", "--space spos --fixed-arc arc.json --out x.json", "--table and --fixed-arc go together"),
+        (
+            "latency",
+            "--space spos --supernet runs/x --out x.json",
+            "--space has no effect with --supernet, which decides",
+        ),
         ("latency", "--table x --fixed-arc y --threads 2", "--threads has no effect with --table, which decides"),
         ("latency", "--space spos --out x.svg", "--out 'x.svg' is no name for the file; give one that ends in .json"),
         ("latency", "--space spos --preset tiny --out /proc/none/x.json", "cannot write to '/proc/none/x.json'"),

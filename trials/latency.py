@@ -63,6 +63,12 @@ class Config:
             raise InputError("nowhere to write the table; give --out FILE.json")
         if not (self.space or self.supernet):
             raise InputError("which space? give --space NAME, or --supernet RUN")
+        if self.supernet:
+            for name in ("space", "space_options", "classes", "resolution"):
+                if getattr(self, name):
+                    raise InputError(
+                        f"--{name.replace('_', '-')} has no effect with --supernet, which decides; leave it out"
+                    )
         for flag, path, suffix in (("--out", self.out, ".json"), ("--template", self.template, ".csv")):
             if path and (Path(path).suffix != suffix or Path(path).is_dir()):
                 raise InputError(f"{flag} '{path}' is no name for the file; give one that ends in {suffix}")
