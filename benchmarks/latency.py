@@ -23,7 +23,7 @@ import spaces
 from spaces.cost import measure
 from spaces.latency import FITTED
 from trials import cli
-from trials.latency_measure import build, draw
+from trials.latency_measure import build, draw, path_of
 from trials.stopwatch import RUNTIMES, WARM_UP, Timing, make_runtime, settle
 
 
@@ -61,7 +61,7 @@ def main() -> None:
         passes, timed, by_itself = [], [], []
         for turn in range(turns):
             chosen = [int(order[turn % len(order)]) for order in orders]
-            path = [(0, 0), *((place, option) for place, option in enumerate(chosen, 1)), (len(chosen) + 1, 0)]
+            path = path_of(chosen)
             passes.append(where.run([parts[at] for at in path], x))
             timed.append([names.index(keys[at]) for at in path])
         for at in first.values():

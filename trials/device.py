@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -79,6 +80,24 @@ def average(gradients: Sequence[torch.Tensor]) -> None:
     torch.distributed.all_reduce(flat)
     for gradient, mean in zip(gradients, (flat / world).split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
+
+
+def same_everywhere(device: torch.device, step: int, last: Path, fingerprint: int, data_root: str) -> None:
+    """Compare what the processes start from.
+
+    Args:
+        step, last: of the checkpoint, and its file.
+        fingerprint, data_root: of the images, and their folder.
+    Raises:
+        InputError: the processes have other images, or another checkpoint.
+    """
+    own = [float(step), float(fingerprint)]
+    seen = torch.tensor(own, dtype=torch.float64, device=device)
+    average([seen])
+    if seen[1].item() != own[1]:
+        raise InputError(f"the processes do not see the same images in '{data_root}'; give them the same files")
+    if seen[0].item() != own[0]:
+        raise InputError(f"the processes do not see the same '{last}'; give them one run directory, on a shared disk")
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -53,7 +53,7 @@ def measured(config: Config, chain: Any, space: Mapping[str, Any]) -> LatencyTab
         if place % turns == 0:
             orders = [generator.sample(range(len(row)), len(row)) for row in combinations]
         chosen = [order[place % turns % len(order)] for order in orders]
-        path = [(0, 0), *((block, option) for block, option in enumerate(chosen, 1)), (len(chosen) + 1, 0)]
+        path = path_of(chosen)
         times.append(where.run([parts[at] for at in path], x))
         timed.append([number[at] for at in path])
         for network in visit:
@@ -128,6 +128,11 @@ def build(
             x = y
         networks = [prepare(chain.network(arch), example) for arch in archs]
     return parts, keys, networks, example[:batch]
+
+
+def path_of(options: Sequence[int]) -> list[tuple[int, int]]:
+    """The parts of a pass, as `build` names them: stem, an option of each block, head."""
+    return [(0, 0), *enumerate(options, 1), (len(options) + 1, 0)]
 
 
 def whole_visits(passes: int, networks: int) -> list[list[int]]:

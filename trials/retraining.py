@@ -18,14 +18,14 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from spaces.errors import InputError, Stopped
+from spaces.errors import Stopped
 from spaces.files import save_json
 from strategies.sampling import step_generator
 from trials import cli, networks, optim, run_dir
 from trials.augment import mix_images
 from trials.cli import rank_and_world
 from trials.data import Batch, Data
-from trials.device import average, average_gradients, make_fabric, synchronise_bn
+from trials.device import average, average_gradients, make_fabric, same_everywhere, synchronise_bn
 from trials.ema import make_ema
 from trials.prefix_tree import correct
 
@@ -224,7 +224,7 @@ def fit(trainer: Retraining, run: Path, position: int, began: float) -> float:
         window, window_steps = state["window"].to(fabric.device), state["window_steps"]
         began -= state["seconds"]
         print(f"seed {trainer.seed}: resumed at step {first:,}")
-    _same_everywhere(trainer, first, last)
+    same_everywhere(fabric.device, first, last, data.fingerprint(), config.data_root)
     good = f"the last good checkpoint is '{last}' (step {first:,})" if first else "there is no checkpoint yet"
     if speaks:
         run.mkdir(parents=True, exist_ok=True)
@@ -283,19 +283,6 @@ def fit(trainer: Retraining, run: Path, position: int, began: float) -> float:
     average([window])
     window.item()  # wait for what the first process wrote
     return time.perf_counter() - began
-
-
-def _same_everywhere(trainer: Retraining, first: int, last: Path) -> None:
-    """Raises InputError: the processes have other images, or another checkpoint."""
-    own = [float(first), float(trainer.data.fingerprint())]
-    seen = torch.tensor(own, dtype=torch.float64, device=trainer.fabric.device)
-    average([seen])
-    if seen[1].item() != own[1]:
-        raise InputError(
-            f"the processes do not see the same images in '{trainer.config.data_root}'; give them the same files"
-        )
-    if seen[0].item() != first:
-        raise InputError(f"the processes do not see the same '{last}'; give them one run directory, on a shared disk")
 
 
 def test(

@@ -402,7 +402,7 @@ def train(trainer: Any, run: Path, feasible: Any, watched: list[dict[str, Any]])
     from torch.utils.tensorboard import SummaryWriter
 
     from trials import run_dir
-    from trials.device import average
+    from trials.device import average, same_everywhere
     from trials.fixed_paths import FixedPaths
 
     config, data = trainer.config, trainer.data
@@ -425,13 +425,7 @@ def train(trainer: Any, run: Path, feasible: Any, watched: list[dict[str, Any]])
         window, window_steps = state["log"]["window"].to(trainer.fabric.device), state["log"]["window_steps"]
         costs = state["log"]["costs"]
         print(f"resumed at step {first:,}")
-    own = [float(first), float(data.fingerprint())]
-    seen = torch.tensor(own, dtype=torch.float64, device=trainer.fabric.device)
-    average([seen])
-    if seen[1].item() != own[1]:
-        raise InputError(f"the processes do not see the same images in '{config.data_root}'; give them the same files")
-    if seen[0].item() != first:
-        raise InputError(f"the processes do not see the same '{last}'; give them one run directory, on a shared disk")
+    same_everywhere(trainer.fabric.device, first, last, data.fingerprint(), config.data_root)
     good = f"the last good checkpoint is '{last}' (step {first:,})" if first else "there is no checkpoint yet"
     if speaks and watched:
         watch = FixedPaths(trainer.chain, watched, data, size, trainer.fabric.device)
@@ -518,11 +512,12 @@ def export(trainer: Any, run: Path, feasible: Any) -> None:
     """Write the most probable architecture within the limit to arc.json, and how it was found to most_probable.json."""
     from spaces.arch import arch_id, save_arch
     from spaces.files import save_json
+    from spaces.latency import MS
     from strategies.budget import most_probable
 
     config, limits, table, latency = trainer.config, feasible.limits, feasible.table, feasible.latency
     if limits.max_latency_ms is not None:
-        arch, _ = most_probable(latency.costs, trainer.preferences(), math.floor(limits.max_latency_ms * 1e6))
+        arch, _ = most_probable(latency.costs, trainer.preferences(), math.floor(limits.max_latency_ms * MS))
     else:
         arch, _ = most_probable(table, trainer.preferences(), limits.max_macs)
     free, _ = most_probable(table, trainer.preferences())
