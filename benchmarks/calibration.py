@@ -23,10 +23,10 @@ import torch
 from scipy.stats import kendalltau, spearmanr
 
 from spaces.arch import Arch
-from trials import cli
-from trials.evaluate import Settings
-from trials.prefix_tree import ARITHMETIC, PrefixTree
-from trials.scoring import Scorer
+from trials.common import cli
+from trials.scoring.evaluate_config import Settings
+from trials.scoring.prefix_tree import ARITHMETIC, PrefixTree
+from trials.scoring.scorer import Scorer
 
 COUNTS = (128, 256, 512, 1280, 2560, 5120, 12800, 25600)
 GROUP = 25  # architectures in memory at a time

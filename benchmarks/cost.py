@@ -23,7 +23,8 @@ import torch
 
 import spaces
 from spaces.cost import CostTable, measure
-from strategies.limits import Feasible, Limits
+from strategies.feasible import Feasible
+from strategies.limits import Limits
 from strategies.sampling import uniform_path
 from tests.test_spaces import hook_count
 

@@ -30,8 +30,9 @@ import torch
 from PIL import Image
 
 import trials  # noqa: F401 (sets how OpenMP waits)
-from trials.data import STATISTICS, load_data
-from trials.data_options import DataOptions
+from trials.images.dataset import STATISTICS
+from trials.images.load import load_data
+from trials.images.options import DataOptions
 
 BATCH, RESOLUTION = 64, 224
 
@@ -88,7 +89,7 @@ def speed(read: Callable[[], int], device: torch.device) -> float:
 
 
 def loaders(root: Path, rounds: int, workers: int, device: torch.device) -> None:
-    from trials import cli
+    from trials.common import cli
 
     rows = []
     for part, jitter in (("train", 0.0), ("train", 0.4), ("val", 0.0)):
@@ -111,20 +112,21 @@ def loaders(root: Path, rounds: int, workers: int, device: torch.device) -> None
 def step(root: Path, workers: int, device: torch.device, batch: int, steps: int) -> None:
     """Share of a supernet step (SPOS, 224x224) that waits for images."""
     from trials import supernet
-    from trials.trainer import Trainer
+    from trials.training import supernet_config, supernet_loop
+    from trials.training.supernet_trainer import Trainer
 
     flags = ["--data", "folder", "--data-root", str(root), "--loader", "dali", "--workers", str(workers)]
     flags += ["--batch-size", str(batch), "--epochs", "1000", "--device", device.type, "--out", "unused"]
-    config = supernet.cli.parse(supernet.Config, flags, None)
+    config = supernet.cli.parse(supernet_config.Config, flags, None)
     import spaces
     from spaces.cost import measure
-    from strategies.limits import Feasible
+    from strategies.feasible import Feasible
 
     data = load_data(config, RESOLUTION, score_fraction=0.01)
     options = {"classes": len(data.classes), "resolution": RESOLUTION}
     chain = spaces.describe("spos", "imagenet", **options)
     table = measure(chain)
-    paths = supernet.make_paths(config, chain, Feasible(table, config.limits()), data)
+    paths = supernet_loop.make_paths(config, chain, Feasible(table, config.limits()), data)
     if steps + 5 > data.steps_per_epoch("train", batch):  # else the start of an epoch counts more than it does
         raise SystemExit(f"give --images {int((steps + 6) * batch * 1.02)} or more, so that all steps are of one epoch")
     trainer = Trainer(config, data, {"name": "spos", "preset": "imagenet", "options": options}, table, paths)
@@ -145,7 +147,8 @@ def step(root: Path, workers: int, device: torch.device, batch: int, steps: int)
 
 def listing(folder: Path, count: int) -> None:
     """A tree of hard links; the scan is given as done before, with a digest of its own for each link."""
-    from trials.scan import COLUMNS, TABLE, look
+    from trials.images.inspect_file import look
+    from trials.images.scan import COLUMNS, TABLE
 
     make_tree(folder / "few", 60)
     few = sorted((folder / "few").rglob("*.JPEG"))  # a file can have 65,000 links

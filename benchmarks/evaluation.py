@@ -67,11 +67,11 @@ from spaces.counting import count
 from spaces.errors import InputError, unknown
 from spaces.files import save_json
 from strategies.evolution import EvolutionTuner
-from trials import cli
-from trials.bn import recalibrate_bn
-from trials.data import normalise
-from trials.evaluate import Settings
-from trials.prefix_tree import ARITHMETIC, Node, Part, Parts, Pass, PrefixTree
+from trials.common import cli
+from trials.images.dataset import normalise
+from trials.networks.batchnorm import recalibrate_bn
+from trials.scoring.evaluate_config import Settings
+from trials.scoring.prefix_tree import ARITHMETIC, Node, Part, Parts, Pass, PrefixTree
 
 COSTS = "experiments/spaces/spos-imagenet.costs.json"  # as in experiments/spos_evo.yml
 MAX_MACS = 330_000_000
@@ -111,7 +111,7 @@ def stand_in(kind: str, seed: int, choices: dict[str, list[Any]]) -> Judge:
 
 def supernet_scores(run: str, choices: dict[str, list[Any]]) -> Judge:
     """Top-1 on a run of trials.supernet, with 512 calibration images and all scoring images; nothing is stored."""
-    from trials.scoring import Scorer
+    from trials.scoring.scorer import Scorer
 
     scorer = Scorer(run, Settings(512, 0, 128))
     if scorer.chain.choices != choices:
@@ -491,10 +491,10 @@ class Clock(NamedTuple):
 
 def one_search(source: Path, folder: Path, size: int, given: argparse.Namespace) -> list[str]:
     """Search with a fresh copy of a run. Returns a row of the table: milliseconds per candidate."""
-    from trials import in_process
-    from trials.scoring import Scorer
-    from trials.search import continue_tuner
-    from trials.search_plan import check
+    from trials.scoring.scorer import Scorer
+    from trials.search_driver import in_process
+    from trials.search_driver.plan import check
+    from trials.search_driver.session import continue_tuner
 
     folder.mkdir()
     run = folder / "run"
@@ -540,7 +540,7 @@ def one_search(source: Path, folder: Path, size: int, given: argparse.Namespace)
 
 
 def growth(given: argparse.Namespace) -> None:
-    from trials import run_dir
+    from trials.common import run_dir
 
     sizes = [int(size) for size in given.sizes.split(",") if size.isdecimal()]
     if len(sizes) != len(given.sizes.split(",")) or any(size < LAST or size % LAST for size in sizes):
@@ -551,7 +551,7 @@ def growth(given: argparse.Namespace) -> None:
         folder = Path(name)
         source = folder / "run"
         shutil.copytree(given.growth, source, ignore=shutil.ignore_patterns("search", "in_process", "checkpoints"))
-        from trials.scoring import Scorer
+        from trials.scoring.scorer import Scorer
 
         # decodes the images, and loads what the first search would otherwise load
         Scorer(source, Settings(given.images, given.images, given.images), "cpu").fixed  # noqa: B018

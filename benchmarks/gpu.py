@@ -55,10 +55,10 @@ from benchmarks.evaluation import (
 from spaces.arch import Arch
 from spaces.chain import Chain
 from spaces.errors import InputError, unknown
-from trials import cli
-from trials.data import normalise
-from trials.device import use_cuda
-from trials.prefix_tree import ARITHMETIC, Parts, PrefixTree
+from trials.common import cli
+from trials.common.distributed import use_cuda
+from trials.images.dataset import normalise
+from trials.scoring.prefix_tree import ARITHMETIC, Parts, PrefixTree
 
 # forward passes of one image at 224 px per second, 16 bits, if an H100 only moved the bytes; arithmetic, not a measurement
 H100_BYTES_PER_SECOND = 3.35e12

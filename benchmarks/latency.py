@@ -22,9 +22,10 @@ from scipy.stats import kendalltau
 import spaces
 from spaces.cost import measure
 from spaces.latency import FITTED
-from trials import cli
-from trials.latency_measure import build, draw, path_of
-from trials.stopwatch import RUNTIMES, WARM_UP, Timing, make_runtime, settle
+from trials.common import cli
+from trials.timing.measure import build, draw, path_of
+from trials.timing.runtimes import RUNTIMES, make_runtime
+from trials.timing.stopwatch import WARM_UP, Timing, settle
 
 
 def main() -> None:

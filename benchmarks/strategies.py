@@ -42,8 +42,9 @@ from spaces.arch import Arch, arch_id, save_arch
 from spaces.cost import CostTable, measure
 from spaces.errors import InputError
 from spaces.files import atomic, load_json
-from strategies.limits import Feasible, Limits
-from trials import cli
+from strategies.feasible import Feasible
+from strategies.limits import Limits
+from trials.common import cli
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 PER_CLASS = 200  # training images of Fashion-MNIST that are kept

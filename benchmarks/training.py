@@ -48,7 +48,7 @@ import spaces
 from spaces.arch import activate
 from spaces.model_space import make_supernet
 from strategies.sampling import step_generator, uniform
-from trials.optim import make_optimizer
+from trials.training.optimizers import make_optimizer
 
 CLASSES = 1000
 LR, MOMENTUM, WEIGHT_DECAY, LABEL_SMOOTHING = 0.05, 0.9, 4e-5, 0.1

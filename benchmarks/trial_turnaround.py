@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 from spaces.files import load_json
-from trials import cli
+from trials.common import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 WAYS = {

@@ -43,7 +43,7 @@ from strategies.limits import amount
 from strategies.model_guided import ModelGuidedTuner
 from strategies.pareto import ParetoTuner
 from strategies.random_search import RandomTuner
-from trials import cli
+from trials.common import cli
 
 LAYERS = [f"layer{number}" for number in range(8)]
 CANDIDATES = ["identity", "mb3_k3", "mb6_k5"]  # digits 0, 1, 2 of the table's keys; their params tell which they are

@@ -8,20 +8,20 @@ import torch
 import spaces
 from spaces.arch import arch_id
 from spaces.cost import measure
-from strategies import oneshot
-from trials.data import load_data
-from trials.data_options import DataOptions
+from strategies import nni_oneshot
+from trials.images.load import load_data
+from trials.images.options import DataOptions
 
 STRATEGIES = {
-    "uniform": lambda: oneshot.Uniform(seed=0),
-    "uniform, widths from the largest down": lambda: oneshot.Uniform(width_warmup=True),
-    "all blocks": lambda: oneshot.Uniform(use_all_blocks=True),
-    "cost window": lambda: oneshot.CostWindow(min_macs="2.9M", max_macs="3.2M"),
-    "strict fairness": lambda: oneshot.StrictFair(clip_norm=5.0),
-    "softmax": lambda: oneshot.Softmax(max_macs="3.2M", optimizer={"lr": 0.1}),
-    "Gumbel": lambda: oneshot.Gumbel(max_macs="3.2M", temperature=5.0, decay=0.2, cost_loss={"form": "power"}),
-    "gates": lambda: oneshot.Gates(warmup_epochs=1, cost_loss={"form": "linear", "weight": 0.1}),
-    "thresholds": lambda: oneshot.Threshold(cost_loss={"form": "target", "weight": 1.0, "target": 2.0}),
+    "uniform": lambda: nni_oneshot.Uniform(seed=0),
+    "uniform, widths from the largest down": lambda: nni_oneshot.Uniform(width_warmup=True),
+    "all blocks": lambda: nni_oneshot.Uniform(use_all_blocks=True),
+    "cost window": lambda: nni_oneshot.CostWindow(min_macs="2.9M", max_macs="3.2M"),
+    "strict fairness": lambda: nni_oneshot.StrictFair(clip_norm=5.0),
+    "softmax": lambda: nni_oneshot.Softmax(max_macs="3.2M", optimizer={"lr": 0.1}),
+    "Gumbel": lambda: nni_oneshot.Gumbel(max_macs="3.2M", temperature=5.0, decay=0.2, cost_loss={"form": "power"}),
+    "gates": lambda: nni_oneshot.Gates(warmup_epochs=1, cost_loss={"form": "linear", "weight": 0.1}),
+    "thresholds": lambda: nni_oneshot.Threshold(cost_loss={"form": "target", "weight": 1.0, "target": 2.0}),
 }
 
 

@@ -1,125 +1,27 @@
-"""WHAT can be built: one file per paper. Light at import (no torch, no NNI), because NNI's tuners import it."""
+"""WHAT can be built: one file per paper.
+
+`import spaces` alone loads neither torch nor NNI, because NNI's tuners import `spaces.arch` and `spaces.cost` and have 10 s
+to start. The functions below come from `spaces.catalog` when they are first used.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import importlib
-import inspect
-import os
-import traceback
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from spaces.errors import InputError, unknown
-
 if TYPE_CHECKING:
-    from spaces.chain import Chain
-    from spaces.model_space import ChainSpace
+    from spaces.catalog import SPACES, choices, describe, presets, same_preset
+    from spaces.model_space import build
 
-# name -> "module:function"; the function takes (preset, *, classes, resolution, ...) and returns a Chain
-SPACES = {
-    "fbnet": "spaces.fbnet:fbnet",
-    "proxylessnas": "spaces.proxylessnas:proxylessnas",
-    "single-path-nas": "spaces.single_path_nas:single_path_nas",
-    "spos": "spaces.spos:spos",
-}
+__all__ = ["SPACES", "build", "choices", "describe", "presets", "same_preset"]
 
 
-def describe(name: str, preset: str = "imagenet", **options: Any) -> Chain:
-    """Describe a space, without building its supernet.
+def __getattr__(name: str) -> Any:
+    if name == "build":
+        from spaces.model_space import build  # with NNI's NAS, 4 s more
 
-    Args:
-        name: a key of SPACES, or `module:function` for a space of one's own.
-        options: `classes`, `resolution`, and what else the space offers; None is the preset's.
-    Raises:
-        InputError: unknown space, preset or option; a space of one's own that cannot be used.
-    """
-    from spaces.chain import Chain, check_number
+        return build
+    if name in __all__:
+        from spaces import catalog
 
-    function = _load(name)
-    allowed = [option for option in inspect.signature(function).parameters if option != "preset"]
-    for option, value in options.items():
-        if option in ("classes", "resolution"):
-            if option not in allowed:
-                raise InputError(f"space {name} takes no '{option}'; give its function the keyword {option}=None")
-            if value is not None:
-                check_number(name, option, value)
-        elif option not in allowed:
-            raise InputError(unknown(f"option of space {name}:", option, allowed))
-    with user_code(f"space {name} with preset '{preset}'"):
-        chain = function(preset, **options)
-    if not isinstance(chain, Chain):
-        raise InputError(f"space {name} returned a {type(chain).__name__}; its function must return a Chain")
-    for option in ("classes", "resolution"):
-        made, asked = getattr(chain, option), options.get(option)
-        if asked is not None and made != asked:
-            raise InputError(f"space {name} made {option} {made} where {asked} was asked for; pass it on to the Chain")
-        check_number(name, option, made)
-    more = {option: value for option, value in options.items() if option not in ("classes", "resolution")}
-    return dataclasses.replace(chain, name=name, preset=preset, options=more)
-
-
-def _load(name: str) -> Callable[..., Chain]:
-    target = name if ":" in name else SPACES.get(name)
-    if target is None:
-        raise InputError(f"{unknown('space', name, SPACES)}; or give module:function for a space of your own")
-    module_name, _, function_name = target.partition(":")
-    if not all(part.isidentifier() for part in (*module_name.split("."), function_name)):
-        raise InputError(f"space '{name}' is not of the form module:function; write for example docs.own_space:space")
-    with user_code(f"space '{name}'", "module and function must be on the Python path and import without errors"):
-        function = getattr(importlib.import_module(module_name), function_name)
-    if not callable(function):
-        raise InputError(f"space '{name}' is a {type(function).__name__}; name a function that returns a Chain")
-    return function
-
-
-@contextlib.contextmanager
-def user_code(what: str, fix: str = "mend it there") -> Iterator[None]:
-    """Turn an exception of a space of one's own into one line that names the place.
-
-    Raises:
-        InputError: in place of any other exception.
-    """
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        library = (os.path.dirname(os.__file__), "<")  # Python's own modules, and with them site-packages
-        place = next((f for f in reversed(frames) if not f.filename.startswith(library)), frames[-1])
-        reason = " ".join(str(error).split())[:200] or "no message"
-        raise InputError(
-            f"{what} fails: {type(error).__name__}: {reason} ({os.path.relpath(place.filename)}, line {place.lineno}); {fix}"
-        ) from error
-
-
-def build(name: str, preset: str = "imagenet", **options: Any) -> ChainSpace:
-    """Build a space as an NNI ModelSpace; arguments as for `describe`.
-
-    Returns:
-        A ModelSpace with `stem`, `blocks` (one LayerChoice per choice block) and `head`.
-    """
-    describe(name, preset, **options)  # a wrong name fails here, before the slow import
-    from spaces.model_space import ChainSpace
-
-    return ChainSpace(name, preset, options)
-
-
-def presets(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """Every (preset, options) of a space that has files in experiments/spaces."""
-    module = importlib.import_module(SPACES[name].partition(":")[0])
-    variants: tuple[dict[str, Any], ...] = getattr(module, "VARIANTS", ({},))
-    return [(preset, options) for options in variants for preset in module.PRESETS]
-
-
-def same_preset(name: str, one: str, other: str) -> bool:
-    """Whether two presets of a space are the same, as `mobile` and `imagenet` of proxylessnas."""
-    known = importlib.import_module(SPACES[name].partition(":")[0]).PRESETS
-    return known[one] == known[other]
-
-
-def choices(space: ChainSpace | Chain) -> dict[str, list]:
-    """label -> candidates, in order."""
-    return dict(getattr(space, "chain", space).choices)
+        return getattr(catalog, name)
+    raise AttributeError(f"module 'spaces' has no attribute '{name}'")

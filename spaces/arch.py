@@ -196,6 +196,4 @@ def freeze(space: Any, arch: Mapping[str, Any]) -> nn.Module:
     Raises:
         ArchError: `arch` does not fit.
     """
-    from spaces.chain import make_affine
-
-    return make_affine(space.chain.network(dict(arch), space.state_dict())).train(space.training)
+    return space.chain.network(dict(arch), space.state_dict(), affine=True).train(space.training)

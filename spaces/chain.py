@@ -122,11 +122,14 @@ class Chain:
         largest = {label: value for block in self.blocks for label, value in block.largest.items()}
         return {label: first.get(label, largest.get(label)) for label in self.choices}
 
-    def network(self, arch: Arch, weights: Mapping[str, torch.Tensor] | None = None) -> Network:
+    def network(
+        self, arch: Arch, weights: Mapping[str, torch.Tensor] | None = None, *, affine: bool = False
+    ) -> Network:
         """The fixed network of `arch`.
 
         Args:
             weights: state dict of a supernet (or ModelSpace) of this space; its part is copied. Fresh weights where None.
+            affine: give BatchNorm layers without affine parameters weight 1 and bias 0: the same function, ready to be trained.
         Raises:
             ArchError: `arch` does not fit.
             InputError: `weights` are of another space.
@@ -134,7 +137,8 @@ class Chain:
         validate(arch, self.choices)
         places: list[int | str] = ["stem", *range(len(self.blocks)), "head"]  # in which fresh weights are drawn
         stem, *blocks, head = (self.part(place, arch, weights) for place in places)
-        return Network(stem, blocks, head)
+        network = Network(stem, blocks, head)
+        return make_affine(network) if affine else network
 
     def part(
         self, place: int | str, arch: Mapping[str, Any], weights: Mapping[str, torch.Tensor] | None = None

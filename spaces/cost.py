@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from spaces import user_code
 from spaces.arch import Choices, validate
 from spaces.counting import COUNTING, Count, count
-from spaces.errors import InputError, unknown
+from spaces.errors import InputError, unknown, user_code
 from spaces.files import load_json, save_json
 
 FORMAT = "onepath cost table 2"

@@ -46,15 +46,17 @@ class Count:
 def count(module: nn.Module, x: Any, counting: str = "macs") -> Count:
     """MACs and params of a module on an input (1, ...), as a fixed network has them (affine BatchNorm)."""
     import torch
+    from torch import nn
     from torch.utils.flop_counter import FlopCounterMode
-
-    from spaces.chain import make_affine
 
     training = module.training
     with FlopCounterMode(display=False) as counter, _extras(module, counting) as extra, torch.no_grad():
         output = module.eval()(x)
     module.train(training)
-    params = sum(parameter.numel() for parameter in make_affine(module).parameters())
+    params = sum(parameter.numel() for parameter in module.parameters())
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d) and not layer.affine:  # a fixed network has a weight and a bias there
+            params += 2 * layer.num_features
     # PyTorch counts a multiply-add as two operations
     return Count(counter.get_total_flops() // 2 + sum(extra), params, output)
 

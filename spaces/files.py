@@ -11,6 +11,8 @@ from typing import Any
 
 from spaces.errors import InputError
 
+CLONE = Path(__file__).resolve().parent.parent  # the root of the clone that Onepath is run from
+
 
 @contextlib.contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:

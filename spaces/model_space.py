@@ -22,8 +22,8 @@ with warnings.catch_warnings():  # NNI 3.0 complains about every newer class in 
     from nni.nas.oneshot.pytorch.supermodule.sampling import PathSamplingLayer
     from nni.nas.strategy import RandomOneShot
 
-import spaces
 from spaces.arch import Weights
+from spaces.catalog import describe
 from spaces.chain import Choice, cut
 
 # harmless, and repeated for every module of a space
@@ -216,7 +216,7 @@ class ChainSpace(ModelSpace):
 
     def __init__(self, name: str, preset: str, options: dict[str, Any]) -> None:
         super().__init__()
-        self.chain = spaces.describe(name, preset, **options)
+        self.chain = describe(name, preset, **options)
         self.stem = self.chain.stem()
         self.blocks = nn.ModuleList(_choice_block(block) for block in self.chain.blocks)
         self.head = self.chain.head()
@@ -252,3 +252,14 @@ def squared_norms(supernet: nn.Module, label: str) -> torch.Tensor:
 def make_supernet(space: ModelSpace) -> Any:
     """Turn a space into a supernet, in place; set its path with `spaces.arch.activate`, or `spaces.arch.mix` all."""
     return RandomOneShot(mutation_hooks=[MixedLayer.mutate]).mutate_model(space)
+
+
+def build(name: str, preset: str = "imagenet", **options: Any) -> ChainSpace:
+    """Build a space as an NNI ModelSpace; arguments as for `describe`.
+
+    Returns:
+        A ModelSpace with `stem`, `blocks` (one LayerChoice per choice block) and `head`.
+    """
+    describe(name, preset, **options)
+
+    return ChainSpace(name, preset, options)

@@ -19,7 +19,7 @@ import numpy as np
 
 from spaces.arch import Arch
 from spaces.errors import InputError, unknown
-from strategies.limits import Feasible
+from strategies.feasible import Feasible
 from strategies.tuner import ArchTuner
 
 OBJECTIVES: dict[str, Callable[[Feasible, Arch], float]] = {

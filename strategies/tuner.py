@@ -30,14 +30,14 @@ from nni.tuner import Tuner
 from spaces.arch import Arch, arch_id, save_arch, validate
 from spaces.cost import CostTable
 from spaces.errors import InputError
-from spaces.files import append_json, read_jsonl
+from spaces.files import CLONE, append_json, read_jsonl
 from spaces.latency import LatencyTable
-from strategies.limits import Feasible, Limits
+from strategies.feasible import Feasible
+from strategies.limits import Limits
 
-_CLONE = Path(__file__).resolve().parent.parent
 _logger = logging.getLogger(__name__)
 JOURNAL = "tuner.jsonl"  # in NNI_CHECKPOINT_DIRECTORY
-GUARD = _CLONE / "trials" / "nni_guard.js"
+GUARD = CLONE / "trials" / "nni_guard.js"
 TRIES = 100  # draws of one child before it is given up
 DRAWS = 50_000  # before a space counts as exhausted
 HOPELESS = 5  # architectures given up one after another before the search ends
@@ -72,8 +72,8 @@ class ArchTuner(Tuner):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"{name} {value} is not a whole number of at least {least}; give another")
         refuse_without_guard()
-        self.table = CostTable.load(_CLONE / cost_table)
-        latency = LatencyTable.load(_CLONE / latency_table, self.table) if latency_table is not None else None
+        self.table = CostTable.load(CLONE / cost_table)
+        latency = LatencyTable.load(CLONE / latency_table, self.table) if latency_table is not None else None
         self.feasible = Feasible(self.table, Limits.of(limits), latency)
         self.population, self.seed, self.tries = population, seed, tries
         directory = os.environ.get("NNI_CHECKPOINT_DIRECTORY")

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from tests.conftest import ROOT
-from trials import nni_experiment
+from trials.search_driver import nni_manager
 
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 IMAGES = "--calibration-images 256 --scoring-images 128"
@@ -58,7 +58,7 @@ def copy_run(run: Path, to: Path) -> Path:
 def left_behind(run: Path) -> list[str]:
     """Processes of the experiments of a run that are alive."""
     names = [path.name for path in (run / "nni").iterdir() if not path.is_symlink()] if (run / "nni").exists() else []
-    return [" ".join(process.cmdline()) for name in names for process in nni_experiment.processes(name)]
+    return [" ".join(process.cmdline()) for name in names for process in nni_manager.processes(name)]
 
 
 def metric(data: str) -> dict:

@@ -10,11 +10,14 @@ import torch
 
 import spaces
 from spaces.cost import measure
-from strategies.limits import Feasible
-from trials import cli, retrain, retraining, supernet
-from trials.data import load_data
-from trials.device import average
-from trials.trainer import Trainer
+from strategies.feasible import Feasible
+from trials import retrain
+from trials.common import cli
+from trials.common.distributed import average
+from trials.images.load import load_data
+from trials.networks import accuracy
+from trials.training import retrain_trainer, supernet_config, supernet_loop
+from trials.training.supernet_trainer import Trainer
 
 
 def main() -> None:
@@ -26,12 +29,12 @@ def main() -> None:
 
 
 def run(flags: list[str], out: str) -> None:
-    config = cli.parse(supernet.Config, flags, None)
+    config = cli.parse(supernet_config.Config, flags, None)
     data = load_data(config, 32, score_fraction=config.score_fraction, arch_fraction=config.arch_fraction)
     options = {"classes": len(data.classes), "resolution": 32}
     about = {"name": config.space, "preset": config.preset, "options": options}
     table = measure(spaces.describe(config.space, config.preset))
-    paths = supernet.make_paths(
+    paths = supernet_loop.make_paths(
         config, spaces.describe(config.space, config.preset), Feasible(table, config.limits()), data
     )
     trainer = Trainer(config, data, about, table, paths)
@@ -51,16 +54,16 @@ def run(flags: list[str], out: str) -> None:
 
 def retrain_one(flags: list[str], out: str) -> None:
     config = cli.parse(retrain.Config, flags, None)
-    data = retrain.open_data(config)
+    data = retrain_trainer.open_data(config)
     arch = None if config.baseline else retrain.read_arch(config)
     about, _, _ = retrain.describe(config, arch, data)
-    trainer = retraining.Retraining(config, about, 0, data)
+    trainer = retrain_trainer.Retraining(config, about, 0, data)
     losses = []
     for step, (images, labels) in zip(range(2), trainer.batches(0), strict=False):
         losses.append(trainer.step(step, images.double(), labels)[0])
     mean = torch.stack(losses)
     average([mean])
-    counts = retraining.measure(trainer.fabric, trainer.tested.float(), data, "test")
+    counts = accuracy.measure(trainer.fabric, trainer.tested.float(), data, "test")
     if trainer.rank == 0:
         model = {name: tensor.double() for name, tensor in trainer.tested.state_dict().items()}
         torch.save({"model": model, "search": {}, "losses": mean, "counts": counts}, out)

@@ -18,13 +18,15 @@ from torchvision.transforms.v2 import functional as V
 from spaces.errors import InputError
 from spaces.files import load_json
 from tests.conftest import ROOT, onepath
-from trials import run_dir, supernet
-from trials.augment import CUTOUT_DRAWS, JITTER_DRAWS, Augment, augment, color_jitter, cutout
-from trials.data import load_data, split
-from trials.data_options import DataOptions
-from trials.fixed_images import fixed_images
-from trials.memory_data import AUGMENT
-from trials.views import DRAWS, central_views, random_views
+from trials import supernet
+from trials.common import run_dir
+from trials.images.augment import CUTOUT_DRAWS, JITTER_DRAWS, Augment, augment, color_jitter, cutout
+from trials.images.crops import DRAWS, central_views, random_views
+from trials.images.dataset import split
+from trials.images.load import load_data
+from trials.images.memory import AUGMENT
+from trials.images.options import DataOptions
+from trials.scoring.fixed_images import fixed_images
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian package dataset-fashion-mnist
 LOADERS = ("dali", "torchvision")
@@ -360,7 +362,7 @@ def test_a_run_resumes_bitwise_in_the_middle_of_an_epoch_through_dali(tree, tmp_
 
 def test_preprocessing_travels_and_contradictions_are_refused(tree, tmp_path):
     from trials import retrain
-    from trials.scoring import Scorer, Settings
+    from trials.scoring.scorer import Scorer, Settings
 
     run = tmp_path / "run"
     flags = ["--preset", "tiny", "--data", "folder", "--data-root", str(tree), "--batch-size", "12", "--epochs", "1"]

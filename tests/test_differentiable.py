@@ -12,10 +12,11 @@ from spaces.arch import Weights, mix
 from spaces.cost import CostTable, measure
 from spaces.errors import InputError
 from spaces.model_space import make_supernet, squared_norms
+from strategies import arch_learner, cost_loss
 from strategies import differentiable as nas
-from strategies.budget import best_within, most_probable
-from trials.data import load_data
-from trials.data_options import DataOptions
+from strategies.most_probable import best_within, most_probable
+from trials.images.load import load_data
+from trials.images.options import DataOptions
 
 CHOICES = {"a": ["x", "y", "z"], "b": ["x", "y"]}
 TABLE = CostTable.additive(
@@ -116,9 +117,9 @@ def test_gates_draw_one_path_for_the_weights_and_two_for_the_architecture():
 @pytest.mark.parametrize("kind", ["adam", "sgd"])
 def test_a_gate_step_leaves_the_other_probabilities_alone(kind):
     search = with_logits(nas.GateSearch(CHOICES))
-    optimizer = nas.make_optimizer(search, "gates", kind, lr=0.5, weight_decay=0.1)
+    optimizer = arch_learner.make_optimizer(search, "gates", kind, lr=0.5, weight_decay=0.1)
     table = TABLE
-    learner = nas.Learner(search, optimizer, table, lambda loss, cost: loss + cost)
+    learner = arch_learner.Learner(search, optimizer, table, lambda loss, cost: loss + cost)
     for step in range(20):
         before = search.probabilities()["a"].detach().clone()
         chosen = search.draw(generator(step), 0, learn=True)
@@ -224,7 +225,7 @@ def test_expected_cost_is_that_of_enumeration():
         float(weights["a"][i] * weights["b"][j]) * TABLE.macs({"a": a, "b": b})
         for (i, a), (j, b) in itertools.product(enumerate(CHOICES["a"]), enumerate(CHOICES["b"]))
     )
-    assert float(nas.expected_cost(TABLE, weights)) == pytest.approx(expected / 1e6, rel=1e-6)
+    assert float(cost_loss.expected_cost(TABLE, weights)) == pytest.approx(expected / 1e6, rel=1e-6)
 
 
 def test_expected_cost_of_blocks_with_two_labels():
@@ -241,25 +242,27 @@ def test_expected_cost_of_blocks_with_two_labels():
     for combination in itertools.product(*(range(len(table.choices[label])) for label in labels)):
         arch = fixed | {label: table.choices[label][i] for label, i in zip(labels, combination, strict=True)}
         expected += math.prod(chosen[label][i] for label, i in zip(labels, combination, strict=True)) * table.macs(arch)
-    assert float(nas.expected_cost(table, weights)) == pytest.approx(expected / 1e6, rel=1e-6)
+    assert float(cost_loss.expected_cost(table, weights)) == pytest.approx(expected / 1e6, rel=1e-6)
 
 
 def test_cost_losses_are_the_papers():
     loss, cost = torch.tensor(1.7), torch.tensor(300.0)
-    power = nas.cost_loss("power", loss, cost, alpha=0.2, beta=0.6)
+    power = cost_loss.cost_loss("power", loss, cost, alpha=0.2, beta=0.6)
     assert float(power) == pytest.approx(1.7 * 0.2 * math.log(300) ** 0.6)
     assert float(power) != pytest.approx(1.7 * 0.2 * math.log(300**0.6))
-    assert float(nas.cost_loss("linear", loss, cost, weight=0.01)) == pytest.approx(1.7 + 3.0)
-    assert float(nas.cost_loss("target", loss, cost, weight=2.0, target=240.0)) == pytest.approx(1.7 + 2 * 0.25)
-    assert float(nas.cost_loss("none", loss, cost)) == pytest.approx(1.7)
+    assert float(cost_loss.cost_loss("linear", loss, cost, weight=0.01)) == pytest.approx(1.7 + 3.0)
+    assert float(cost_loss.cost_loss("target", loss, cost, weight=2.0, target=240.0)) == pytest.approx(1.7 + 2 * 0.25)
+    assert float(cost_loss.cost_loss("none", loss, cost)) == pytest.approx(1.7)
 
 
 @pytest.mark.parametrize("strategy", ["softmax", "gumbel", "gates"])
 def test_learning_follows_the_loss_and_the_cost(strategy):
     """A toy whose answer is known: candidate z of a is best, and x of b as good as y but cheaper."""
     search = nas.SEARCHES[strategy](CHOICES)
-    optimizer = nas.make_optimizer(search, strategy, lr=0.05, weight_decay=0.0)
-    learner = nas.Learner(search, optimizer, TABLE, lambda loss, cost: nas.cost_loss("linear", loss, cost, weight=0.02))
+    optimizer = arch_learner.make_optimizer(search, strategy, lr=0.05, weight_decay=0.0)
+    learner = arch_learner.Learner(
+        search, optimizer, TABLE, lambda loss, cost: cost_loss.cost_loss("linear", loss, cost, weight=0.02)
+    )
     for step in range(300):
         chosen = search.draw(generator(step), step // 10, learn=True)
         learner.step(chosen, [chosen["a"].values @ torch.tensor([3.0, 2.0, 1.0])])
@@ -274,8 +277,10 @@ def test_learning_follows_the_loss_and_the_cost(strategy):
 def test_parts_of_a_batch_give_the_gradient_of_the_whole():
     def learned(parts):
         search = with_logits(nas.SoftmaxSearch(CHOICES))
-        optimizer = nas.make_optimizer(search, "softmax", "sgd", lr=1.0, weight_decay=0.0)
-        learner = nas.Learner(search, optimizer, TABLE, lambda loss, cost: nas.cost_loss("power", loss, cost))
+        optimizer = arch_learner.make_optimizer(search, "softmax", "sgd", lr=1.0, weight_decay=0.0)
+        learner = arch_learner.Learner(
+            search, optimizer, TABLE, lambda loss, cost: cost_loss.cost_loss("power", loss, cost)
+        )
         chosen = search.draw(generator(), 0, learn=True)
         targets = torch.tensor([[3.0, 2.0, 1.0], [0.5, 1.0, 4.0], [2.0, 2.0, 0.0], [1.0, 0.0, 5.0]])
         losses = [(part @ chosen["a"].values).mean() for part in targets.chunk(parts)]
@@ -360,7 +365,7 @@ def test_weights_and_architecture_learn_from_disjoint_images():
 
 @pytest.mark.parametrize(("weights", "arch"), [(13, 3), (3, 13), (5, 5), (1, 0), (250, 62)])
 def test_an_epoch_walks_through_both_parts(weights, arch):
-    batches = [number for step in range(weights) for number in nas.arch_steps(step, weights, arch)]
+    batches = [number for step in range(weights) for number in arch_learner.arch_steps(step, weights, arch)]
     assert batches == list(range(arch))
 
 

@@ -19,12 +19,14 @@ from spaces.chain import make_affine
 from spaces.errors import InputError, Stopped
 from spaces.files import load_json, save_json
 from tests.conftest import ROOT, assert_one_clear_line, onepath
-from trials import export, retrain, run_dir
-from trials.data import load_data
-from trials.data_options import DataOptions
-from trials.export_formats import run_module, run_onnx, run_program
-from trials.module_file import module_text
-from trials.module_source import Writer
+from trials import export, retrain
+from trials.common import run_dir
+from trials.export_formats.formats import run_module, run_onnx, run_program
+from trials.export_formats.module_file import module_text
+from trials.export_formats.module_source import Writer
+from trials.images.load import load_data
+from trials.images.options import DataOptions
+from trials.networks import build
 
 SPACES = [
     ("spos", {}),
@@ -79,7 +81,7 @@ def digits(tmp_path_factory):
     export.main(["--fixed-arc", str(folder / "arc.json"), "--weights", str(run)])
     images, labels = images_of(run)
     with torch.no_grad():
-        logits = retrain.load_network(run / "seed0" / "network.pt")(images)
+        logits = build.load_network(run / "seed0" / "network.pt")(images)
     return run, images, labels, logits
 
 
@@ -253,7 +255,7 @@ def test_source_of_ones_own_classes():
     network = nn.Sequential(Odd(), Residual(nn.Conv2d(3, 3, 1), nn.GELU()), nn.GroupNorm(3, 3)).eval()
     writer = Writer()
     text = writer.expression(network).flat()
-    from trials.module_source import PART
+    from trials.export_formats.module_source import PART
 
     space = {}
     exec("\n".join(["import torch\nfrom torch import nn", *writer.imports, *writer.helpers.values(), PART]), space)
@@ -314,9 +316,9 @@ def folder_run(tree, tmp_path_factory):
 def test_classify_onnx_sees_what_the_pipeline_sees(folder_run, tree):
     options = DataOptions.of(run_dir.load_run(folder_run / "run", "retrain"))
     data = load_data(options, 32, score_fraction=0.1, run=folder_run / "run")
-    network = retrain.load_network(folder_run / "run" / "seed0" / "network.pt")
+    network = build.load_network(folder_run / "run" / "seed0" / "network.pt")
     module = import_file(folder_run / "out" / "net.py")
-    from trials.torch_loader import decode
+    from trials.images.torch_loader import decode
 
     files = [data.files[number] for number in data.parts["test"]]
     pixels = torch.cat([images for images, _ in data.eval_batches("test", 8)])
@@ -339,7 +341,7 @@ def test_preprocess_of_the_official_weights():
     """BGR, 0 to 255, resized as OpenCV does."""
     import cv2
 
-    from trials.module_file import preprocess_source
+    from trials.export_formats.module_file import preprocess_source
 
     about = {**PREPROCESSING, "channels": "BGR", "range": 255, "resize": "opencv", "short_side": 37}
     about |= {"mean": [0.0] * 3, "std": [1.0] * 3}

@@ -20,12 +20,13 @@ from spaces.errors import InputError
 from spaces.files import load_json
 from tests.conftest import ROOT, assert_one_clear_line, onepath
 from tests.test_data import LOADERS, contents, open_folder, read
-from trials import folder_data, retrain, scan, supernet
-from trials.data import load_data
-from trials.data_options import DataOptions
-from trials.image_files import find_images
-from trials.torch_loader import decode
-from trials.views import central_views
+from trials import retrain, supernet
+from trials.images import image_list, inspect_file, scan
+from trials.images.crops import central_views
+from trials.images.listing import find_images
+from trials.images.load import load_data
+from trials.images.options import DataOptions
+from trials.images.torch_loader import decode
 
 
 @pytest.fixture
@@ -314,7 +315,7 @@ def test_a_run_keeps_its_images(copy, tmp_path, capsys):
     run = tmp_path / "run"
     flags = ["--preset", "tiny", "--data", "folder", "--data-root", str(copy), "--batch-size", "8", "--epochs", "1"]
     supernet.main([*flags, "--score-fraction", "0.25", "--eval-paths", "0", "--out", str(run)])
-    images = folder_data.load(run)
+    images = image_list.load(run)
     given = open_folder(copy).images
     assert (list(images.paths), images.parts.tolist(), images.classes) == (
         list(given.paths),
@@ -336,7 +337,7 @@ def test_a_run_keeps_its_images(copy, tmp_path, capsys):
     (tmp_path / "arc.json").write_text(str((0,) * 20))
     again = ["--fixed-arc", str(tmp_path / "arc.json"), "--supernet", str(run), "--epochs", "1", "--batch-size", "8"]
     retrain.main(again)
-    assert list(folder_data.load(tmp_path / "retrain").paths) == list(given.paths)
+    assert list(image_list.load(tmp_path / "retrain").paths) == list(given.paths)
     assert "8 test images" in capsys.readouterr().out
     for path in copy.glob("*/*new*"):
         path.unlink()
@@ -347,12 +348,12 @@ def test_a_run_keeps_its_images(copy, tmp_path, capsys):
     retrain.main([*again, "--data-root", str(moved), "--out", str(tmp_path / "moved retrain")])
     supernet.main([*flags, "--data-root", str(moved), "--score-fraction", "0.25", "--out", str(run), "--resume"])
     assert load_json(run / "config.json", "")["config"]["data_root"] == str(moved)
-    test = [path for path, part in zip(images.paths, images.parts, strict=True) if folder_data.PARTS[part] == "test"]
+    test = [path for path, part in zip(images.paths, images.parts, strict=True) if image_list.PARTS[part] == "test"]
     for path in test[:3]:
         (moved / path).unlink()
     with pytest.raises(InputError, match="3 of 8 images of part 'test' are gone or changed .*; at most 1% may be"):
         retrain.main([*again, "--data-root", str(moved), "--out", str(tmp_path / "too late")])
-    (run / folder_data.LIST).write_bytes((run / folder_data.LIST).read_bytes()[:100])
+    (run / image_list.LIST).write_bytes((run / image_list.LIST).read_bytes()[:100])
     with pytest.raises(InputError, match="list of images '.*images.csv.gz' is damaged"):
         retrain.main([*again, "--out", str(tmp_path / "other")])
 
@@ -541,7 +542,7 @@ def test_a_scan_looks_at_a_file_once(copy, monkeypatch):
     files = sorted(str(path) for path in copy.glob("*/*"))
     first = found_in(files)
     looked = []
-    look = scan.look
+    look = inspect_file.look
     monkeypatch.setattr(scan, "look", lambda path: looked.append(path) or look(path))
     assert found_in(files) == first
     assert not looked
@@ -565,7 +566,7 @@ def test_a_scan_looks_at_a_file_once(copy, monkeypatch):
 def test_an_interrupted_scan_goes_on(copy, monkeypatch):
     files = sorted(str(path) for path in copy.glob("*/*"))
     monkeypatch.setattr(scan, "PART", 10)
-    look, looked = scan.look, []
+    look, looked = inspect_file.look, []
 
     def interrupted(path):
         if len(looked) == 25:
@@ -604,7 +605,7 @@ def test_single_flipped_bits_are_found_as_far_as_they_can_be(tree):
         changed = bytearray(content)
         changed[draw.integers(700, len(content) - 2)] ^= 1 << draw.integers(8)
         path.write_bytes(changed)
-        ours += bool(scan.look(str(path)).problem)
+        ours += bool(inspect_file.look(str(path)).problem)
         try:
             Image.open(path).load()
         except OSError:

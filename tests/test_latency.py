@@ -15,14 +15,19 @@ from spaces.cost import CostTable, measure
 from spaces.errors import InputError
 from spaces.files import load_json
 from spaces.latency import FITTED, LEAST_CHECKED, LatencyTable
-from strategies.limits import Feasible, Limits
+from strategies.feasible import Feasible
+from strategies.limits import Limits
 from strategies.sampling import uniform_path
 from tests.conftest import ROOT, assert_one_clear_line, onepath
 from tests.experiments import copy_run, experiment
 from tests.test_tuners import every_tuner, make, search
-from trials import evaluate, latency, latency_measure, report, stopwatch, supernet
+from trials import evaluate, latency, supernet
 from trials import search as search_command
-from trials.search_plan import make_tuner
+from trials.reporting import collect, page
+from trials.search_driver.plan import make_tuner
+from trials.timing import measure as timing
+from trials.timing import runtimes, stopwatch
+from trials.training import supernet_config, supernet_loop
 
 COSTS = CostTable.load(ROOT / "experiments/spaces/spos-tiny.costs.json")
 
@@ -158,9 +163,7 @@ def test_few_networks_are_not_compared_with_themselves():
     """Of two networks, neither tells the pace of the other; both have a spread."""
     chain = spaces.describe("spos", "tiny")
     archs = [{label: values[number] for label, values in chain.choices.items()} for number in (0, 3)]
-    timings = stopwatch.time_networks(
-        [latency_measure.calibrated(chain, arch) for arch in archs], 32, threads=1, rounds=20
-    )
+    timings = stopwatch.time_networks([timing.calibrated(chain, arch) for arch in archs], 32, threads=1, rounds=20)
     assert all(timing.spread_ms > 0 < timing.median_ms for timing in timings)
 
 
@@ -171,15 +174,15 @@ def test_a_part_in_a_network_computes_what_the_network_computes(name):
     arch = uniform_path(chain.choices, random.Random(3))
     if name == "fbnet":
         arch["block05"] = "k5_e1_g2"  # whose channel shuffle only one of torch's two exporters knows
-    network = latency_measure.calibrated(chain, arch)
+    network = timing.calibrated(chain, arch)
     x = torch.randn(1, 3, 32, 32)
-    for where in (stopwatch.TorchRuntime("cpu", 1), stopwatch.OnnxRuntime("cpu", 1)):
+    for where in (runtimes.TorchRuntime("cpu", 1), runtimes.OnnxRuntime("cpu", 1)):
         shapes, parts = x, []
         with torch.no_grad():
             for part in (network.stem, *network.blocks, network.head):
                 parts.append(where.prepare(part, shapes))
                 shapes = part(shapes)
-        if isinstance(where, stopwatch.TorchRuntime):
+        if isinstance(where, runtimes.TorchRuntime):
             with torch.inference_mode():
                 y = x
                 for part in parts:
@@ -216,10 +219,10 @@ def test_the_pace_of_the_machine_is_told_apart_from_what_things_take():
 
 def test_whole_networks_are_timed_equally_often_and_spread_out():
     for passes, networks in ((400, 38), (30, 28), (4000, 38)):
-        visits = latency_measure.whole_visits(passes, networks)
+        visits = timing.whole_visits(passes, networks)
         counts = np.bincount(np.concatenate(visits).astype(int), minlength=networks)
         assert len(visits) == passes
-        assert counts.min() == counts.max() >= latency_measure.VISITS
+        assert counts.min() == counts.max() >= timing.VISITS
         assert max(map(len, visits)) - min(map(len, visits)) <= 1
 
 
@@ -387,7 +390,7 @@ def test_a_search_under_a_latency(run, tmp_path, table, capsys):
     assert min(costs.values()) == front[0]
     assert "milliseconds" in (copy / "report.html").read_text()
     assert f"{latencies.ms(best):.3g}" in printed
-    rows = dict(report.facts(report.collect(copy)))
+    rows = dict(page.facts(collect.collect(copy)))
     assert rows["its latency"].startswith(f"{latencies.ms(best):.3g} ms")
     assert f"max_latency_ms {limit:,}" in rows["limits"]
     # NNI's own tuners know no limits: there the trial refuses, unseen
@@ -418,14 +421,16 @@ def test_a_differentiable_strategy_under_a_latency(tmp_path, table):
     learned = load_json(tmp_path / "run" / "most_probable.json", "")
     assert latencies.ms(learned["arch"]) <= limit
     assert learned["latency"]["best_ms"] == latencies.ms(learned["arch"])
-    rows = dict(report.facts(report.collect(tmp_path / "run")))
+    rows = dict(page.facts(collect.collect(tmp_path / "run")))
     assert rows["within"] == f"max_latency_ms {limit:g}"
 
 
 def test_paths_within_a_latency(tmp_path, table):
     latencies = LatencyTable.load(table)
     limit = sum(latencies.bounds_ms()) / 2
-    config = supernet.Config(strategy="window", latency_table=table, max_latency_ms=str(limit), out="x", preset="tiny")
+    config = supernet_config.Config(
+        strategy="window", latency_table=table, max_latency_ms=str(limit), out="x", preset="tiny"
+    )
     feasible = Feasible(COSTS, config.limits(), latencies)
     chain = spaces.describe("spos", "tiny")
 
@@ -433,7 +438,7 @@ def test_paths_within_a_latency(tmp_path, table):
         def steps_per_epoch(self, part, size):
             return 10
 
-    paths = supernet.make_paths(config, chain, feasible, Images())
+    paths = supernet_loop.make_paths(config, chain, feasible, Images())
     assert all(latencies.ms(arch) <= limit for step in range(50) for arch in paths(step))
 
 

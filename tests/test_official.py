@@ -16,10 +16,12 @@ from spaces.errors import InputError
 from spaces.files import load_json
 from spaces.published import PUBLISHED
 from tests.conftest import assert_one_clear_line, onepath
-from trials import official, retrain, supernet
-from trials.data import load_data, normalise
-from trials.data_options import DataOptions
-from trials.scoring import Scorer, Settings
+from trials import retrain, supernet
+from trials.images.dataset import normalise
+from trials.images.load import load_data
+from trials.images.options import DataOptions
+from trials.networks import build, official_spos
+from trials.scoring.scorer import Scorer, Settings
 
 CANDIDATES = ("k3", "k5", "k7", "xception")
 
@@ -135,7 +137,7 @@ def test_a_fixed_network_is_tested_and_its_architecture_found(key, bare, photos,
     assert load_arch(run / "arc.json", chain.choices) == entry.arch
     result = load_json(run / "result.json", "")
     assert (result["arch"], result["params"]) == (entry.arch, entry.params - 1024 * 998)
-    again = retrain.load_network(run / "seed0" / "network.pt")
+    again = build.load_network(run / "seed0" / "network.pt")
     data = load_data(
         DataOptions(data="folder", data_root=str(photos), spos_preprocessing=True), 224, score_fraction=0.1
     )
@@ -151,14 +153,14 @@ def test_half_precision_becomes_single(checkpoint, tmp_path):
     _, state, _ = checkpoint
     half = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
     torch.save({"state_dict": half}, tmp_path / "half.pth.tar")
-    assert official.read(str(tmp_path / "half.pth.tar")).weights["stem.0.weight"].dtype == torch.float32
+    assert official_spos.read(str(tmp_path / "half.pth.tar")).weights["stem.0.weight"].dtype == torch.float32
 
 
 def test_checkpoints_of_an_old_pytorch(checkpoint, tmp_path):
     _, state, _ = checkpoint
     old = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
     torch.save({"state_dict": old}, tmp_path / "old.pth.tar")
-    found = official.read(str(tmp_path / "old.pth.tar"))
+    found = official_spos.read(str(tmp_path / "old.pth.tar"))
     assert (found.classes, found.arch) == (2, None)
     assert int(found.weights["stem.1.num_batches_tracked"]) == 0
 
@@ -201,7 +203,7 @@ def test_anything_else_is_refused(checkpoint, photos, tmp_path, run):
         (str(tmp_path), "is a folder, not a file"),
     ):
         with pytest.raises(InputError, match=says):
-            official.read(file)
+            official_spos.read(file)
     with pytest.raises(InputError, match="holds a supernet, not one network; use: python -m trials.supernet --import"):
         retrain.main(["--import-official", str(path), "--out", str(tmp_path / "x")])
     with pytest.raises(InputError, match="official SPOS checkpoints are of .* imagenet, not of spos tiny; leave these"):

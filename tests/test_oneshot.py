@@ -10,7 +10,7 @@ import spaces
 from docs.nni_strategies import STRATEGIES, run
 from spaces.arch import validate
 from spaces.cost import CostTable, measure
-from strategies import oneshot
+from strategies import nni_oneshot
 from strategies.sampling import strict_fair, uniform
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -26,13 +26,13 @@ def own_folder(tmp_path, monkeypatch):
 def trained(monkeypatch):
     """What `mix` set, in order."""
     settings = []
-    original = oneshot.mix
+    original = nni_oneshot.mix
 
     def spy(model, chosen):
         settings.append((model.training, dict(chosen)))
         original(model, chosen)
 
-    monkeypatch.setattr(oneshot, "mix", spy)
+    monkeypatch.setattr(nni_oneshot, "mix", spy)
     return settings
 
 
@@ -60,7 +60,7 @@ def test_nas_experiment(name):
 
 
 def test_paths_are_those_of_the_pure_functions(trained):
-    for strategy, draw in ((oneshot.Uniform(seed=5), uniform), (oneshot.StrictFair(seed=5), strict_fair)):
+    for strategy, draw in ((nni_oneshot.Uniform(seed=5), uniform), (nni_oneshot.StrictFair(seed=5), strict_fair)):
         trained.clear()
         space = spaces.build("spos", "tiny")
         run(strategy, space, epochs=1, images=IMAGES)
@@ -72,13 +72,13 @@ def test_paths_are_those_of_the_pure_functions(trained):
 
 def test_an_epoch_walks_once_over_both_parts():
     weights, arch = list(range(7)), list("abc")
-    pairs = list(oneshot._Interleaved(weights, arch))
+    pairs = list(nni_oneshot._Interleaved(weights, arch))
     assert [first for first, _ in pairs] == weights
     assert [batch for _, batches in pairs for batch in batches] == arch
 
 
 def test_warm_up_epochs_leave_the_architecture_alone(trained):
-    experiment, _ = run(oneshot.Softmax(warmup_epochs=1), spaces.build("spos", "tiny"), epochs=1, images=IMAGES)
+    experiment, _ = run(nni_oneshot.Softmax(warmup_epochs=1), spaces.build("spos", "tiny"), epochs=1, images=IMAGES)
     search = experiment.strategy.oneshot_module.search
     assert all(not logits.any() for logits in search.logits)
 
@@ -99,10 +99,10 @@ def test_a_plain_nni_space(trained):
             return self.head(self.next(self.conv(x)))
 
     table = CostTable.additive({"conv": {"k3": (10, 1), "k5": (30, 1)}, "next": {0: (0, 0), 1: (5, 1), 2: (50, 1)}})
-    _, arch = run(oneshot.Gumbel(max_macs=35, table=table, optimizer={"lr": 0.1}), Net(), epochs=1, images=IMAGES)
+    _, arch = run(nni_oneshot.Gumbel(max_macs=35, table=table, optimizer={"lr": 0.1}), Net(), epochs=1, images=IMAGES)
     assert table.macs(arch) <= 35
-    run(oneshot.StrictFair(), Net(), epochs=1, images=IMAGES)
+    run(nni_oneshot.StrictFair(), Net(), epochs=1, images=IMAGES)
     paths = [chosen for training, chosen in trained if training and isinstance(chosen["conv"], str)]
     assert Counter(path["next"] for path in paths) == {0: 2, 1: 2, 2: 2}
     with pytest.raises(TypeError, match="give table=CostTable.additive"):
-        run(oneshot.CostWindow(max_macs=35), Net(), epochs=1, images=IMAGES)
+        run(nni_oneshot.CostWindow(max_macs=35), Net(), epochs=1, images=IMAGES)

@@ -10,7 +10,7 @@ import torch
 
 from spaces.files import load_json
 from tests.conftest import ROOT, SUPERNET
-from trials import run_dir
+from trials.common import run_dir
 
 COMMON = ["--preset", "tiny", "--data", "digits", "--score-fraction", "0.25", "--batch-size", "8", "--out", "unused"]
 COMMON += ["--lr", "0.01"]  # an untrained network amplifies rounding 150 times in a step of 0.1

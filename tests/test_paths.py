@@ -12,7 +12,8 @@ from spaces.arch import ArchError, Weights, activate, mix, validate
 from spaces.cost import measure
 from spaces.errors import InputError
 from spaces.model_space import make_supernet
-from strategies.limits import Feasible, Limits, binned, window
+from strategies.feasible import Feasible, binned, window
+from strategies.limits import Limits
 from strategies.sampling import STRATEGIES, Paths, strict_fair, uniform, uniform_path, widths_open
 
 SPACES = {
@@ -179,17 +180,18 @@ def test_settings_that_make_no_sense(name, draw, settings, says):
 
 @pytest.mark.parametrize("name", ["spos", "proxylessnas", "single-path-nas"])
 def test_gradients_of_a_strict_fair_step_are_the_sum_of_separate_ones(name, monkeypatch):
-    from trials import cli, supernet, trainer
-    from trials.data import load_data
-    from trials.data_options import DataOptions
+    from trials.common import cli
+    from trials.images.load import load_data
+    from trials.images.options import DataOptions
+    from trials.training import supernet_config, supernet_loop, supernet_trainer
 
     flags = ["--space", name, "--preset", "tiny", "--data", "digits", "--batch-size", "8", "--strategy", "strict-fair"]
-    config = cli.parse(supernet.Config, [*flags, "--label-smoothing", "0", "--out", "unused"], None)
+    config = cli.parse(supernet_config.Config, [*flags, "--label-smoothing", "0", "--out", "unused"], None)
     data, chain = load_data(DataOptions(data="digits"), 32, score_fraction=0.25), spaces.describe(name, "tiny")
     about = {"name": name, "preset": "tiny", "options": {}}
     table = measure(chain)
-    run = trainer.Trainer(
-        config, data, about, table, supernet.make_paths(config, chain, Feasible(table, config.limits()), data)
+    run = supernet_trainer.Trainer(
+        config, data, about, table, supernet_loop.make_paths(config, chain, Feasible(table, config.limits()), data)
     )
     net = run.supernet
     for layer in net.modules():
@@ -207,7 +209,9 @@ def test_gradients_of_a_strict_fair_step_are_the_sum_of_separate_ones(name, monk
     net.zero_grad()
     together = {}
     monkeypatch.setattr(
-        trainer, "average_gradients", lambda _: together.update({k: p.grad.clone() for k, p in net.named_parameters()})
+        supernet_trainer,
+        "average_gradients",
+        lambda _: together.update({k: p.grad.clone() for k, p in net.named_parameters()}),
     )
     run.step(0, images, labels)
     assert together.keys() == separate.keys() == dict(net.named_parameters()).keys()  # one step reaches every weight

@@ -10,9 +10,9 @@ from torch import nn
 import spaces
 from spaces.chain import Chain, Choice
 from strategies.evolution import crossover, mutate
-from trials.bn import conv_bn_pairs, fold_bn, recalibrate_bn
-from trials.prefix_tree import ARITHMETIC, Parts, PrefixTree
-from trials.scoring import Scorer, Settings
+from trials.networks.batchnorm import conv_bn_pairs, fold_bn, recalibrate_bn
+from trials.scoring.prefix_tree import ARITHMETIC, Parts, PrefixTree
+from trials.scoring.scorer import Scorer, Settings
 
 CPU = torch.device("cpu")
 SPACES = [

@@ -17,9 +17,9 @@ from spaces.errors import InputError
 from spaces.files import load_json
 from tests.conftest import ROOT, assert_one_clear_line, onepath
 from tests.experiments import IMAGES, copy_run, experiment, free_port, left_behind
-from trials import nni_experiment, workers
-from trials.scoring import Scorer, Settings
-from trials.search_plan import check
+from trials.scoring.scorer import Scorer, Settings
+from trials.search_driver import nni_manager, watchdog, workers
+from trials.search_driver.plan import check
 
 pytestmark = pytest.mark.ssh
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -110,10 +110,10 @@ def test_a_worker_that_fails_a_trial(run, worker, tmp_path):
     dies = "if [ $NNI_TRIAL_SEQ_ID = 0 ]; then echo error: died over there >&2; exit 1; fi;"
     path = remote(here, there, worker, maxTrialNumber=3, dies=dies)
     plan = check(path, run=str(here))
-    with nni_experiment.manager(plan, free_port()) as running:
-        jobs = nni_experiment.watch(running, plan, lambda job: None, stall_minutes=5)
+    with nni_manager.manager(plan, free_port()) as running:
+        jobs = watchdog.watch(running, plan, lambda job: None, stall_minutes=5)
         failed = next(job for job in jobs if job["status"] == "FAILED")
-        assert nni_experiment.trial_error(running, failed["trialJobId"]) == "died over there"
+        assert watchdog.trial_error(running, failed["trialJobId"]) == "died over there"
     assert sorted(job["status"] for job in jobs) == ["FAILED", "SUCCEEDED", "SUCCEEDED", "SUCCEEDED"]
     assert len(list((there / "search").glob("*.json"))) == 3
 

@@ -16,8 +16,9 @@ from spaces.errors import InputError, Stopped
 from spaces.files import load_json, read_jsonl
 from tests.conftest import ROOT, assert_one_clear_line, onepath
 from tests.experiments import ENVIRONMENT, copy_run, experiment, free_port, left_behind
-from trials import nni_experiment, search
-from trials.search_plan import check
+from trials import search
+from trials.search_driver import nni_manager, session, watchdog
+from trials.search_driver.plan import check
 
 WATCHED = "python -m tests.watched_trial '{}' trials.evaluate"
 SMALL = {"population": 4, "top_k": 2, "mutation": 2, "crossover": 1}
@@ -129,7 +130,7 @@ def test_in_process_resumes_and_goes_on(copy, run, tmp_path):
 
 def test_in_process_marks_what_cannot_be_scored(copy, monkeypatch, capsys):
     """An architecture that fails every time is given up, the others are scored."""
-    from trials.scoring import Scorer
+    from trials.scoring.scorer import Scorer
 
     score, broken, calls = Scorer.score, [], []
 
@@ -180,13 +181,13 @@ def test_a_tuner_that_raises(copy, where):
 
     port, name = free_port(), None
     if resumed:
-        with nni_experiment.manager(plan("nowhere", 1), port) as running:
-            nni_experiment.watch(running, plan("nowhere", 1), lambda job: None, stall_minutes=5)
+        with nni_manager.manager(plan("nowhere", 1), port) as running:
+            watchdog.watch(running, plan("nowhere", 1), lambda job: None, stall_minutes=5)
             name = running.id
         port = free_port()
     with pytest.raises(Stopped, match=f"(the tuner failed|the experiment failed): .*RuntimeError: raised in {where}"):
-        with nni_experiment.manager(plan(where, 3), port, name) as running:
-            nni_experiment.watch(running, plan(where, 3), lambda job: None, stall_minutes=5)
+        with nni_manager.manager(plan(where, 3), port, name) as running:
+            watchdog.watch(running, plan(where, 3), lambda job: None, stall_minutes=5)
     assert not left_behind(copy)
 
 
@@ -213,8 +214,8 @@ def test_failing_trials_stop_the_search_with_their_reason(copy):
     plan = check(experiment(copy, maxTrialNumber=9))
     (copy / "config.json").unlink()
     with pytest.raises(Stopped, match="the first 3 trials failed: '.*' holds no run"):
-        with nni_experiment.manager(plan, free_port()) as running:
-            nni_experiment.watch(running, plan, lambda job: None, stall_minutes=5)
+        with nni_manager.manager(plan, free_port()) as running:
+            watchdog.watch(running, plan, lambda job: None, stall_minutes=5)
     assert not left_behind(copy)
 
 
@@ -237,7 +238,7 @@ def test_a_full_disk(copy, tmp_path):
         assert process.returncode == 3
         assert "no space left on device" in errors.splitlines()[-1].lower()
         assert "Traceback" not in errors
-        assert not [p for path in disk.iterdir() if path.is_dir() for p in nni_experiment.processes(path.name)]
+        assert not [p for path in disk.iterdir() if path.is_dir() for p in nni_manager.processes(path.name)]
         (disk / "filler").unlink()
         process = start(check_path(copy), "--resume", "--max-trials", "3")
         _, errors = process.communicate(timeout=200)
@@ -253,7 +254,7 @@ def check_path(copy: Path) -> Path:
 
 def test_one_search_of_a_run_at_a_time(copy):
     path = experiment(copy)
-    with search.only_search(copy):
+    with session.only_search(copy):
         done = onepath("search", path, "--in-process")
     assert_one_clear_line(done, f"another search of '{copy}' is going on (process ")
 
@@ -268,8 +269,8 @@ def test_killed_before_nni_knew_of_it(copy):
     process.kill()
     process.communicate()
     first = load_json(copy / "experiment.json", "")["id"]
-    nni_experiment.end_leftovers(first)
-    assert not nni_experiment.was_started(copy / "nni" / first)
+    nni_manager.end_leftovers(first)
+    assert not nni_manager.was_started(copy / "nni" / first)
     process = start(path, "--resume")
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
@@ -298,8 +299,8 @@ def test_exhausted_limits_end_the_search_in_nni(copy):
     table = check(experiment(copy)).table
     least = table.bounds().min_macs
     plan = check(experiment(copy, trial=WATCHED, classArgs=SMALL | {"max_macs": least}), max_trials=50)
-    with nni_experiment.manager(plan, free_port()) as running:
-        jobs = nni_experiment.watch(running, plan, lambda job: None, stall_minutes=5)
+    with nni_manager.manager(plan, free_port()) as running:
+        jobs = watchdog.watch(running, plan, lambda job: None, stall_minutes=5)
     assert 0 < len(jobs) < 50
     assert {job["status"] for job in jobs} == {"SUCCEEDED"}
     assert len(jobs) == len(read_jsonl(copy / "computed.jsonl"))

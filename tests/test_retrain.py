@@ -13,10 +13,14 @@ from spaces.errors import InputError, Stopped
 from spaces.files import load_json, save_json
 from spaces.published import PUBLISHED
 from tests.conftest import assert_one_clear_line, onepath
-from trials import comparison, networks, optim, recipes, report, retrain, retraining, run_dir
-from trials.augment import mix_images, rand_augment
-from trials.data import load_data
-from trials.ema import decay_at, make_ema
+from trials import report, retrain
+from trials.common import run_dir
+from trials.images.augment import mix_images, rand_augment
+from trials.images.load import load_data
+from trials.networks import baselines, batchnorm, build
+from trials.reporting import baselines_table
+from trials.training import optimizers, recipes, retrain_trainer
+from trials.training.ema import decay_at, make_ema
 
 SMALL = ["--preset", "tiny", "--data", "digits", "--resolution", "16", "--batch-size", "128"]  # a second per epoch
 EVERYTHING = ["--ema", "0.99", "--mixup", "0.2", "--cutmix", "1", "--randaugment", "2", "--cutout", "4"]
@@ -31,7 +35,7 @@ def arc(tmp_path):
 
 
 def configured(*flags):
-    from trials import cli
+    from trials.common import cli
 
     return cli.parse(retrain.Config, list(map(str, flags)), None)
 
@@ -80,7 +84,9 @@ def test_the_recipe_follows_the_space(arc):
 def test_mnasnets_schedule_and_optimiser():
     def rate(epoch):  # of 350, 10 steps each
         step = round(10 * epoch)
-        return optim.learning_rate(step, 3500, peak=0.256, schedule="exponential", warmup=5 / 350, gamma=0.97, every=24)
+        return optimizers.learning_rate(
+            step, 3500, peak=0.256, schedule="exponential", warmup=5 / 350, gamma=0.97, every=24
+        )
 
     assert rate(0) == pytest.approx(0.256 / 50)
     assert rate(4.9) == pytest.approx(0.256)
@@ -91,7 +97,7 @@ def test_mnasnets_schedule_and_optimiser():
     layer = nn.Linear(1, 1, bias=False)
     layer.weight.data.fill_(1.0)
     settings = {"momentum": 0.9, "weight_decay": 0.0, "decay_norm_and_bias": False}
-    optimizer = optim.make_optimizer(layer, "rmsprop-tf", lr=0.1, **settings)
+    optimizer = optimizers.make_optimizer(layer, "rmsprop-tf", lr=0.1, **settings)
     weight, square, velocity = 1.0, 1.0, 0.0
     for gradient in (2.0, -1.0):
         layer.weight.grad = torch.full((1, 1), gradient)
@@ -103,11 +109,11 @@ def test_mnasnets_schedule_and_optimiser():
 
 
 def test_nothing_of_norms_and_biases_decays_in_a_baseline():
-    network = networks.build_baseline("timm:mobilenetv3_small_050", 10)  # its convolutions of SE have biases
+    network = baselines.build_baseline("timm:mobilenetv3_small_050", 10)  # its convolutions of SE have biases
     config = configured("--baseline", "timm:mobilenetv3_small_050", "--recipe", "fairnas")
     settings = {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
     decay = config.decay_norm_and_bias
-    decayed, spared = optim.make_optimizer(
+    decayed, spared = optimizers.make_optimizer(
         network, config.optimizer, **settings, decay_norm_and_bias=decay
     ).param_groups
     names = {id(parameter): name for name, parameter in network.named_parameters()}
@@ -205,7 +211,7 @@ def test_a_resumed_run_is_bitwise_the_same(arc, tmp_path, monkeypatch):
     """With an average, mixing, RandAugment and held-out images; stopped between two checkpoints."""
     flags = ["--fixed-arc", str(arc), *SMALL, *EVERYTHING, "--epochs", "2", "--hold-out", "0.2"]
     flags += ["--checkpoint-every", "5", "--resume", "--out"]
-    original = retraining.Retraining.step
+    original = retrain_trainer.Retraining.step
 
     def stop(self, step, *batch):
         if step == 13:  # of 16; the last checkpoint is at 10, the first measurement at 8
@@ -213,7 +219,7 @@ def test_a_resumed_run_is_bitwise_the_same(arc, tmp_path, monkeypatch):
         return original(self, step, *batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(retraining.Retraining, "step", stop)
+        patch.setattr(retrain_trainer.Retraining, "step", stop)
         with pytest.raises(KeyboardInterrupt):
             retrain.main([*flags, str(tmp_path / "cut")])
     for name in ("cut", "whole"):
@@ -241,7 +247,7 @@ def test_a_resumed_run_is_bitwise_the_same(arc, tmp_path, monkeypatch):
 
 def right_answers(path, config):
     """Of the test images, by a network that was read again."""
-    network, data = retrain.load_network(path), retrain.open_data(config)
+    network, data = build.load_network(path), retrain_trainer.open_data(config)
     with torch.no_grad():
         return sum(
             int((network(data.normalise(images)).argmax(1) == labels).sum())
@@ -255,7 +261,7 @@ def test_the_scale_of_fp16_gradients_is_in_the_checkpoint(arc, tmp_path):
     config = configured("--fixed-arc", arc, *SMALL, "--out", tmp_path)
     space = {"name": "spos", "preset": "tiny", "options": {"classes": 10, "resolution": 16}}
     about = {"arch": retrain.read_arch(config), "space": space}
-    trainer = retraining.Retraining(config, about, 0, retrain.open_data(config))
+    trainer = retrain_trainer.Retraining(config, about, 0, retrain_trainer.open_data(config))
     scaler = torch.amp.GradScaler("cpu", init_scale=512.0)  # training with it needs a GPU
     trainer.fabric.strategy._precision = MixedPrecision("16-mixed", "cpu", scaler)
     run_dir.save_checkpoint(tmp_path / "last.pt", trainer.state())
@@ -333,7 +339,7 @@ def test_a_baseline_beside_the_winner(arc, tmp_path, run, capsys):
     assert (config["lr"], config["ema"], config["batch_size"], config["epochs"]) == (0.05, 0.9, 256, 1)
     assert result["arch"] is None
 
-    rows = comparison.collect(here)
+    rows = baselines_table.collect(here)
     assert [row.network for row in rows] == [f"found: {report.arch_id(arch)}", "timm:mobilenetv2_035"]
     assert [row.n for row in rows] == [2, 1]
     assert rows[0].std is not None
@@ -341,7 +347,7 @@ def test_a_baseline_beside_the_winner(arc, tmp_path, run, capsys):
     assert all(row.latency in said for row in rows)
     stored = run_dir.load_checkpoint(out / "seed0" / "network.pt", "")
     assert (stored["arch"], stored["space"], stored["baseline"]) == (None, None, "timm:mobilenetv2_035")
-    again = retrain.load_network(out / "seed0" / "network.pt")
+    again = build.load_network(out / "seed0" / "network.pt")
     assert sum(parameter.numel() for parameter in again.parameters()) == result["params"] == rows[1].params
     flags = ("--baseline", "timm:mobilenetv2_035", "--supernet", here)
     seed = load_json(out / "seed0" / "result.json", "")
@@ -359,12 +365,12 @@ def test_a_baseline_beside_the_winner(arc, tmp_path, run, capsys):
 @pytest.mark.parametrize("name", ["timm:mobilenetv2_100,output_stride=8", "torchvision:mobilenet_v3_small"])
 def test_batchnorms_of_baselines_are_folded_before_they_are_timed(name):
     torch.manual_seed(0)
-    network = networks.build_baseline(name, 10)
+    network = baselines.build_baseline(name, 10)
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.running_var, 0.5, 2)
             nn.init.uniform_(layer.running_mean, -1, 1)
-    folded = networks.folded(network, 32)
+    folded = batchnorm.folded(network, 32)
     assert not [layer for layer in folded.modules() if isinstance(layer, nn.BatchNorm2d)]
     images = torch.rand(4, 3, 32, 32)
     with torch.no_grad():
@@ -373,7 +379,7 @@ def test_batchnorms_of_baselines_are_folded_before_they_are_timed(name):
 
 def test_costs_of_a_baseline():
     """MobileNetV2: 300,774,272 multiply-adds of convolutions and classifier, 3,504,872 params (arXiv:1801.04381: 300M, 3.4M)."""
-    assert networks.check_baseline("torchvision:mobilenet_v2", 1000, 224) == (300_774_272, 3_504_872)
+    assert baselines.check_baseline("torchvision:mobilenet_v2", 1000, 224) == (300_774_272, 3_504_872)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from spaces.errors import InputError
 from spaces.files import load_json
 from tests.conftest import ROOT, onepath
 from trials import report, retrain, search, supernet
+from trials.networks import build
 
 ROADS = {
     "fbnet": [],
@@ -57,7 +58,7 @@ def test_road(name, photos, tmp_path):
     result = load_json(run / "retrain" / "result.json", "")
     assert (result["arch"], result["macs"], result["params"]) == (arch, table.macs(arch), table.params(arch))
     assert result["test_images"] == 8
-    network = retrain.load_network(run / "retrain" / "seed0" / "network.pt")
+    network = build.load_network(run / "retrain" / "seed0" / "network.pt")
     assert sum(parameter.numel() for parameter in network.parameters()) == result["params"]
     report.main([str(run)])
     page = (run / "report.html").read_text()

@@ -22,12 +22,12 @@ from spaces.model_space import make_supernet
 from tests.conftest import ROOT, assert_one_clear_line, onepath
 from tests.experiments import ENVIRONMENT, copy_run, experiment, free_port, left_behind, metric
 from trials import report
-from trials.bn import recalibrate_bn
-from trials.data import load_data
-from trials.data_options import DataOptions
-from trials.prefix_tree import correct
-from trials.scoring import Scorer, Settings
-from trials.search_plan import check, make_tuner
+from trials.images.load import load_data
+from trials.images.options import DataOptions
+from trials.networks.accuracy import correct
+from trials.networks.batchnorm import recalibrate_bn
+from trials.scoring.scorer import Scorer, Settings
+from trials.search_driver.plan import check, make_tuner
 
 SETTINGS = Settings(calibration_images=256, scoring_images=128, batch_size=64)
 

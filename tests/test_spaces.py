@@ -22,7 +22,7 @@ from spaces.files import load_json, save_json
 from spaces.model_space import Elastic, make_supernet
 from spaces.published import PUBLISHED
 from tests.conftest import ROOT
-from trials.bn import recalibrate_bn
+from trials.networks.batchnorm import recalibrate_bn
 from trials.space import file_name
 
 STORED = ROOT / "experiments" / "spaces"

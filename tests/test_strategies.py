@@ -6,7 +6,8 @@ import pytest
 
 from spaces.cost import CostTable
 from spaces.errors import InputError
-from strategies.limits import Feasible, Limits, amount
+from strategies.feasible import Feasible
+from strategies.limits import Limits, amount
 from strategies.sampling import step_generator, uniform
 from tests.conftest import ROOT
 

@@ -14,9 +14,11 @@ from spaces.arch import load_arch
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.files import load_json
-from strategies.limits import Feasible
+from strategies.feasible import Feasible
 from tests.conftest import ROOT, SUPERNET, assert_one_clear_line, onepath
-from trials import cli, report, run_dir, supernet, trainer
+from trials import report, supernet
+from trials.common import cli, run_dir
+from trials.training import supernet_config, supernet_loop, supernet_trainer
 
 QUICK = ["--preset", "tiny", "--data", "digits", "--score-fraction", "0.25", "--batch-size", "72", "--eval-paths", "2"]
 STRATEGIES = {
@@ -52,7 +54,7 @@ STRATEGIES = {
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_killed_and_resumed_is_bitwise_equal(name, tmp_path):
     flags = [*QUICK, "--epochs", "2", *STRATEGIES[name], "--checkpoint-every", "3"]
-    if name in supernet.DIFFERENTIABLE:
+    if name in supernet_config.DIFFERENTIABLE:
         flags += ["--arch-warmup", "0"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = subprocess.Popen(
@@ -87,13 +89,13 @@ def test_killed_and_resumed_is_bitwise_equal(name, tmp_path):
     followed = [[line["fixed_paths"] for line in log if "fixed_paths" in line] for log in logs]
     assert followed[0] == followed[1]
     assert [len(found) for found in followed[0]] == [2] * (3 if name == "strict-fair" else 2)
-    if name in supernet.DIFFERENTIABLE:
+    if name in supernet_config.DIFFERENTIABLE:
         assert lines(killed, "probabilities.jsonl") == lines(whole, "probabilities.jsonl")
         learned(whole, name)
     else:
         assert not (whole / "arc.json").exists()
     report.main([str(whole)])
-    assert (whole / "report.html").read_text().count("<svg") == (3 if name in supernet.DIFFERENTIABLE else 1)
+    assert (whole / "report.html").read_text().count("<svg") == (3 if name in supernet_config.DIFFERENTIABLE else 1)
 
 
 def flat(state, prefix=""):
@@ -136,13 +138,13 @@ def learned(run, name):
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     flags = [*QUICK, "--epochs", "2", "--out", str(tmp_path / "run")]
     supernet.main([*flags, "--stop-after", "4"])
-    real, calls = trainer.F.cross_entropy, []
+    real, calls = supernet_trainer.F.cross_entropy, []
 
     def diverging(*args, **kwargs):
         calls.append(1)
         return real(*args, **kwargs) * (float("nan") if len(calls) == 3 else 1.0)
 
-    monkeypatch.setattr(trainer.F, "cross_entropy", diverging)
+    monkeypatch.setattr(supernet_trainer.F, "cross_entropy", diverging)
     says = (
         r"the loss became nan at step 7 on path [0-9a-f]{12} \(block00 \w+, .*block19 \w+\); the last good checkpoint is "
         r"'.*checkpoints/last.pt' \(step 4\); start again with a lower --lr, or with --clip-norm"
@@ -155,7 +157,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
 
 def test_an_architecture_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     flags = [*QUICK, *STRATEGIES["gates"], "--epochs", "2", "--arch-warmup", "0", "--out", str(tmp_path / "run")]
-    monkeypatch.setattr(trainer.nas, "cost_loss", lambda form, loss, cost, **_: loss * float("nan"))
+    monkeypatch.setattr(supernet_trainer.nas, "cost_loss", lambda form, loss, cost, **_: loss * float("nan"))
     with pytest.raises(
         InputError, match=r"the loss became nan at step \d+ on what its architecture parameters chose; there is"
     ):
@@ -192,18 +194,18 @@ def test_dry_run(tmp_path, capsys):
 
 def test_the_estimate_of_activations_is_what_autograd_keeps():
     from spaces.cost import measure
-    from trials import dry_run
-    from trials.data import load_data
-    from trials.data_options import DataOptions
+    from trials.images.load import load_data
+    from trials.images.options import DataOptions
+    from trials.training import dry_run
 
-    config = cli.parse(supernet.Config, [*QUICK, "--out", "none"], None)
+    config = cli.parse(supernet_config.Config, [*QUICK, "--out", "none"], None)
     import spaces
 
     data = load_data(DataOptions(data="digits"), 32, score_fraction=0.25)
     about = {"name": "spos", "preset": "tiny", "options": {"classes": 10, "resolution": 32}}
     table = measure(spaces.describe("spos", "tiny"))
-    paths = supernet.make_paths(config, spaces.describe("spos", "tiny"), Feasible(table, config.limits()), data)
-    run = trainer.Trainer(config, data, about, table, paths)
+    paths = supernet_loop.make_paths(config, spaces.describe("spos", "tiny"), Feasible(table, config.limits()), data)
+    run = supernet_trainer.Trainer(config, data, about, table, paths)
     images = next(data.train_batches("train", 72, seed=0, epoch=0))[0]
     one, half = dry_run.activations(run, 0, images), dry_run.activations(run, 0, images[:36])
     assert 1.9 < one / half < 2.05  # (the difference is a path's BatchNorm statistics)
@@ -299,7 +301,7 @@ def test_fp16_with_its_scaler_resumes_bitwise(tmp_path, monkeypatch):
         scaler = torch.amp.GradScaler("cpu", init_scale=1024, growth_interval=2)
         return Fabric(accelerator="cpu", devices=1, plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
 
-    monkeypatch.setattr(trainer, "make_fabric", fabric)
+    monkeypatch.setattr(supernet_trainer, "make_fabric", fabric)
     flags = [
         "--preset",
         "tiny",

@@ -16,8 +16,10 @@ import spaces
 from spaces.errors import InputError
 from spaces.files import atomic, load_json, save_json
 from tests.conftest import ROOT, SUPERNET
-from trials import optim, retrain, run_dir, supernet
-from trials.bn import recalibrate_bn
+from trials import retrain, supernet
+from trials.common import run_dir
+from trials.networks.batchnorm import recalibrate_bn
+from trials.training import optimizers
 
 # BN recalibration
 
@@ -53,29 +55,29 @@ def test_bn_statistics_are_those_of_the_images():
 
 def test_schedules():
     def rates(schedule, **more):
-        return [optim.learning_rate(s, 100, peak=1.0, schedule=schedule, warmup=0.1, **more) for s in range(100)]
+        return [optimizers.learning_rate(s, 100, peak=1.0, schedule=schedule, warmup=0.1, **more) for s in range(100)]
 
-    for schedule in optim.SCHEDULES:
+    for schedule in optimizers.SCHEDULES:
         assert rates(schedule)[:10] == pytest.approx([(s + 1) / 10 for s in range(10)])
         assert rates(schedule)[10] == 1.0
     assert rates("linear")[55] == pytest.approx(0.5)
     assert rates("cosine")[55] == pytest.approx(0.5)
     assert rates("cosine")[99] < 0.001 < rates("linear")[99] < 0.012
     assert {round(rate, 6) for rate in rates("step")[10:]} == {1.0, 0.1, 0.01}
-    assert optim.learning_rate(0, 100, peak=1.0, schedule="linear", warmup=0) == 1.0
+    assert optimizers.learning_rate(0, 100, peak=1.0, schedule="linear", warmup=0) == 1.0
 
 
-@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
 def test_weight_decay_spares_norms_and_biases(name):
     chain = spaces.describe("spos", "tiny", affine=True)
     network = chain.network(dict.fromkeys(chain.choices, "k3"))
     settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.5}
-    optimizer = optim.make_optimizer(network, name, **settings, decay_norm_and_bias=False)
+    optimizer = optimizers.make_optimizer(network, name, **settings, decay_norm_and_bias=False)
     decayed, spared = optimizer.param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.5, 0.0)
     assert all(parameter.dim() > 1 for parameter in decayed["params"])
     assert len(decayed["params"]) + len(spared["params"]) == len(list(network.parameters()))
-    assert len(optim.make_optimizer(network, name, **settings, decay_norm_and_bias=True).param_groups) == 1
+    assert len(optimizers.make_optimizer(network, name, **settings, decay_norm_and_bias=True).param_groups) == 1
 
 
 # supernet
@@ -89,7 +91,7 @@ def test_a_step_moves_only_its_path(tmp_path):
     net = make_supernet(spaces.build("spos", "tiny"))
     arch = uniform(net.chain.choices, 0, 0)[0]
     activate(net, arch)
-    optimizer = optim.make_optimizer(net, "sgd", lr=0.1, momentum=0.9, weight_decay=0.1, decay_norm_and_bias=True)
+    optimizer = optimizers.make_optimizer(net, "sgd", lr=0.1, momentum=0.9, weight_decay=0.1, decay_norm_and_bias=True)
     before = {name: parameter.clone() for name, parameter in net.named_parameters()}
     net(torch.randn(4, 3, 32, 32)).sum().backward()
     optimizer.step()
@@ -188,19 +190,19 @@ def test_files_are_written_whole_or_not_at_all(tmp_path):
 
 
 def test_retrain_reads_the_test_part_once(tmp_path, monkeypatch, capsys):
-    from trials import memory_data
+    from trials.images import memory
 
     arc = tmp_path / "arc.json"
     arc.write_text(str((0,) * 20))
     read = []
     for name in ("train_batches", "eval_batches"):
-        original = getattr(memory_data.MemoryData, name)
+        original = getattr(memory.MemoryData, name)
 
         def spy(self, part, *args, _original=original, **kwargs):
             read.append(part)
             yield from _original(self, part, *args, **kwargs)
 
-        monkeypatch.setattr(memory_data.MemoryData, name, spy)
+        monkeypatch.setattr(memory.MemoryData, name, spy)
     arguments = ["--fixed-arc", str(arc), "--preset", "tiny", "--epochs", "1", "--seeds", "2"]
     retrain.main(arguments)
     assert read == ["all", "test"] * 2

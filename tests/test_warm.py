@@ -19,8 +19,9 @@ from spaces.errors import InputError
 from spaces.files import load_json, read_jsonl
 from tests.conftest import ROOT, assert_one_clear_line, onepath
 from tests.experiments import ENVIRONMENT, IMAGES, copy_run, experiment, left_behind
-from trials import run_dir, warm
-from trials.scoring import Scorer, Settings
+from trials.common import run_dir
+from trials.scoring import evaluator_client
+from trials.scoring.scorer import Scorer, Settings
 
 SETTINGS = Settings(256, 128, 128)
 SMALL = {"population": 4, "top_k": 2, "mutation": 2, "crossover": 1}
@@ -40,7 +41,7 @@ def evaluators(folder: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         command = process.info["cmdline"] or []
-        if "trials.warm_evaluator" in command and any(word.startswith(str(folder)) for word in command):
+        if "trials.scoring.evaluator_server" in command and any(word.startswith(str(folder)) for word in command):
             found.append(process)
     return found
 
@@ -52,7 +53,7 @@ def gone(folder: Path, seconds: float = 130) -> bool:
 
 
 def log_of(run: Path) -> list[dict]:
-    return [line for path in (run / warm.FOLDER).glob("*.log") for line in read_jsonl(path)]
+    return [line for path in (run / evaluator_client.FOLDER).glob("*.log") for line in read_jsonl(path)]
 
 
 def archs_of(scorer: Scorer, number: int, seed: int = 0) -> list[dict]:
@@ -61,7 +62,7 @@ def archs_of(scorer: Scorer, number: int, seed: int = 0) -> list[dict]:
 
 
 def ask(run: Path, arch: dict) -> dict | None:
-    return warm.ask(run, run_dir.file_hash(run / "supernet.pt"), vars(SETTINGS), "cpu", arch)
+    return evaluator_client.ask(run, run_dir.file_hash(run / "supernet.pt"), vars(SETTINGS), "cpu", arch)
 
 
 def expected(run: Path, to: Path, archs: list[dict]) -> list[float]:
@@ -82,8 +83,11 @@ def test_many_ask_at_once_one_evaluator_answers(copy, run, tmp_path):
     assert sum(len(line.get("scored", ())) for line in lines) == 12
     assert max(len(line.get("scored", ())) for line in lines) > 1
     assert load_json(copy / "search" / f"{arch_id(archs[0])}.json", "") == results[0]
-    with warm.folder(copy) as short, socket.socket(socket.AF_UNIX) as link:  # a trial that is killed while it waits
-        link.connect(f"{short}/{next((copy / warm.FOLDER).glob('*.sock')).name}")
+    with (
+        evaluator_client.folder(copy) as short,
+        socket.socket(socket.AF_UNIX) as link,
+    ):  # a trial that is killed while it waits
+        link.connect(f"{short}/{next((copy / evaluator_client.FOLDER).glob('*.sock')).name}")
         link.sendall(b'{"arch": ')
     again = archs_of(Scorer(run, SETTINGS), 1, seed=5)[0]
     assert ask(copy, again)["arch"] == again
@@ -119,14 +123,14 @@ def test_one_that_hangs_is_replaced(copy, run, monkeypatch, capfd):
     assert ask(copy, first)
     [old] = evaluators(copy)
     old.suspend()
-    end_peer = warm.end_peer
+    end_peer = evaluator_client.end_peer
 
     def end_and_be_patient(*arguments):
         end_peer(*arguments)
         monkeypatch.undo()
 
-    monkeypatch.setattr(warm, "SILENT_SECONDS", 1.0)
-    monkeypatch.setattr(warm, "end_peer", end_and_be_patient)
+    monkeypatch.setattr(evaluator_client, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(evaluator_client, "end_peer", end_and_be_patient)
     answer = ask(copy, second)
     assert answer is not None
     assert answer["arch"] == second
@@ -142,7 +146,7 @@ def test_what_is_wrong_is_said(copy, run):
 
 def test_no_socket_no_evaluator(copy, run, monkeypatch):
     """Where it cannot be started, the trial works alone."""
-    monkeypatch.setattr(warm, "start", lambda *_: subprocess.Popen([sys.executable, "-c", "exit(1)"]))
+    monkeypatch.setattr(evaluator_client, "start", lambda *_: subprocess.Popen([sys.executable, "-c", "exit(1)"]))
     assert ask(copy, archs_of(Scorer(run, SETTINGS), 1)[0]) is None
 
 
@@ -151,7 +155,7 @@ def test_another_user_cannot_connect(copy, run):
     """Neither through the path nor with a handle of the open folder."""
     arch = archs_of(Scorer(run, SETTINGS), 1)[0]
     ask(copy, arch)
-    place = next((copy / warm.FOLDER).glob("*.sock"))
+    place = next((copy / evaluator_client.FOLDER).glob("*.sock"))
     assert [oct(path.stat().st_mode & 0o777) for path in (place.parent, place)] == ["0o700", "0o600"]
     code = (
         "import os, socket, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
@@ -165,7 +169,7 @@ def test_another_user_cannot_connect(copy, run):
 
     def other(path: str) -> str:
         line = [sys.executable, "-c", code, path, request]
-        done = subprocess.run(line, capture_output=True, text=True, cwd=copy / warm.FOLDER)
+        done = subprocess.run(line, capture_output=True, text=True, cwd=copy / evaluator_client.FOLDER)
         return done.stdout.strip() or done.stderr.strip()
 
     for folder in place.resolve().parents:
@@ -181,7 +185,7 @@ def test_another_user_cannot_connect(copy, run):
 def test_it_leaves_with_its_owner_and_when_idle(copy, run, monkeypatch):
     arch = archs_of(Scorer(run, SETTINGS), 1)[0]
     owner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
-    monkeypatch.setattr(warm, "owner", lambda: [owner.pid, psutil.Process(owner.pid).create_time()])
+    monkeypatch.setattr(evaluator_client, "owner", lambda: [owner.pid, psutil.Process(owner.pid).create_time()])
     ask(copy, arch)
     [process] = evaluators(copy)
     time.sleep(1.5)
@@ -189,20 +193,20 @@ def test_it_leaves_with_its_owner_and_when_idle(copy, run, monkeypatch):
     owner.kill()
     assert gone(copy)  # while the owner is a zombie
     owner.wait()
-    assert not list((copy / warm.FOLDER).glob("*.sock"))
-    monkeypatch.setattr(warm, "owner", lambda: None)
-    idle = "import sys; from trials import warm_evaluator as w; w.IDLE_SECONDS = 1.0; w.main(sys.argv[1:])"
+    assert not list((copy / evaluator_client.FOLDER).glob("*.sock"))
+    monkeypatch.setattr(evaluator_client, "owner", lambda: None)
+    idle = "import sys; from trials.scoring import evaluator_server as w; w.IDLE_SECONDS = 1.0; w.main(sys.argv[1:])"
 
     def start(run, name, arguments):
-        log = open(run / warm.FOLDER / f"{name}.log", "ab")
+        log = open(run / evaluator_client.FOLDER / f"{name}.log", "ab")
         return subprocess.Popen([sys.executable, "-c", idle, name, *arguments], stdout=log, stderr=log, cwd=ROOT)
 
-    monkeypatch.setattr(warm, "start", start)
+    monkeypatch.setattr(evaluator_client, "start", start)
     assert ask(copy, archs_of(Scorer(run, SETTINGS), 1, seed=2)[0])
     end = time.monotonic() + 10
-    while list((copy / warm.FOLDER).glob("*.sock")) and time.monotonic() < end:
+    while list((copy / evaluator_client.FOLDER).glob("*.sock")) and time.monotonic() < end:
         time.sleep(0.2)
-    assert not list((copy / warm.FOLDER).glob("*.sock"))
+    assert not list((copy / evaluator_client.FOLDER).glob("*.sock"))
 
 
 def search(path: Path, *options: str) -> subprocess.Popen:
@@ -257,7 +261,7 @@ def test_two_experiments_at_once(copy, run, tmp_path):
     assert imports
     for text in imports:  # what makes a trial start fast
         modules = {line.rpartition("|")[2].strip() for line in text.splitlines()}
-        assert {"nni", "numpy", "trials.warm"} <= modules
+        assert {"nni", "numpy", "trials.scoring.evaluator_client"} <= modules
         assert {"torch", "pandas.core", "scipy.stats"} & modules == set()
     archs = [load_json(path, "")["arch"] for path in sorted((other / "search").glob("*.json"))]
     assert [scores_of(other)[arch_id(arch)] for arch in archs] == expected(run, tmp_path / "again", archs)
@@ -273,7 +277,7 @@ def test_trial_by_hand_and_reference(copy):
     first = onepath("evaluate", *arguments, check=True).stdout
     (copy / "search" / f"{arch_id(arch)}.json").unlink()
     assert onepath("evaluate", *arguments, "--reference", check=True).stdout == first
-    assert not (copy / warm.FOLDER).exists()
+    assert not (copy / evaluator_client.FOLDER).exists()
     done = onepath("evaluate", "--run", copy, *IMAGES.split(), "--self-check", 3, check=True)
     assert "bit for bit" in done.stdout
     assert "other answers than 'exact'" in done.stdout

@@ -9,9 +9,10 @@ import pytest
 
 from spaces.cost import CostTable
 from spaces.errors import InputError
-from strategies import window
-from strategies.limits import Feasible, Limits, binned_path
-from strategies.window import Window
+from strategies import cost_window
+from strategies.cost_window import Window
+from strategies.feasible import Feasible, binned_path
+from strategies.limits import Limits
 from tests.conftest import ROOT
 
 IMAGENET = CostTable.load(ROOT / "experiments" / "spaces" / "spos-imagenet.costs.json")
@@ -32,7 +33,7 @@ def chi_square(counts: Counter, allowed: set, draws: int) -> float:
 @pytest.mark.parametrize(("low", "high"), [(60, 120), (0, 1000), (88, 92), (31, 31)])
 def test_draws_are_uniform(monkeypatch, bins, low, high):
     """With 24 bins costs are rounded, and what falls outside is rejected: uniform all the same."""
-    monkeypatch.setattr(window, "BINS", bins)
+    monkeypatch.setattr(cost_window, "BINS", bins)
     drawn = Window(COSTS, low, high)
     assert drawn.exact == (bins > 24)
     allowed = {options for options, total in SUMS.items() if low <= total <= high}

@@ -28,7 +28,7 @@ if __name__ == "__main__":
 
     from spaces.arch import arch_id
     from spaces.files import append_json
-    from trials.scoring import Scorer
+    from trials.scoring.scorer import Scorer
 
     run = sys.argv[sys.argv.index("--run") + 1]
     append_json(f"{run}/record.jsonl", {"trial": os.environ["NNI_TRIAL_JOB_ID"], "arch": given})

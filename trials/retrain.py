@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from spaces.errors import InputError
-from trials import cli, recipes
-from trials.retrain_options import Config, winners_config
+from trials.common import cli
+from trials.training import recipes
+from trials.training.retrain_config import Config, winners_config
+from trials.training.retrain_trainer import open_data
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -36,15 +38,15 @@ def main(argv: list[str] | None = None) -> None:
         sys.stdout = open(os.devnull, "w")  # one process speaks
 
     from spaces.files import save_json
-    from trials import run_dir
-    from trials.device import use_cuda
+    from trials.common import run_dir
+    from trials.common.distributed import use_cuda
 
     use_cuda(config.device, config.precision)
     imported = None
     if config.import_official:
-        from trials import official
+        from trials.networks import official_spos
 
-        imported = official.read_network(config.import_official, config.space, config.preset, config.space_options)
+        imported = official_spos.read_network(config.import_official, config.space, config.preset, config.space_options)
         if config.seeds != 1:
             raise InputError(f"--seeds {config.seeds} with --import-official: there is one network; leave --seeds out")
         config = dataclasses.replace(config, space_options=cli.space_options_text(imported.options))
@@ -54,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"'{config.data_root}' has no test images: too few of each class; give more, or a val/ folder")
     data.check_files("test")
     if imported:
-        official.check_classes(imported, data)
+        official_spos.check_classes(imported, data)
     elif config.hold_out and not data.size("score"):
         raise InputError(f"--hold-out {config.hold_out} of so few images is none; raise it")
     else:
@@ -75,9 +77,9 @@ def main(argv: list[str] | None = None) -> None:
     summary = summarise(run, config.seeds, {**_what(config, arch), "macs": macs, "params": params})
     save_json(run / "result.json", summary)
     if config.baseline:
-        from trials import comparison
+        from trials.reporting import baselines_table
 
-        comparison.main(Path(config.supernet) if config.supernet else run, run, config.device)
+        baselines_table.main(Path(config.supernet) if config.supernet else run, run, config.device)
 
 
 def read_arch(config: Config) -> dict[str, Any]:
@@ -116,10 +118,11 @@ def describe(config: Config, arch: dict[str, Any] | None, data: Any) -> tuple[di
     """
     import spaces
     from spaces.cost import CostTable, measure
-    from trials import networks
 
     if config.baseline:
-        macs, params = networks.check_baseline(config.baseline, len(data.classes), data.resolution)
+        from trials.networks import baselines
+
+        macs, params = baselines.check_baseline(config.baseline, len(data.classes), data.resolution)
         return {"arch": None, "space": None, "baseline": config.baseline, "classes": len(data.classes)}, macs, params
     assert arch is not None
     options = cli.space_options(config.space_options) | {"classes": len(data.classes), "resolution": data.resolution}
@@ -132,36 +135,25 @@ def describe(config: Config, arch: dict[str, Any] | None, data: Any) -> tuple[di
     return about, table.macs(arch), table.params(arch)
 
 
-def open_data(config: Config) -> Any:
-    """The images, those of the search where there was one, with the preprocessing and augmentation of the run."""
-    import spaces
-    from trials.data import load_data
-
-    options = cli.space_options(config.space_options)
-    resolution = spaces.describe(config.space, config.preset, resolution=config.resolution, **options).resolution
-    data = load_data(config, resolution, score_fraction=config.hold_out or 0.1, run=config.supernet or config.out)
-    data.randaugment = (config.randaugment, config.randaugment_magnitude)
-    return data
-
-
 def train_all(config: Config, about: dict[str, Any], missing: list[int], data: Any, imported: Any) -> None:
     """Train and test the seeds that have no result yet; an imported network is only tested."""
-    from trials import networks, retraining
+    from trials.networks import build
+    from trials.training import retrain_loop
 
     if imported:
-        from trials.device import make_fabric
+        from trials.common.distributed import make_fabric
 
-        network = networks.build(about)
+        network = build.build(about)
         network.load_state_dict(imported.weights)
         fabric = make_fabric(config.device, "32")
         for seed in missing:
-            retraining.test(fabric, network.to(fabric.device), config, about, seed, data, 0.0)
+            retrain_loop.test(fabric, network.to(fabric.device), config, about, seed, data, 0.0)
     elif config.jobs > 1 and len(missing) > 1:
         with ProcessPoolExecutor(config.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-            list(pool.map(retraining.train, [config] * len(missing), [about] * len(missing), missing))
+            list(pool.map(retrain_loop.train, [config] * len(missing), [about] * len(missing), missing))
     else:
         for seed in missing:
-            retraining.train(config, about, seed)
+            retrain_loop.train(config, about, seed)
 
 
 def summarise(run: Path, seeds: int, about: dict[str, Any]) -> dict[str, Any]:
@@ -222,21 +214,6 @@ def _tell(config: Config, data: Any) -> None:
             f"note: most models shrink images 32 times, {data.resolution}x{data.resolution} pixels to "
             f"{-(-data.resolution // 32)}x{-(-data.resolution // 32)}; where a model takes it, ,output_stride=8 is a stronger baseline"
         )
-
-
-def load_network(path: Path) -> Any:
-    """The trained network in a network.pt, as a plain torch module in eval mode.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    from trials import networks
-    from trials.run_dir import load_checkpoint
-
-    stored = load_checkpoint(path, "network")
-    network = networks.build(stored)
-    network.load_state_dict(stored["model"])
-    return network.eval()
 
 
 if __name__ == "__main__":

@@ -17,45 +17,18 @@ Exit codes: 0 done; 1 a mistake in what was given, nothing was started; 3 the se
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import fcntl
-import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from spaces.errors import InputError
-from spaces.files import load_json, save_json
 from strategies.tuner import JOURNAL
-from trials import cli, nni_experiment, report, search_result
-from trials.cli import option
-from trials.search_plan import Plan, check
-
-RECORD = "experiment.json"  # in the run: which experiment --resume continues
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    experiment: str = option(help="experiment YAML")
-    in_process: bool = option(False, "without NNI's manager: one process, no portal")
-    resume: bool = option(False, "continue this experiment; begins where there is nothing to continue")
-    check: bool = option(False, "check everything, also that remote workers are ready, and start nothing")
-    run: str | None = option(
-        None, "run of the supernet on this machine, where trialCommand names another machine's path"
-    )
-    port: int | None = option(None, "of NNI's web portal (default: 8080, or the next free one)")
-    concurrency: int | None = option(None, "trials at a time (default: trialConcurrency of the YAML)")
-    max_trials: int | None = option(None, "architectures in all (default: maxTrialNumber of the YAML)")
-    stall_minutes: float = option(60, "stop when no trial has ended for so long")
-
-    def __post_init__(self) -> None:
-        if self.port is not None and not 1 <= self.port <= 65535:
-            raise InputError(f"--port {self.port} is not a port; give 1 to 65535")
-        if not self.stall_minutes > 0:
-            raise InputError(f"--stall-minutes {self.stall_minutes} is not above 0; give a larger number")
+from trials.common import cli
+from trials.reporting import page
+from trials.search_driver import nni_manager, ports, results, watchdog
+from trials.search_driver.plan import Plan, check
+from trials.search_driver.session import Config, continue_tuner, earlier, only_search, record
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -67,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
             "or take strategies.evolution.EvolutionTuner"
         )
     if config.check:
-        from trials import workers
+        from trials.search_driver import workers
 
         workers.check(plan)
         share = f"{plan.limits} ({100 * plan.feasible.share():.3g}% of the space)"
@@ -83,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
         if before is None and (plan.run / "arc.json").exists():
             print(f"a new search: it replaces arc.json and frontier/ of '{plan.run}'")
         if config.in_process:
-            from trials import in_process
+            from trials.search_driver import in_process
 
             name, folder = "in this process", plan.run / "in_process"
             if before is None:
@@ -92,115 +65,49 @@ def main(argv: list[str] | None = None) -> None:
             scored = continue_tuner(plan, folder)
             with Bar(plan, scored) as bar:
                 for entry in plan.tuner.ranked()[:1]:
-                    bar.best = search_result.score_of(plan, entry["arch"])
+                    bar.best = results.score_of(plan, entry["arch"])
                 jobs = in_process.search(plan, bar.scored, bar.together)
         else:
             name, folder, jobs = through_nni(plan, config, before)
             continue_tuner(plan, folder / "checkpoint")
             if plan.tuner:  # NNI may have stopped it before it took the last score
-                plan.tuner.import_data(search_result.scored(plan, jobs))
-        search_result.finish(plan, name, jobs, folder)
-        print(f"report: {report.write(plan.run)}")
+                plan.tuner.import_data(results.scored(plan, jobs))
+        results.finish(plan, name, jobs, folder)
+        print(f"report: {page.write(plan.run)}")
 
 
 def through_nni(plan: Plan, config: Config, before: dict[str, Any] | None) -> tuple[str, Path, list[dict[str, Any]]]:
     """Run or resume the experiment in NNI. Returns its id, its folder, its trials."""
-    port = nni_experiment.choose_port(config.port, pair=plan.remote)
+    port = ports.choose_port(config.port, pair=plan.remote)
     if plan.remote:
-        from trials import workers
+        from trials.search_driver import workers
 
         workers.check(plan)
     else:
-        from trials.scoring import Scorer
+        from trials.scoring.scorer import Scorer
 
         # decode the fixed images once, so that no trial has to
         Scorer(plan.run, plan.settings, "cpu")
     if before:
-        nni_experiment.end_leftovers(before["id"])
+        nni_manager.end_leftovers(before["id"])
 
     def started(name: str, folder: Path) -> None:
         record(plan, config, name, folder)
 
     print("starting NNI")
-    with nni_experiment.manager(plan, port, before["id"] if before else None, started) as running:
-        print(f"experiment {running.id}: portal {nni_experiment.portals(port)}, log {running.folder / 'log'}")
+    with nni_manager.manager(plan, port, before["id"] if before else None, started) as running:
+        print(f"experiment {running.id}: portal {ports.portals(port)}, log {running.folder / 'log'}")
         with Bar(plan) as bar:
 
             def ended(job: dict[str, Any]) -> None:
                 if job["status"] != "SUCCEEDED":
                     return bar.failed()
                 if plan.remote:
-                    search_result.store_remote(plan, job, running.get(f"/metric-data/{job['trialJobId']}"))
-                bar.scored(search_result.score_of(plan, search_result.arch_of(job)))
+                    results.store_remote(plan, job, running.get(f"/metric-data/{job['trialJobId']}"))
+                bar.scored(results.score_of(plan, results.arch_of(job)))
 
-            jobs = nni_experiment.watch(running, plan, ended, stall_minutes=config.stall_minutes, tick=bar.tick)
+            jobs = watchdog.watch(running, plan, ended, stall_minutes=config.stall_minutes, tick=bar.tick)
     return running.id, running.folder, jobs
-
-
-@contextlib.contextmanager
-def only_search(run: Path) -> Iterator[None]:
-    """Raises InputError: another search of the same run is going on."""
-    with open(run / ".search.lock", "a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise InputError(
-                f"another search of '{run}' is going on (process {lock.read() or 'unknown'}); wait for it or stop it"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-
-
-def record(plan: Plan, config: Config, name: str, folder: Path) -> None:
-    """Note in the run what --resume has to continue."""
-    about = {"id": name, "folder": str(folder.resolve()), "in_process": config.in_process, **plan.identity}
-    save_json(plan.run / RECORD, about)
-
-
-def earlier(plan: Plan, config: Config) -> dict[str, Any] | None:
-    """The experiment to continue; None: there is none.
-
-    Raises:
-        InputError: it was another one.
-    """
-    if not (plan.run / RECORD).exists():
-        return None
-    stored = load_json(plan.run / RECORD, "record of the search")
-    for key, value in plan.identity.items():
-        was = stored.get(key)
-        if was == value:
-            continue
-        if isinstance(was, dict) and was.get("className") == value.get("className"):  # say what in it has changed
-            was, value = ({**about, **about.get("classArgs", {})} for about in (was, value))
-            was = {
-                name: was.get(name)
-                for name in {**was, **value}
-                if name != "classArgs" and was.get(name) != value.get(name)
-            }
-        raise InputError(
-            f"{key} of '{plan.yaml}' is not what it was when the search of '{plan.run}' began ({was}); restore it, or leave "
-            "--resume out"
-        )
-    if stored["in_process"] != config.in_process:
-        way = "with" if stored["in_process"] else "without"
-        raise InputError(
-            f"the search of '{plan.run}' was begun {way} --in-process; continue it so, or leave --resume out"
-        )
-    folder = Path(stored["folder"])
-    return stored if (folder.exists() if config.in_process else nni_experiment.was_started(folder)) else None
-
-
-def continue_tuner(plan: Plan, folder: Path) -> int:
-    """Let the tuner of this process know what its journal holds. Returns the number of scores."""
-    if plan.tuner is None:
-        return 0
-    folder.mkdir(parents=True, exist_ok=True)
-    plan.tuner.folder = folder
-    plan.tuner.load_checkpoint()
-    return len(plan.tuner.ranked())
 
 
 class Bar:

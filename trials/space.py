@@ -16,10 +16,11 @@ from typing import Any
 
 from spaces.counting import COUNTING
 from spaces.errors import InputError
-from trials import cli
-from trials.cli import option
+from spaces.files import CLONE
+from trials.common import cli
+from trials.common.cli import option
 
-STORED = Path(__file__).resolve().parent.parent / "experiments" / "spaces"
+STORED = CLONE / "experiments" / "spaces"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,8 @@ def main(argv: list[str] | None = None) -> None:
     import spaces
     from spaces.cost import measure, search_space
     from spaces.files import save_json
-    from strategies.limits import Feasible, Limits
+    from strategies.feasible import Feasible
+    from strategies.limits import Limits
 
     if config.list:
         if config != Config(list=True):

@@ -1,0 +1,85 @@
+"""The search spaces by name: what each is described as, its presets, its choices."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from spaces.chain import Chain, check_number
+from spaces.errors import InputError, unknown, user_code
+
+# name -> "module:function"; the function takes (preset, *, classes, resolution, ...) and returns a Chain
+SPACES = {
+    "fbnet": "spaces.fbnet:fbnet",
+    "proxylessnas": "spaces.proxylessnas:proxylessnas",
+    "single-path-nas": "spaces.single_path_nas:single_path_nas",
+    "spos": "spaces.spos:spos",
+}
+
+
+def describe(name: str, preset: str = "imagenet", **options: Any) -> Chain:
+    """Describe a space, without building its supernet.
+
+    Args:
+        name: a key of SPACES, or `module:function` for a space of one's own.
+        options: `classes`, `resolution`, and what else the space offers; None is the preset's.
+    Raises:
+        InputError: unknown space, preset or option; a space of one's own that cannot be used.
+    """
+
+    function = _load(name)
+    allowed = [option for option in inspect.signature(function).parameters if option != "preset"]
+    for option, value in options.items():
+        if option in ("classes", "resolution"):
+            if option not in allowed:
+                raise InputError(f"space {name} takes no '{option}'; give its function the keyword {option}=None")
+            if value is not None:
+                check_number(name, option, value)
+        elif option not in allowed:
+            raise InputError(unknown(f"option of space {name}:", option, allowed))
+    with user_code(f"space {name} with preset '{preset}'"):
+        chain = function(preset, **options)
+    if not isinstance(chain, Chain):
+        raise InputError(f"space {name} returned a {type(chain).__name__}; its function must return a Chain")
+    for option in ("classes", "resolution"):
+        made, asked = getattr(chain, option), options.get(option)
+        if asked is not None and made != asked:
+            raise InputError(f"space {name} made {option} {made} where {asked} was asked for; pass it on to the Chain")
+        check_number(name, option, made)
+    more = {option: value for option, value in options.items() if option not in ("classes", "resolution")}
+    return dataclasses.replace(chain, name=name, preset=preset, options=more)
+
+
+def _load(name: str) -> Callable[..., Chain]:
+    target = name if ":" in name else SPACES.get(name)
+    if target is None:
+        raise InputError(f"{unknown('space', name, SPACES)}; or give module:function for a space of your own")
+    module_name, _, function_name = target.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), function_name)):
+        raise InputError(f"space '{name}' is not of the form module:function; write for example docs.own_space:space")
+    with user_code(f"space '{name}'", "module and function must be on the Python path and import without errors"):
+        function = getattr(importlib.import_module(module_name), function_name)
+    if not callable(function):
+        raise InputError(f"space '{name}' is a {type(function).__name__}; name a function that returns a Chain")
+    return function
+
+
+def presets(name: str) -> list[tuple[str, dict[str, Any]]]:
+    """Every (preset, options) of a space that has files in experiments/spaces."""
+    module = importlib.import_module(SPACES[name].partition(":")[0])
+    variants: tuple[dict[str, Any], ...] = getattr(module, "VARIANTS", ({},))
+    return [(preset, options) for options in variants for preset in module.PRESETS]
+
+
+def same_preset(name: str, one: str, other: str) -> bool:
+    """Whether two presets of a space are the same, as `mobile` and `imagenet` of proxylessnas."""
+    known = importlib.import_module(SPACES[name].partition(":")[0]).PRESETS
+    return known[one] == known[other]
+
+
+def choices(space: Any) -> dict[str, list]:
+    """label -> candidates, in order."""
+    return dict(getattr(space, "chain", space).choices)

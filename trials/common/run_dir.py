@@ -1,0 +1,174 @@
+"""A run directory: config.json, log.jsonl, checkpoints/last.pt. What it holds is complete or absent, never half."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+import subprocess
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from spaces.errors import InputError
+from spaces.files import CLONE, atomic, load_json, save_json
+
+PACKAGES = ("torch", "torchvision", "nni", "pytorch-lightning", "numpy")
+# fields that may change between a run and its continuation: they do not change its result, or are checked elsewhere
+FREE = (
+    "resume",
+    "checkpoint_every",
+    "eval_every",
+    "eval_paths",
+    "workers",
+    "data_root",
+    "device",
+    "stop_after",
+    "jobs",
+    "seeds",
+    "fixed_arc",
+    "import_official",
+    "supernet",
+)
+
+
+def provenance() -> dict[str, Any]:
+    """Git commit, versions and machine, for config.json."""
+    try:
+        git = ["git", "-C", str(CLONE)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout
+        commit += " with uncommitted changes" if changed.strip() else ""
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "absent"
+    machine = f"{platform.system()} {platform.machine()}"
+    return {"commit": commit, "versions": versions, "machine": machine, "started": time.strftime("%Y-%m-%d %H:%M:%S")}
+
+
+def open_run(out: str | Path, command: str, config: Any, *, resume: bool) -> Path:
+    """Make or reopen a run directory, write and print its configuration.
+
+    Args:
+        config: a dataclass; with `resume`, it must equal the stored one but for the fields in FREE.
+    Raises:
+        InputError: the directory holds a run and `resume` is off, or a run with another configuration.
+    """
+    run = Path(out)
+    given = json.loads(json.dumps(dataclasses.asdict(config)))
+    path = run / "config.json"
+    if path.exists():
+        if not resume:
+            raise InputError(f"'{run}' already holds a run; add --resume to continue it, or choose another --out")
+        stored = load_json(path, "run configuration")
+        if stored.get("command") != command:
+            raise InputError(f"'{run}' holds a run of {stored.get('command')}, not of {command}; choose another --out")
+        for key, value in given.items():
+            was = stored["config"].get(key, type(config).__dataclass_fields__[key].default)
+            picks = key == "eval_every" and given.get("hold_out")  # which epochs can be the best
+            if (key not in FREE or picks) and was != value:
+                flag = "--" + key.replace("_", "-")
+                raise InputError(f"'{run}' was started with {flag} {was}, not {value}; give {was} or another --out")
+        if given.get("data_root") != stored["config"].get("data_root"):  # the images have moved
+            stored["config"]["data_root"] = given["data_root"]
+            save_json(path, stored)
+        return run
+    about = {"command": command, "config": given, **provenance()}
+    try:
+        save_json(path, about)
+    except OSError as error:
+        raise InputError(f"cannot write to '{run}' ({error.strerror}); choose another --out") from None
+    print(f"{command}: " + " ".join(f"{key}={value}" for key, value in given.items() if value not in (None, "", False)))
+    print(
+        f"commit {about['commit'][:12]}, " + ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+    )
+    return run
+
+
+def load_run(run: str | Path, command: str) -> dict[str, Any]:
+    """The configuration stored in a run directory.
+
+    Raises:
+        InputError: there is no such run, or it is one of another command.
+    """
+    if not (Path(run) / "config.json").exists():
+        raise InputError(f"'{run}' holds no run; make one with: python -m trials.{command} --out {run}")
+    stored = load_json(Path(run) / "config.json", "run configuration")
+    if stored.get("command") != command:
+        raise InputError(f"'{run}' holds a run of {stored.get('command')}, not of {command}; name another run")
+    return stored["config"]
+
+
+def require_supernet(run: str | Path) -> Path:
+    """supernet.pt of a run. Raises InputError: it is not there yet."""
+    path = Path(run) / "supernet.pt"
+    if not path.exists():
+        raise InputError(f"'{run}' is not trained to the end; run trials.supernet with --resume first")
+    return path
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and JSON-able values, atomically."""
+    import torch
+
+    with atomic(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_checkpoint(
+    path: str | Path, what: str, *, mmap: bool = False, fix: str = "delete it and train again"
+) -> dict[str, Any]:
+    """Read a checkpoint; nothing in it is ever executed.
+
+    Args:
+        fix: the end of the message about a damaged file.
+        mmap: map the file instead of reading it, when only a part of the tensors is needed.
+    Raises:
+        InputError: it is missing, truncated, or not a checkpoint.
+    """
+    import torch
+
+    if not Path(path).is_file():
+        state = "is a folder, not a file" if Path(path).is_dir() else "does not exist"
+        raise InputError(f"{what} '{path}' {state}; check the path")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception:  # torch.load raises whatever a damaged file leads it to
+        size = Path(path).stat().st_size
+        raise InputError(f"{what} '{path}' ({size:,} bytes) is truncated or not a checkpoint; {fix}") from None
+    if not isinstance(state, dict):
+        raise InputError(f"{what} '{path}' holds a {type(state).__name__}, not a checkpoint; name another file")
+    return state
+
+
+def file_hash(path: str | Path) -> str:
+    """16 hex digits of a file's SHA-256."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+class Log:
+    """log.jsonl: one JSON object per line; on resume, lines after the checkpoint are dropped."""
+
+    def __init__(self, path: Path, *, after_step: int) -> None:
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = []
+        for line in lines:
+            try:
+                if json.loads(line)["step"] <= after_step:
+                    kept.append(line)
+            except (json.JSONDecodeError, KeyError):
+                break  # the line being written when the run was killed
+        with atomic(path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept))
+        self.file = open(path, "a", buffering=1)
+
+    def write(self, **values: Any) -> None:
+        self.file.write(json.dumps(values) + "\n")

@@ -1,0 +1,77 @@
+"""The options of trials.export, and the names of the files that follow from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from spaces.errors import InputError, unknown
+from trials.common import cli
+from trials.common.cli import option
+
+FORMATS = {"module": (".py", ".safetensors"), "program": (".pt2",), "onnx": (".onnx",), "int8": ("-int8.onnx",)}
+SUFFIXES = (".py", ".safetensors", ".pt2", ".onnx")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    weights: str = option(help="run of trials.retrain, or the network.pt in one")
+    fixed_arc: str | None = option(None, "architecture that the weights must be of: a file, or a published network")
+    out: str = option(None, "files to write, without what distinguishes them (default: export/model in the run)")
+    seed: int = option(0, "which network of the run")
+    formats: str = option("module,program,onnx,int8", "what to write, with commas between")
+    data_root: str = option("", "folder of the data set, if it has moved since")
+    calibration_images: int = option(512, "training images that int8 measures the ranges of activations on")
+    check_images: int = option(0, "test images that each file is checked on; 0: all")
+    int8_ranges: str = option(
+        "minmax",
+        "how int8 finds the ranges of activations; percentile cuts off outliers and keeps all activations in memory",
+        choices=("minmax", "percentile"),
+    )
+    int8_drop: float = option(1.0, "largest loss of top-1 through int8, percentage points")
+
+    def __post_init__(self) -> None:
+        chosen = [name.strip() for name in self.formats.split(",")]
+        for name in chosen:
+            if name not in FORMATS:
+                raise InputError(unknown("format", name, FORMATS))
+        cli.fill_and_check(self, {}, positive=("calibration_images",), fractions=())
+        cli.not_negative(self, "seed", "check_images")
+        stem = self.target.name
+        if "module" in chosen and not stem.isidentifier():
+            raise InputError(
+                f"--out '{self.out}': '{stem}' is no name for a Python module; use letters, digits and _, "
+                "or leave module out of --formats"
+            )
+
+    @property
+    def wanted(self) -> list[str]:
+        """The formats to write, in our order."""
+        chosen = {name.strip() for name in self.formats.split(",")}
+        return [name for name in FORMATS if name in chosen]
+
+    @property
+    def names_file(self) -> bool:
+        """Whether --weights is a network.pt, not a run."""
+        return Path(self.weights).suffix == ".pt" and not Path(self.weights).is_dir()
+
+    @property
+    def network_file(self) -> Path:
+        """The network.pt."""
+        path = Path(self.weights)
+        return path if self.names_file else path / f"seed{self.seed}" / "network.pt"
+
+    @property
+    def run(self) -> Path:
+        """The run of trials.retrain that the weights are in."""
+        return self.network_file.absolute().parent.parent if self.names_file else Path(self.weights)
+
+    @property
+    def target(self) -> Path:
+        """Folder and stem of the files."""
+        if self.out is None:
+            return (self.network_file.parent if self.names_file else self.run) / "export" / "model"
+        path = Path(self.out)
+        if path.is_dir():
+            return path / "model"
+        return path.with_suffix("") if path.suffix in SUFFIXES else path

@@ -1,0 +1,109 @@
+"""The options that say which images a command reads, and how; shared by trials.supernet, retrain and data. Light to import."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spaces.errors import InputError, unknown
+from trials.common import cli
+from trials.common.cli import option
+
+IN_MEMORY = ("digits", "fashion-mnist", "cifar10", "cifar100")
+DATA = (*IN_MEMORY, "folder")
+LOADERS = ("dali", "torchvision")
+# what only image folders have
+OF_FOLDERS = ("loader", "classes", "per_class", "val_labels", "bad_files")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    data: str = option("digits", f"data set: {', '.join(DATA)} (ImageNet is a folder)")
+    data_root: str = option("", "folder of the data set")
+    resolution: int | None = option(None, "height and width of an image, pixels (default: the preset's)")
+    spos_preprocessing: bool = option(
+        None, "images as the official SPOS weights expect them: BGR, 0-255, resized as OpenCV does"
+    )
+    loader: str = option(None, "what decodes a folder's images (default: dali where it imports)", choices=LOADERS)
+    workers: int = option(
+        None, "threads (dali) or processes (torchvision) that decode (default: one per core, at most 16)"
+    )
+    classes: int = option(0, "use this many classes of a folder, drawn with a fixed seed; 0: all")
+    per_class: int = option(0, "use at most this many images of a class, in each given part; 0: all")
+    val_labels: str = option(
+        "", "classes of a flat val/: a CSV of file,class, or ImageNet's devkit folder (default: looked for)"
+    )
+    color_jitter: float = option(
+        None, "training images: brightness, contrast and saturation change by at most this part (default: the preset's)"
+    )
+    cutout: int = option(0, "training images: side of the square that is cut out, pixels; 0: none")
+    bad_files: str = option("leave-out", "what to do with files that cannot be decoded", choices=("leave-out", "fail"))
+
+    def __post_init__(self) -> None:
+        if self.data not in DATA:
+            raise InputError(unknown("data set", self.data, DATA))
+        if self.data != "folder":
+            for name in OF_FOLDERS:
+                if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                    flag = "--" + name.replace("_", "-")
+                    raise InputError(f"{flag} is of --data folder, and --data is {self.data}; leave {flag} out")
+        elif self.loader is None:
+            object.__setattr__(self, "loader", default_loader())
+        elif self.loader not in LOADERS:
+            raise InputError(unknown("loader", self.loader, LOADERS))
+        if self.workers is None:
+            object.__setattr__(self, "workers", default_workers())
+        cli.not_negative(self, "workers", "classes", "per_class", "cutout")
+        if self.classes == 1:
+            raise InputError("--classes 1: one class teaches nothing; give 2 or more, or 0 for all")
+
+    def settle_preprocessing(self, *, official: bool) -> None:
+        """Decide on the SPOS preprocessing where it was not given; weights of the official code need it.
+
+        Raises:
+            InputError: it was refused for such weights.
+        """
+        if official and self.spos_preprocessing is False:
+            raise InputError(
+                "--no-spos-preprocessing contradicts --import-official, whose weights need it; leave it out"
+            )
+        object.__setattr__(self, "spos_preprocessing", bool(self.spos_preprocessing or official))
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> DataOptions:
+        """From the configuration that a run stores; a loader that does not import here is replaced by the other."""
+        given = {field.name: stored[field.name] for field in dataclasses.fields(DataOptions) if field.name in stored}
+        if given.get("loader") == "dali" and default_loader() != "dali":
+            given["loader"] = "torchvision"
+        return DataOptions(**{**given, "workers": None})
+
+
+def default_loader() -> str:
+    """dali where it imports: it exists for Linux on x86-64 alone."""
+    try:
+        import nvidia.dali  # noqa: F401
+    except Exception:  # absent, or of another CUDA, or a processor it was not built for
+        return "torchvision"
+    return "dali"
+
+
+def default_workers() -> int:
+    """One per core that this process may use, shared among the processes of torchrun on this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(16, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+
+
+def existing(root: str, name: str) -> Path:
+    """The folder of --data-root. Raises InputError: not given, or not there."""
+    if not root:
+        raise InputError(f"--data {name} needs --data-root FOLDER: the folder that holds its images")
+    if not Path(root).is_dir():
+        state = "is a file, not a folder" if Path(root).exists() else "does not exist"
+        remedy = (
+            "give the folder of the images" if name == "folder" else "check --data-root, or make it to download into it"
+        )
+        raise InputError(f"data folder '{root}' {state}; {remedy}")
+    return Path(root)

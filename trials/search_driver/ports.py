@@ -1,0 +1,72 @@
+"""A free port for NNI's web portal, and the addresses at which it can be opened."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+from spaces.errors import InputError
+
+
+def listen_host() -> str:
+    """Where the guard opens the port. Raises InputError: a name that is no address."""
+    host = os.environ.get("NNI_LISTEN_HOST", "127.0.0.1")
+    try:
+        return socket.gethostbyname(host)
+    except OSError:
+        raise InputError(
+            f"NNI_LISTEN_HOST or nniManagerIp '{host}' is no address of a machine; give an IP address"
+        ) from None
+
+
+def portals(port: int) -> str:
+    """Where to open the portal, for the terminal."""
+    here = f"http://127.0.0.1:{port}"
+    if listen_host().startswith("127."):
+        return here
+    token = os.environ.get("NNI_TOKEN")
+    elsewhere = f"/?token={token}" if token else ", open to everybody there"
+    return f"{here}, from elsewhere http://{listen_host()}:{port}{elsewhere}"
+
+
+def choose_port(wanted: int | None, *, pair: bool = False) -> int:
+    """The port asked for, or the first free one from 8080 on.
+
+    Args:
+        pair: the next port has to be free too: NNI asks for that where trials run on other machines.
+    Raises:
+        InputError: the port asked for is in use.
+    """
+
+    def free(port: int) -> bool:
+        return not listening(port) and not (pair and listening(port + 1)) and reserve(port)
+
+    if wanted is not None:
+        if not free(wanted):
+            raise InputError(f"--port {wanted} is in use; give another, or leave --port out for a free one")
+        return wanted
+    for port in range(8080, 8180):
+        if free(port):
+            return port
+    raise InputError("ports 8080 to 8179 are all in use; give a free one with --port")
+
+
+def listening(port: int) -> bool:
+    """Whether something on this machine takes connections there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def reserve(port: int) -> bool:
+    """Keep a port from other searches on this machine until this process ends: NNI takes seconds to open it."""
+    path = Path(tempfile.gettempdir()) / f"onepath-port-{port}-{os.getuid()}.lock"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the handle stays open on purpose
+    except BlockingIOError:
+        os.close(handle)
+        return False
+    return True

@@ -1,0 +1,87 @@
+"""What a run of trials.supernet would take: parameters, steps, memory, hours, after timing a few steps. Writes nothing."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+
+import torch
+
+from spaces.arch import mix
+from spaces.cost import CostTable
+from trials.training.supernet_trainer import Trainer
+
+WARM_STEPS, TIMED_STEPS = 2, 5
+GIB = 2**30
+
+
+def estimate(trainer: Trainer, table: CostTable) -> list[tuple[str, str]]:
+    """Run a few real steps and extrapolate.
+
+    Returns:
+        Rows of a table. Memory is this process's: weights, gradients and optimiser state of the whole supernet, and what
+        one pass of a path keeps for its backward pass; on a GPU also the peak that was measured.
+    """
+    config, device = trainer.config, trainer.fabric.device
+    parameters = sum(p.numel() for p in trainer.supernet.parameters())
+    count = min(WARM_STEPS + TIMED_STEPS, max(1, trainer.steps - trainer.warm_steps))
+    first = trainer.steps - count  # the last steps: every width is open, the architecture learns
+    kept, passes, seconds = 0, 0, []
+    batches = trainer.batches(first)
+    began = time.perf_counter()
+    for number, (images, labels, arch) in enumerate(islice(batches, count)):
+        if number < WARM_STEPS:
+            kept = max(kept, activations(trainer, first + number, images))
+        trainer.step(first + number, images, labels)
+        for place, (x, y) in enumerate(arch):
+            trainer.arch_step(first + number, place, x, y)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if number >= WARM_STEPS or count <= WARM_STEPS:
+            seconds.append(time.perf_counter() - began)
+            passes += len(trainer.drawn(first + number))
+        began = time.perf_counter()
+    batches.close()  # type: ignore[attr-defined]
+    step_seconds = sum(seconds) / len(seconds)
+    total = sum(len(trainer.drawn(epoch * trainer.steps_per_epoch)) for epoch in range(config.epochs))
+    hours = sum(seconds) / passes * total * trainer.steps_per_epoch / 3600
+    states = {"sgd": 1 if config.momentum else 0, "adam": 2, "rmsprop": 2}[config.optimizer]
+    memory = parameters * 4 * (2 + states) + kept
+    paths = trainer.paths.paths_per_step() if trainer.paths else 1
+    rows = [
+        ("architectures", f"{table.architectures():.2e}"),
+        ("parameters of the supernet", f"{parameters:,}"),
+        (
+            "passes per step of the weights",
+            f"{paths} {'paths' if trainer.paths else 'mixture or path'} of {config.batch_size:,} images",
+        ),
+        ("steps", f"{trainer.steps:,} ({config.epochs} epochs of {trainer.steps_per_epoch:,})"),
+        ("processes", f"{trainer.world}, {device.type}"),
+        ("memory of a process, estimated", f"{memory / GIB:.2f} GiB ({kept / GIB:.2f} GiB of activations)"),
+        ("seconds per step", f"{step_seconds:.3f} (mean of {len(seconds)} steps)"),
+        ("images per second", f"{config.batch_size / step_seconds:,.0f}"),
+        ("hours expected", f"{hours:.2f}, without evaluations"),
+    ]
+    if trainer.search is not None:
+        rows.insert(4, ("architecture steps per epoch", f"{trainer.arch_steps_per_epoch:,}"))
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated()
+        rows.insert(-3, ("GPU memory, measured peak", f"{peak / GIB:.2f} GiB"))
+    return rows
+
+
+def activations(trainer: Trainer, step: int, images: torch.Tensor) -> int:
+    """Bytes that one pass of the first path of a step keeps for its backward pass."""
+    saved: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    mix(trainer.supernet, trainer.drawn(step)[0])
+    part = images.chunk(trainer.config.accumulate)[0].to(trainer.fabric.device)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        output = trainer.model(part)
+    weights = {p.untyped_storage().data_ptr() for p in trainer.supernet.parameters()}
+    del output
+    return sum(size for place, size in saved.items() if place not in weights)

@@ -1,0 +1,51 @@
+"""Does the supernet learn? The accuracy of a fixed set of its paths, measured now and then during training.
+
+As in scoring: the paths become a prefix tree with recalibrated BatchNorm, so the supernet itself is not touched.
+The images are a part of the training part (for BatchNorm) and of the scoring part; no test image is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from spaces.arch import Arch
+from trials.images.dataset import Data
+from trials.scoring.prefix_tree import ARITHMETIC, Parts, PrefixTree
+
+CALIBRATION_IMAGES, SCORING_IMAGES = 320, 1000  # at most; enough to see a trend
+
+
+class FixedPaths:
+    """Scores the same paths on the same images each time.
+
+    Args:
+        paths: architectures of `chain`.
+        batch_size: images at a time.
+    """
+
+    def __init__(self, chain: Any, paths: Sequence[Arch], data: Data, batch_size: int, device: torch.device) -> None:
+        self.chain, self.paths, self.device = chain, list(paths), device
+        size = min(batch_size, 128, data.size("train"))
+        calibration = list(data.eval_batches("train", size, count=CALIBRATION_IMAGES))
+        self.data = data
+        self.calibration = [x.cpu() for x, _ in calibration if len(x) == size]
+        self.scoring = [(x.cpu(), y.cpu()) for x, y in data.eval_batches("score", size, count=SCORING_IMAGES)]
+
+    @torch.no_grad()
+    def top1(self, weights: dict[str, torch.Tensor]) -> list[float]:
+        """Top-1 of each path, percent.
+
+        Args:
+            weights: state dict of the supernet.
+        """
+        tree = PrefixTree(Parts(self.chain, weights, ARITHMETIC["32"], self.device), self.paths)
+        tree.calibrate(self._images(x) for x in self.calibration)
+        hits = tree.hits((self._images(x), y.to(self.device)) for x, y in self.scoring)
+        return [100 * int(right) / sum(len(y) for _, y in self.scoring) for right in hits[:, 0]]
+
+    def _images(self, images: torch.Tensor) -> torch.Tensor:
+        """What a network sees, on the device; kept as uint8 in the machine's memory until then."""
+        return self.data.normalise(images.to(self.device))
