@@ -26,7 +26,7 @@ from spaces.cost import CostTable, measure
 from strategies.feasible import Feasible
 from strategies.limits import Limits
 from strategies.sampling import uniform_path
-from tests.test_spaces import hook_count
+from tests.unit.test_spaces import hook_count
 
 MILLION = 1_000_000
 

@@ -30,6 +30,12 @@ SUPERNET = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each test has the name of its folder as a marker: unit, nni or end_to_end."""
+    for item in items:
+        item.add_marker(item.path.parent.name)
+
+
 def onepath(command: str, *args: object, check: bool = False, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run `python -m trials.COMMAND` as a user does."""
     line = [sys.executable, "-m", f"trials.{command}", *map(str, args)]

@@ -20,7 +20,7 @@ from strategies.limits import Limits
 from strategies.sampling import uniform_path
 from tests.conftest import ROOT, assert_one_clear_line, onepath
 from tests.experiments import copy_run, experiment
-from tests.test_tuners import every_tuner, make, search
+from tests.unit.test_tuners import every_tuner, make, search
 from trials import evaluate, latency, supernet
 from trials import search as search_command
 from trials.reporting import collect, page

@@ -1,0 +1,1 @@
+"""Whole commands, and roads of them, on real images."""
