@@ -23,7 +23,7 @@ import torch
 
 import spaces
 from spaces.cost import CostTable, measure
-from strategies.feasible import Feasible
+from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from strategies.sampling import uniform_path
 from tests.unit.test_spaces import hook_count
@@ -79,7 +79,7 @@ def main() -> None:
 
     spos = CostTable.load("experiments/spaces/spos-imagenet.costs.json")
     limits = Limits(max_macs=290_000_000)
-    feasible = Feasible(spos, limits)
+    feasible = FeasibleSpace(spos, limits)
     exact = seconds(lambda: [feasible.sample(random.Random(seed)) for seed in range(1000)], 1)
 
     def rejection() -> None:

@@ -120,13 +120,13 @@ def step(root: Path, workers: int, device: torch.device, batch: int, steps: int)
     config = supernet.cli.parse(supernet_config.Config, flags, None)
     import spaces
     from spaces.cost import measure
-    from strategies.feasible import Feasible
+    from strategies.feasible import FeasibleSpace
 
     data = load_data(config, RESOLUTION, score_fraction=0.01)
     options = {"classes": len(data.classes), "resolution": RESOLUTION}
     chain = spaces.describe("spos", "imagenet", **options)
     table = measure(chain)
-    paths = supernet_loop.make_paths(config, chain, Feasible(table, config.limits()), data)
+    paths = supernet_loop.make_paths(config, chain, FeasibleSpace(table, config.limits()), data)
     if steps + 5 > data.steps_per_epoch("train", batch):  # else the start of an epoch counts more than it does
         raise SystemExit(f"give --images {int((steps + 6) * batch * 1.02)} or more, so that all steps are of one epoch")
     trainer = Trainer(config, data, {"name": "spos", "preset": "imagenet", "options": options}, table, paths)

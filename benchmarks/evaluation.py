@@ -135,10 +135,10 @@ def generations(number: int, judge: Judge, seed: int) -> list[list[Arch]]:
     tuner = EvolutionTuner(COSTS, seed=seed, max_macs=MAX_MACS)
     bred, asked = [], 0
     for generation in range(number):
-        numbers = range(asked, asked + tuner.ahead())
+        numbers = range(asked, asked + tuner.remaining_before_next_result())
         archs = [tuner.generate_parameters(identity) for identity in numbers]
         asked += len(archs)
-        bred.append(sorted(archs, key=lambda arch: [block.option(arch) for block in tuner.table.blocks]))
+        bred.append(sorted(archs, key=lambda arch: [block.combination_index(arch) for block in tuner.table.blocks]))
         if generation < number - 1:
             for identity, arch, score in zip(numbers, archs, judge(archs), strict=True):
                 tuner.receive_trial_result(identity, arch, {"default": score})

@@ -42,7 +42,7 @@ from spaces.arch import Arch, arch_id, save_arch
 from spaces.cost import CostTable, measure
 from spaces.errors import InputError
 from spaces.files import atomic, load_json
-from strategies.feasible import Feasible
+from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from trials.common import cli
 
@@ -162,7 +162,7 @@ def differentiable(runs: Runs, arguments: argparse.Namespace, table: CostTable) 
         print(f"then retrain {len(searches)} architectures that were found and {arguments.random} random ones")
         return
     supernet = next(iter(searches.values()))
-    feasible, generator = Feasible(table, Limits.of({"max_macs": arguments.max_macs})), random.Random(0)
+    feasible, generator = FeasibleSpace(table, Limits.of({"max_macs": arguments.max_macs})), random.Random(0)
     others: dict[str, Arch] = {}
     while len(others) < arguments.random:
         arch = feasible.sample(generator)

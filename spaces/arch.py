@@ -28,7 +28,7 @@ class Weights(NamedTuple):
 
     values: Any  # one number per candidate, in order; a sequence, or a tensor (K,) that may carry a gradient
     active: Sequence[int] | None = None  # only these candidates are run; None: all
-    otherwise: Any = None  # weights among the values with parameters where `values` leaves them nothing, for a gradient
+    fallback: Any = None  # weights among the values with parameters where `values` leaves them nothing, for a gradient
 
 
 class ArchError(InputError):
@@ -148,7 +148,7 @@ def activate(supernet: nn.Module, arch: Mapping[str, Any]) -> None:
         layer.resample(dict(arch))
 
 
-def mix(supernet: nn.Module, chosen: Mapping[str, Any]) -> None:
+def activate_mixture(supernet: nn.Module, chosen: Mapping[str, Any]) -> None:
     """Like `activate`, but a label may have `Weights`: its block then gives the weighted sum of its candidates.
 
     Elastic values are mixed in the weights that they share: a kernel or channel counts by the weight of all the values

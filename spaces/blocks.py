@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from spaces.chain import Choice, cut
+from spaces.chain import Choice, slice_shared_weight
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def inherit_residual(target: nn.Module, source: nn.Module) -> None:
             tensor.zero_()
         elif "depthwise.0" in name:
             tensor[: len(small)].zero_()
-        cut(tensor, small.shape).copy_(small)
+        slice_shared_weight(tensor, small.shape).copy_(small)
 
 
 def _convs(unit: nn.Module, branch: str) -> list[nn.Conv2d]:
@@ -266,6 +266,6 @@ def _embed(conv: nn.Conv2d, source: nn.Conv2d | None) -> None:
     if source is None:
         nn.init.dirac_(conv.weight, conv.groups)
         return
-    cut(conv.weight, source.weight.shape).copy_(source.weight)
+    slice_shared_weight(conv.weight, source.weight.shape).copy_(source.weight)
     if conv.bias is not None and source.bias is not None:
         conv.bias.copy_(source.bias)

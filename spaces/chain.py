@@ -50,7 +50,7 @@ class Choice:
         return operation | {label: list(values) for label, values in self.elastic.items()}
 
     @property
-    def title(self) -> str:
+    def display_name(self) -> str:
         """How to call the block in an error."""
         return next(iter(self.choices), "a block without choices")
 
@@ -102,9 +102,9 @@ class Chain:
         for block in self.blocks:
             if block.label is None and len(block.candidates) != 1:
                 raise InputError(
-                    f"{block.title} chooses among {len(block.candidates)} candidates without a label; give it one"
+                    f"{block.display_name} chooses among {len(block.candidates)} candidates without a label; give it one"
                 )
-            parts |= {f"candidate '{name}' of {block.title}": build for name, build in block.candidates.items()}
+            parts |= {f"candidate '{name}' of {block.display_name}": build for name, build in block.candidates.items()}
         for what, build in parts.items():
             if isinstance(build, nn.Module) or not callable(build):
                 kind = type(build).__name__
@@ -168,7 +168,7 @@ class Chain:
                     f"these weights are of another space than {self.name} {self.preset}: {source} has shape {have} "
                     f"instead of {tuple(tensor.shape)}"
                 )
-            state[name] = cut(weights[source], tensor.shape).clone()
+            state[name] = slice_shared_weight(weights[source], tensor.shape).clone()
         module.load_state_dict(state, assign=True)
         return module
 
@@ -190,7 +190,7 @@ class Network(nn.Module):
         return self.head(x)
 
 
-def cut(tensor: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+def slice_shared_weight(tensor: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     """The part of a shared weight that a smaller operation uses: leading channels, centre of the kernel; a view.
 
     Source: arXiv:1904.00420, channel number search; arXiv:1904.02877, superkernels.

@@ -45,7 +45,7 @@ class BlockCosts:
         choices: label -> candidates, in order.
         macs, params: one number per combination of candidates; the last label changes fastest.
         identities: the combinations that give back what they get (a skip), as places among all.
-        twin: the block has identities, and the same choices of the same operations as the one before: one may be
+        interchangeable_with_previous: the block has identities, and the same choices of the same operations as the one before: one may be
             skipped in place of the other.
     """
 
@@ -53,17 +53,17 @@ class BlockCosts:
     macs: np.ndarray
     params: np.ndarray
     identities: tuple[int, ...] = ()
-    twin: bool = False
+    interchangeable_with_previous: bool = False
 
-    def option(self, arch: Mapping[str, Any]) -> int:
+    def combination_index(self, arch: Mapping[str, Any]) -> int:
         """Place of the combination that `arch` chooses."""
         place = 0
         for label, candidates in self.choices.items():
             place = place * len(candidates) + list(candidates).index(arch[label])
         return place
 
-    def chosen(self, option: int) -> dict[str, Any]:
-        """The combination at a place; the reverse of `option`."""
+    def combination(self, option: int) -> dict[str, Any]:
+        """The combination at a place; the reverse of `combination_index`."""
         chosen = {}
         for label, candidates in reversed(list(self.choices.items())):
             option, place = divmod(option, len(candidates))
@@ -100,18 +100,18 @@ class CostTable:
     def macs(self, arch: Mapping[str, Any]) -> int:
         """Multiply-adds for one image. Raises: ArchError."""
         validate(arch, self.choices)
-        return self.base[0] + sum(int(block.macs[block.option(arch)]) for block in self.blocks)
+        return self.base[0] + sum(int(block.macs[block.combination_index(arch)]) for block in self.blocks)
 
     def params(self, arch: Mapping[str, Any]) -> int:
         """Trainable parameters of the fixed network. Raises: ArchError."""
         validate(arch, self.choices)
-        return self.base[1] + sum(int(block.params[block.option(arch)]) for block in self.blocks)
+        return self.base[1] + sum(int(block.params[block.combination_index(arch)]) for block in self.blocks)
 
     def arch(self, options: Sequence[int]) -> dict[str, Any]:
         """The architecture with these options, one place per block."""
         arch: dict[str, Any] = {}
         for block, option in zip(self.blocks, options, strict=True):
-            arch |= block.chosen(int(option))
+            arch |= block.combination(int(option))
         return arch
 
     def canonical(self, arch: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class CostTable:
         validate(arch, self.choices)
         if not any(block.identities for block in self.blocks):  # every architecture is the only one of its kind
             return {label: values[values.index(arch[label])] for label, values in self.choices.items()}
-        options = np.array([[block.option(arch) for block in self.blocks]])
+        options = np.array([[block.combination_index(arch) for block in self.blocks]])
         return self.arch(self.canonical_many(options)[0])
 
     def canonical_many(self, options: np.ndarray) -> np.ndarray:
@@ -133,7 +133,7 @@ class CostTable:
         options = options.copy()
         first = 0
         for last in range(1, len(self.blocks) + 1):
-            if last < len(self.blocks) and self.blocks[last].twin:
+            if last < len(self.blocks) and self.blocks[last].interchangeable_with_previous:
                 continue
             run, identities = options[:, first:last], list(self.blocks[first].identities)
             if identities:
@@ -227,7 +227,14 @@ class CostTable:
         blocks = []
         for block in self.blocks:
             entry = {"choices": block.choices, "macs": block.macs.tolist(), "params": block.params.tolist()}
-            blocks.append(entry | ({"identities": block.identities, "twin": block.twin} if block.identities else {}))
+            blocks.append(
+                entry
+                | (
+                    {"identities": block.identities, "twin": block.interchangeable_with_previous}
+                    if block.identities
+                    else {}
+                )
+            )
         save_json(path, {"format": FORMAT, "space": self.space, "base": self.base, "blocks": blocks}, indent=None)
 
     @classmethod

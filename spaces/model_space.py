@@ -24,7 +24,7 @@ with warnings.catch_warnings():  # NNI 3.0 complains about every newer class in 
 
 from spaces.arch import Weights
 from spaces.catalog import describe
-from spaces.chain import Choice, cut
+from spaces.chain import Choice, slice_shared_weight
 
 # harmless, and repeated for every module of a space
 logging.getLogger("nni").setLevel(logging.ERROR)
@@ -73,7 +73,10 @@ class Elastic(MutableModule):
                 layer.__class__ = ours.__class__
         own = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         own |= {name: own[name] * mask for name, mask in masks.items()}
-        tensors = {name: cut(own[name], tensor.shape) for name, tensor in shape.state_dict(keep_vars=True).items()}
+        tensors = {
+            name: slice_shared_weight(own[name], tensor.shape)
+            for name, tensor in shape.state_dict(keep_vars=True).items()
+        }
         return functional_call(shape, tensors, (x,))
 
     def freeze(self, sample: dict[str, Any]) -> nn.Module:
@@ -81,7 +84,9 @@ class Elastic(MutableModule):
         with torch.device("meta"):
             module = self._build(*(sample[label] for label in self.values))
         own = self.state_dict()
-        part = {name: cut(own[name], tensor.shape).clone() for name, tensor in module.state_dict().items()}
+        part = {
+            name: slice_shared_weight(own[name], tensor.shape).clone() for name, tensor in module.state_dict().items()
+        }
         module.load_state_dict(part, assign=True)
         return module.train(self.training)
 
@@ -123,8 +128,8 @@ class SampledElastic(Elastic, BaseSuperNetModule):
             # among the values that are not apart; where all weight lies apart, what a gradient is to find its way back by
             chosen = self.active[label]
             rest = torch.ones(len(kept), device=x.device)
-            if isinstance(chosen, Weights) and chosen.otherwise is not None:
-                rest = chosen.otherwise[kept]
+            if isinstance(chosen, Weights) and chosen.fallback is not None:
+                rest = chosen.fallback[kept]
             rest = rest / rest.sum()
             within = torch.where(share > 0, weights[kept] / torch.where(share > 0, share, 1.0), rest)
             for name, regions in self._regions(label).items():
@@ -157,7 +162,14 @@ class SampledElastic(Elastic, BaseSuperNetModule):
         zero = torch.zeros((), device=next(iter(own.values())).device)
         return torch.stack(
             [
-                sum((cut(own[name], size[name]).square().sum() for name in spatial or differ if name in size), zero)
+                sum(
+                    (
+                        slice_shared_weight(own[name], size[name]).square().sum()
+                        for name in spatial or differ
+                        if name in size
+                    ),
+                    zero,
+                )
                 for size in sizes.values()
             ]
         )
@@ -190,7 +202,7 @@ class SampledElastic(Elastic, BaseSuperNetModule):
                 if len(set(shapes)) > 1:
                     regions = torch.zeros(len(sizes), 1, *full[1:])
                     for region, shape in zip(regions, shapes, strict=True):
-                        cut(region, shape).fill_(1)
+                        slice_shared_weight(region, shape).fill_(1)
                     known[label][name] = regions
         return known[label]
 
@@ -250,7 +262,7 @@ def squared_norms(supernet: nn.Module, label: str) -> torch.Tensor:
 
 
 def make_supernet(space: ModelSpace) -> Any:
-    """Turn a space into a supernet, in place; set its path with `spaces.arch.activate`, or `spaces.arch.mix` all."""
+    """Turn a space into a supernet, in place; set its path with `spaces.arch.activate`, or `spaces.arch.activate_mixture` all."""
     return RandomOneShot(mutation_hooks=[MixedLayer.mutate]).mutate_model(space)
 
 

@@ -51,7 +51,7 @@ def arch_steps(step: int, weight_steps: int, arch_steps_per_epoch: int) -> range
     return range(step * arch_steps_per_epoch // weight_steps, (step + 1) * arch_steps_per_epoch // weight_steps)
 
 
-class Learner:
+class ArchLearner:
     """One search with its optimiser: the architecture's side of a training loop.
 
     Args:

@@ -15,7 +15,7 @@ import numpy as np
 BINS = 1 << 18  # sums that are told apart, at most
 
 
-class Window:
+class CostWindow:
     """The architectures with low <= cost <= high.
 
     Sums are counted in units of the costs' greatest common divisor, where they then have at most BINS values; draws are

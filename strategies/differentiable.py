@@ -1,6 +1,6 @@
 """Differentiable search: architecture parameters beside the weights, and losses that know the cost.
 
-A search says what a step runs on (`draw`: label -> Weights, see `spaces.arch.mix`) and how probable each candidate is
+A search says what a step runs on (`draw`: label -> Weights, see `spaces.arch.activate_mixture`) and how probable each candidate is
 (`probabilities`). Its parameters live outside of the supernet, whose checkpoint so stays one that evolution can search.
 Weights and architecture parameters learn from disjoint parts of the training images.
 
@@ -40,7 +40,7 @@ class SoftmaxSearch(nn.Module):
         """label -> (K,) how probable each candidate is now."""
         return {label: p.softmax(0) for label, p in zip(self.choices, self.logits, strict=True)}
 
-    def preferences(self) -> dict[str, torch.Tensor]:
+    def export_scores(self) -> dict[str, torch.Tensor]:
         """label -> (K,) what the export maximises the product of."""
         return self.probabilities()
 
@@ -181,7 +181,7 @@ class ThresholdSearch(SoftmaxSearch):
             )
         return chosen
 
-    def preferences(self) -> dict[str, torch.Tensor]:
+    def export_scores(self) -> dict[str, torch.Tensor]:
         """Their best value is what the decisions say. Another one costs the odds of the decisions that it overturns."""
         margins = self._margins(learn=False)
         relative = {label: margin.sigmoid() / margin.abs().sigmoid() for label, margin in margins.items()}

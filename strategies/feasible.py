@@ -13,7 +13,7 @@ from spaces.arch import Arch
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.latency import MS, LatencyTable
-from strategies.cost_window import Window
+from strategies.cost_window import CostWindow
 from strategies.limits import Limits
 from strategies.sampling import Draw, step_generator, uniform_path
 
@@ -21,7 +21,7 @@ DRAWS = 1_000_000  # at most this many architectures are drawn before two limits
 BATCH = 10_000  # of them at once
 
 
-class Feasible:
+class FeasibleSpace:
     """The part of a space that meets the limits.
 
     Args:
@@ -35,13 +35,15 @@ class Feasible:
         limits.check(table.bounds(), latency)
         self.table, self.limits, self.latency = table, limits, latency
         self.choices = table.choices
-        windows = [Window([block.macs for block in table.blocks], *self._range(limits.min_macs, limits.max_macs, 0))]
+        windows = [
+            CostWindow([block.macs for block in table.blocks], *self._range(limits.min_macs, limits.max_macs, 0))
+        ]
         if limits.max_params is not None:
             costs = [block.params for block in table.blocks]
-            windows.append(Window(costs, *self._range(None, limits.max_params, 1)))
+            windows.append(CostWindow(costs, *self._range(None, limits.max_params, 1)))
         if limits.max_latency_ms is not None and latency is not None:
             most = limits.max_latency_ms * MS - latency.costs.base[0]
-            windows.append(Window([block.macs for block in latency.costs.blocks], -math.inf, most))
+            windows.append(CostWindow([block.macs for block in latency.costs.blocks], -math.inf, most))
         # the tightest limit is drawn, the others reject
         self.window = min(windows, key=lambda window: window.count)
         if not self.window.count:
@@ -54,7 +56,7 @@ class Feasible:
         macs = self._reachable()
         if macs is None:
             return None
-        within = macs[self.limits.met_by(macs, 0)]
+        within = macs[self.limits.satisfied_by(macs, 0)]
         return int(within[0]), int(within[-1])
 
     def _nearest(self) -> str:
@@ -77,7 +79,7 @@ class Feasible:
     def allows(self, arch: Mapping[str, Any]) -> bool:
         """True if `arch` meets the limits."""
         latency = self.latency.ms(arch) if self.latency else 0.0
-        return bool(self.limits.met_by(self.table.macs(arch), self.table.params(arch), latency))
+        return bool(self.limits.satisfied_by(self.table.macs(arch), self.table.params(arch), latency))
 
     def sample(self, generator: random.Random) -> Arch:
         """One architecture, all that meet the limits equally likely.
@@ -96,11 +98,11 @@ class Feasible:
     def sample_many(self, number: int, generator: np.random.Generator) -> np.ndarray:
         """Up to `number` architectures that meet the limits, as (architectures, blocks) options of the cost table."""
         options = self.window.draw(number, generator)
-        return options[self.met_by(options)]
+        return options[self.satisfied_by(options)]
 
-    def met_by(self, options: np.ndarray) -> np.ndarray:
+    def satisfied_by(self, options: np.ndarray) -> np.ndarray:
         """Which of (architectures, blocks) options meet the limits."""
-        return self.limits.met_by(*self.costs(options))
+        return self.limits.satisfied_by(*self.costs(options))
 
     def costs(self, options: np.ndarray) -> list[np.ndarray]:
         """MACs, params and milliseconds (where they are known) of (architectures, blocks) options."""
@@ -120,12 +122,12 @@ class Feasible:
         return part * len(self.sample_many(draws, np.random.default_rng(0))) / draws
 
 
-def window(feasible: Feasible) -> Draw:
+def draw_within_limits(feasible: FeasibleSpace) -> Draw:
     """One path per step from those that meet the limits, all equally likely."""
     return lambda choices, seed, step, first: [feasible.sample(step_generator(seed, step))]
 
 
-def binned(table: CostTable, limits: Limits) -> Draw:
+def draw_from_bins(table: CostTable, limits: Limits) -> Draw:
     """One path per step as the SPOS authors draw it, between min_macs and max_macs; see `binned_path`.
 
     Raises:

@@ -68,7 +68,7 @@ class Limits:
                 f"{bounds.max_params:,} params; raise max_params"
             )
 
-    def met_by(self, macs: Any, params: Any, latency_ms: Any = 0.0) -> Any:
+    def satisfied_by(self, macs: Any, params: Any, latency_ms: Any = 0.0) -> Any:
         """True where the costs lie within the limits; numbers or arrays."""
         met = macs >= (self.min_macs or 0)
         if self.max_macs is not None:

@@ -62,7 +62,9 @@ class ModelGuidedTuner(ArchTuner):
         scored = self.ranked()
         if len(scored) >= self.initial:
             draw = np.random.default_rng(generator.getrandbits(64))
-            options = np.array([[block.option(entry["arch"]) for block in self.table.blocks] for entry in scored])
+            options = np.array(
+                [[block.combination_index(entry["arch"]) for block in self.table.blocks] for entry in scored]
+            )
             known = self.table.canonical_many(options)
             children = self._children(known[:PARENTS], draw)
             promise = self._promise(known, np.array([entry["score"] for entry in scored]), children, draw)
@@ -83,7 +85,7 @@ class ModelGuidedTuner(ArchTuner):
         crossed = np.where(draw.random(mothers.shape) < 0.5, mothers, fathers)
         everyone = np.concatenate([mutated, crossed, self.feasible.sample_many(quarter, draw)])
         everyone = np.unique(self.table.canonical_many(everyone), axis=0)
-        return everyone[self.feasible.met_by(everyone)]
+        return everyone[self.feasible.satisfied_by(everyone)]
 
     def _promise(
         self, known: np.ndarray, scores: np.ndarray, children: np.ndarray, draw: np.random.Generator

@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from spaces.arch import mix
+from spaces.arch import activate_mixture
 from spaces.cost import CostTable, measure
 from spaces.errors import InputError
 from spaces.latency import LatencyTable
 from spaces.model_space import MixedLayer, squared_norms
 from strategies import arch_learner, cost_loss
 from strategies import differentiable as nas
-from strategies.feasible import Feasible, window
+from strategies.feasible import FeasibleSpace, draw_within_limits
 from strategies.limits import Limits
 from strategies.most_probable import most_probable
 from strategies.sampling import STRATEGIES, Draw, Paths, step_generator, uniform_path
@@ -76,7 +76,7 @@ class _OneShotModule(BaseOneShotLightningModule):
         super().on_train_start()
 
     def validation_step(self, batch: Any, batch_idx: int) -> Any:
-        mix(self.model, self.export_for(batch_idx))
+        activate_mixture(self.model, self.export_for(batch_idx))
         return self.training_module.validation_step(batch, batch_idx)
 
     def export_for(self, batch_idx: int) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class _PathModule(_OneShotModule):
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         paths = self.paths(int(self.steps_taken))
         for chosen in paths:
-            mix(self.model, chosen)
+            activate_mixture(self.model, chosen)
             loss, output = self.loss(batch, batch_idx)
             self.manual_backward(loss)
         self.finish_step(batch_idx, self.strategy.clip_norm)
@@ -183,7 +183,7 @@ class CostWindow(SamplingStrategy):
         self.table, self.latency, self.limits = table, latency, Limits.of(limits)
 
     def draw(self, model: Any) -> Draw:
-        return window(Feasible(_table(model, self.table), self.limits, self.latency))
+        return draw_within_limits(FeasibleSpace(_table(model, self.table), self.limits, self.latency))
 
 
 class _Interleaved:
@@ -223,7 +223,7 @@ class _SearchModule(_OneShotModule):
             )
         optimizers = self.optimizers()
         assert isinstance(optimizers, list)
-        self.learner = arch_learner.Learner(
+        self.learner = arch_learner.ArchLearner(
             self.search,
             optimizers[-1],  # type: ignore[arg-type]
             self.table,
@@ -238,14 +238,14 @@ class _SearchModule(_OneShotModule):
         def generator(what: int) -> torch.Generator:
             return torch.Generator().manual_seed(step_generator(self.seed, step).getrandbits(32) + what)
 
-        mix(self.model, self.search.draw(generator(0), epoch, learn=False))
+        activate_mixture(self.model, self.search.draw(generator(0), epoch, learn=False))
         loss, output = self.loss(weights, batch_idx)
         self.manual_backward(loss)
         self.finish_step(batch_idx, self.strategy.clip_norm)
         if epoch >= self.strategy.warmup_epochs:
             for number, images in enumerate(arch):
                 chosen = self.search.draw(generator(1 + number), epoch, learn=True)
-                mix(self.model, chosen)
+                activate_mixture(self.model, chosen)
                 self.learner.step(chosen, (self.loss(images, batch_idx)[0] for _ in range(1)))
         return output
 
@@ -260,7 +260,7 @@ class _SearchModule(_OneShotModule):
 
     def export(self) -> dict[str, Any]:
         """The most probable architecture within max_macs."""
-        preferences = nas.plain(self.search.preferences())
+        preferences = nas.plain(self.search.export_scores())
         if self.table.blocks:
             return most_probable(self.table, preferences, self.strategy.limits.max_macs)[0]
         return {

@@ -19,10 +19,10 @@ import numpy as np
 
 from spaces.arch import Arch
 from spaces.errors import InputError, unknown
-from strategies.feasible import Feasible
+from strategies.feasible import FeasibleSpace
 from strategies.tuner import ArchTuner
 
-OBJECTIVES: dict[str, Callable[[Feasible, Arch], float]] = {
+OBJECTIVES: dict[str, Callable[[FeasibleSpace, Arch], float]] = {
     "macs": lambda space, arch: space.table.macs(arch),
     "params": lambda space, arch: space.table.params(arch),
     "latency": lambda space, arch: space.latency.ms(arch) if space.latency else 0.0,

@@ -32,7 +32,7 @@ from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.files import CLONE, append_json, read_jsonl
 from spaces.latency import LatencyTable
-from strategies.feasible import Feasible
+from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 
 _logger = logging.getLogger(__name__)
@@ -74,18 +74,18 @@ class ArchTuner(Tuner):
         refuse_without_guard()
         self.table = CostTable.load(CLONE / cost_table)
         latency = LatencyTable.load(CLONE / latency_table, self.table) if latency_table is not None else None
-        self.feasible = Feasible(self.table, Limits.of(limits), latency)
+        self.feasible = FeasibleSpace(self.table, Limits.of(limits), latency)
         self.population, self.seed, self.tries = population, seed, tries
         directory = os.environ.get("NNI_CHECKPOINT_DIRECTORY")
         self.folder = Path(directory) if directory else None  # of the journal; None: none is written
         self.generation = -1
         self.queue: deque[Arch] = deque()  # of this generation, not yet handed out
-        self.again: deque[str] = deque()  # keys to hand out once more
+        self.retry_queue: deque[str] = deque()  # keys to hand out once more
         # key -> {"arch", "generation", "score", "failures"}, in the order of handing out
         self.asked: dict[str, dict[str, Any]] = {}
         self.best: dict[str, Any] | None = None  # the first of `ranked`, which takes longer the more scores there are
         self.running: dict[int, str] = {}  # NNI's parameter id -> key
-        self.lost = 0  # architectures given up since the last score
+        self.failed_in_a_row = 0  # architectures given up since the last score
         self.lock = threading.RLock()  # NNI calls trial_end in another thread
 
     def breed(self, generator: random.Random) -> list[Arch]:
@@ -176,23 +176,23 @@ class ArchTuner(Tuner):
                 self._apply(event)
             # without the guard, NNI runs those again by itself that were running
             if os.environ.get("ONEPATH_GUARD") or not os.environ.get("NNI_MODE"):
-                self.again = deque(key for key, entry in self.asked.items() if self._waits(entry))
-            self.lost = 0  # what made them fail may be mended
+                self.retry_queue = deque(key for key, entry in self.asked.items() if self._waits(entry))
+            self.failed_in_a_row = 0  # what made them fail may be mended
 
-    def ahead(self) -> int:
+    def remaining_before_next_result(self) -> int:
         """How many architectures can be handed out before another result changes which."""
         with self.lock:
-            if not self.again and not self.queue:
+            if not self.retry_queue and not self.queue:
                 self._breed()
-            return len(self.again) + len(self.queue)
+            return len(self.retry_queue) + len(self.queue)
 
     def _next(self) -> str:
-        while self.again:
-            key = self.again.popleft()
+        while self.retry_queue:
+            key = self.retry_queue.popleft()
             if self._waits(self.asked[key]):
                 return key
-        if self.lost >= HOPELESS:
-            raise InputError(f"the last {self.lost} architectures failed {self.tries} times each")
+        if self.failed_in_a_row >= HOPELESS:
+            raise InputError(f"the last {self.failed_in_a_row} architectures failed {self.tries} times each")
         while True:
             if not self.queue:
                 self._breed()
@@ -253,14 +253,14 @@ class ArchTuner(Tuner):
                 self.best = entry
             elif entry["score"] == self.best["score"]:
                 self.best = self.ranked()[0]  # which of them was asked first
-            self.lost = 0
+            self.failed_in_a_row = 0
         elif "failed" in event:
             entry = self.asked[event["failed"]]
             entry["failures"] += 1
             if entry["failures"] < self.tries:
-                self.again.append(event["failed"])
+                self.retry_queue.append(event["failed"])
             else:
-                self.lost += 1
+                self.failed_in_a_row += 1
 
     def _enter(self, key: str, arch: Arch) -> dict[str, Any]:
         self.asked[key] = {"arch": arch, "generation": max(self.generation, 0), "score": None, "failures": 0}

@@ -10,7 +10,7 @@ import torch
 
 import spaces
 from spaces.cost import measure
-from strategies.feasible import Feasible
+from strategies.feasible import FeasibleSpace
 from trials import retrain
 from trials.common import cli
 from trials.common.distributed import average
@@ -35,7 +35,7 @@ def run(flags: list[str], out: str) -> None:
     about = {"name": config.space, "preset": config.preset, "options": options}
     table = measure(spaces.describe(config.space, config.preset))
     paths = supernet_loop.make_paths(
-        config, spaces.describe(config.space, config.preset), Feasible(table, config.limits()), data
+        config, spaces.describe(config.space, config.preset), FeasibleSpace(table, config.limits()), data
     )
     trainer = Trainer(config, data, about, table, paths)
     for layer in trainer.supernet.modules():

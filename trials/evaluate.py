@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     arch = dict(PARAMETERS) if PARAMETERS is not None else load_arch(str(config.arch), table.choices)
     macs, params = table.macs(arch), table.params(arch)
     latency = LatencyTable.load(config.latency_table, table) if config.latency_table else None
-    if not config.limits().met_by(macs, params, latency.ms(arch) if latency else 0.0):
+    if not config.limits().satisfied_by(macs, params, latency.ms(arch) if latency else 0.0):
         report({"default": 0.0, "top5": 0.0, "macs": macs, "params": params}, None)
         return
     result = score(run, config, arch)

@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     import spaces
     from spaces.cost import measure, search_space
     from spaces.files import save_json
-    from strategies.feasible import Feasible
+    from strategies.feasible import FeasibleSpace
     from strategies.limits import Limits
 
     if config.list:
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     name = file_name(config.space, config.preset, options | {key: value for key, value in given.items() if value})
     stored = config.counting == "macs" and not config.out  # what is written is measured
     table = stored_table(name, chain) if stored else measure(chain, config.counting)
-    feasible = Feasible(table, limits)
+    feasible = FeasibleSpace(table, limits)
     bounds = table.bounds()
     candidates = sorted({len(candidates) for candidates in chain.choices.values()})
     counted = "MACs" if config.counting == "macs" else f"operations counted as {config.counting}"

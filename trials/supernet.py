@@ -72,14 +72,14 @@ def main(argv: list[str] | None = None) -> None:
     from spaces.cost import measure, search_space
     from spaces.files import save_json
     from spaces.latency import LatencyTable
-    from strategies.feasible import Feasible
+    from strategies.feasible import FeasibleSpace
     from trials.common import run_dir
 
     options |= {"classes": len(data.classes), "resolution": data.resolution}
     chain = spaces.describe(config.space, config.preset, **options)
     table = measure(chain)  # builds every candidate once: what is wrong with a space comes out before the run exists
     latency = LatencyTable.load(config.latency_table, table) if config.latency_table else None
-    feasible = Feasible(table, config.limits(), latency)  # refuses limits out of reach
+    feasible = FeasibleSpace(table, config.limits(), latency)  # refuses limits out of reach
     about = {"name": config.space, "preset": config.preset, "options": options}
     loss_table = latency.costs if latency else table  # nanoseconds, or MACs
     if config.cost_loss == "power" and loss_table.bounds().min_macs <= 1e6:

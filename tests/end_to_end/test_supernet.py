@@ -14,7 +14,7 @@ from spaces.arch import load_arch
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.files import load_json
-from strategies.feasible import Feasible
+from strategies.feasible import FeasibleSpace
 from tests.conftest import ROOT, SUPERNET, assert_one_clear_line, onepath
 from trials import report, supernet
 from trials.common import cli, run_dir
@@ -204,7 +204,9 @@ def test_the_estimate_of_activations_is_what_autograd_keeps():
     data = load_data(DataOptions(data="digits"), 32, score_fraction=0.25)
     about = {"name": "spos", "preset": "tiny", "options": {"classes": 10, "resolution": 32}}
     table = measure(spaces.describe("spos", "tiny"))
-    paths = supernet_loop.make_paths(config, spaces.describe("spos", "tiny"), Feasible(table, config.limits()), data)
+    paths = supernet_loop.make_paths(
+        config, spaces.describe("spos", "tiny"), FeasibleSpace(table, config.limits()), data
+    )
     run = supernet_trainer.Trainer(config, data, about, table, paths)
     images = next(data.train_batches("train", 72, seed=0, epoch=0))[0]
     one, half = dry_run.activations(run, 0, images), dry_run.activations(run, 0, images[:36])

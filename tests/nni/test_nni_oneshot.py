@@ -24,15 +24,15 @@ def own_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """What `mix` set, in order."""
+    """What `activate_mixture` set, in order."""
     settings = []
-    original = nni_oneshot.mix
+    original = nni_oneshot.activate_mixture
 
     def spy(model, chosen):
         settings.append((model.training, dict(chosen)))
         original(model, chosen)
 
-    monkeypatch.setattr(nni_oneshot, "mix", spy)
+    monkeypatch.setattr(nni_oneshot, "activate_mixture", spy)
     return settings
 
 

@@ -10,8 +10,8 @@ import pytest
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from strategies import cost_window
-from strategies.cost_window import Window
-from strategies.feasible import Feasible, binned_path
+from strategies.cost_window import CostWindow
+from strategies.feasible import FeasibleSpace, binned_path
 from strategies.limits import Limits
 from tests.conftest import ROOT
 
@@ -34,7 +34,7 @@ def chi_square(counts: Counter, allowed: set, draws: int) -> float:
 def test_draws_are_uniform(monkeypatch, bins, low, high):
     """With 24 bins costs are rounded, and what falls outside is rejected: uniform all the same."""
     monkeypatch.setattr(cost_window, "BINS", bins)
-    drawn = Window(COSTS, low, high)
+    drawn = CostWindow(COSTS, low, high)
     assert drawn.exact == (bins > 24)
     allowed = {options for options, total in SUMS.items() if low <= total <= high}
     assert drawn.count == len(allowed) if drawn.exact else drawn.count >= len(allowed)
@@ -49,23 +49,26 @@ def test_draws_are_uniform(monkeypatch, bins, low, high):
 
 
 def test_reachable_sums():
-    assert Window(COSTS, 0, 1000).sums().tolist() == sorted(set(SUMS.values()))
+    assert CostWindow(COSTS, 0, 1000).sums().tolist() == sorted(set(SUMS.values()))
 
 
 def test_the_reach_of_a_limit():
     """Against the costs of random architectures: the largest below the limit is met by one that is drawn there."""
-    reach = Feasible(IMAGENET, Limits(max_macs=330_000_000, min_macs=300_000_000)).reach()
+    reach = FeasibleSpace(IMAGENET, Limits(max_macs=330_000_000, min_macs=300_000_000)).reach()
     assert 300_000_000 <= reach[0] < reach[1] <= 330_000_000
     for macs in reach:
-        assert IMAGENET.macs(Feasible(IMAGENET, Limits(min_macs=macs, max_macs=macs)).sample(random.Random(0))) == macs
+        assert (
+            IMAGENET.macs(FeasibleSpace(IMAGENET, Limits(min_macs=macs, max_macs=macs)).sample(random.Random(0)))
+            == macs
+        )
     with pytest.raises(InputError):
-        Feasible(IMAGENET, Limits(min_macs=reach[1] + 1, max_macs=330_000_000))
+        FeasibleSpace(IMAGENET, Limits(min_macs=reach[1] + 1, max_macs=330_000_000))
 
 
 def test_a_window_without_architectures_is_proved_empty():
     gap = next(value for value in range(min(SUMS.values()), max(SUMS.values())) if value not in SUMS.values())
-    assert Window(COSTS, gap, gap).count == 0
-    assert len(Window(COSTS, gap, gap).draw(10, np.random.default_rng(0))) == 0
+    assert CostWindow(COSTS, gap, gap).count == 0
+    assert len(CostWindow(COSTS, gap, gap).draw(10, np.random.default_rng(0))) == 0
 
 
 @pytest.mark.parametrize("table", [IMAGENET, CHANNEL])
@@ -77,13 +80,13 @@ def test_counts_agree_with_uniform_draws(table):
     for low, high in ((300_000_000, 330_000_000), (None, 310_000_000), (340_000_000, None)):
         limits = Limits(min_macs=low, max_macs=high)
         expected = float(np.mean((macs >= (low or 0)) & (macs <= (high or 1e18))))
-        assert Feasible(table, limits).share() == pytest.approx(expected, abs=0.005)
+        assert FeasibleSpace(table, limits).share() == pytest.approx(expected, abs=0.005)
 
 
 def test_the_edges_of_a_space():
     bounds = IMAGENET.bounds()
     for limits in (Limits(max_macs=bounds.min_macs), Limits(min_macs=bounds.max_macs)):
-        feasible = Feasible(IMAGENET, limits)
+        feasible = FeasibleSpace(IMAGENET, limits)
         archs = [feasible.sample(random.Random(seed)) for seed in range(3)]
         assert {IMAGENET.macs(arch) for arch in archs} <= {bounds.min_macs, bounds.max_macs}
         assert feasible.window.count == 1
@@ -92,7 +95,7 @@ def test_the_edges_of_a_space():
 def test_one_in_a_million_is_drawn_at_once():
     """What rejection needs more than a million draws for."""
     limits = Limits(max_macs=IMAGENET.bounds().min_macs + 3_000_000)
-    feasible = Feasible(IMAGENET, limits)
+    feasible = FeasibleSpace(IMAGENET, limits)
     assert feasible.share() < 1e-6
     archs = [feasible.sample(random.Random(seed)) for seed in range(20)]
     assert len({tuple(arch.values()) for arch in archs}) > 5
@@ -102,7 +105,7 @@ def test_one_in_a_million_is_drawn_at_once():
 
 def test_two_limits_hold_together():
     limits = Limits(max_macs=330_000_000, min_macs=320_000_000, max_params=3_450_000)
-    feasible = Feasible(CHANNEL, limits)
+    feasible = FeasibleSpace(CHANNEL, limits)
     for seed in range(30):
         arch = feasible.sample(random.Random(seed))
         assert 320_000_000 <= CHANNEL.macs(arch) <= 330_000_000
@@ -112,11 +115,11 @@ def test_two_limits_hold_together():
 def test_a_window_in_a_gap_names_its_neighbours():
     message = "no architecture of the space meets max_macs 322,918,722, min_macs 322,918,721; the nearest have 322,918,720 and"
     with pytest.raises(InputError, match=message) as caught:
-        Feasible(IMAGENET, Limits(min_macs=322_918_721, max_macs=322_918_722))
+        FeasibleSpace(IMAGENET, Limits(min_macs=322_918_721, max_macs=322_918_722))
     above = int(str(caught.value).split(" and ")[1].split()[0].replace(",", ""))
-    assert Feasible(IMAGENET, Limits(min_macs=above, max_macs=above)).window.count > 0
+    assert FeasibleSpace(IMAGENET, Limits(min_macs=above, max_macs=above)).window.count > 0
     with pytest.raises(InputError, match="no architecture"):
-        Feasible(IMAGENET, Limits(min_macs=322_918_721, max_macs=above - 1))
+        FeasibleSpace(IMAGENET, Limits(min_macs=322_918_721, max_macs=above - 1))
 
 
 def test_the_official_bins():

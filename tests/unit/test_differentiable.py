@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import spaces
-from spaces.arch import Weights, mix
+from spaces.arch import Weights, activate_mixture
 from spaces.cost import CostTable, measure
 from spaces.errors import InputError
 from spaces.model_space import make_supernet, squared_norms
@@ -119,7 +119,7 @@ def test_a_gate_step_leaves_the_other_probabilities_alone(kind):
     search = with_logits(nas.GateSearch(CHOICES))
     optimizer = arch_learner.make_optimizer(search, "gates", kind, lr=0.5, weight_decay=0.1)
     table = TABLE
-    learner = arch_learner.Learner(search, optimizer, table, lambda loss, cost: loss + cost)
+    learner = arch_learner.ArchLearner(search, optimizer, table, lambda loss, cost: loss + cost)
     for step in range(20):
         before = search.probabilities()["a"].detach().clone()
         chosen = search.draw(generator(step), 0, learn=True)
@@ -183,12 +183,12 @@ def test_the_export_of_thresholds_is_what_they_decide():
                 thresholds.copy_(1 + torch.randn(len(thresholds)))  # norms are 1
         drawn = search.draw(generator(), 0, learn=False)
         decided = {label: candidates[int(drawn[label].values.argmax())] for label, candidates in search.choices.items()}
-        preferences = {label: p.tolist() for label, p in search.preferences().items()}
+        preferences = {label: p.tolist() for label, p in search.export_scores().items()}
         assert most_probable(table, preferences)[0] == decided
     with torch.no_grad():  # sigmoids 0.6 and 0.6: the product of probabilities would be 0.40 for the skip, 0.36 for e6
         for thresholds in search.logits:
             thresholds.fill_(0.6)
-    largest = most_probable(table, {label: p.tolist() for label, p in search.preferences().items()})[0]
+    largest = most_probable(table, {label: p.tolist() for label, p in search.export_scores().items()})[0]
     assert largest == {label: max(values) for label, values in table.choices.items()}
 
 
@@ -260,7 +260,7 @@ def test_learning_follows_the_loss_and_the_cost(strategy):
     """A toy whose answer is known: candidate z of a is best, and x of b as good as y but cheaper."""
     search = nas.SEARCHES[strategy](CHOICES)
     optimizer = arch_learner.make_optimizer(search, strategy, lr=0.05, weight_decay=0.0)
-    learner = arch_learner.Learner(
+    learner = arch_learner.ArchLearner(
         search, optimizer, TABLE, lambda loss, cost: cost_loss.cost_loss("linear", loss, cost, weight=0.02)
     )
     for step in range(300):
@@ -278,7 +278,7 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole():
     def learned(parts):
         search = with_logits(nas.SoftmaxSearch(CHOICES))
         optimizer = arch_learner.make_optimizer(search, "softmax", "sgd", lr=1.0, weight_decay=0.0)
-        learner = arch_learner.Learner(
+        learner = arch_learner.ArchLearner(
             search, optimizer, TABLE, lambda loss, cost: cost_loss.cost_loss("power", loss, cost)
         )
         chosen = search.draw(generator(), 0, learn=True)
@@ -377,7 +377,7 @@ def test_mixing_reaches_the_architecture_parameters_through_the_network():
     images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
 
     def output():
-        mix(net, search.draw(generator(), 0, learn=True))
+        activate_mixture(net, search.draw(generator(), 0, learn=True))
         return net(images)[0, 0]
 
     label = list(net.chain.choices).index("block05")

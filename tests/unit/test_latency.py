@@ -15,7 +15,7 @@ from spaces.cost import CostTable, measure
 from spaces.errors import InputError
 from spaces.files import load_json
 from spaces.latency import FITTED, LEAST_CHECKED, LatencyTable
-from strategies.feasible import Feasible
+from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from strategies.sampling import uniform_path
 from tests.conftest import ROOT, assert_one_clear_line, onepath
@@ -118,7 +118,7 @@ def test_a_space_is_measured_and_checked(runtime, tmp_path, capsys):
     costs = measure(spaces.describe("proxylessnas", "tiny"))
     found = LatencyTable.load(out, costs)
     assert all((block.macs >= 0).all() and block.macs.max() > 0 for block in found.costs.blocks)
-    twins = [place for place, block in enumerate(costs.blocks) if block.twin]
+    twins = [place for place, block in enumerate(costs.blocks) if block.interchangeable_with_previous]
     for place in twins:  # the same work at two places is timed together
         assert found.costs.blocks[place].macs.tolist() == found.costs.blocks[place - 1].macs.tolist()
     assert twins
@@ -237,7 +237,7 @@ def filled(path, table: LatencyTable, archs=()) -> list[list[str]]:
         pairs = dict(word.split("=") for word in row[1].split())
         if row[0] == "block":
             (block,) = [b for b in table.costs.blocks if set(b.choices) == set(pairs)]
-            row[2] = str(block.macs[block.option(pairs)] / 1e6)
+            row[2] = str(block.macs[block.combination_index(pairs)] / 1e6)
         else:
             row[2] = "0.75" if row[0] in ("stem", "head") else str(table.ms(pairs) + 0.25)
     return rows
@@ -321,10 +321,10 @@ def test_draws_within_a_latency_are_uniform():
     blocks = [draw.integers(1_000_000, 9_000_000, 3) for _ in choices]
     table = LatencyTable({}, [block.choices for block in costs.blocks], 0, blocks)
     limit = 17.0
-    feasible = Feasible(costs, Limits(max_latency_ms=limit), table)
+    feasible = FeasibleSpace(costs, Limits(max_latency_ms=limit), table)
     drawn = feasible.sample_many(60_000, np.random.default_rng(1))
     everyone = np.stack(np.meshgrid(*[range(3)] * 4, indexing="ij"), -1).reshape(-1, 4)
-    within = everyone[feasible.met_by(everyone)]
+    within = everyone[feasible.satisfied_by(everyone)]
     assert 5 < len(within) < 76
     seen, counts = np.unique(drawn, axis=0, return_counts=True)
     assert seen.tolist() == within.tolist()
@@ -431,7 +431,7 @@ def test_paths_within_a_latency(tmp_path, table):
     config = supernet_config.Config(
         strategy="window", latency_table=table, max_latency_ms=str(limit), out="x", preset="tiny"
     )
-    feasible = Feasible(COSTS, config.limits(), latencies)
+    feasible = FeasibleSpace(COSTS, config.limits(), latencies)
     chain = spaces.describe("spos", "tiny")
 
     class Images:

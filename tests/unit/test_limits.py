@@ -6,7 +6,7 @@ import pytest
 
 from spaces.cost import CostTable
 from spaces.errors import InputError
-from strategies.feasible import Feasible
+from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits, amount
 from strategies.sampling import step_generator, uniform
 from tests.conftest import ROOT
@@ -28,7 +28,7 @@ def test_uniform_is_uniform_and_repeatable():
 def test_a_conflict_between_limits_ends():
     """Each limit is within reach, both together are not: the search for one gives up and says so."""
     with pytest.raises(InputError, match=r"none of 1,000,000 architectures drawn meets min_macs .* max_params"):
-        Feasible(TABLE, Limits(min_macs=BOUNDS.max_macs, max_params=BOUNDS.min_params))
+        FeasibleSpace(TABLE, Limits(min_macs=BOUNDS.max_macs, max_params=BOUNDS.min_params))
 
 
 @pytest.mark.parametrize("value", ["330M", 330_000_000, "3.3e8", 3.3e8, "330,000,000"])

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 
 import spaces
-from spaces.arch import ArchError, Weights, activate, mix, validate
+from spaces.arch import ArchError, Weights, activate, activate_mixture, validate
 from spaces.cost import measure
 from spaces.errors import InputError
 from spaces.model_space import make_supernet
-from strategies.feasible import Feasible, binned, window
+from strategies.feasible import FeasibleSpace, draw_from_bins, draw_within_limits
 from strategies.limits import Limits
 from strategies.sampling import STRATEGIES, Paths, strict_fair, uniform, uniform_path, widths_open
 
@@ -89,7 +89,7 @@ def test_same_seed_same_paths(strategy):
 def test_window_strategies_keep_their_limits():
     table = measure(spaces.describe("spos", "tiny"))
     limits = Limits(min_macs=3_000_000, max_macs=3_200_000)
-    for draw in (window(Feasible(table, limits)), binned(table, limits)):
+    for draw in (draw_within_limits(FeasibleSpace(table, limits)), draw_from_bins(table, limits)):
         paths = [draw(table.choices, 0, step, 0)[0] for step in range(300)]
         assert all(3_000_000 <= table.macs(path) <= 3_200_000 for path in paths)
         assert paths[:10] == [draw(table.choices, 0, step, 0)[0] for step in range(10)]
@@ -97,7 +97,7 @@ def test_window_strategies_keep_their_limits():
     assert set(bins) == set(range(7))  # all bins are equally likely: 43 each
     assert min(bins.values()) > 15
     with pytest.raises(InputError, match="bins of MACs need their range: give --min-macs and --max-macs"):
-        binned(table, Limits(max_macs=3_000_000))
+        draw_from_bins(table, Limits(max_macs=3_000_000))
 
 
 def test_width_warm_up_follows_the_published_epochs():
@@ -153,7 +153,7 @@ def test_baselines():
     net = make_supernet(spaces.build("spos", "tiny")).eval()
     choices = net.chain.choices
     images = torch.randn(2, 3, 32, 32)
-    mix(net, Paths(uniform, choices, use_all_blocks=True)(0)[0])
+    activate_mixture(net, Paths(uniform, choices, use_all_blocks=True)(0)[0])
     outputs = []
     net.blocks[0].register_forward_hook(lambda module, inputs, output: outputs.append((inputs[0], output)))
     net(images)
@@ -191,7 +191,7 @@ def test_gradients_of_a_strict_fair_step_are_the_sum_of_separate_ones(name, monk
     about = {"name": name, "preset": "tiny", "options": {}}
     table = measure(chain)
     run = supernet_trainer.Trainer(
-        config, data, about, table, supernet_loop.make_paths(config, chain, Feasible(table, config.limits()), data)
+        config, data, about, table, supernet_loop.make_paths(config, chain, FeasibleSpace(table, config.limits()), data)
     )
     net = run.supernet
     for layer in net.modules():
@@ -242,7 +242,7 @@ def test_a_mixture_with_one_weight_is_the_path(name, training):
         arch = uniform_path(net.chain.choices, random.Random(seed))
         activate(net, arch)
         path = net(images)
-        mix(
+        activate_mixture(
             net,
             {
                 label: Weights([float(candidate == arch[label]) for candidate in candidates])
@@ -276,8 +276,8 @@ def test_a_mixture_with_a_wrong_label_is_refused():
     net = make_supernet(spaces.build("spos", "tiny"))
     right = {label: Weights([0.25] * 4) for label in net.chain.choices}
     with pytest.raises(ArchError, match="unknown label 'blok00'; did you mean 'block00'"):
-        mix(net, {**right, "blok00": "k3"})
+        activate_mixture(net, {**right, "blok00": "k3"})
     with pytest.raises(ArchError, match="3 weights for 'block03', which has 4 candidates"):
-        mix(net, {**right, "block03": Weights([0.5, 0.5, 0.0])})
+        activate_mixture(net, {**right, "block03": Weights([0.5, 0.5, 0.0])})
     with pytest.raises(ArchError, match="lacks 'block19'"):
-        mix(net, {label: weights for label, weights in right.items() if label != "block19"})
+        activate_mixture(net, {label: weights for label, weights in right.items() if label != "block19"})

@@ -14,7 +14,7 @@ from torch import nn
 
 import spaces
 from spaces.arch import activate, freeze
-from spaces.chain import Chain, Choice, Network, cut
+from spaces.chain import Chain, Choice, Network, slice_shared_weight
 from spaces.cost import CostTable, measure, search_space
 from spaces.counting import COUNTING, count
 from spaces.errors import InputError
@@ -276,7 +276,7 @@ def test_many_costs_at_once(case):
     ]
     assert table.macs_many(genes).tolist() == [table.macs(arch) for arch in archs]
     assert table.params_many(genes).tolist() == [table.params(arch) for arch in archs]
-    options = [[block.option(arch) for block in table.blocks] for arch in archs[:50]]
+    options = [[block.combination_index(arch) for block in table.blocks] for arch in archs[:50]]
     assert [table.arch(option) for option in options] == archs[:50]
 
 
@@ -378,7 +378,7 @@ def test_widths_of_a_block_share_weights():
 
 def test_cut_refuses_what_does_not_fit():
     with pytest.raises(InputError, match=r"a weight of shape \(4, 3\) cannot serve one of shape \(5, 3\)"):
-        cut(torch.zeros(4, 3), (5, 3))
+        slice_shared_weight(torch.zeros(4, 3), (5, 3))
 
 
 def test_stock_nni_strategies_take_every_space():

@@ -226,7 +226,9 @@ def test_canonical_architectures_are_the_same_network(space):
     chain = spaces.describe(space, "tiny")
     table = CostTable.load(ROOT / f"experiments/spaces/{space}-tiny.costs.json")
     measured = measure(chain)
-    assert [(b.identities, b.twin) for b in table.blocks] == [(b.identities, b.twin) for b in measured.blocks]
+    assert [(b.identities, b.interchangeable_with_previous) for b in table.blocks] == [
+        (b.identities, b.interchangeable_with_previous) for b in measured.blocks
+    ]
     draw = np.random.default_rng(0)
     sizes = [len(block.macs) for block in table.blocks]
     options = draw.integers(sizes, size=(12, len(sizes)))

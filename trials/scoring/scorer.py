@@ -111,7 +111,7 @@ class Scorer:
                 yield arch, known
             else:
                 waiting.append(arch)
-        waiting.sort(key=lambda arch: [block.option(arch) for block in self.table.blocks])  # neighbours
+        waiting.sort(key=lambda arch: [block.combination_index(arch) for block in self.table.blocks])  # neighbours
         while waiting:
             size = self._group_size(waiting[0])
             group, waiting = waiting[:size], waiting[size:]

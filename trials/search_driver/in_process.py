@@ -43,7 +43,7 @@ def search(
     end = time.monotonic() + parse_time(longest) if longest else math.inf
     while done < plan.wanted and time.monotonic() < end:
         generation = []
-        for _ in range(min(max(tuner.ahead(), 1), plan.wanted - done)):
+        for _ in range(min(max(tuner.remaining_before_next_result(), 1), plan.wanted - done)):
             try:
                 generation.append((number, tuner.generate_parameters(number)))
             except nni.NoMoreTrialError:

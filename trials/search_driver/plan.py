@@ -15,7 +15,7 @@ from spaces.cost import CostTable, measure
 from spaces.errors import InputError, unknown
 from spaces.files import CLONE, load_json
 from spaces.latency import LatencyTable
-from strategies.feasible import Feasible
+from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from strategies.tuner import ArchTuner
 from trials.common import cli, run_dir
@@ -39,7 +39,7 @@ class Plan:
     content: dict[str, Any]
     run: Path  # of the supernet, on this machine
     table: CostTable
-    feasible: Feasible  # the part of the space within the limits
+    feasible: FeasibleSpace  # the part of the space within the limits
     evaluate: Evaluate  # what a trial is called with
     tuner: Any  # an ArchTuner, or None: one of NNI's own
     supernet: str  # hash of supernet.pt
@@ -132,7 +132,7 @@ def check(path: Path, *, run: str | None = None, concurrency: int | None = None,
         if content["tuner"].get("name") not in names:
             raise InputError(unknown("tuner of NNI", content["tuner"].get("name"), names))
         latency = LatencyTable.load(CLONE / evaluate.latency_table, table) if evaluate.latency_table else None
-        feasible = Feasible(table, evaluate.limits(), latency)
+        feasible = FeasibleSpace(table, evaluate.limits(), latency)
 
     wanted: Any = max_trials if max_trials is not None else content.get("maxTrialNumber")
     at_once = concurrency if concurrency is not None else content.get("trialConcurrency", 1)

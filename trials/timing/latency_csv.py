@@ -34,7 +34,7 @@ def write_template(path: str, costs: CostTable, networks: Sequence[Mapping[str, 
     """A CSV with all rows and no times."""
     rows = [("stem", "")]
     for block in costs.blocks:
-        rows += [("block", title(block.chosen(option))) for option in range(len(block.macs))]
+        rows += [("block", title(block.combination(option))) for option in range(len(block.macs))]
     rows += [("head", ""), *(("network", title(arch)) for arch in networks)]
     with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -49,7 +49,7 @@ def read(path: str, costs: CostTable) -> LatencyTable:
         InputError: not such a CSV; a row that is missing, unknown, given twice, or without a time.
     """
     expected = {("stem", ""), ("head", "")} | {
-        ("block", " ".join(sorted(title(block.chosen(option)).split())))
+        ("block", " ".join(sorted(title(block.combination(option)).split())))
         for block in costs.blocks
         for option in range(len(block.macs))
     }
@@ -84,7 +84,7 @@ def read(path: str, costs: CostTable) -> LatencyTable:
 
     ends = take("stem", "") + take("head", "")
     blocks = [
-        [round(1e6 * take("block", title(block.chosen(option)))) for option in range(len(block.macs))]
+        [round(1e6 * take("block", title(block.combination(option)))) for option in range(len(block.macs))]
         for block in costs.blocks
     ]
     networks = [(choice, time) for (part, choice), time in given.items() if part == "network"]

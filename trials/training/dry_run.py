@@ -7,7 +7,7 @@ from itertools import islice
 
 import torch
 
-from spaces.arch import mix
+from spaces.arch import activate_mixture
 from spaces.cost import CostTable
 from trials.training.supernet_trainer import Trainer
 
@@ -78,7 +78,7 @@ def activations(trainer: Trainer, step: int, images: torch.Tensor) -> int:
         saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    mix(trainer.supernet, trainer.drawn(step)[0])
+    activate_mixture(trainer.supernet, trainer.drawn(step)[0])
     part = images.chunk(trainer.config.accumulate)[0].to(trainer.fabric.device)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         output = trainer.model(part)

@@ -10,7 +10,7 @@ from typing import Any
 from spaces.arch import arch_id, save_arch
 from spaces.files import save_json
 from spaces.latency import MS
-from strategies.feasible import binned, window
+from strategies.feasible import draw_from_bins, draw_within_limits
 from strategies.most_probable import most_probable
 from strategies.sampling import STRATEGIES, Paths
 from trials.common import cli, run_dir
@@ -30,9 +30,9 @@ def make_paths(config: Config, chain: Any, feasible: Any, data: Any) -> Any:
     if config.strategy in DIFFERENTIABLE or config.import_official:
         return None
     if config.strategy == "window":
-        draw = window(feasible)
+        draw = draw_within_limits(feasible)
     elif config.strategy == "binned":
-        draw = binned(feasible.table, feasible.limits)
+        draw = draw_from_bins(feasible.table, feasible.limits)
     else:
         draw = STRATEGIES[config.strategy]
     steps_per_epoch = data.steps_per_epoch("train", config.batch_size)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 import spaces
-from spaces.arch import Weights, arch_id, mix
+from spaces.arch import Weights, activate_mixture, arch_id
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.model_space import make_supernet, squared_norms
@@ -107,7 +107,7 @@ class Trainer:
                 target=config.target(),
             )
 
-        self.learner = arch_learner.Learner(self.search, optimizer, table, loss_of, average)
+        self.learner = arch_learner.ArchLearner(self.search, optimizer, table, loss_of, average)
 
     def batches(self, first: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[Batch]]]:
         """From step `first` on: images and labels for the weights, and the batches of the architecture step after it."""
@@ -157,7 +157,7 @@ class Trainer:
         share = 1 / config.accumulate
         mean_loss, top1 = torch.zeros(2, device=self.fabric.device)
         for chosen in drawn:  # gradients of the paths add up, as in FairNAS: a candidate is trained as if it were alone
-            mix(self.supernet, chosen)
+            activate_mixture(self.supernet, chosen)
             parts = zip(images.chunk(config.accumulate), labels.chunk(config.accumulate), strict=True)
             for number, (x, y) in enumerate(parts, 1):
                 logits = self.model(x)
@@ -188,7 +188,7 @@ class Trainer:
         assert self.search is not None
         images, labels = self.fabric.to_device((images, labels))
         chosen = self.search.draw(self._generator(f"arch{number}", step), step // self.steps_per_epoch, learn=True)
-        mix(self.supernet, chosen)
+        activate_mixture(self.supernet, chosen)
         parts = self.config.accumulate
 
         def loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -199,7 +199,7 @@ class Trainer:
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)  # of fp16
         scale = scaler.get_scale() if scaler is not None else 1.0
         result = self.learner.step(chosen, losses, parts, scale)
-        mix(self.supernet, self.chain.warm_path)  # lets go of the weights, and of the graph behind them
+        activate_mixture(self.supernet, self.chain.warm_path)  # lets go of the weights, and of the graph behind them
         return result
 
     def rate(self, step: int) -> float:
@@ -217,7 +217,7 @@ class Trainer:
     def preferences(self) -> dict[str, list[float]]:
         """label -> what the export maximises the product of: the probabilities, but for thresholds."""
         assert self.search is not None
-        return nas.plain(self.search.preferences())
+        return nas.plain(self.search.export_scores())
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds; tensors and JSON-able values."""
