@@ -21,7 +21,7 @@ from scipy.stats import kendalltau
 
 import spaces
 from spaces.cost import measure
-from spaces.latency import FITTED
+from spaces.latency import FIT_NETWORKS
 from trials.common import cli
 from trials.timing.measure import build, draw, path_of
 from trials.timing.runtimes import RUNTIMES, make_runtime
@@ -44,7 +44,7 @@ def main() -> None:
 
     chain = spaces.describe(given.space, given.preset)
     where = make_runtime(given.runtime, given.device, given.threads)
-    archs = draw(chain, FITTED + given.networks, given.seed)
+    archs = draw(chain, FIT_NETWORKS + given.networks, given.seed)
     combinations = [list(block.combinations()) for block in chain.blocks]
     bar = cli.progress(sum(map(len, combinations)) + 2 + len(archs), desc="building", unit="part")
     built = build(chain, combinations, archs, where, 1, bar)
@@ -84,14 +84,20 @@ def main() -> None:
     for name, timings in ways.items():
         found = {key: timing.median_ms for key, timing in zip(names, timings, strict=True)}
         sums = np.array([add(chain, combinations, arch, found, keys) for arch in archs])
-        offset = np.median((clock - sums)[:FITTED])
-        rows.append((name, *agreement((sums + offset)[FITTED:], clock[FITTED:]), error(sums[FITTED:], clock[FITTED:])))
-    factor = np.median((clock / macs)[:FITTED])
-    rows.append(("MACs", *agreement(macs[FITTED:] * factor, clock[FITTED:]), float("nan")))
+        offset = np.median((clock - sums)[:FIT_NETWORKS])
+        rows.append(
+            (
+                name,
+                *agreement((sums + offset)[FIT_NETWORKS:], clock[FIT_NETWORKS:]),
+                error(sums[FIT_NETWORKS:], clock[FIT_NETWORKS:]),
+            )
+        )
+    factor = np.median((clock / macs)[:FIT_NETWORKS])
+    rows.append(("MACs", *agreement(macs[FIT_NETWORKS:] * factor, clock[FIT_NETWORKS:]), float("nan")))
     print(
         f"{given.space} {given.preset}, {where.name}, {given.runtime}, {where.threads} threads, {given.rounds} rounds"
     )
-    print(f"{given.networks} networks, {clock[FITTED:].min():.2f} to {clock[FITTED:].max():.2f} ms")
+    print(f"{given.networks} networks, {clock[FIT_NETWORKS:].min():.2f} to {clock[FIT_NETWORKS:].max():.2f} ms")
     print(cli.table(rows, ("way", "mean abs. error %", "Kendall's tau", "without correction, error %")))
 
 

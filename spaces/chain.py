@@ -136,11 +136,11 @@ class Chain:
         """
         validate(arch, self.choices)
         places: list[int | str] = ["stem", *range(len(self.blocks)), "head"]  # in which fresh weights are drawn
-        stem, *blocks, head = (self.part(place, arch, weights) for place in places)
+        stem, *blocks, head = (self.module_at(place, arch, weights) for place in places)
         network = Network(stem, blocks, head)
         return make_affine(network) if affine else network
 
-    def part(
+    def module_at(
         self, place: int | str, arch: Mapping[str, Any], weights: Mapping[str, torch.Tensor] | None = None
     ) -> nn.Module:
         """One link of the fixed network of `arch`: a choice block by its number, "stem" or "head".

@@ -20,9 +20,9 @@ from spaces.errors import InputError
 from spaces.files import load_json, save_json
 
 FORMAT = "onepath latency table 1"
-MS = 1_000_000  # nanoseconds
-FITTED = 8  # networks that tell what lies between the parts; others check the table
-LEAST_CHECKED = 20
+NANOSECONDS_PER_MS = 1_000_000
+FIT_NETWORKS = 8  # networks that tell what lies between the parts; others check the table
+MIN_CHECK_NETWORKS = 20
 
 
 class LatencyTable:
@@ -35,7 +35,7 @@ class LatencyTable:
         blocks: nanoseconds of each combination of a block's candidates; the last label changes fastest.
         spread: interquartile ranges of the measurements of `blocks`, nanoseconds; None: not known.
         measured: device, runtime, threads, batch and versions, for people.
-        check: how far sums are from whole networks, see `checked`; None: not known.
+        check: how far sums are from whole networks, see `validated_on`; None: not known.
     Attributes:
         costs: the same as a cost table whose MACs are nanoseconds.
     """
@@ -63,13 +63,13 @@ class LatencyTable:
 
     def ms(self, arch: Mapping[str, Any]) -> float:
         """Milliseconds of a batch (of one image, unless `measured` says otherwise). Raises: ArchError."""
-        return self.costs.macs(arch) / MS
+        return self.costs.macs(arch) / NANOSECONDS_PER_MS
 
-    def checked(self, archs: Sequence[Mapping[str, Any]], times: Sequence[float]) -> LatencyTable:
+    def validated_on(self, archs: Sequence[Mapping[str, Any]], times: Sequence[float]) -> LatencyTable:
         """This table, corrected for what lies between the parts, and compared with whole networks.
 
         Args:
-            archs, times: whole networks and their milliseconds. The first FITTED of them tell what a runtime needs between
+            archs, times: whole networks and their milliseconds. The first FIT_NETWORKS of them tell what a runtime needs between
                 parts and not inside of a network (or the other way round), the same after each part; all others have no
                 part in that and tell the error.
         """
@@ -78,10 +78,12 @@ class LatencyTable:
         clock = np.array(times)
         table, fitted = self, 0.0
         for _ in range(2):  # a part takes no less than nothing: what is cut off there is made up for by the base
-            off = float(np.median([time - table.ms(arch) for arch, time in zip(archs[:FITTED], clock, strict=False)]))
-            table = table._corrected(round(off * MS), spread_out=table is self)
+            off = float(
+                np.median([time - table.ms(arch) for arch, time in zip(archs[:FIT_NETWORKS], clock, strict=False)])
+            )
+            table = table._corrected(round(off * NANOSECONDS_PER_MS), spread_out=table is self)
             fitted += off
-        sums, clock = np.array([table.ms(arch) for arch in archs[FITTED:]]), clock[FITTED:]
+        sums, clock = np.array([table.ms(arch) for arch in archs[FIT_NETWORKS:]]), clock[FIT_NETWORKS:]
         errors = 100 * (sums - clock) / clock
         tau = float(kendalltau(sums, clock).statistic)
         table.measured["between_parts_ms"] = round(fitted, 4)
@@ -111,7 +113,7 @@ class LatencyTable:
     def bounds_ms(self) -> tuple[float, float]:
         """Milliseconds of the fastest and of the slowest architecture of the space."""
         bounds = self.costs.bounds()
-        return bounds.min_macs / MS, bounds.max_macs / MS
+        return bounds.min_macs / NANOSECONDS_PER_MS, bounds.max_macs / NANOSECONDS_PER_MS
 
     def error(self) -> str:
         """The known error of a sum, such as `+- 2.1%`; empty where it was not checked."""

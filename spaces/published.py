@@ -273,7 +273,7 @@ PUBLISHED: dict[str, dict[str, Published]] = {
 }
 
 
-def find(text: str | None) -> tuple[str, Published] | None:
+def find_published(text: str | None) -> tuple[str, Published] | None:
     """Space and entry of a published network; None where the name is none, or a file has it."""
     if text is None or Path(text).is_file():
         return None
@@ -288,7 +288,7 @@ def read_arch(text: str, choices: Choices) -> Arch:
     Raises:
         ArchError: there is neither, or it does not fit the space.
     """
-    key = find(text)
+    key = find_published(text)
     if key:
         validate(key[1].arch, choices)
         return dict(key[1].arch)

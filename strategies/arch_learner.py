@@ -10,7 +10,7 @@ import torch
 
 from spaces.cost import CostTable
 from strategies.cost_loss import expected_cost
-from strategies.differentiable import Chosen, SoftmaxSearch
+from strategies.differentiable import Mixture, SoftmaxSearch
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "softmax": {"lr": 3e-4, "betas": (0.5, 0.999), "weight_decay": 1e-3},  # DARTS
@@ -74,7 +74,7 @@ class ArchLearner:
         self.scale_limit = math.inf
 
     def step(
-        self, chosen: Chosen, losses: Iterable[torch.Tensor], parts: int = 1, scale: float = 1.0
+        self, chosen: Mixture, losses: Iterable[torch.Tensor], parts: int = 1, scale: float = 1.0
     ) -> tuple[float, torch.Tensor]:
         """Move the architecture parameters; the weights of the supernet get no gradient.
 

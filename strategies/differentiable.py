@@ -20,7 +20,7 @@ from torch import nn
 from spaces.arch import Choices, Weights
 from spaces.errors import InputError
 
-Chosen = dict[str, Any]  # label -> Weights, or a candidate
+Mixture = dict[str, Any]  # label -> Weights, or a candidate
 Norms = Callable[[str], torch.Tensor]  # label -> (K,) squared norms of the weights that each value uses
 
 
@@ -44,7 +44,7 @@ class SoftmaxSearch(nn.Module):
         """label -> (K,) what the export maximises the product of."""
         return self.probabilities()
 
-    def draw(self, generator: torch.Generator, epoch: int, *, learn: bool) -> Chosen:
+    def draw(self, generator: torch.Generator, epoch: int, *, learn: bool) -> Mixture:
         """What one forward pass runs on.
 
         Args:
@@ -54,11 +54,11 @@ class SoftmaxSearch(nn.Module):
         """
         return {label: Weights(p if learn else p.detach()) for label, p in self.probabilities().items()}
 
-    def expectation(self, chosen: Chosen) -> dict[str, torch.Tensor]:
+    def expectation(self, chosen: Mixture) -> dict[str, torch.Tensor]:
         """The weights by which the expected cost of a step counts the candidates."""
         return self.probabilities()
 
-    def after_step(self, chosen: Chosen, before: Sequence[torch.Tensor]) -> None:
+    def after_step(self, chosen: Mixture, before: Sequence[torch.Tensor]) -> None:
         """Called after the optimiser moved the parameters; `before` are their values from before."""
 
 
@@ -77,8 +77,8 @@ class GumbelSearch(SoftmaxSearch):
     def temperature(self, epoch: int) -> float:
         return self.start * math.exp(-self.decay * epoch)
 
-    def draw(self, generator: torch.Generator, epoch: int, *, learn: bool) -> Chosen:
-        chosen: Chosen = {}
+    def draw(self, generator: torch.Generator, epoch: int, *, learn: bool) -> Mixture:
+        chosen: Mixture = {}
         for label, logits in zip(self.choices, self.logits, strict=True):
             uniform = torch.rand(len(logits), generator=generator).clamp(1e-10, 1 - 1e-7)
             noise = -torch.log(-torch.log(uniform)).to(logits.device)
@@ -93,7 +93,7 @@ class GumbelSearch(SoftmaxSearch):
             chosen[label] = Weights(hard, None if learn else (best,), sample.detach())
         return chosen
 
-    def expectation(self, chosen: Chosen) -> dict[str, torch.Tensor]:
+    def expectation(self, chosen: Mixture) -> dict[str, torch.Tensor]:
         """FBNet's latency is that of the sample."""
         return {label: weights.values for label, weights in chosen.items()}
 
@@ -105,8 +105,8 @@ class GateSearch(SoftmaxSearch):
     each choice, runs both, lets one through, and moves these two alone: the others keep their probabilities.
     """
 
-    def draw(self, generator: torch.Generator, epoch: int, *, learn: bool) -> Chosen:
-        chosen: Chosen = {}
+    def draw(self, generator: torch.Generator, epoch: int, *, learn: bool) -> Mixture:
+        chosen: Mixture = {}
         for label, logits in zip(self.choices, self.logits, strict=True):
             probabilities = logits.detach().softmax(0).cpu()
             if not learn:
@@ -125,7 +125,7 @@ class GateSearch(SoftmaxSearch):
         return chosen
 
     @torch.no_grad()
-    def after_step(self, chosen: Chosen, before: Sequence[torch.Tensor]) -> None:
+    def after_step(self, chosen: Mixture, before: Sequence[torch.Tensor]) -> None:
         """The two keep their sum of probabilities, the others keep theirs (section 3.2.1)."""
         for label, logits, old in zip(self.choices, self.logits, before, strict=True):
             pair = list(chosen[label].active)
@@ -171,8 +171,8 @@ class ThresholdSearch(SoftmaxSearch):
         """The sigmoids that stand behind the decisions."""
         return {label: self._values(margin.sigmoid()) for label, margin in self._margins(learn=False).items()}
 
-    def draw(self, generator: torch.Generator, epoch: int, *, learn: bool) -> Chosen:
-        chosen: Chosen = {}
+    def draw(self, generator: torch.Generator, epoch: int, *, learn: bool) -> Mixture:
+        chosen: Mixture = {}
         for label, margin in self._margins(learn).items():
             soft = margin.sigmoid()
             used = (margin > 0).to(soft) + (soft - soft.detach())
@@ -188,7 +188,7 @@ class ThresholdSearch(SoftmaxSearch):
         opposite = {label: (-margin).sigmoid() / margin.abs().sigmoid() for label, margin in margins.items()}
         return {label: self._values(relative[label], opposite[label]) for label in margins}
 
-    def expectation(self, chosen: Chosen) -> dict[str, torch.Tensor]:
+    def expectation(self, chosen: Mixture) -> dict[str, torch.Tensor]:
         """The cost of what is used."""
         return {label: weights.values for label, weights in chosen.items()}
 
@@ -208,7 +208,7 @@ class ThresholdSearch(SoftmaxSearch):
         return torch.cat((one, used.cumprod(0))) * torch.cat((1 - used if unused is None else unused, one))
 
 
-def plain(rows: Mapping[str, torch.Tensor]) -> dict[str, list[float]]:
+def as_lists(rows: Mapping[str, torch.Tensor]) -> dict[str, list[float]]:
     """Probabilities or preferences as numbers, to be written or maximised."""
     return {label: row.detach().cpu().tolist() for label, row in rows.items()}
 

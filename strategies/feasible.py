@@ -12,10 +12,10 @@ import numpy as np
 from spaces.arch import Arch
 from spaces.cost import CostTable
 from spaces.errors import InputError
-from spaces.latency import MS, LatencyTable
+from spaces.latency import NANOSECONDS_PER_MS, LatencyTable
 from strategies.cost_window import CostWindow
 from strategies.limits import Limits
-from strategies.sampling import Draw, step_generator, uniform_path
+from strategies.sampling import PathSampler, step_generator, uniform_path
 
 DRAWS = 1_000_000  # at most this many architectures are drawn before two limits together are called out of reach
 BATCH = 10_000  # of them at once
@@ -42,7 +42,7 @@ class FeasibleSpace:
             costs = [block.params for block in table.blocks]
             windows.append(CostWindow(costs, *self._range(None, limits.max_params, 1)))
         if limits.max_latency_ms is not None and latency is not None:
-            most = limits.max_latency_ms * MS - latency.costs.base[0]
+            most = limits.max_latency_ms * NANOSECONDS_PER_MS - latency.costs.base[0]
             windows.append(CostWindow([block.macs for block in latency.costs.blocks], -math.inf, most))
         # the tightest limit is drawn, the others reject
         self.window = min(windows, key=lambda window: window.count)
@@ -51,7 +51,7 @@ class FeasibleSpace:
         if not self.window.exact or len(windows) > 1:
             self.sample(random.Random(0))  # a proof that there is one
 
-    def reach(self) -> tuple[int, int] | None:
+    def macs_range(self) -> tuple[int, int] | None:
         """Smallest and largest MACs within the limits; None where they cannot be told exactly (rounding, several limits)."""
         macs = self._reachable()
         if macs is None:
@@ -111,7 +111,9 @@ class FeasibleSpace:
             return base + sum(getattr(block, name)[options[:, i]] for i, block in enumerate(table.blocks))
 
         costs = [total(self.table, name, base) for name, base in zip(("macs", "params"), self.table.base, strict=True)]
-        return costs + ([total(self.latency.costs, "macs", self.latency.costs.base[0]) / MS] if self.latency else [])
+        return costs + (
+            [total(self.latency.costs, "macs", self.latency.costs.base[0]) / NANOSECONDS_PER_MS] if self.latency else []
+        )
 
     def share(self, draws: int = 20_000) -> float:
         """The part of the space that meets the limits.
@@ -122,12 +124,12 @@ class FeasibleSpace:
         return part * len(self.sample_many(draws, np.random.default_rng(0))) / draws
 
 
-def draw_within_limits(feasible: FeasibleSpace) -> Draw:
+def draw_within_limits(feasible: FeasibleSpace) -> PathSampler:
     """One path per step from those that meet the limits, all equally likely."""
     return lambda choices, seed, step, first: [feasible.sample(step_generator(seed, step))]
 
 
-def draw_from_bins(table: CostTable, limits: Limits) -> Draw:
+def draw_from_bins(table: CostTable, limits: Limits) -> PathSampler:
     """One path per step as the SPOS authors draw it, between min_macs and max_macs; see `binned_path`.
 
     Raises:

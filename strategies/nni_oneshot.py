@@ -25,7 +25,7 @@ from strategies import differentiable as nas
 from strategies.feasible import FeasibleSpace, draw_within_limits
 from strategies.limits import Limits
 from strategies.most_probable import most_probable
-from strategies.sampling import STRATEGIES, Draw, Paths, step_generator, uniform_path
+from strategies.sampling import STRATEGIES, Paths, PathSampler, step_generator, uniform_path
 
 with warnings.catch_warnings():  # NNI 3.0 complains about every newer class in torch.nn
     warnings.simplefilter("ignore")
@@ -125,7 +125,7 @@ class SamplingStrategy(OneShotStrategy):
         super().__init__()
         self.seed, self.clip_norm, self.options = seed, clip_norm, options
 
-    def draw(self, model: Any) -> Draw:
+    def draw(self, model: Any) -> PathSampler:
         """The strategy's draw for this space."""
         raise NotImplementedError
 
@@ -151,14 +151,14 @@ class SamplingStrategy(OneShotStrategy):
 class Uniform(SamplingStrategy):
     """Uniform sampling, as in SPOS: one path per step."""
 
-    def draw(self, model: Any) -> Draw:
+    def draw(self, model: Any) -> PathSampler:
         return STRATEGIES["uniform"]
 
 
 class StrictFair(SamplingStrategy):
     """Strict fairness, as in FairNAS: m paths and one optimiser step per batch; see `strategies.sampling.strict_fair`."""
 
-    def draw(self, model: Any) -> Draw:
+    def draw(self, model: Any) -> PathSampler:
         return STRATEGIES["strict-fair"]
 
 
@@ -182,7 +182,7 @@ class CostWindow(SamplingStrategy):
         super().__init__(seed, clip_norm)
         self.table, self.latency, self.limits = table, latency, Limits.of(limits)
 
-    def draw(self, model: Any) -> Draw:
+    def draw(self, model: Any) -> PathSampler:
         return draw_within_limits(FeasibleSpace(_table(model, self.table), self.limits, self.latency))
 
 
@@ -252,7 +252,7 @@ class _SearchModule(_OneShotModule):
     def export_probs(self) -> dict[str, Any]:
         return {
             label: dict(zip(self.search.choices[label], row, strict=True))
-            for label, row in nas.plain(self.search.probabilities()).items()
+            for label, row in nas.as_lists(self.search.probabilities()).items()
         }
 
     def export_for(self, batch_idx: int) -> dict[str, Any]:
@@ -260,7 +260,7 @@ class _SearchModule(_OneShotModule):
 
     def export(self) -> dict[str, Any]:
         """The most probable architecture within max_macs."""
-        preferences = nas.plain(self.search.export_scores())
+        preferences = nas.as_lists(self.search.export_scores())
         if self.table.blocks:
             return most_probable(self.table, preferences, self.strategy.limits.max_macs)[0]
         return {

@@ -32,7 +32,7 @@ Entry = TypeVar("Entry", bound=tuple[Any, ...])
 
 
 class ParetoTuner(ArchTuner):
-    """NNI tuner. Its first generation is random; `frontier` gives the best compromises of the results.
+    """NNI tuner. Its first generation is random; `pareto_front` gives the best compromises of the results.
 
     Args:
         population: architectures per generation, and survivors that may become parents.
@@ -115,7 +115,7 @@ class ParetoTuner(ArchTuner):
                 }
 
 
-def frontier(entries: Sequence[Entry]) -> list[Entry]:
+def pareto_front(entries: Sequence[Entry]) -> list[Entry]:
     """The entries that no other one beats: none is at least as good in both numbers, and better in one.
 
     Args:

@@ -77,8 +77,8 @@ def _fair(choices: Choices, seed: int, number: int, paths: int, begun: Mapping[s
     return drawn
 
 
-Draw = Callable[[Choices, int, int, int], list[Arch]]  # (choices, seed, step, first step) -> the paths of a step
-STRATEGIES: dict[str, Draw] = {"uniform": uniform, "strict-fair": strict_fair}
+PathSampler = Callable[[Choices, int, int, int], list[Arch]]  # (choices, seed, step, first step) -> the paths of a step
+STRATEGIES: dict[str, PathSampler] = {"uniform": uniform, "strict-fair": strict_fair}
 
 
 def widths_open(epoch: int, epochs: int) -> tuple[float, int]:
@@ -112,7 +112,7 @@ class Paths:
 
     def __init__(
         self,
-        draw: Draw,
+        draw: PathSampler,
         choices: Choices,
         *,
         elastic: Sequence[str] = (),

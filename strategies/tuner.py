@@ -40,7 +40,7 @@ JOURNAL = "tuner.jsonl"  # in NNI_CHECKPOINT_DIRECTORY
 GUARD = CLONE / "trials" / "nni_guard.js"
 TRIES = 100  # draws of one child before it is given up
 DRAWS = 50_000  # before a space counts as exhausted
-HOPELESS = 5  # architectures given up one after another before the search ends
+MAX_FAILED_IN_A_ROW = 5  # architectures given up one after another before the search ends
 
 
 class ArchTuner(Tuner):
@@ -191,7 +191,7 @@ class ArchTuner(Tuner):
             key = self.retry_queue.popleft()
             if self._waits(self.asked[key]):
                 return key
-        if self.failed_in_a_row >= HOPELESS:
+        if self.failed_in_a_row >= MAX_FAILED_IN_A_ROW:
             raise InputError(f"the last {self.failed_in_a_row} architectures failed {self.tries} times each")
         while True:
             if not self.queue:
@@ -267,7 +267,7 @@ class ArchTuner(Tuner):
         return self.asked[key]
 
 
-def waiting(journal: list[dict[str, Any]], tries: int) -> bool:
+def has_unscored(journal: list[dict[str, Any]], tries: int) -> bool:
     """Whether an architecture was handed out that has no score yet, and did not fail as often as it may."""
     failures = Counter(event["failed"] for event in journal if "failed" in event)
     scored = {event["scored"] for event in journal if "scored" in event}

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from spaces.errors import InputError
-from spaces.latency import FITTED, LEAST_CHECKED, LatencyTable
+from spaces.latency import FIT_NETWORKS, MIN_CHECK_NETWORKS, LatencyTable
 from trials.common import cli
 from trials.timing.latency_config import Config
 
@@ -50,10 +50,10 @@ def main(argv: list[str] | None = None) -> None:
     except OSError as error:
         raise InputError(f"cannot write to '{place}' ({error.strerror}); choose another place") from None
     if config.template:
-        latency_csv.write_template(config.template, costs, draw(chain, FITTED + config.networks, config.seed))
+        latency_csv.write_template(config.template, costs, draw(chain, FIT_NETWORKS + config.networks, config.seed))
         print(f"wrote {config.template}: fill in the milliseconds, then: --csv {config.template} --out FILE.json")
         print(
-            f"rows of networks are optional; with {FITTED + LEAST_CHECKED} or more the table is corrected and its error known"
+            f"rows of networks are optional; with {FIT_NETWORKS + MIN_CHECK_NETWORKS} or more the table is corrected and its error known"
         )
         return
     table = latency_csv.read(config.csv, costs) if config.csv else measured(config, chain, costs.space)
@@ -136,7 +136,7 @@ def compare(config: Config) -> None:
     if here != about["device"]:
         raise InputError(f"table '{config.table}' is of {about['device']}, this is {here}; compare it there")
     chain = described(table.costs.space)
-    known = draw(chain, FITTED + check["networks"], about["seed"])[FITTED:][:MANY]
+    known = draw(chain, FIT_NETWORKS + check["networks"], about["seed"])[FIT_NETWORKS:][:MANY]
     bar = cli.progress(config.rounds, desc="measuring", unit="round")
     timing, *others = time_networks(
         [calibrated(chain, each) for each in (arch, *known)],

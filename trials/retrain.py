@@ -90,13 +90,13 @@ def read_arch(config: Config) -> dict[str, Any]:
     """
     import spaces
     from spaces.arch import ArchError
-    from spaces.published import find
+    from spaces.published import find_published
     from spaces.published import read_arch as read
 
     given = str(config.fixed_arc)
     options = cli.space_options(config.space_options)
     choices = spaces.describe(config.space, config.preset, resolution=config.resolution, **options).choices
-    key = find(given)
+    key = find_published(given)
     space = " ".join(filter(None, (config.space, config.preset, config.space_options)))
     try:
         return read(given, choices)

@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     rows = [("smallest", bounds.min_macs, bounds.min_params), ("largest", bounds.max_macs, bounds.max_params)]
     print(cli.table(rows, ("", counted, "params")), "\n")
     if config.max_macs or config.min_macs:
-        reach = feasible.reach()
+        reach = feasible.macs_range()
         span = f", {reach[0]:,} to {reach[1]:,} {counted}" if reach else ""
         print(f"{limits}: {100 * feasible.share():.3g}% of the space{span}\n")
 

@@ -54,7 +54,7 @@ def test_reachable_sums():
 
 def test_the_reach_of_a_limit():
     """Against the costs of random architectures: the largest below the limit is met by one that is drawn there."""
-    reach = FeasibleSpace(IMAGENET, Limits(max_macs=330_000_000, min_macs=300_000_000)).reach()
+    reach = FeasibleSpace(IMAGENET, Limits(max_macs=330_000_000, min_macs=300_000_000)).macs_range()
     assert 300_000_000 <= reach[0] < reach[1] <= 330_000_000
     for macs in reach:
         assert (

@@ -14,7 +14,7 @@ import spaces
 from spaces.cost import CostTable, measure
 from spaces.errors import InputError
 from spaces.files import load_json
-from spaces.latency import FITTED, LEAST_CHECKED, LatencyTable
+from spaces.latency import FIT_NETWORKS, MIN_CHECK_NETWORKS, LatencyTable
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from strategies.sampling import uniform_path
@@ -68,19 +68,19 @@ def test_whole_networks_correct_the_base_and_tell_the_error():
     """Eight networks find what lies between the parts (here 0.7 ms); the others, measured 10 % off, tell the error."""
     plain = made()
     generator = random.Random(1)
-    archs = [uniform_path(COSTS.choices, generator) for _ in range(FITTED + LEAST_CHECKED)]
+    archs = [uniform_path(COSTS.choices, generator) for _ in range(FIT_NETWORKS + MIN_CHECK_NETWORKS)]
     clock = [plain.ms(arch) + 0.7 for arch in archs]
-    exact = plain.checked(archs, clock)
-    assert exact.check["networks"] == LEAST_CHECKED
+    exact = plain.validated_on(archs, clock)
+    assert exact.check["networks"] == MIN_CHECK_NETWORKS
     assert exact.check["mean_absolute_error_percent"] < 1e-4
     assert exact.check["kendall_tau"] == 1
     assert exact.costs.base[0] == pytest.approx(1_500_000 + 2 * 700_000 / 22, abs=20)
     assert exact.ms(archs[0]) == pytest.approx(plain.ms(archs[0]) + 0.7, abs=1e-6)
-    off = plain.checked(archs, clock[:FITTED] + [time * 1.1 for time in clock[FITTED:]])
+    off = plain.validated_on(archs, clock[:FIT_NETWORKS] + [time * 1.1 for time in clock[FIT_NETWORKS:]])
     assert off.check["mean_absolute_error_percent"] == pytest.approx(100 / 11)
     assert off.check["bias_percent"] == pytest.approx(-100 / 11)
     assert off.error() == "+- 9.1%"
-    reversed_order = plain.checked(archs, clock[:FITTED] + [20 - time for time in clock[FITTED:]])
+    reversed_order = plain.validated_on(archs, clock[:FIT_NETWORKS] + [20 - time for time in clock[FIT_NETWORKS:]])
     assert reversed_order.check["kendall_tau"] == -1
 
 

@@ -156,7 +156,7 @@ def test_a_block_that_writes_into_its_input_harms_no_sibling():
     weights = {
         key: value
         for part in ("stem", "head")
-        for key, value in chain.part(part, {}).state_dict(prefix=f"{part}.").items()
+        for key, value in chain.module_at(part, {}).state_dict(prefix=f"{part}.").items()
     }
     for place in range(3):
         for name, build in candidates.items():
@@ -230,7 +230,7 @@ def test_unusual_modules(name):
     torch.manual_seed(0)
     weights = {}
     for part in ("stem", "head"):
-        weights |= chain.part(part, {}).state_dict(prefix=f"{part}.")
+        weights |= chain.module_at(part, {}).state_dict(prefix=f"{part}.")
     for place in range(2):
         weights |= build().state_dict(prefix=f"blocks.{place}.odd.")
     archs = [{"block0": first, "block1": second} for first in ("odd", "skip") for second in ("odd", "skip")]

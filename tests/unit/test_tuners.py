@@ -16,9 +16,9 @@ from spaces.errors import InputError
 from spaces.files import read_jsonl
 from strategies.evolution import EvolutionTuner, crossover, mutate
 from strategies.model_guided import ModelGuidedTuner
-from strategies.pareto import ParetoTuner, frontier
+from strategies.pareto import ParetoTuner, pareto_front
 from strategies.random_search import RandomTuner
-from strategies.tuner import waiting
+from strategies.tuner import has_unscored
 from tests.conftest import ROOT
 
 COSTS = "experiments/spaces/spos-tiny.costs.json"
@@ -296,20 +296,20 @@ def test_pareto_frontier_is_larger_than_that_of_random_search(objective):
         volume = []
         for tuner in (make("pareto", objective=objective, seed=seed, population=20), make("random", seed=seed)):
             archs = play(lambda tuner=tuner: tuner, 200)
-            points = frontier([(score(TABLE, arch), cost(arch)) for arch in archs])
+            points = pareto_front([(score(TABLE, arch), cost(arch)) for arch in archs])
             volume.append(HV(ref_point=[0.0, 1.0])(np.array([(-gain, paid / most) for gain, paid in points])))
         assert volume[0] > 1.2 * volume[1]
 
 
 def test_frontier():
-    assert frontier([]) == []
+    assert pareto_front([]) == []
     entries = [(0.9, 300, "a"), (0.8, 200, "b"), (0.7, 250, "beaten"), (0.9, 300, "again"), (0.8, 210, "dearer")]
-    assert frontier(entries) == [(0.8, 200, "b"), (0.9, 300, "a")]
+    assert pareto_front(entries) == [(0.8, 200, "b"), (0.9, 300, "a")]
     draw = random.Random(0)
     many = [(draw.randrange(30), draw.randrange(30)) for _ in range(200)]
     beats = lambda a, b: a[0] >= b[0] and a[1] <= b[1] and a != b  # noqa: E731
     expected = sorted({b for b in many if not any(beats(a, b) for a in many)}, key=lambda entry: entry[1])
-    assert frontier(many) == expected
+    assert pareto_front(many) == expected
 
 
 @pytest.mark.parametrize(
@@ -460,9 +460,9 @@ def test_what_waits_for_a_score():
         {"failed": "a"},
         {"scored": "b", "score": 1},
     ]
-    assert waiting(journal, tries=2)
-    assert not waiting([*journal, {"failed": "a"}], tries=2)
-    assert not waiting([*journal, {"scored": "a", "score": 2}], tries=2)
+    assert has_unscored(journal, tries=2)
+    assert not has_unscored([*journal, {"failed": "a"}], tries=2)
+    assert not has_unscored([*journal, {"scored": "a", "score": 2}], tries=2)
 
 
 def test_another_search_space_is_refused():

@@ -161,7 +161,7 @@ class Parts(dict[tuple[Any, ...], Part]):
         labels = self.chain.blocks[place].choices if isinstance(place, int) else ()
         key = (place, *(arch[label] for label in labels))
         if key not in self:
-            self[key] = Part(self.chain.part(place, arch, self.weights), self.arithmetic, self.device)
+            self[key] = Part(self.chain.module_at(place, arch, self.weights), self.arithmetic, self.device)
         return key, self[key]
 
 

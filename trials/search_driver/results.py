@@ -68,7 +68,7 @@ def store_remote(plan: Plan, job: dict[str, Any], metrics: list[dict[str, Any]])
 
 def frontier(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The results that no other one beats in top-1 and cost, the cheapest first; cost: latency where it is known, else MACs."""
-    return [entry[2] for entry in pareto.frontier([(result["top1"], cost(result), result) for result in results])]
+    return [entry[2] for entry in pareto.pareto_front([(result["top1"], cost(result), result) for result in results])]
 
 
 def cost(result: dict[str, Any]) -> float:

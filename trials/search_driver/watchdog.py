@@ -13,7 +13,7 @@ import psutil
 
 from spaces.errors import Stopped
 from spaces.files import read_jsonl
-from strategies.tuner import JOURNAL, waiting
+from strategies.tuner import JOURNAL, has_unscored
 from trials.search_driver.nni_manager import Manager
 from trials.search_driver.plan import Plan
 
@@ -132,7 +132,7 @@ def tuner_alive(running: Manager) -> bool:
 def handed_out(running: Manager, plan: Plan) -> bool:
     """Whether the tuner waits for a trial: NNI's list lacks those that no machine has taken yet."""
     path = running.folder / "checkpoint" / JOURNAL
-    return path.exists() and waiting(read_jsonl(path), plan.tuner.tries)
+    return path.exists() and has_unscored(read_jsonl(path), plan.tuner.tries)
 
 
 def trial_error(running: Manager, trial: str) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from spaces.errors import InputError
-from spaces.latency import LEAST_CHECKED
+from spaces.latency import MIN_CHECK_NETWORKS
 from trials.common import cli
 from trials.common.cli import option
 
@@ -24,7 +24,7 @@ class Config:
     threads: int = option(0, "threads on a CPU; 0: OMP_NUM_THREADS, or one for each core")
     batch: int = option(1, "images at a time")
     rounds: int = option(200, "times that every candidate is measured at each of its places")
-    networks: int = option(30, f"random networks that the table is checked against, at least {LEAST_CHECKED}")
+    networks: int = option(30, f"random networks that the table is checked against, at least {MIN_CHECK_NETWORKS}")
     seed: int = option(0, "of the random networks")
     out: str = option("", "table to write, JSON; beside it a picture of the check, SVG")
     table: str = option("", "an existing table, for --fixed-arc")
@@ -37,8 +37,8 @@ class Config:
     def __post_init__(self) -> None:
         cli.not_negative(self, "threads")
         cli.fill_and_check(self, {}, positive=("batch", "rounds"), fractions=())
-        if self.networks < LEAST_CHECKED:
-            raise InputError(f"--networks {self.networks} is too few for a check; give {LEAST_CHECKED} or more")
+        if self.networks < MIN_CHECK_NETWORKS:
+            raise InputError(f"--networks {self.networks} is too few for a check; give {MIN_CHECK_NETWORKS} or more")
         if bool(self.table) != bool(self.fixed_arc):
             raise InputError("--table and --fixed-arc go together; give both or none")
         if self.table:

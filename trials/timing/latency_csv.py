@@ -20,7 +20,7 @@ from typing import Any
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.files import atomic
-from spaces.latency import FITTED, LEAST_CHECKED, LatencyTable
+from spaces.latency import FIT_NETWORKS, MIN_CHECK_NETWORKS, LatencyTable
 
 HEADER = ["part", "choice", "latency_ms"]
 
@@ -94,12 +94,12 @@ def read(path: str, costs: CostTable) -> LatencyTable:
     table = LatencyTable(costs.space, choices, round(1e6 * ends), blocks, measured=about)
     if not networks:
         return table
-    if len(networks) < FITTED + LEAST_CHECKED:
+    if len(networks) < FIT_NETWORKS + MIN_CHECK_NETWORKS:
         raise InputError(
-            f"'{path}' has times of {len(networks)} networks; give at least {FITTED + LEAST_CHECKED} (the first {FITTED} tell what "
+            f"'{path}' has times of {len(networks)} networks; give at least {FIT_NETWORKS + MIN_CHECK_NETWORKS} (the first {FIT_NETWORKS} tell what "
             "lies between the parts, the others check the table), or none"
         )
-    return table.checked(archs, [time for _, time in networks])
+    return table.validated_on(archs, [time for _, time in networks])
 
 
 def _rows(path: str) -> list[tuple[int, dict[str, str]]]:

@@ -15,7 +15,7 @@ import torch
 
 import spaces
 from spaces.arch import arch_id
-from spaces.latency import FITTED, LatencyTable
+from spaces.latency import FIT_NETWORKS, LatencyTable
 from strategies.sampling import uniform_path
 from trials.common import cli, run_dir
 from trials.networks.batchnorm import recalibrate_bn
@@ -30,7 +30,7 @@ def measured(config: Config, chain: Any, space: Mapping[str, Any]) -> LatencyTab
     """Measure a whole space."""
     where = make_runtime(config.runtime, config.device, config.threads)
     began = time.perf_counter()
-    archs = draw(chain, FITTED + config.networks, config.seed)
+    archs = draw(chain, FIT_NETWORKS + config.networks, config.seed)
     combinations = [list(block.combinations()) for block in chain.blocks]
     bar = cli.progress(sum(map(len, combinations)) + 2 + len(archs), desc="building", unit="part")
     parts, keys, networks, example = build(chain, combinations, archs, where, config.batch, bar)
@@ -85,7 +85,7 @@ def measured(config: Config, chain: Any, space: Mapping[str, Any]) -> LatencyTab
         spread=[[round(1e6 * timing.spread_ms) for timing in row] for row in places],
         measured={**about, **versions()},
     )
-    return table.checked(archs, clock) if len(archs) > FITTED else table
+    return table.validated_on(archs, clock) if len(archs) > FIT_NETWORKS else table
 
 
 def build(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spaces.errors import InputError, unknown
-from spaces.published import find
+from spaces.published import find_published
 from trials.common import cli
 from trials.common.cli import option
 from trials.common.run_dir import load_run
@@ -111,7 +111,7 @@ class Config(DataOptions):
 
     def _take_space(self) -> None:
         """Settle space, preset and data: from the supernet, else from the published network, else the defaults."""
-        key = find(self.fixed_arc)
+        key = find_published(self.fixed_arc)
         if self.supernet is not None:
             stored = load_run(self.supernet, "supernet")
             if key and key[0] != stored["space"]:
@@ -160,7 +160,7 @@ def _default_out(config: Config) -> Path:
     if config.baseline:
         return Path(config.supernet or "runs") / "baselines" / baseline_folder(config.baseline)
     path = Path(str(config.fixed_arc or config.import_official))
-    if find(config.fixed_arc):
+    if find_published(config.fixed_arc):
         return Path(config.supernet) / f"retrain-{path}" if config.supernet else Path("runs") / path
     if config.fixed_arc and path.parent.name == "frontier":  # MACS-ID.json
         return path.parent.parent / f"retrain-{path.stem.rpartition('-')[2]}"

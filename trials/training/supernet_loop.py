@@ -9,7 +9,7 @@ from typing import Any
 
 from spaces.arch import arch_id, save_arch
 from spaces.files import save_json
-from spaces.latency import MS
+from spaces.latency import NANOSECONDS_PER_MS
 from strategies.feasible import draw_from_bins, draw_within_limits
 from strategies.most_probable import most_probable
 from strategies.sampling import STRATEGIES, Paths
@@ -170,7 +170,9 @@ def export(trainer: Any, run: Path, feasible: Any) -> None:
     """Write the most probable architecture within the limit to arc.json, and how it was found to most_probable.json."""
     config, limits, table, latency = trainer.config, feasible.limits, feasible.table, feasible.latency
     if limits.max_latency_ms is not None:
-        arch, _ = most_probable(latency.costs, trainer.preferences(), math.floor(limits.max_latency_ms * MS))
+        arch, _ = most_probable(
+            latency.costs, trainer.preferences(), math.floor(limits.max_latency_ms * NANOSECONDS_PER_MS)
+        )
     else:
         arch, _ = most_probable(table, trainer.preferences(), limits.max_macs)
     free, _ = most_probable(table, trainer.preferences())

@@ -212,12 +212,12 @@ class Trainer:
     def probabilities(self) -> dict[str, list[float]]:
         """label -> how probable each candidate is, of a differentiable strategy."""
         assert self.search is not None
-        return nas.plain(self.search.probabilities())
+        return nas.as_lists(self.search.probabilities())
 
     def preferences(self) -> dict[str, list[float]]:
         """label -> what the export maximises the product of: the probabilities, but for thresholds."""
         assert self.search is not None
-        return nas.plain(self.search.export_scores())
+        return nas.as_lists(self.search.export_scores())
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds; tensors and JSON-able values."""
