@@ -69,7 +69,7 @@ from spaces.files import save_json
 from strategies.evolution import EvolutionTuner
 from trials.common import cli
 from trials.images.dataset import normalise
-from trials.networks.batchnorm import recalibrate_bn
+from trials.networks.batchnorm import recalibrate_batchnorm
 from trials.scoring.evaluate_config import Settings
 from trials.scoring.prefix_tree import ARITHMETIC, Node, Part, Parts, Pass, PrefixTree
 
@@ -203,7 +203,7 @@ def one_by_one(
         for layer in network.modules():
             if isinstance(layer, nn.BatchNorm2d) and layer.num_batches_tracked is not None:
                 layer.num_batches_tracked = layer.num_batches_tracked.cpu()  # a GPU is not asked for it at every call
-        recalibrate_bn(network, calibration)
+        recalibrate_batchnorm(network, calibration)
         logits.append(torch.cat([network(x) for x in scoring]))
     return torch.stack(logits)
 

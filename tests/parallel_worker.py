@@ -63,7 +63,7 @@ def retrain_one(flags: list[str], out: str) -> None:
         losses.append(trainer.step(step, images.double(), labels)[0])
     mean = torch.stack(losses)
     average([mean])
-    counts = accuracy.measure(trainer.fabric, trainer.tested.float(), data, "test")
+    counts = accuracy.count_correct(trainer.fabric, trainer.tested.float(), data, "test")
     if trainer.rank == 0:
         model = {name: tensor.double() for name, tensor in trainer.tested.state_dict().items()}
         torch.save({"model": model, "search": {}, "losses": mean, "counts": counts}, out)

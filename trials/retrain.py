@@ -143,7 +143,7 @@ def train_all(config: Config, about: dict[str, Any], missing: list[int], data: A
     if imported:
         from trials.common.distributed import make_fabric
 
-        network = build.build(about)
+        network = build.build_network(about)
         network.load_state_dict(imported.weights)
         fabric = make_fabric(config.device, "32")
         for seed in missing:

@@ -370,7 +370,7 @@ def test_batchnorms_of_baselines_are_folded_before_they_are_timed(name):
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.running_var, 0.5, 2)
             nn.init.uniform_(layer.running_mean, -1, 1)
-    folded = batchnorm.folded(network, 32)
+    folded = batchnorm.fold_batchnorm_traced(network, 32)
     assert not [layer for layer in folded.modules() if isinstance(layer, nn.BatchNorm2d)]
     images = torch.rand(4, 3, 32, 32)
     with torch.no_grad():

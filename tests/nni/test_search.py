@@ -24,8 +24,8 @@ from tests.experiments import ENVIRONMENT, copy_run, experiment, free_port, left
 from trials import report
 from trials.images.load import load_data
 from trials.images.options import DataOptions
-from trials.networks.accuracy import correct
-from trials.networks.batchnorm import recalibrate_bn
+from trials.networks.accuracy import topk_hits
+from trials.networks.batchnorm import recalibrate_batchnorm
 from trials.scoring.scorer import Scorer, Settings
 from trials.search_driver.plan import check, make_tuner
 
@@ -50,10 +50,10 @@ def test_score_is_that_of_the_frozen_network(run):
     supernet.load_state_dict(scorer.weights)
     network = freeze(supernet, arch).to(memory_format=torch.channels_last)
     images = torch.cat([images for images, _ in data.eval_batches("train", 64, count=256)])
-    recalibrate_bn(network, [data.normalise(batch) for batch in images.split(64)])
+    recalibrate_batchnorm(network, [data.normalise(batch) for batch in images.split(64)])
     scoring = list(data.eval_batches("score", 64, count=128))
     with torch.no_grad():
-        hits = sum(correct(network(data.normalise(images)), labels) for images, labels in scoring)
+        hits = sum(topk_hits(network(data.normalise(images)), labels) for images, labels in scoring)
     assert [result["top1"], result["top5"]] == [100 * int(h) / 128 for h in hits]
     assert (result["macs"], result["calibration_images"]) == (scorer.table.macs(arch), 256)
     assert scorer.known(arch) == result
@@ -73,7 +73,7 @@ def test_no_statistics_leak_between_candidates(run):
 
 def test_top_1_and_top_5():
     logits = torch.tensor([[9.0, 8, 7, 6, 5, 4], [4, 5, 6, 7, 8, 9], [1, 2, 3, 4, 5, 6]])
-    assert correct(logits, torch.tensor([0, 1, 0])).tolist() == [1, 2]
+    assert topk_hits(logits, torch.tensor([0, 1, 0])).tolist() == [1, 2]
 
 
 # NNI

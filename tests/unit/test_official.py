@@ -153,14 +153,14 @@ def test_half_precision_becomes_single(checkpoint, tmp_path):
     _, state, _ = checkpoint
     half = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
     torch.save({"state_dict": half}, tmp_path / "half.pth.tar")
-    assert official_spos.read(str(tmp_path / "half.pth.tar")).weights["stem.0.weight"].dtype == torch.float32
+    assert official_spos.read_checkpoint(str(tmp_path / "half.pth.tar")).weights["stem.0.weight"].dtype == torch.float32
 
 
 def test_checkpoints_of_an_old_pytorch(checkpoint, tmp_path):
     _, state, _ = checkpoint
     old = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
     torch.save({"state_dict": old}, tmp_path / "old.pth.tar")
-    found = official_spos.read(str(tmp_path / "old.pth.tar"))
+    found = official_spos.read_checkpoint(str(tmp_path / "old.pth.tar"))
     assert (found.classes, found.arch) == (2, None)
     assert int(found.weights["stem.1.num_batches_tracked"]) == 0
 
@@ -203,7 +203,7 @@ def test_anything_else_is_refused(checkpoint, photos, tmp_path, run):
         (str(tmp_path), "is a folder, not a file"),
     ):
         with pytest.raises(InputError, match=says):
-            official_spos.read(file)
+            official_spos.read_checkpoint(file)
     with pytest.raises(InputError, match="holds a supernet, not one network; use: python -m trials.supernet --import"):
         retrain.main(["--import-official", str(path), "--out", str(tmp_path / "x")])
     with pytest.raises(InputError, match="official SPOS checkpoints are of .* imagenet, not of spos tiny; leave these"):

@@ -10,7 +10,7 @@ from torch import nn
 import spaces
 from spaces.chain import Chain, Choice
 from strategies.evolution import crossover, mutate
-from trials.networks.batchnorm import conv_bn_pairs, fold_bn, recalibrate_bn
+from trials.networks.batchnorm import conv_batchnorm_pairs, fold_batchnorm, recalibrate_batchnorm
 from trials.scoring.prefix_tree import ARITHMETIC, Parts, PrefixTree
 from trials.scoring.scorer import Scorer, Settings
 
@@ -57,11 +57,11 @@ def alone(chain, weights, arch, arithmetic, calibration, scoring):
     network = arithmetic.place(chain.network(arch, weights), CPU)
     cast = arithmetic.cast(copy.deepcopy(network))
     before = [cast(arithmetic.images(x)).float() for x in scoring]
-    recalibrate_bn(cast, [arithmetic.images(x) for x in calibration])
+    recalibrate_batchnorm(cast, [arithmetic.images(x) for x in calibration])
     statistics = {key: value for key, value in cast.state_dict().items() if "running_" in key}
     if arithmetic.fold:
         network.load_state_dict(statistics, strict=False)
-        cast = arithmetic.cast(fold_bn(network))
+        cast = arithmetic.cast(fold_batchnorm(network))
     return before, [cast(arithmetic.images(x)).float() for x in scoring], list(statistics.values())
 
 
@@ -108,8 +108,8 @@ def test_folding_changes_logits_by_rounding_alone():
     chain, weights = supernet("spos", {"affine": True})
     [arch] = evolved(chain, 2)[:1]
     network = chain.network(arch, weights).eval()
-    folded = fold_bn(copy.deepcopy(network))
-    assert len(conv_bn_pairs(network)) == sum(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+    folded = fold_batchnorm(copy.deepcopy(network))
+    assert len(conv_batchnorm_pairs(network)) == sum(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in folded.modules())
     x = torch.randn(4, 3, 32, 32)
     with torch.no_grad():

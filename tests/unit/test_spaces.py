@@ -22,7 +22,7 @@ from spaces.files import load_json, save_json
 from spaces.model_space import Elastic, make_supernet
 from spaces.published import PUBLISHED
 from tests.conftest import ROOT
-from trials.networks.batchnorm import recalibrate_bn
+from trials.networks.batchnorm import recalibrate_batchnorm
 from trials.space import file_name
 
 STORED = ROOT / "experiments" / "spaces"
@@ -621,8 +621,8 @@ def test_recalibration_of_a_supernet_with_shared_weights(case):
     arch = random_arch(supernet.chain, 5)
     activate(supernet, arch)
     frozen, images = freeze(supernet, arch), [torch.randn(8, 3, 32, 32) for _ in range(2)]
-    recalibrate_bn(frozen, images)
-    recalibrate_bn(supernet, images)
+    recalibrate_batchnorm(frozen, images)
+    recalibrate_batchnorm(supernet, images)
     torch.testing.assert_close(supernet(images[0]), frozen(images[0]), rtol=1e-4, atol=1e-6)
 
 

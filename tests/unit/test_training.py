@@ -18,7 +18,7 @@ from spaces.files import atomic, load_json, save_json
 from tests.conftest import ROOT, SUPERNET
 from trials import retrain, supernet
 from trials.common import run_dir
-from trials.networks.batchnorm import recalibrate_bn
+from trials.networks.batchnorm import recalibrate_batchnorm
 from trials.training import optimizers
 
 # BN recalibration
@@ -31,7 +31,7 @@ def test_bn_statistics_are_those_of_the_images():
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_mean.fill_(9.0)
     batches = [torch.randn(16, 3, 32, 32) for _ in range(3)]
-    assert recalibrate_bn(network, batches) == 48
+    assert recalibrate_batchnorm(network, batches) == 48
     conv, norm = network.stem[0], network.stem[1]
     with torch.no_grad():
         outputs = [conv(batch) for batch in batches]
@@ -43,11 +43,11 @@ def test_bn_statistics_are_those_of_the_images():
     assert norm.momentum == 0.1
 
     kept = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    recalibrate_bn(network, batches[::-1])
+    recalibrate_batchnorm(network, batches[::-1])
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(tensor, kept[name], atol=1e-5, rtol=1e-4)
     with pytest.raises(ValueError, match="at least one batch"):
-        recalibrate_bn(network, [])
+        recalibrate_batchnorm(network, [])
 
 
 # optimisers and schedules

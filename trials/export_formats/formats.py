@@ -23,7 +23,7 @@ from torch import nn
 
 from spaces.errors import InputError
 from trials.export_formats.module_file import module_text
-from trials.networks.batchnorm import fold_bn
+from trials.networks.batchnorm import fold_batchnorm
 
 Run = Callable[[torch.Tensor], torch.Tensor]
 INPUT, OUTPUT = "images", "logits"
@@ -69,7 +69,7 @@ def write_onnx(network: nn.Module, path: Path, resolution: int, metadata: Mappin
     """ONNX for any number of images, BatchNorm folded into the convolutions, weights in the same file."""
     import onnx
 
-    folded = fold_bn(copy.deepcopy(network))
+    folded = fold_batchnorm(copy.deepcopy(network))
     with _quiet(), cannot("onnx"):
         torch.onnx.export(
             folded,

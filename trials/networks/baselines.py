@@ -1,10 +1,4 @@
-"""Which network trials.retrain trains: an architecture of a space, or a baseline of timm or torchvision.
-
-It is described by plain values, `about`, which travel to other processes and into network.pt:
-
-    {"arch": {...}, "space": {"name", "preset", "options"}}          a network of ours
-    {"arch": None, "space": None, "baseline": "timm:mobilenetv2_100", "classes": 10}
-"""
+"""Baselines: models of timm or torchvision that are trained beside our networks, named as in `timm:mobilenetv2_100`."""
 
 from __future__ import annotations
 
@@ -13,10 +7,13 @@ import difflib
 import re
 import warnings
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spaces.counting import count
 from spaces.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 LIBRARIES = ("timm", "torchvision")
 # keywords of a model that are decided elsewhere, or would load weights
@@ -27,28 +24,31 @@ REFUSED = (
 
 
 def parse_baseline(text: str) -> tuple[str, str, dict[str, Any]]:
-    """Library, model and keywords of `timm:mobilenetv2_100,output_stride=8`.
+    """Split `timm:mobilenetv2_100,output_stride=8` into its parts, without importing the library.
 
+    Returns:
+        Name of the library; name of the model; keywords of the model, with numbers, true, false and none as values of Python.
     Raises:
         InputError: it is not of this form, or asks for pretrained weights.
     """
-    library, given, rest = text.partition(":")
-    if library not in LIBRARIES or not given:
+    library, colon, rest = text.partition(":")
+    if library not in LIBRARIES or not colon:
         raise InputError(f"--baseline '{text}' is not timm:NAME or torchvision:NAME; write timm:mobilenetv2_100")
-    name, *parts = rest.split(",")
+    name, *pairs = rest.split(",")
     keywords: dict[str, Any] = {}
-    for part in parts:
-        key, given, value = part.strip().partition("=")
-        if not given or not key.isidentifier() or not value:
-            raise InputError(f"--baseline '{text}': '{part}' is not NAME=VALUE; write for example output_stride=8")
+    for pair in pairs:
+        key, equals, value = pair.strip().partition("=")
+        if not equals or not key.isidentifier() or not value:
+            raise InputError(f"--baseline '{text}': '{pair}' is not NAME=VALUE; write for example output_stride=8")
         if key in REFUSED:
             reason = "the images decide it" if key == "num_classes" else "a baseline is trained from scratch"
             raise InputError(f"--baseline '{text}': {key} has no place here, {reason}; leave it out")
-        keywords[key] = _value(value)
+        keywords[key] = _parse_value(value)
     return library, name, keywords
 
 
-def _value(text: str) -> Any:
+def _parse_value(text: str) -> Any:
+    """A number, True, False or None where the text reads like one, else the text."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -58,13 +58,17 @@ def _value(text: str) -> Any:
 
 
 def baseline_folder(text: str) -> str:
-    """A folder's name for a baseline: `timm-mobilenetv2_100-output_stride=8`."""
+    """Turn a baseline's text into the name of a folder, such as `timm-mobilenetv2_100-output_stride=8`."""
     return re.sub(r"[^\w.=-]+", "-", text)
 
 
-def build_baseline(text: str, classes: int) -> Any:
-    """A model of timm or torchvision with fresh weights; nothing is downloaded.
+def build_baseline(text: str, classes: int) -> nn.Module:
+    """Make a model of timm or torchvision with fresh weights; nothing is downloaded.
 
+    Args:
+        text: such as `timm:mobilenetv2_100,output_stride=8`.
+    Returns:
+        A network that maps images (N, 3, R, R) to logits (N, classes).
     Raises:
         InputError: unknown model, or keywords that it does not take.
     """
@@ -85,36 +89,41 @@ def build_baseline(text: str, classes: int) -> Any:
         raise InputError(f"--baseline '{text}': {library} has no model '{name}'; {hint}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torchvision: what its weights will be one day
+            warnings.simplefilter("ignore")  # torchvision warns that its default weights will change
             return make(num_classes=classes, **keywords)
     except Exception as error:  # whatever a model makes of its keywords
-        raise InputError(f"--baseline '{text}' cannot be made: {_line(error)}; see the keywords of {library}") from None
+        raise InputError(
+            f"--baseline '{text}' cannot be made: {_one_line(error)}; see the keywords of {library}"
+        ) from None
 
 
 def check_baseline(text: str, classes: int, resolution: int) -> tuple[int, int]:
-    """Make a baseline and try it on images.
+    """Make a baseline and try it on two random images, before a long training begins.
 
+    Args:
+        resolution: height and width of the images, pixels.
     Returns:
-        MACs of an image, params.
+        MACs for one image; number of parameters.
     Raises:
         InputError: it cannot be made, or cannot take or train on images of this size.
     """
     import torch
 
     network = build_baseline(text, classes)
-    what = f"--baseline '{text}' with images of {resolution}x{resolution} pixels"
+    subject = f"--baseline '{text}' with images of {resolution}x{resolution} pixels"
     fix = "take another model or --resolution, or a keyword such as output_stride=8 or img_size"
     try:
-        with torch.no_grad():  # in the mode of training, two images: BatchNorm needs more than one number
+        with torch.no_grad():  # two images, because BatchNorm in train mode needs more than one number per channel
             output = copy.deepcopy(network).train()(torch.rand(2, 3, resolution, resolution))
         counted = count(network.to("meta"), torch.empty(1, 3, resolution, resolution, device="meta"))
     except Exception as error:  # whatever a model makes of an image
-        raise InputError(f"{what} fails: {_line(error)}; {fix}") from None
+        raise InputError(f"{subject} fails: {_one_line(error)}; {fix}") from None
     if not isinstance(output, torch.Tensor) or output.shape != (2, classes):
         shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise InputError(f"{what} gives {shape} instead of one number per class; take another model")
+        raise InputError(f"{subject} gives {shape} instead of one number per class; take another model")
     return counted.macs, counted.params
 
 
-def _line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
+    """Type and message of an error, on one line of at most 200 characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]

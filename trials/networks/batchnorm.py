@@ -1,4 +1,13 @@
-"""BatchNorm of one path: its statistics before it is scored, and how they are folded into the convolutions."""
+"""BatchNorm of a fixed path: estimate its statistics anew, and fold it into the convolutions before it.
+
+A BatchNorm in eval mode is a linear map per channel, so a convolution with other weights and a bias does the work of both.
+There are two ways to find out which BatchNorm follows which convolution:
+
+`fold_batchnorm` looks for neighbours in an nn.Sequential. It needs no images, works in place and is certain, and the blocks of
+our spaces are built of such neighbours, so scoring, latencies and exports of our networks use it.
+`fold_batchnorm_traced` watches one forward pass and accepts any module. The models of timm and torchvision are often not
+made of Sequentials; timed without folding they would look slower, beside our networks, than they are when deployed.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +15,15 @@ import copy
 import itertools
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.utils.hooks import RemovableHandle
 
 
 @torch.no_grad()
-def recalibrate_bn(model: nn.Module, batches: Iterable[torch.Tensor]) -> int:
+def recalibrate_batchnorm(model: nn.Module, batches: Iterable[torch.Tensor]) -> int:
     """Re-estimate the BatchNorm statistics of the active path.
 
     A supernet's running statistics mix all paths; scoring with them scores another network.
@@ -43,15 +52,15 @@ def recalibrate_bn(model: nn.Module, batches: Iterable[torch.Tensor]) -> int:
         layer.momentum = momentum
     model.eval()
     if not images:
-        raise ValueError("recalibrate_bn needs at least one batch")
+        raise ValueError("recalibrate_batchnorm needs at least one batch")
     return images
 
 
-def conv_bn_pairs(model: nn.Module) -> list[tuple[nn.Sequential, str, str]]:
-    """Where a convolution hands its output to a BatchNorm and to nothing else: neighbours in a Sequential, used once.
+def conv_batchnorm_pairs(model: nn.Module) -> list[tuple[nn.Sequential, str, str]]:
+    """Find the convolutions whose output goes to a BatchNorm and to nothing else: neighbours in a Sequential, used once.
 
     Returns:
-        (the Sequential, name of the convolution, name of the BatchNorm) of each pair, in the order of `model.modules()`.
+        (the Sequential, name of the convolution, name of the BatchNorm) for each pair, in the order of `model.modules()`.
     """
     uses = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
     pairs = []
@@ -69,75 +78,91 @@ def conv_bn_pairs(model: nn.Module) -> list[tuple[nn.Sequential, str, str]]:
     return pairs
 
 
-def fused(
+def fuse_weights(
     conv: nn.Conv2d, norm: nn.BatchNorm2d, mean: torch.Tensor, var: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight and bias of the convolution that does what `conv` and then `norm` with these statistics do."""
+    """Weight and bias of the one convolution that computes what `conv`, and then `norm` with these statistics, compute.
+
+    Args:
+        mean, var: statistics of the output channels of `conv`, (C,).
+    Returns:
+        Weight (C, C_in / groups, k, k) and bias (C,), without gradients.
+    """
     weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, mean, var, norm.eps, norm.weight, norm.bias)  # type: ignore[arg-type]
     return weight.detach(), bias.detach()
 
 
+def _fold_into(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    """Give a convolution the weights that also do the work of `norm`, with the running statistics of `norm`."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    weight, bias = fuse_weights(conv, norm, norm.running_mean, norm.running_var)
+    conv.weight, conv.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
+
+
 @torch.no_grad()
-def fold_bn(model: nn.Module) -> nn.Module:
-    """Fold each BatchNorm that follows a convolution into it, in place: the same function in eval mode, to rounding.
+def fold_batchnorm(model: nn.Module) -> nn.Module:
+    """Fold each BatchNorm that follows a convolution in a Sequential into it, in place.
 
     Returns:
-        The model.
+        The model: the same function in eval mode, to rounding.
     """
-    for parent, conv_name, norm_name in conv_bn_pairs(model):
+    for parent, conv_name, norm_name in conv_batchnorm_pairs(model):
         conv, norm = parent.get_submodule(conv_name), parent.get_submodule(norm_name)
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        weight, bias = fused(conv, norm, norm.running_mean, norm.running_var)
-        conv.weight, conv.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
+        _fold_into(conv, norm)
         setattr(parent, norm_name, nn.Identity())
     return model
 
 
-def folded(network: Any, resolution: int) -> Any:
-    """A copy of a network in eval mode, with each BatchNorm folded into the convolution before it, whatever its modules are.
+@torch.no_grad()
+def fold_batchnorm_traced(network: nn.Module, resolution: int) -> nn.Module:
+    """Fold each BatchNorm into the convolution whose output it was given in a forward pass, whatever the modules are.
 
-    `fold_bn` knows neighbours in a Sequential, which the models of timm and torchvision are often not: without
-    this, a comparison of latencies would be unfair to them. Where folding would change the function, nothing is folded.
+    Args:
+        resolution: height and width of the random images of that pass, pixels.
+    Returns:
+        A folded copy on the CPU, in eval mode and in 32 bits; an unfolded one where folding would change the function, for example
+        because something else reads the output of a convolution too.
     """
-    import torch
-    from torch import nn
-
     original = copy.deepcopy(network).float().cpu().eval()
-    changed = copy.deepcopy(original)
-    made: dict[int, nn.Conv2d] = {}  # id of a convolution's output -> the convolution
-    kept: list[Any] = []  # outputs, so that no id is used twice
+    folded = copy.deepcopy(original)
+    images = torch.rand(2, 3, resolution, resolution, generator=torch.Generator().manual_seed(0))
+    names = {id(layer): name for name, layer in folded.named_modules()}
+    for conv, norm in _trace_pairs(folded, images):
+        _fold_into(conv, norm)
+        # timm's BatchNormAct2d brings an activation and a dropout with it, which have to stay
+        rest = [getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name)]
+        folded.set_submodule(names[id(norm)], nn.Sequential(*rest) if rest else nn.Identity())
+    expected = original(images)
+    same = torch.allclose(folded(images), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+    return folded if same else original
+
+
+def _trace_pairs(network: nn.Module, images: torch.Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """The convolutions, and the BatchNorm layers that their outputs are given to, when the network sees these images."""
+    conv_of_output: dict[int, nn.Conv2d] = {}  # by id of the output
+    outputs: list[torch.Tensor] = []  # kept alive, so that no id is used twice
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 
-    def after_conv(layer: nn.Module, inputs: Any, output: Any) -> None:
-        made[id(output)] = layer  # type: ignore[assignment]
-        kept.append(output)
+    def after_conv(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        assert isinstance(layer, nn.Conv2d)
+        conv_of_output[id(output)] = layer
+        outputs.append(output)
 
-    def before_norm(layer: nn.Module, inputs: Any) -> None:
-        if id(inputs[0]) in made:
-            pairs.append((made[id(inputs[0])], layer))  # type: ignore[arg-type]
+    def before_norm(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        assert isinstance(layer, nn.BatchNorm2d)
+        if id(inputs[0]) in conv_of_output:
+            pairs.append((conv_of_output[id(inputs[0])], layer))
 
-    handles: list[Any] = []
-    for layer in changed.modules():
+    handles: list[RemovableHandle] = []
+    for layer in network.modules():
         if type(layer) is nn.Conv2d:
             handles.append(layer.register_forward_hook(after_conv))
         elif isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None:
             handles.append(layer.register_forward_pre_hook(before_norm))
-    images = torch.rand(2, 3, resolution, resolution, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        expected = original(images)
-        changed(images)
-        for handle in handles:
-            handle.remove()
-        places = {id(layer): name for name, layer in changed.named_modules()}
-        for conv, norm in pairs:
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            weight, bias = fused(conv, norm, norm.running_mean, norm.running_var)
-            conv.weight, conv.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
-            rest = [getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name)]  # of timm's BatchNormAct2d
-            changed.set_submodule(places[id(norm)], nn.Sequential(*rest) if rest else nn.Identity())
-        same = torch.allclose(changed(images), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
-    return changed if same else original
+    network(images)
+    for handle in handles:
+        handle.remove()
+    return pairs

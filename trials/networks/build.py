@@ -1,4 +1,10 @@
-"""Fixed networks: of an architecture, of a baseline, or of a trained network's file."""
+"""Make a fixed network: of an architecture, of a baseline, or from the file of a trained one.
+
+Which network it is stands in a network description, plain values that travel to other processes and into network.pt:
+
+    {"arch": {...}, "space": {"name", "preset", "options"}}                     an architecture of a space
+    {"arch": None, "space": None, "baseline": "timm:mobilenetv2_100", "classes": 10}     a model of timm or torchvision
+"""
 
 from __future__ import annotations
 
@@ -6,32 +12,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 import spaces
 from trials.common.run_dir import load_checkpoint
 from trials.networks.baselines import build_baseline
 
 
-def build(about: Mapping[str, Any]) -> Any:
-    """The network with fresh weights: a plain torch module, (N, 3, R, R) to (N, classes), BatchNorm affine.
+def build_network(description: Mapping[str, Any]) -> nn.Module:
+    """Make a network with fresh weights, as a plain torch module; its BatchNorm layers have weights and biases.
 
+    Args:
+        description: a network description, see above; further keys, as those of network.pt, are ignored.
+    Returns:
+        A network that maps images (N, 3, R, R) to logits (N, classes).
     Raises:
         InputError: the baseline cannot be made.
     """
-    if about.get("baseline"):
-        return build_baseline(about["baseline"], about["classes"])
+    if description.get("baseline"):
+        return build_baseline(description["baseline"], description["classes"])
 
-    space = about["space"]
+    space = description["space"]
     chain = spaces.describe(space["name"], space["preset"], **space["options"])
-    return chain.network(about["arch"], affine=True)
+    return chain.network(description["arch"], affine=True)
 
 
-def load_network(path: Path) -> Any:
-    """The trained network in a network.pt, as a plain torch module in eval mode.
+def load_network(path: Path) -> nn.Module:
+    """Load a trained network from its network.pt, as a plain torch module in eval mode.
 
     Raises:
         InputError: the file is missing or damaged.
     """
     stored = load_checkpoint(path, "network")
-    network = build(stored)
+    network = build_network(stored)
     network.load_state_dict(stored["model"])
     return network.eval()

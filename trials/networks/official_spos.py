@@ -1,11 +1,11 @@
-"""Checkpoints of the official SPOS code (megvii-model/SinglePathOneShot), read into our names.
+"""Read checkpoints of the official SPOS code (megvii-model/SinglePathOneShot) and rename their tensors to our names.
 
-Two layouts, each with or without `module.` before every name, bare or inside {"state_dict": ...}:
+A file has one of two layouts, each with or without `module.` before every name, bare or inside {"state_dict": ...}:
 
     supernet   first_conv, features.{block}.{candidate}.branch_main / branch_proj.{layer}, conv_last, classifier.0
     network    first_conv, features.{block}.branch_main / branch_proj.{layer}, conv_last, classifier.0
 
-The official networks see BGR images in 0..255 without normalisation. Nothing in a file is executed.
+The official networks see BGR images in 0..255 without normalisation.
 """
 
 from __future__ import annotations
@@ -22,21 +22,24 @@ from spaces.chain import Chain
 from spaces.errors import InputError
 from spaces.spos import STAGES, WIDTHS
 from trials.common.run_dir import load_checkpoint
+from trials.images.dataset import Data
 
 Weights = dict[str, torch.Tensor]
-ORDER = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+TENSORS_OF_A_LAYER = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")  # in the order of torch
+# the official start of a name -> ours, for the layers outside of the choice blocks
 SHARED = {"first_conv.": "stem.", "conv_last.": "head.0.", "classifier.0.": "head.4."}
 CANDIDATES = ("k3", "k5", "k7", "xception")
 
 
 @dataclass(frozen=True)
-class Imported:
+class OfficialCheckpoint:
     """An official checkpoint in our names.
 
     Attributes:
-        weights: a supernet's, or a fixed network's, for `spaces.describe("spos", "imagenet", **options)`.
-        classes: of its classifier.
-        arch, options: of a fixed network; None and {} for a supernet.
+        weights: state dict for a supernet, or a fixed network, of `spaces.describe("spos", "imagenet", **options)`.
+        classes: number of classes of its classifier.
+        arch: architecture of a fixed network; None for a supernet.
+        options: options of the space that a fixed network belongs to; {} for a supernet.
     """
 
     weights: Weights
@@ -45,8 +48,8 @@ class Imported:
     options: dict[str, Any]
 
 
-def read(path: str) -> Imported:
-    """Read a checkpoint of either layout.
+def read_checkpoint(path: str) -> OfficialCheckpoint:
+    """Read a checkpoint of either layout. Nothing in the file is executed.
 
     Raises:
         InputError: the file is missing, damaged, or something else.
@@ -56,31 +59,35 @@ def read(path: str) -> Imported:
     names = [str(name).removeprefix("module.") for name in state] if isinstance(state, dict) else []
     blocks = {name.split(".")[1] for name in names if re.match(r"features\.\d+\.", name)}
     if "classifier.0.weight" not in names or len(blocks) != 20:
-        found = ", ".join(names[:3]) or "no tensors"
+        sample = ", ".join(names[:3]) or "no tensors"
         raise InputError(
-            f"'{path}' is no official SPOS checkpoint (found: {found}); give checkpoint-150000.pth.tar or a network of "
+            f"'{path}' is no official SPOS checkpoint (found: {sample}); give checkpoint-150000.pth.tar or a network of "
             "that code, with first_conv, 20 features, conv_last and classifier.0"
         )
     try:
-        given = _checked(names, list(state.values()))
+        given = _check_tensors(names, list(state.values()))
         classes = len(given["classifier.0.weight"])
         if "features.0.0.branch_main.0.weight" in given:
             chain = spaces.describe("spos", "imagenet", classes=classes)
-            return Imported(_supernet(given, chain), classes, None, {})
-        arch, options = _infer(given)
+            return OfficialCheckpoint(_rename_supernet(given, chain), classes, None, {})
+        arch, options = _infer_arch(given)
         chain = spaces.describe("spos", "imagenet", classes=classes, affine=True, **options)
-        return Imported(_network(given, chain, arch), classes, arch, options)
+        return OfficialCheckpoint(_rename_network(given, chain, arch), classes, arch, options)
     except (KeyError, ValueError) as error:  # a name or a shape that the official code never writes
         raise InputError(f"'{path}' is no official SPOS checkpoint: {error}; download it again") from None
 
 
-def _checked(names: list[str], values: list[Any]) -> Weights:
-    """Names of layers, each once, and finite dense tensors in 32 bits."""
+def _check_tensors(names: list[str], values: list[Any]) -> Weights:
+    """Refuse names that are no layer's or stand twice, and values that are no finite dense tensors.
+
+    Returns:
+        The tensors by name, in 32 bits.
+    """
     given: Weights = {}
     for name, tensor in zip(names, values, strict=True):
         if not re.fullmatch(r"(first_conv|features\.\d+|conv_last|classifier)\S*\.\d+\.\w+", name) or name in given:
             raise ValueError(f"'{name}' is unknown or stands there twice")
-        if name.rsplit(".", 1)[1] not in ORDER:
+        if name.rsplit(".", 1)[1] not in TENSORS_OF_A_LAYER:
             raise ValueError(f"'{name}' is unknown")
         if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_meta:
             raise ValueError(f"'{name}' is a {type(tensor).__name__}, not a dense tensor")
@@ -93,30 +100,38 @@ def _checked(names: list[str], values: list[Any]) -> Weights:
     return given
 
 
-def read_supernet(path: str, space: str, preset: str, options: str) -> Imported:
+def read_supernet(path: str, space: str, preset: str, options: str) -> OfficialCheckpoint:
     """Read a supernet for `trials.supernet --import-official`.
 
+    Args:
+        space, preset, options: what the command line says about the space; official weights fit one space alone.
     Raises:
-        InputError: also when the file holds a fixed network, or other flags ask for another space.
+        InputError: as for `read_checkpoint`; the file holds a fixed network; the command line asks for another space.
     """
     _refuse_other_spaces(space, preset, options)
-    found = read(path)
-    if found.arch is not None:
+    imported = read_checkpoint(path)
+    if imported.arch is not None:
         raise InputError(
             f"'{path}' holds one network, no supernet; use: python -m trials.retrain --import-official {path}"
         )
-    return found
+    return imported
 
 
-def read_network(path: str, space: str, preset: str, options: str) -> Imported:
-    """Read a fixed network for `trials.retrain --import-official`; raises like `read_supernet`."""
+def read_network(path: str, space: str, preset: str, options: str) -> OfficialCheckpoint:
+    """Read a fixed network for `trials.retrain --import-official`.
+
+    Args:
+        space, preset, options: what the command line says about the space; official weights fit one space alone.
+    Raises:
+        InputError: as for `read_checkpoint`; the file holds a supernet; the command line asks for another space.
+    """
     _refuse_other_spaces(space, preset, options)
-    found = read(path)
-    if found.arch is None:
+    imported = read_checkpoint(path)
+    if imported.arch is None:
         raise InputError(
             f"'{path}' holds a supernet, not one network; use: python -m trials.supernet --import-official {path}"
         )
-    return found
+    return imported
 
 
 def _refuse_other_spaces(space: str, preset: str, options: str) -> None:
@@ -127,46 +142,63 @@ def _refuse_other_spaces(space: str, preset: str, options: str) -> None:
         )
 
 
-def check_classes(found: Imported, data: Any) -> None:
-    """Raises InputError: the classifier and the data set have different numbers of classes."""
-    if found.classes != len(data.classes):
+def check_classes(imported: OfficialCheckpoint, data: Data) -> None:
+    """Refuse a checkpoint whose classifier does not have as many classes as the data set.
+
+    Raises:
+        InputError: their numbers of classes differ.
+    """
+    if imported.classes != len(data.classes):
         raise InputError(
-            f"the official checkpoint has {found.classes} classes, data set {data.name} has {len(data.classes)}; "
+            f"the official checkpoint has {imported.classes} classes, data set {data.name} has {len(data.classes)}; "
             "give the images it was trained on: --data folder --data-root IMAGENET"
         )
 
 
-def _supernet(given: Weights, chain: Chain) -> Weights:
-    places = dict(SHARED)
+def _rename_supernet(given: Weights, chain: Chain) -> Weights:
+    """The state dict of our supernet from that of the official one."""
+    prefixes = dict(SHARED)
     for i, block in enumerate(chain.blocks):
-        places |= {f"features.{i}.{j}.": f"blocks.{i}.{name}." for j, name in enumerate(block.candidates)}
+        prefixes |= {f"features.{i}.{j}.": f"blocks.{i}.{name}." for j, name in enumerate(block.candidates)}
     ours: Weights = {}
     with torch.device("meta"):  # names and shapes of our supernet, without importing NNI
-        parts = {"stem.": chain.stem(), "head.": chain.head()}
+        modules = {"stem.": chain.stem(), "head.": chain.head()}
         for i, block in enumerate(chain.blocks):
-            parts |= {f"blocks.{i}.{name}.": build() for name, build in block.candidates.items()}
-    for start, module in parts.items():
-        ours |= {start + name: tensor for name, tensor in module.state_dict().items()}
-    return _rename(given, ours, places)
+            modules |= {f"blocks.{i}.{name}.": build() for name, build in block.candidates.items()}
+    for prefix, module in modules.items():
+        ours |= {prefix + name: tensor for name, tensor in module.state_dict().items()}
+    return _rename(given, ours, prefixes)
 
 
-def _network(given: Weights, chain: Chain, arch: dict[str, Any]) -> Weights:
-    places = SHARED | {f"features.{i}.": f"blocks.{i}." for i in range(len(chain.blocks))}
+def _rename_network(given: Weights, chain: Chain, arch: dict[str, Any]) -> Weights:
+    """The state dict of our fixed network from that of an official one."""
+    prefixes = SHARED | {f"features.{i}.": f"blocks.{i}." for i in range(len(chain.blocks))}
     with torch.device("meta"):
         ours = chain.network(arch).state_dict()
-    return _rename(given, ours, places)
+    return _rename(given, ours, prefixes)
 
 
-def _rename(given: Weights, ours: Mapping[str, torch.Tensor], places: Mapping[str, str]) -> Weights:
-    """Match tensors part by part, in the order of computation, which is the same in both codes."""
+def _rename(given: Weights, ours: Mapping[str, torch.Tensor], prefixes: Mapping[str, str]) -> Weights:
+    """Match tensors block by block, in the order of computation, which is the same in both codes.
+
+    Args:
+        given: the official tensors, by name.
+        ours: our tensors, by name, whose shapes are compared with those of the official ones.
+        prefixes: how the names of a block's tensors begin, in the official code -> in ours.
+    Returns:
+        The official tensors, by our names.
+    Raises:
+        ValueError: a tensor is missing, unknown, or of another shape.
+    """
 
     def official_order(name: str) -> tuple[Any, ...]:
         *layers, kind = name.split(".")
-        return *((int(part), "") if part.isdigit() else (-1, part) for part in layers), (ORDER.index(kind), "")
+        numbers = ((int(layer), "") if layer.isdigit() else (-1, layer) for layer in layers)
+        return *numbers, (TENSORS_OF_A_LAYER.index(kind), "")
 
     weights: Weights = {}
     used = 0
-    for official, own in places.items():
+    for official, own in prefixes.items():
         theirs = sorted((name for name in given if name.startswith(official)), key=official_order)
         used += len(theirs)
         wanted = [name for name in ours if name.startswith(own)]
@@ -183,13 +215,17 @@ def _rename(given: Weights, ours: Mapping[str, torch.Tensor], places: Mapping[st
                 raise ValueError(f"'{source}' has shape {have} instead of {want}")
             weights[name] = given[source]
     if used != len(given):
-        extra = next(name for name in given if not name.startswith(tuple(places)))
+        extra = next(name for name in given if not name.startswith(tuple(prefixes)))
         raise ValueError(f"'{extra}' is unknown")
     return {name: weights[name] for name in ours}
 
 
-def _infer(given: Weights) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The architecture of a fixed network, and the options of its space, from the shapes of its weights."""
+def _infer_arch(given: Weights) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tell the architecture of a fixed network, and the options of its space, from the shapes of its weights.
+
+    Raises:
+        ValueError: a block has another shape than any candidate.
+    """
     couts = [cout for cout, depth, _ in STAGES for _ in range(depth)]
     arch: dict[str, Any] = {}
     for i, cout in enumerate(couts):

@@ -11,7 +11,7 @@ from spaces.arch import arch_id
 from spaces.files import load_json, save_json
 from trials.common import cli
 from trials.common.run_dir import load_checkpoint
-from trials.networks.batchnorm import folded
+from trials.networks.batchnorm import fold_batchnorm_traced
 from trials.networks.build import load_network
 from trials.timing.runtimes import TorchRuntime
 from trials.timing.stopwatch import time_networks
@@ -118,7 +118,7 @@ def with_latencies(rows: list[Row], device: str) -> list[Row]:
     files = [Path(row.run) / "seed0" / "network.pt" for row in rows]
     sizes = [load_checkpoint(file, "network")["preprocessing"]["resolution"] for file in files]
     alike = [place for place, size in enumerate(sizes) if size == sizes[-1]]
-    ready = [folded(load_network(files[place]), sizes[-1]) for place in alike]
+    ready = [fold_batchnorm_traced(load_network(files[place]), sizes[-1]) for place in alike]
     with cli.progress(ROUNDS, desc="latency", unit="round") as bar:
         timings = time_networks(ready, sizes[-1], device=device, rounds=ROUNDS, progress=bar.update)
     found = dict(zip(alike, timings, strict=True))

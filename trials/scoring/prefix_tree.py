@@ -21,8 +21,8 @@ from torch import nn
 
 from spaces.arch import Arch, validate
 from spaces.chain import Chain, make_affine
-from trials.networks.accuracy import correct
-from trials.networks.batchnorm import conv_bn_pairs, fold_bn, fused
+from trials.networks.accuracy import topk_hits
+from trials.networks.batchnorm import conv_batchnorm_pairs, fold_batchnorm, fuse_weights
 
 # of every BatchNorm in order: running mean and variance, (C,) each, and the number of batches in them; the number is never on a
 # GPU, which would have to be asked for it at every call
@@ -97,12 +97,12 @@ class Part:
             pairs = _pairs(self.folded)
             self.convs, paired = [conv for conv, _ in pairs], [norm for _, norm in pairs]
             self.rest = [(number, norm) for number, norm in enumerate(_norms(self.folded)) if norm not in paired]
-            arithmetic.cast(fold_bn(self.folded))
+            arithmetic.cast(fold_batchnorm(self.folded))
         self.writes_input: bool | None = None  # None: not yet known
 
     def fold(self, statistics: Statistics) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Weights and biases of the folded convolutions of a node."""
-        weights = [fused(conv, norm, *statistics[number][:2]) for conv, norm, number in self.pairs]
+        weights = [fuse_weights(conv, norm, *statistics[number][:2]) for conv, norm, number in self.pairs]
         return [(weight.to(self.dtype), bias.to(self.dtype)) for weight, bias in weights]
 
     def run(self, node: Node, x: torch.Tensor, what: Pass) -> torch.Tensor:
@@ -235,7 +235,7 @@ class PrefixTree:
         found = torch.zeros(self.size, 2, dtype=torch.int64, device=self.parts.device)
         for x, labels in batches:
             for number, logits in self.logits(x, before=before):
-                found[number] += correct(logits, labels)
+                found[number] += topk_hits(logits, labels)
         return found.cpu()
 
     def _forget(self, node: Node) -> None:
@@ -261,7 +261,7 @@ def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
 
 def _pairs(module: nn.Module) -> list[tuple[Any, Any]]:
     """(convolution, BatchNorm) of each pair."""
-    return [(parent.get_submodule(conv), parent.get_submodule(norm)) for parent, conv, norm in conv_bn_pairs(module)]
+    return [(parent.get_submodule(conv), parent.get_submodule(norm)) for parent, conv, norm in conv_batchnorm_pairs(module)]
 
 
 def _copy(tensor: torch.Tensor) -> torch.Tensor:

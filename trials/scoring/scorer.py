@@ -25,8 +25,8 @@ from spaces.files import save_json
 from trials.common import run_dir
 from trials.common.distributed import use_cuda
 from trials.images.dataset import normalise
-from trials.networks.accuracy import correct
-from trials.networks.batchnorm import fold_bn, recalibrate_bn
+from trials.networks.accuracy import topk_hits
+from trials.networks.batchnorm import fold_batchnorm, recalibrate_batchnorm
 from trials.scoring import score_store
 from trials.scoring.evaluate_config import Settings
 from trials.scoring.fixed_images import FixedImages, fixed_images
@@ -219,7 +219,7 @@ class Scorer:
             before, network, used = self.fixed_network(arch)
             hits = torch.zeros(2, dtype=torch.int64, device=self.device)
             for x, labels in self.scoring():
-                hits += correct(network(self.arithmetic.images(x)).float(), labels)
+                hits += topk_hits(network(self.arithmetic.images(x)).float(), labels)
         return before, hits.cpu(), used
 
     @torch.no_grad()
@@ -233,12 +233,12 @@ class Scorer:
         network = self.arithmetic.place(self.chain.network(arch, self.weights), self.device)
         cast = self.arithmetic.cast(copy.deepcopy(network))
         x, labels = next(self.scoring())
-        before = correct(cast(images(x)).float(), labels)
-        used = recalibrate_bn(cast, (images(x) for x in self.calibration()))
+        before = topk_hits(cast(images(x)).float(), labels)
+        used = recalibrate_batchnorm(cast, (images(x) for x in self.calibration()))
         if self.arithmetic.fold:
             statistics = {key: value for key, value in cast.state_dict().items() if "running_" in key}
             network.load_state_dict(statistics, strict=False)
-            cast = self.arithmetic.cast(fold_bn(network))
+            cast = self.arithmetic.cast(fold_batchnorm(network))
         return float(before[0]) * 100 / len(labels), cast, used
 
     def arithmetic_flags(self) -> Any:

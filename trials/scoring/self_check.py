@@ -10,7 +10,7 @@ import torch
 from spaces.arch import Arch
 from spaces.errors import Stopped
 from trials.common import cli
-from trials.networks.accuracy import correct
+from trials.networks.accuracy import topk_hits
 from trials.scoring.evaluate_config import Config, Settings
 from trials.scoring.prefix_tree import PrefixTree
 from trials.scoring.scorer import Scorer
@@ -60,7 +60,7 @@ def run(config: Config) -> None:
             _, network, _ = scorer.fixed_network(arch)
             right = torch.zeros(2, dtype=torch.int64, device=scorer.device)
             for images, labels in scorer.scoring():
-                right += correct(network(scorer.arithmetic.images(images)).float(), labels)
+                right += topk_hits(network(scorer.arithmetic.images(images)).float(), labels)
             same = torch.equal(right.cpu(), hits[number])  # waits for the device
             alone += time.perf_counter() - began
             y = network(scorer.arithmetic.images(x)).float()

@@ -18,7 +18,7 @@ from spaces.arch import arch_id
 from spaces.latency import FIT_NETWORKS, LatencyTable
 from strategies.sampling import uniform_path
 from trials.common import cli, run_dir
-from trials.networks.batchnorm import recalibrate_bn
+from trials.networks.batchnorm import recalibrate_batchnorm
 from trials.timing.latency_config import Config
 from trials.timing.runtimes import make_runtime
 from trials.timing.stopwatch import WARM_UP, settle
@@ -106,7 +106,7 @@ def build(
     """
 
     def prepare(module: Any, x: Any, same: object = None) -> Any:
-        recalibrate_bn(module, [x])
+        recalibrate_batchnorm(module, [x])
         bar.update()
         return where.prepare(module, x[:batch], same)
 
@@ -156,7 +156,7 @@ def draw(chain: Any, number: int, seed: int) -> list[dict[str, Any]]:
 def calibrated(chain: Any, arch: Mapping[str, Any]) -> Any:
     """A network with fresh weights and BatchNorm statistics of its input; see `build`."""
     network = chain.network(dict(arch))
-    recalibrate_bn(network, [torch.randn(2, 3, chain.resolution, chain.resolution)])
+    recalibrate_batchnorm(network, [torch.randn(2, 3, chain.resolution, chain.resolution)])
     return network
 
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from spaces.errors import InputError
 from trials.common.distributed import use_cuda
-from trials.networks.batchnorm import fold_bn
+from trials.networks.batchnorm import fold_batchnorm
 
 RUNTIMES = ("torch", "onnxruntime")
 
@@ -39,7 +39,7 @@ class TorchRuntime:
 
     def prepare(self, module: nn.Module, x: torch.Tensor, same: object = None) -> nn.Module:
         """What runs, of a module; x: its input; same: equal for modules that are the same but for their weights."""
-        return fold_bn(copy.deepcopy(module).eval()).to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return fold_batchnorm(copy.deepcopy(module).eval()).to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(self, parts: Sequence[Any], x: torch.Tensor) -> list[float]:
         """One pass through parts one after another: nanoseconds of each."""
@@ -89,7 +89,7 @@ class OnnxRuntime:
         """What runs, of a module; x: its input; same: equal for modules that are the same but for their weights."""
         content = self.exported.get(same)
         if content is None:
-            content = onnx_bytes(fold_bn(copy.deepcopy(module).eval()), x)
+            content = onnx_bytes(fold_batchnorm(copy.deepcopy(module).eval()), x)
             if same is not None:
                 self.exported[same] = content
         return self.runtime.InferenceSession(content, self.settings, providers=self.providers)

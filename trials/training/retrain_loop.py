@@ -16,7 +16,7 @@ from trials.common import cli, run_dir
 from trials.common.cli import rank_and_world
 from trials.common.distributed import average, same_everywhere
 from trials.images.dataset import Data
-from trials.networks.accuracy import measure
+from trials.networks.accuracy import count_correct
 from trials.training.retrain_config import Config
 from trials.training.retrain_trainer import Retraining, open_data
 
@@ -96,7 +96,7 @@ def fit(trainer: Retraining, run: Path, position: int, began: float) -> float:
             bar.set_postfix_str(f"loss {mean:.3f}, top-1 {accuracy:.1f}%", refresh=False)
             window, window_steps = torch.zeros_like(window), 0
         if measures:
-            hits, _, images_held = measure(fabric, trainer.tested, data, "score")
+            hits, _, images_held = count_correct(fabric, trainer.tested, data, "score")
             accuracy = 100 * hits / images_held
             note(done, val_top1=accuracy)
             bar.write(f"seed {trainer.seed}, epoch {done // per_epoch}: {accuracy:.2f}% of held-out images")
@@ -135,7 +135,7 @@ def test(
         seconds: that training took.
     """
     began = time.perf_counter()
-    top1, top5, size = measure(fabric, network, data, "test")
+    top1, top5, size = count_correct(fabric, network, data, "test")
     if rank_and_world()[0]:
         return
     run = Path(config.out) / f"seed{seed}"

@@ -49,7 +49,7 @@ class Retraining:
         self.fabric = make_fabric(config.device, config.precision)
         data.to(self.fabric.device)
         torch.manual_seed(seed)
-        self.network = build.build(about)
+        self.network = build.build_network(about)
         if config.dropout is not None:
             set_dropout(self.network, config.dropout)
         synchronise_bn(self.network)
