@@ -117,7 +117,7 @@ def step(root: Path, workers: int, device: torch.device, batch: int, steps: int)
 
     flags = ["--data", "folder", "--data-root", str(root), "--loader", "dali", "--workers", str(workers)]
     flags += ["--batch-size", str(batch), "--epochs", "1000", "--device", device.type, "--out", "unused"]
-    config = supernet.cli.parse(supernet_config.Config, flags, None)
+    config = supernet.cli.parse(supernet_config.Config, flags, None, "trials.supernet")
     import spaces
     from spaces.cost import measure
     from strategies.feasible import FeasibleSpace

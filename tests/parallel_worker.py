@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def run(flags: list[str], out: str) -> None:
-    config = cli.parse(supernet_config.Config, flags, None)
+    config = cli.parse(supernet_config.Config, flags, None, "trials.supernet")
     data = load_data(config, 32, score_fraction=config.score_fraction, arch_fraction=config.arch_fraction)
     options = {"classes": len(data.classes), "resolution": 32}
     about = {"name": config.space, "preset": config.preset, "options": options}
@@ -53,7 +53,7 @@ def run(flags: list[str], out: str) -> None:
 
 
 def retrain_one(flags: list[str], out: str) -> None:
-    config = cli.parse(retrain.Config, flags, None)
+    config = cli.parse(retrain.Config, flags, None, "trials.retrain")
     data = retrain_trainer.open_data(config)
     arch = None if config.baseline else retrain.read_arch(config)
     about, _, _ = retrain.describe(config, arch, data)

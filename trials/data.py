@@ -34,7 +34,11 @@ def main(argv: list[str] | None = None) -> None:
         )
     from trials.images.check import Config, check
 
-    check(cli.parse(Config, argv[1:] if argv[0] == "check" else argv, __doc__, positional="data_root"))
+    check(
+        cli.parse(
+            Config, argv[1:] if argv[0] == "check" else argv, __doc__, "trials.data check", positional="data_root"
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ if __name__ == "__main__" and UNDER_NNI:
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = cli.parse(Config, argv, __doc__)
+    config = cli.parse(Config, argv, __doc__, "trials.evaluate")
     if config.self_check:
         from trials.scoring import self_check
 

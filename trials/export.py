@@ -35,7 +35,7 @@ from trials.export_formats.files import (
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = cli.parse(Config, argv, __doc__)
+    config = cli.parse(Config, argv, __doc__, "trials.export")
     from trials.common import run_dir
     from trials.networks import build
 

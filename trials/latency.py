@@ -23,7 +23,7 @@ from trials.timing.latency_config import Config
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = cli.parse(Config, argv, __doc__)
+    config = cli.parse(Config, argv, __doc__, "trials.latency")
     if config.table:
         compare(config)
         return

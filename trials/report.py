@@ -19,11 +19,13 @@ from trials.reporting.page import facts, write
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    run: str = option(help="run directory of trials.supernet")
+    """Options of trials.report."""
+
+    run: str = option(help="Run directory of trials.supernet")
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = cli.parse(Config, argv, __doc__, positional="run")
+    config = cli.parse(Config, argv, __doc__, "trials.report", positional="run")
     run = Path(config.run)
     found = collect(run)
     print(cli.table(facts(found), ("", ""), as_is=True))

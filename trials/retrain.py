@@ -32,7 +32,7 @@ from trials.training.retrain_trainer import open_data
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = cli.parse(Config, argv, __doc__, command="trials.retrain")
+    config = cli.parse(Config, argv, __doc__, "trials.retrain")
     rank, _ = cli.rank_and_world()
     if rank:
         sys.stdout = open(os.devnull, "w")  # one process speaks

@@ -32,7 +32,7 @@ from trials.search_driver.session import Config, continue_tuner, earlier, only_s
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = cli.parse(Config, argv, __doc__, positional="experiment")
+    config = cli.parse(Config, argv, __doc__, "trials.search", positional="experiment")
     plan = check(Path(config.experiment), run=config.run, concurrency=config.concurrency, max_trials=config.max_trials)
     if config.in_process and plan.tuner is None:
         raise InputError(

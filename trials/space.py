@@ -18,27 +18,29 @@ from spaces.counting import COUNTING
 from spaces.errors import InputError
 from spaces.files import CLONE
 from trials.common import cli
-from trials.common.cli import option
+from trials.common.cli import option, reuse
+from trials.common.options import RangeOptions, SpaceSizeOptions
 
 STORED = CLONE / "experiments" / "spaces"
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
-    space: str | None = option(None, "name of the space, or module:function of your own")
-    preset: str = option("imagenet", "preset of the space")
-    classes: int | None = option(None, "number of classes (default: the preset's)")
-    resolution: int | None = option(None, "height and width of an image, pixels (default: the preset's)")
-    space_options: str = option("", "further options of the space, such as variant=channel,last_width=512")
-    max_macs: str = option("", "show what part of the space stays at or below this, such as 330M")
-    min_macs: str = option("", "show what part of the space stays at or above this")
-    counting: str = option("macs", "what is counted; others than macs are for comparison", choices=tuple(COUNTING))
-    out: str = option("", "folder to write the NNI search space and the cost table to, as JSON")
-    list: bool = option(False, "list all spaces, their presets and the published networks")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(SpaceSizeOptions):
+    """Options of trials.space."""
+
+    list: bool = option(False, "List all spaces, their presets and the published networks")
+    out: str = option("", "Folder to write the NNI search space and the cost table to, as JSON")
+    counting: str = option("macs", "What is counted; others than macs are for comparison", choices=tuple(COUNTING))
+
+    space: str | None = reuse(SpaceSizeOptions, "space", default=None)
+    max_macs: str = reuse(
+        RangeOptions, "max_macs", help="Show what part of the space stays at or below this, such as 330M"
+    )
+    min_macs: str = reuse(RangeOptions, "min_macs", help="Show what part of the space stays at or above this")
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = cli.parse(Config, argv, __doc__, positional="space")
+    config = cli.parse(Config, argv, __doc__, "trials.space", positional="space")
 
     import spaces
     from spaces.cost import measure, search_space

@@ -28,7 +28,7 @@ from trials.training.supernet_loop import make_paths, train
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = cli.parse(Config, argv, __doc__)
+    config = cli.parse(Config, argv, __doc__, "trials.supernet")
     rank, _ = cli.rank_and_world()
     if rank:
         sys.stdout = open(os.devnull, "w")  # one process speaks

@@ -37,7 +37,7 @@ def arc(tmp_path):
 def configured(*flags):
     from trials.common import cli
 
-    return cli.parse(retrain.Config, list(map(str, flags)), None)
+    return cli.parse(retrain.Config, list(map(str, flags)), None, "trials.retrain")
 
 
 # recipes

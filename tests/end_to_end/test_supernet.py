@@ -198,7 +198,7 @@ def test_the_estimate_of_activations_is_what_autograd_keeps():
     from trials.images.options import DataOptions
     from trials.training import dry_run
 
-    config = cli.parse(supernet_config.Config, [*QUICK, "--out", "none"], None)
+    config = cli.parse(supernet_config.Config, [*QUICK, "--out", "none"], None, "trials.supernet")
     import spaces
 
     data = load_data(DataOptions(data="digits"), 32, score_fraction=0.25)

@@ -186,7 +186,7 @@ def test_gradients_of_a_strict_fair_step_are_the_sum_of_separate_ones(name, monk
     from trials.training import supernet_config, supernet_loop, supernet_trainer
 
     flags = ["--space", name, "--preset", "tiny", "--data", "digits", "--batch-size", "8", "--strategy", "strict-fair"]
-    config = cli.parse(supernet_config.Config, [*flags, "--label-smoothing", "0", "--out", "unused"], None)
+    config = cli.parse(supernet_config.Config, [*flags, "--label-smoothing", "0", "--out", "unused"], None, "trials.supernet")
     data, chain = load_data(DataOptions(data="digits"), 32, score_fraction=0.25), spaces.describe(name, "tiny")
     about = {"name": name, "preset": "tiny", "options": {}}
     table = measure(chain)

@@ -23,68 +23,112 @@ def rank_and_world() -> tuple[int, int]:
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
-def option(default: Any = dataclasses.MISSING, help: str = "", choices: Sequence[str] = ()) -> Any:
-    """A dataclass field that is a command-line option; no default means it is required."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": tuple(choices)})
+def option(default: Any = dataclasses.MISSING, help: str = "", choices: Sequence[str] = (), *, unset: str = "") -> Any:
+    """A dataclass field that is a command-line option.
+
+    Args:
+        default: what holds where it is not given; MISSING: it must be given.
+        help: one sentence, without its full stop.
+        unset: what holds in place of a `default` of None, for --help.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "choices": tuple(choices), "unset": unset})
+
+
+def reuse(group: type, name: str, **changes: Any) -> Any:
+    """The option `name` of a group of options, for a Config that takes it alone or changes its default.
+
+    Args:
+        changes: of `default`, `help`, `choices`, `unset`; what is not named stays as the group declares it.
+    """
+    field = {field.name: field for field in dataclasses.fields(group)}[name]
+    shared = {key: field.metadata[key] for key in ("help", "choices", "unset")}
+    shared = option(**{"default": field.default, **shared, **changes})
+    shared.metadata = {**shared.metadata, "group": getattr(group, "group", "")}
+    return shared
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, no usage block."""
-        flags = [flag for action in self._actions for flag in action.option_strings]
+        flags = [known for action in self._actions for known in action.option_strings]
         if message.startswith("unrecognized arguments: -"):
             message = unknown("option", message.split()[2].split("=")[0], flags)
         raise InputError(f"{message}; see: {self.prog} --help")
 
 
 def parse(
-    config: type[C],
-    argv: Sequence[str] | None,
-    doc: str | None,
-    positional: str | None = None,
-    command: str | None = None,
+    config: type[C], argv: Sequence[str] | None, doc: str | None, command: str, *, positional: str | None = None
 ) -> C:
     """Read a command line.
 
     Args:
-        config: a frozen dataclass whose fields are made with `option`.
+        config: a frozen dataclass whose fields are made with `option`; its groups of options are headings of --help.
         argv: arguments; those of the process where None.
         doc: the command's docstring, shown by --help.
+        command: the module that is run, such as "trials.supernet".
         positional: name of the one field that is given without a flag.
-        command: the module that is run, where `config` is of another.
     Returns:
         An instance of `config`.
     Raises:
         InputError: unknown option, missing or unusable value.
     """
     hints = typing.get_type_hints(config)
-    module = sys.modules[config.__module__].__spec__
-    prog = f"python -m {command or module.name}" if module else None
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(prog=prog, description=doc, formatter_class=formatter, allow_abbrev=False)
-    for field in dataclasses.fields(config):  # type: ignore[arg-type]
-        kind = hints[field.name]
-        if isinstance(kind, types.UnionType):  # X | None
-            kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
-        required = field.default is dataclasses.MISSING
-        settings: dict[str, Any] = {"help": field.metadata["help"].replace("%", "%%")}
-        if not required:
-            settings["default"] = field.default
-            if field.default not in (None, "", False):
-                settings["help"] += f" (default {field.default})"
-        if field.metadata["choices"]:
-            settings["choices"] = field.metadata["choices"]
-        if kind is bool:
-            settings["action"] = argparse.BooleanOptionalAction
-        else:
-            settings["type"] = kind
-        if field.name == positional:
+    parser = _Parser(prog=f"python -m {command}", description=doc, formatter_class=formatter, allow_abbrev=False)
+    for group, fields in groups(config).items():
+        notes = getattr(config, "group_notes", {})
+        section = parser.add_argument_group(group or "options of this command", notes.get(group))
+        for field in fields:
+            kind = hints[field.name]
+            if isinstance(kind, types.UnionType):  # X | None
+                kind = next(member for member in typing.get_args(kind) if member is not types.NoneType)
+            required = field.default is dataclasses.MISSING
+            settings: dict[str, Any] = {"help": _sentence(field).replace("%", "%%")}
             if not required:
-                settings["nargs"] = "?"
-            parser.add_argument(field.name, **settings)
-        else:
-            parser.add_argument("--" + field.name.replace("_", "-"), required=required, **settings)
+                settings["default"] = field.default
+            if field.metadata["choices"]:
+                settings["choices"] = field.metadata["choices"]
+            if kind is bool:
+                settings["action"] = argparse.BooleanOptionalAction
+            else:
+                settings["type"] = kind
+            if field.name == positional:
+                if not required:
+                    settings["nargs"] = "?"
+                section.add_argument(field.name, **settings)
+            else:
+                section.add_argument(flag(field.name), required=required, **settings)
     return config(**vars(parser.parse_args(argv)))
+
+
+def groups(config: type) -> dict[str, list[dataclasses.Field[Any]]]:
+    """The options of a command under their headings; those of the command itself stand first, under "".
+
+    An option belongs to the group that declares it, also where a Config changes its default.
+    """
+    sections: dict[str, list[dataclasses.Field[Any]]] = {"": []}
+    for owner in config.__mro__:
+        if "group" in vars(owner):
+            sections[vars(owner)["group"]] = []
+    for field in dataclasses.fields(config):
+        owner = next(owner for owner in config.__mro__ if field.name in vars(owner).get("__annotations__", {}))
+        heading = field.metadata.get("group", vars(owner).get("group", ""))
+        sections.setdefault(heading, []).append(field)
+    return {heading: fields for heading, fields in sections.items() if fields}
+
+
+def flag(name: str) -> str:
+    """The option of a field: `max_macs` is --max-macs."""
+    return "--" + name.replace("_", "-")
+
+
+def _sentence(field: dataclasses.Field[Any]) -> str:
+    """The help of an option: a whole sentence that ends with what holds where it is not given."""
+    if field.metadata["unset"]:
+        default = f" (default: {field.metadata['unset']})"
+    else:
+        default = f" (default {field.default})" if field.default not in (None, "", False, dataclasses.MISSING) else ""
+    return f"{field.metadata['help']}{default}."
 
 
 def fill_and_check(
@@ -100,12 +144,10 @@ def fill_and_check(
             object.__setattr__(config, name, value)
     for name in positive:
         if not getattr(config, name) > 0:
-            flag = name.replace("_", "-")
-            raise InputError(f"--{flag} {getattr(config, name)} is not above 0; give a larger number")
+            raise InputError(f"{flag(name)} {getattr(config, name)} is not above 0; give a larger number")
     for name in fractions:
         if not 0 <= getattr(config, name) < 1:
-            flag = name.replace("_", "-")
-            raise InputError(f"--{flag} {getattr(config, name)} is out of range; give 0 to below 1")
+            raise InputError(f"{flag(name)} {getattr(config, name)} is out of range; give 0 to below 1")
 
 
 def not_negative(config: Any, *names: str) -> None:
@@ -113,7 +155,7 @@ def not_negative(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if value is not None and not value >= 0:
-            raise InputError(f"--{name.replace('_', '-')} {value} is below 0; give 0 or more")
+            raise InputError(f"{flag(name)} {value} is below 0; give 0 or more")
 
 
 def space_options(text: str) -> dict[str, Any]:

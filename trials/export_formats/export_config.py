@@ -15,20 +15,22 @@ SUFFIXES = (".py", ".safetensors", ".pt2", ".onnx")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    weights: str = option(help="run of trials.retrain, or the network.pt in one")
-    fixed_arc: str | None = option(None, "architecture that the weights must be of: a file, or a published network")
-    out: str = option(None, "files to write, without what distinguishes them (default: export/model in the run)")
-    seed: int = option(0, "which network of the run")
-    formats: str = option("module,program,onnx,int8", "what to write, with commas between")
-    data_root: str = option("", "folder of the data set, if it has moved since")
-    calibration_images: int = option(512, "training images that int8 measures the ranges of activations on")
-    check_images: int = option(0, "test images that each file is checked on; 0: all")
+    """Options of trials.export."""
+
+    weights: str = option(help="Run of trials.retrain, or the network.pt in one")
+    fixed_arc: str | None = option(None, "Architecture that the weights must be of: a file, or a published network")
+    out: str = option(None, "Common beginning of the files to write", unset="export/model in the run")
+    seed: int = option(0, "Seed of the network in the run")
+    formats: str = option("module,program,onnx,int8", "Formats to write, with commas between")
+    data_root: str = option("", "Folder of the data set, if it has moved since")
+    calibration_images: int = option(512, "Training images that int8 measures the ranges of activations on")
+    check_images: int = option(0, "Test images that each file is checked on; 0 means all")
     int8_ranges: str = option(
         "minmax",
-        "how int8 finds the ranges of activations; percentile cuts off outliers and keeps all activations in memory",
+        "How int8 finds the ranges of activations; percentile cuts off outliers and keeps all activations in memory",
         choices=("minmax", "percentile"),
     )
-    int8_drop: float = option(1.0, "largest loss of top-1 through int8, percentage points")
+    int8_drop: float = option(1.0, "Largest loss of top-1 through int8, in percentage points")
 
     def __post_init__(self) -> None:
         chosen = [name.strip() for name in self.formats.split(",")]

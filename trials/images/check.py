@@ -13,11 +13,11 @@ import numpy as np
 from spaces.errors import InputError
 from spaces.files import atomic
 from trials.common import cli
-from trials.common.cli import option
+from trials.common.cli import option, reuse
 from trials.images.crops import DRAWS, central_views, random_views
 from trials.images.image_list import PARTS, Images, choose
 from trials.images.listing import find_images
-from trials.images.options import default_workers, existing
+from trials.images.options import DataOptions, default_workers, existing
 from trials.images.scan import scan
 from trials.images.torch_loader import TorchLoader
 
@@ -27,15 +27,17 @@ SHEET_CLASSES, SHEET_IMAGES, SHEET_PIXELS = 10, 8, 96
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    data_root: str = option(help="image folder")
+    """Options of trials.data check."""
+
+    data_root: str = option(help="Image folder to look at")
     out: str = option(
-        "check.png", "picture sheet to write: a row per class, half as scored, half as trained; '' for none"
+        "check.png", "Picture sheet to write: a row per class, half as scored, half as trained; '' means none"
     )
-    val_labels: str = option("", "classes of a flat val/: a CSV of file,class, or ImageNet's devkit folder")
-    classes: int = option(0, "look at this many classes, the same ones that training draws; 0: all")
-    per_class: int = option(0, "look at this many images of a class, the same ones that training draws; 0: all")
-    score_fraction: float = option(0.1, "part of the training images held out to score candidates")
-    workers: int = option(None, "threads that decode (default: one per core, at most 16)")
+    score_fraction: float = option(0.1, "Part of the training images that is held out to score candidates")
+    val_labels: str = reuse(DataOptions, "val_labels")
+    classes: int = reuse(DataOptions, "classes")
+    per_class: int = reuse(DataOptions, "per_class")
+    workers: int = reuse(DataOptions, "workers")
 
     def __post_init__(self) -> None:
         if self.workers is None:

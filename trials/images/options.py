@@ -6,11 +6,12 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from spaces.errors import InputError, unknown
 from trials.common import cli
 from trials.common.cli import option
+from trials.common.options import RECIPE
 
 IN_MEMORY = ("digits", "fashion-mnist", "cifar10", "cifar100")
 DATA = (*IN_MEMORY, "folder")
@@ -21,26 +22,33 @@ OF_FOLDERS = ("loader", "classes", "per_class", "val_labels", "bad_files")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    data: str = option("digits", f"data set: {', '.join(DATA)} (ImageNet is a folder)")
-    data_root: str = option("", "folder of the data set")
-    resolution: int | None = option(None, "height and width of an image, pixels (default: the preset's)")
+    """Which images a command reads, and how; `trials.images.load` opens them."""
+
+    group: ClassVar[str] = "images"
+
+    data: str = option("digits", f"Data set: {', '.join(DATA)}; ImageNet is a folder")
+    data_root: str = option("", "Folder of the data set")
     spos_preprocessing: bool = option(
-        None, "images as the official SPOS weights expect them: BGR, 0-255, resized as OpenCV does"
+        None, "Prepare images as the official SPOS weights expect them: BGR, 0-255, resized as OpenCV does"
     )
-    loader: str = option(None, "what decodes a folder's images (default: dali where it imports)", choices=LOADERS)
+    loader: str = option(
+        None, "Library that decodes the images of a folder", choices=LOADERS, unset="dali where it imports"
+    )
     workers: int = option(
-        None, "threads (dali) or processes (torchvision) that decode (default: one per core, at most 16)"
+        None,
+        "Threads (dali) or processes (torchvision) that decode images",
+        unset="one for each core, at most 16",
     )
-    classes: int = option(0, "use this many classes of a folder, drawn with a fixed seed; 0: all")
-    per_class: int = option(0, "use at most this many images of a class, in each given part; 0: all")
+    classes: int = option(0, "Use this many classes of a folder, drawn with a fixed seed; 0 means all")
+    per_class: int = option(0, "Use at most this many images of a class, in each given part; 0 means all")
     val_labels: str = option(
-        "", "classes of a flat val/: a CSV of file,class, or ImageNet's devkit folder (default: looked for)"
+        "", "Classes of a flat val/: a CSV of file,class, or ImageNet's devkit folder", unset="looked for"
     )
+    bad_files: str = option("leave-out", "What to do with files that cannot be decoded", choices=("leave-out", "fail"))
     color_jitter: float = option(
-        None, "training images: brightness, contrast and saturation change by at most this part (default: the preset's)"
+        None, "Largest part by which brightness, contrast and saturation of training images change", unset=RECIPE
     )
-    cutout: int = option(0, "training images: side of the square that is cut out, pixels; 0: none")
-    bad_files: str = option("leave-out", "what to do with files that cannot be decoded", choices=("leave-out", "fail"))
+    cutout: int = option(0, "Side in pixels of the square that is cut out of training images; 0 means none")
 
     def __post_init__(self) -> None:
         if self.data not in DATA:
@@ -60,7 +68,7 @@ class DataOptions:
         if self.classes == 1:
             raise InputError("--classes 1: one class teaches nothing; give 2 or more, or 0 for all")
 
-    def settle_preprocessing(self, *, official: bool) -> None:
+    def decide_preprocessing(self, *, official: bool) -> None:
         """Decide on the SPOS preprocessing where it was not given; weights of the official code need it.
 
         Raises:

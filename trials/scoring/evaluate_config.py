@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import ClassVar
 
 from spaces.errors import InputError
 from strategies.limits import Limits
 from trials.common import cli
 from trials.common.cli import option
+from trials.common.options import DeviceOptions, LimitOptions
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
-    run: str = option(help="run directory of trials.supernet")
-    arch: str | None = option(None, "fixed-arc file; not needed under NNI")
-    calibration_images: int = option(2560, "training images for BN recalibration (as many as there are)")
-    scoring_images: int = option(0, "held-out images that give the score; 0: all of the scoring part")
-    batch_size: int = option(128, "images at a time")
-    max_macs: str = option("", "score an architecture above this with 0, unseen; for tuners that know no limits")
-    max_latency_ms: str = option("", "the same with the latency of --latency-table, milliseconds")
-    latency_table: str = option("", "written by trials.latency, for --max-latency-ms")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(LimitOptions, DeviceOptions):
+    """Options of trials.evaluate, the trial that NNI runs."""
+
+    group_notes: ClassVar[dict[str, str]] = {
+        "limits": "An architecture beyond a limit gets the score 0, unseen. For tuners that know no limits."
+    }
+
+    run: str = option(help="Run directory of trials.supernet")
+    arch: str | None = option(None, "Fixed-arc file; not needed under NNI")
+    calibration_images: int = option(2560, "Training images for BN recalibration, or as many as there are")
+    scoring_images: int = option(0, "Held-out images that give the score; 0 means all of the scoring part")
+    batch_size: int = option(128, "Images at a time")
     precision: str = option(
         "auto",
-        "of the arithmetic: exact is the plain network bit for bit, the others fold BatchNorm and are faster; see docs",
+        "Arithmetic of the scores: exact is the plain network bit for bit, the others fold BatchNorm and are faster",
         choices=("auto", "exact", "32", "bf16", "16"),
     )
-    device: str = option("auto", "where to run", choices=("auto", "cpu", "cuda"))
-    warm: bool = option(True, "under NNI: trials of one machine share an evaluator that stays warm")
+    warm: bool = option(True, "Under NNI, let the trials of one machine share an evaluator that stays warm")
     self_check: int = option(
-        0, "score so many candidates together and one by one, compare, and say what each way takes"
+        0, "Score so many candidates together and one by one, compare, and say what each way takes"
     )
-    reference: bool = option(False, "score one by one, each as a fixed network: the same scores, slower")
+    reference: bool = option(False, "Score one by one, each as a fixed network: the same scores, slower")
 
     def __post_init__(self) -> None:
         cli.not_negative(self, "self_check")
@@ -42,8 +45,8 @@ class Config:
         if bool(self.max_latency_ms) != bool(self.latency_table):
             raise InputError("--max-latency-ms and --latency-table go together; give both or none")
 
-    def limits(self) -> Any:
-        """What an architecture must meet to be seen. Raises InputError: not a number."""
+    def limits(self) -> Limits:
+        """What an architecture must satisfy to be scored. Raises InputError: a limit is not a number."""
         return Limits.of({"max_macs": self.max_macs or None, "max_latency_ms": self.max_latency_ms or None})
 
 

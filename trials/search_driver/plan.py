@@ -88,7 +88,7 @@ def check(path: Path, *, run: str | None = None, concurrency: int | None = None,
         words = []
     if "trials.evaluate" not in words or "--run" not in words[:-1] or {"-h", "--help"} & set(words):
         raise InputError(f"trialCommand of '{path}' must be: python -m trials.evaluate --run RUN ...")
-    evaluate = cli.parse(Evaluate, words[words.index("trials.evaluate") + 1 :], None)
+    evaluate = cli.parse(Evaluate, words[words.index("trials.evaluate") + 1 :], None, "trials.evaluate")
     if run is None:
         where = (path.parent / content["trialCodeDirectory"]).resolve() / evaluate.run
         folder = Path(os.path.relpath(where)) if where.is_relative_to(Path.cwd()) else where

@@ -21,17 +21,17 @@ RECORD = "experiment.json"  # in the run: which experiment --resume continues
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    experiment: str = option(help="experiment YAML")
-    in_process: bool = option(False, "without NNI's manager: one process, no portal")
-    resume: bool = option(False, "continue this experiment; begins where there is nothing to continue")
-    check: bool = option(False, "check everything, also that remote workers are ready, and start nothing")
+    experiment: str = option(help="Experiment YAML")
+    in_process: bool = option(False, "Search in one process, without NNI's manager and portal")
+    resume: bool = option(False, "Continue this experiment, or begin it where there is nothing to continue")
+    check: bool = option(False, "Check everything, also that remote workers are ready, and start nothing")
     run: str | None = option(
-        None, "run of the supernet on this machine, where trialCommand names another machine's path"
+        None, "Run of the supernet on this machine, where trialCommand names another machine's path"
     )
-    port: int | None = option(None, "of NNI's web portal (default: 8080, or the next free one)")
-    concurrency: int | None = option(None, "trials at a time (default: trialConcurrency of the YAML)")
-    max_trials: int | None = option(None, "architectures in all (default: maxTrialNumber of the YAML)")
-    stall_minutes: float = option(60, "stop when no trial has ended for so long")
+    port: int | None = option(None, "Port of NNI's web portal", unset="8080, or the next free one")
+    concurrency: int | None = option(None, "Trials at a time", unset="trialConcurrency of the YAML")
+    max_trials: int | None = option(None, "Architectures in all", unset="maxTrialNumber of the YAML")
+    stall_minutes: float = option(60, "Minutes without the end of a trial after which the search stops")
 
     def __post_init__(self) -> None:
         if self.port is not None and not 1 <= self.port <= 65535:

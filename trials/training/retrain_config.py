@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from spaces.errors import InputError, unknown
 from spaces.published import find_published
 from trials.common import cli
-from trials.common.cli import option
+from trials.common.cli import option, reuse
+from trials.common.options import RECIPE, CheckpointOptions, OptimizerOptions, SpaceOptions, TrainingDeviceOptions
 from trials.common.run_dir import load_run
 from trials.images.options import DataOptions
 from trials.networks.baselines import baseline_folder, parse_baseline
@@ -19,64 +20,61 @@ FROM_SUPERNET = (
     *("space", "preset", "space_options", "data", "data_root", "resolution", "spos_preprocessing"),
     *("classes", "per_class", "val_labels", "bad_files"),
 )
-OURS = "(default: the recipe's)"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(DataOptions):
+class RegularizationOptions:
+    """What is done to training images, labels and weights against overfitting; a recipe decides what is not given."""
+
+    group: ClassVar[str] = "regularisation"
+
+    ema: float = option(
+        None, "Decay of a moving average of the weights, which is then tested; 0 means none", unset=RECIPE
+    )
+    dropout: float = option(None, "Dropout before the classifier", unset="the recipe's, else the network's own")
+    randaugment: int = option(None, "Operations of RandAugment on each training image; 0 means none", unset=RECIPE)
+    randaugment_magnitude: int = option(None, "Magnitude of RandAugment, 0 to 30", unset=RECIPE)
+    mixup: float = option(None, "Alpha of mixup; 0 means none", unset=RECIPE)
+    cutmix: float = option(None, "Alpha of CutMix, in turn with mixup at random; 0 means none", unset=RECIPE)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(
+    SpaceOptions, DataOptions, OptimizerOptions, RegularizationOptions, TrainingDeviceOptions, CheckpointOptions
+):
+    """Options of trials.retrain. What is None here comes from the supernet's run, the published network or the recipe."""
+
     fixed_arc: str | None = option(
         None,
-        "architecture: a file (our JSON, an NNI 1.x mask, the official SPOS tuple), or a published network such as spos-block",
+        "Architecture to train: a file (our JSON, an NNI 1.x mask, the official SPOS tuple), or a published network such as "
+        "spos-block",
     )
     baseline: str | None = option(
         None,
-        "a model of timm or torchvision instead, such as timm:mobilenetv2_100 or timm:mobilenetv2_100,output_stride=8. Most "
-        "shrink images 32 times: at 32x32 pixels that leaves one, a weak baseline, and output_stride=8 a fairer one",
+        "Model of timm or torchvision to train instead, such as timm:mobilenetv2_100 or timm:mobilenetv2_100,output_stride=8; "
+        "most shrink images 32 times, at 32x32 pixels to one, and are a fairer baseline with output_stride=8",
     )
-    import_official: str | None = option(None, "network of the official SPOS code: test it instead of training one")
-    out: str = option(None, "run directory to write (default: retrain/ beside the file, runs/KEY, RUN/baselines/NAME)")
-    supernet: str | None = option(None, "run of trials.supernet: take space, preset, data and resolution from it")
-    space: str = option(None, "search space (default: the published network's, or spos)")
-    preset: str = option(None, "preset of the space (default: the published network's, or imagenet)")
-    space_options: str = option(None, "further options of the space, such as variant=channel,last_width=512")
-    seeds: int = option(1, "networks to train, with seeds 0, 1, ...")
-    jobs: int = option(1, "seeds that are trained at the same time, each in a process of its own")
+    import_official: str | None = option(None, "Network of the official SPOS code to test instead of training one")
+    supernet: str | None = option(None, "Run of trials.supernet to take space, preset, data and resolution from")
+    out: str = option(None, "Run directory to write", unset="retrain/ beside the file, runs/KEY, or RUN/baselines/NAME")
     recipe: str = option(
-        None, "values of the options below (default: by the space and preset)", choices=tuple(recipes.RECIPES)
+        None,
+        "Values of the options that say so, as a paper has them",
+        choices=tuple(recipes.RECIPES),
+        unset="by the space and preset",
     )
-    epochs: int = option(None, f"passes over the training images {OURS}")
-    batch_size: int = option(None, f"images per step, of all processes together {OURS}")
-    optimizer: str = option(
-        None, f"optimiser; rmsprop-tf is MnasNet's {OURS}", choices=("sgd", "adam", "rmsprop", "rmsprop-tf")
-    )
-    lr: float = option(None, f"peak learning rate; not scaled for another batch size {OURS}")
-    momentum: float = option(None, f"of SGD and RMSprop; beta1 of Adam {OURS}")
-    nesterov: bool = option(None, f"Nesterov momentum, of SGD {OURS}")
-    weight_decay: float = option(None, f"L2 penalty on convolutions and linear layers {OURS}")
-    decay_norm_and_bias: bool = option(None, f"weight decay on BatchNorm and biases too {OURS}")
-    schedule: str = option(
-        None, f"learning rate after warm-up {OURS}", choices=("cosine", "linear", "step", "exponential")
-    )
-    decay_epochs: float = option(None, f"of schedule exponential: epochs between the falls {OURS}")
-    decay_rate: float = option(None, f"of schedule exponential: what the rate is then multiplied by {OURS}")
-    warmup: float = option(None, f"part of the steps with a rising learning rate {OURS}")
-    label_smoothing: float = option(None, f"label smoothing {OURS}")
-    clip_norm: float = option(None, f"largest norm of the gradient; 0: not clipped {OURS}")
-    ema: float = option(None, f"decay of a moving average of the weights, which is then tested; 0: none {OURS}")
-    dropout: float = option(None, "dropout before the classifier (default: the recipe's, else the network's own)")
-    cutout: int = option(None, f"training images: side of the square that is cut out, pixels; 0: none {OURS}")
-    randaugment: int = option(None, f"training images: operations of RandAugment on each; 0: none {OURS}")
-    randaugment_magnitude: int = option(None, f"magnitude of RandAugment, 0 to 30 {OURS}")
-    mixup: float = option(None, f"training images: alpha of mixup; 0: none {OURS}")
-    cutmix: float = option(None, f"training images: alpha of CutMix, in turn with mixup at random; 0: none {OURS}")
-    hold_out: float = option(0.0, "part of the training images that chooses the best epoch instead; 0: none")
-    eval_every: int = option(1, "epochs between measurements on the held-out images")
-    precision: str = option(
-        "auto", "arithmetic; auto: bf16-mixed on GPUs", choices=("auto", "32", "16-mixed", "bf16-mixed")
-    )
-    device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
-    checkpoint_every: int = option(500, "steps between checkpoints; there is one after every epoch too")
-    resume: bool = option(False, "continue the run in --out, or start it when there is none")
+    seeds: int = option(1, "Number of networks to train, with seeds 0, 1, ...")
+    jobs: int = option(1, "Number of seeds that are trained at the same time, each in a process of its own")
+    hold_out: float = option(0.0, "Part of the training images that chooses the best epoch instead; 0 means none")
+
+    space: str = reuse(SpaceOptions, "space", default=None, unset="the published network's, or spos")
+    preset: str = reuse(SpaceOptions, "preset", default=None, unset="the published network's, or imagenet")
+    space_options: str = reuse(SpaceOptions, "space_options", default=None)
+    nesterov: bool = option(None, "Use Nesterov momentum in SGD", unset=RECIPE)
+    decay_epochs: float = option(None, "Epochs between the falls of --schedule exponential", unset=RECIPE)
+    decay_rate: float = option(None, "Factor by which --schedule exponential multiplies the rate", unset=RECIPE)
+    cutout: int = reuse(DataOptions, "cutout", default=None, unset=RECIPE)
+    checkpoint_every: int = reuse(CheckpointOptions, "checkpoint_every", default=500, unset="")
 
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.fixed_arc, self.baseline, self.import_official)) != 1:
@@ -90,7 +88,7 @@ class Config(DataOptions):
             object.__setattr__(self, "out", str(_default_out(self)))
         self._take_space()
         super().__post_init__()
-        self.settle_preprocessing(official=bool(self.import_official))
+        self.decide_preprocessing(official=bool(self.import_official))
         winner = winners_config(self)
         if winner:
             for name in recipes.OPTIONS:

@@ -9,10 +9,18 @@ from typing import Any
 from spaces.errors import InputError
 from strategies.limits import Limits, amount, milliseconds
 from trials.common import cli
-from trials.common.cli import option
+from trials.common.cli import flag, option, reuse
+from trials.common.options import (
+    CheckpointOptions,
+    OptimizerOptions,
+    RangeOptions,
+    SpaceOptions,
+    TrainingDeviceOptions,
+)
 from trials.images.options import DataOptions
+from trials.training.strategy_options import DIFFERENTIABLE, LEARNING, ArchOptions, StrategyOptions
 
-# What the defaults are for each preset; ImageNet's is the official SPOS recipe, CIFAR's the seed implementation's. The
+# The defaults of each preset: ImageNet's are the official SPOS recipe, CIFAR's those of the seed implementation. The
 # temperature falls as far as in FBNet's 90 epochs; tiny's few steps need a high rate of the architecture parameters.
 RECIPES: dict[str, dict[str, Any]] = {
     "imagenet": {
@@ -28,91 +36,43 @@ RECIPES: dict[str, dict[str, Any]] = {
         **{"arch_warmup": 2, "temperature_decay": 0.2, "arch_lr": 0.1, "checkpoint_every": 20, "color_jitter": 0.0},
     },
 }
-SAMPLING = ("uniform", "window", "binned", "strict-fair")
-DIFFERENTIABLE = ("softmax", "gumbel", "gates", "threshold")
 LIMITS = ("max_macs", "min_macs", "max_latency_ms")
-LEARNING = (  # options of the differentiable strategies
-    *(
-        "arch_fraction",
-        "arch_warmup",
-        "arch_optimizer",
-        "arch_lr",
-        "arch_weight_decay",
-        "temperature",
-        "temperature_decay",
-    ),
-    *("hard", "cost_loss", "cost_alpha", "cost_beta", "cost_weight", "cost_target"),
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(DataOptions):
-    out: str = option(help="run directory to write")
-    space: str = option("spos", "search space")
-    preset: str = option("imagenet", "preset of the space")
-    space_options: str = option("", "further options of the space, such as variant=channel,last_width=512")
-    import_official: str = option("", "checkpoint of the official SPOS code to make a run of, instead of training")
-    score_fraction: float = option(0.1, "part of the training images held out to score candidates")
-    strategy: str = option("uniform", "what a step trains; see above", choices=(*SAMPLING, *DIFFERENTIABLE))
-    max_macs: str = option("", "upper limit in MACs, such as 330M: of the paths (window, binned), or of arc.json")
-    min_macs: str = option("", "lower limit of the paths (window, binned)")
-    max_latency_ms: str = option("", "upper limit in milliseconds, by --latency-table: of the paths, or of arc.json")
-    latency_table: str = option("", "latencies of the space on a device, written by trials.latency")
-    width_warmup: bool = option(False, "widths and superkernels open from the largest down, in the second half")
-    use_all_blocks: bool = option(False, "baseline: every step trains the mean of all candidates of a block")
-    use_all_channels: bool = option(False, "baseline: widths and superkernels are always the largest")
-    warm_start: float = option(
-        0.0, "part of the steps that train one path, which all candidates then inherit; see docs"
-    )
-    epochs: int = option(None, "passes over the training part (default: the preset's)")
-    batch_size: int = option(None, "images per step, of all processes together (default: the preset's)")
-    accumulate: int = option(1, "parts of a batch that go through the network one after the other, to save memory")
-    optimizer: str = option("sgd", "optimiser", choices=("sgd", "adam", "rmsprop"))
-    lr: float = option(None, "peak learning rate (default: the preset's)")
-    momentum: float = option(0.9, "of SGD and RMSprop; beta1 of Adam")
-    weight_decay: float = option(None, "L2 penalty on convolutions and linear layers (default: the preset's)")
-    decay_norm_and_bias: bool = option(False, "weight decay on BatchNorm and biases too")
-    schedule: str = option(
-        None, "learning rate after warm-up (default: the preset's)", choices=("cosine", "linear", "step")
-    )
-    warmup: float = option(0.0, "part of the steps with a rising learning rate")
-    clip_norm: float = option(0.0, "largest norm of the gradient; 0: not clipped")
-    label_smoothing: float = option(0.1, "label smoothing")
-    arch_fraction: float = option(0.2, "differentiable: part of the training images for the architecture parameters")
-    arch_warmup: int = option(None, "differentiable: epochs that train the weights alone (default: the preset's)")
-    arch_optimizer: str = option("adam", "differentiable: optimiser of the architecture", choices=("adam", "sgd"))
-    arch_lr: float = option(None, "differentiable: its learning rate (default: the paper's; 0.1 for tiny)")
-    arch_weight_decay: float = option(None, "differentiable: its L2 penalty (default: the paper's)")
-    temperature: float = option(5.0, "gumbel: temperature of the first epoch")
-    temperature_decay: float = option(None, "gumbel: epoch t has temperature * exp(-decay * t) (default: the preset's)")
-    hard: bool = option(False, "gumbel: run one candidate of a block instead of the weighted sum")
-    cost_loss: str = option(
-        "none",
-        "differentiable: power CE * alpha * (log cost)^beta, linear CE + weight * cost, target CE + weight * "
-        "|cost / target - 1|; cost: expected million MACs of an image; with --latency-table milliseconds",
-        choices=("none", "power", "linear", "target"),
-    )
-    cost_alpha: float = option(0.2, "of --cost-loss power (FBNet)")
-    cost_beta: float = option(0.6, "of --cost-loss power (FBNet)")
-    cost_weight: float = option(0.0, "of --cost-loss linear: loss per million MACs, or millisecond; or of target")
-    cost_target: str = option(
-        "", "of --cost-loss target, such as 300M; milliseconds with --latency-table (default: the limit)"
-    )
-    precision: str = option(
-        "auto", "arithmetic; auto: bf16-mixed on GPUs", choices=("auto", "32", "16-mixed", "bf16-mixed")
-    )
-    seed: int = option(0, "of weights, batches, augmentation and paths")
-    device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
-    checkpoint_every: int = option(None, "steps between checkpoints (default: the preset's)")
-    eval_every: int = option(None, "epochs between measurements of the fixed paths (default: a fifth of the epochs)")
-    eval_paths: int = option(5, "fixed paths whose accuracy is followed; 0: none")
-    dry_run: bool = option(False, "train a few steps, say what the run would take, write nothing")
-    resume: bool = option(False, "continue the run in --out, or start it when there is none")
-    stop_after: int | None = option(None, "stop after this many steps, with a checkpoint; --resume goes on")
+class Config(
+    SpaceOptions,
+    DataOptions,
+    StrategyOptions,
+    RangeOptions,
+    OptimizerOptions,
+    ArchOptions,
+    TrainingDeviceOptions,
+    CheckpointOptions,
+):
+    """Options of trials.supernet. What is None here is filled in from the recipe of the preset."""
+
+    out: str = option(help="Run directory to write")
+    import_official: str = option("", "Checkpoint of the official SPOS code to make a run of, instead of training")
+    score_fraction: float = option(0.1, "Part of the training images that is held out to score candidates")
+    accumulate: int = option(1, "Pieces of a batch that go through the network one after the other, to save memory")
+    seed: int = option(0, "Seed of weights, batches, augmentation and paths")
+    eval_paths: int = option(5, "Number of fixed paths whose accuracy is followed; 0 means none")
+    stop_after: int | None = option(None, "Stop after this many steps, with a checkpoint; --resume goes on")
+    dry_run: bool = option(False, "Train a few steps, say what the run would take, and write nothing")
+
+    optimizer: str = reuse(OptimizerOptions, "optimizer", default="sgd", choices=("sgd", "adam", "rmsprop"), unset="")
+    momentum: float = reuse(OptimizerOptions, "momentum", default=0.9, unset="")
+    decay_norm_and_bias: bool = reuse(OptimizerOptions, "decay_norm_and_bias", default=False, unset="")
+    schedule: str = reuse(OptimizerOptions, "schedule", choices=("cosine", "linear", "step"))
+    warmup: float = reuse(OptimizerOptions, "warmup", default=0.0, unset="")
+    clip_norm: float = reuse(OptimizerOptions, "clip_norm", default=0.0, unset="")
+    label_smoothing: float = reuse(OptimizerOptions, "label_smoothing", default=0.1, unset="")
+    eval_every: int = reuse(CheckpointOptions, "eval_every", default=None, unset="a fifth of the epochs")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.settle_preprocessing(official=bool(self.import_official))
+        self.decide_preprocessing(official=bool(self.import_official))
         learns = self.strategy in DIFFERENTIABLE
         recipe = RECIPES.get(self.preset, RECIPES["imagenet"])
         cli.fill_and_check(
@@ -131,12 +91,14 @@ class Config(DataOptions):
             raise InputError(f"--eval-every {self.eval_every} is not above 0; give 1 or more, or --eval-paths 0")
         if self.eval_paths > 1000:
             raise InputError(f"--eval-paths {self.eval_paths} is above 1,000; give fewer")
-        self.limits(), self.target()  # refuse what is no number
+        self.limits(), self.target()  # these refuse what is no number
         for name in ("arch_lr", "arch_weight_decay"):
             value = getattr(self, name)
             if value is not None and not (value > 0 or (value == 0 and name == "arch_weight_decay")):
-                raise InputError(f"--{name.replace('_', '-')} {value} is out of range; give a positive number")
-        _check_strategy(self)
+                raise InputError(f"{flag(name)} {value} is out of range; give a positive number")
+        _check_limits(self)
+        _check_learning(self, recipe)
+        _check_batches(self)
 
     def warm_steps(self, steps: int) -> int:
         """Steps of the warm start, of `steps` in all."""
@@ -158,21 +120,21 @@ class Config(DataOptions):
             )
         return warm + self.arch_warmup
 
-    def limits(self) -> Any:
-        """The limits of paths, or of arc.json. Raises InputError: not a number."""
+    def limits(self) -> Limits:
+        """The limits of the paths that are trained, or of arc.json. Raises InputError: one is not a number."""
         return Limits.of({name: getattr(self, name) or None for name in LIMITS})
 
     def target(self) -> float:
-        """Of --cost-loss target: million MACs, or milliseconds."""
+        """The target of --cost-loss target, in million MACs or in milliseconds."""
         if self.latency_table:
             return milliseconds(self.cost_target or self.max_latency_ms or 1, "--cost-target")
         return amount(self.cost_target or self.max_macs or 1e6, "--cost-target") / 1e6
 
 
-def _check_strategy(config: Config) -> None:
-    """Refuse options that contradict the strategy, or would be ignored in silence."""
+def _check_limits(config: Config) -> None:
+    """Refuse limits that the strategy would ignore in silence."""
     learns = config.strategy in DIFFERENTIABLE
-    limited = [flag for flag in LIMITS if getattr(config, flag)]
+    limited = [name for name in LIMITS if getattr(config, name)]
     if config.max_latency_ms and not config.latency_table:
         raise InputError(
             "--max-latency-ms needs --latency-table; measure one with: python -m trials.latency --space SPACE --out FILE"
@@ -183,7 +145,7 @@ def _check_strategy(config: Config) -> None:
         )
     if limited and config.strategy in ("uniform", "strict-fair"):
         raise InputError(
-            f"--{limited[0].replace('_', '-')} has no effect with --strategy {config.strategy}; use --strategy window, or set "
+            f"{flag(limited[0])} has no effect with --strategy {config.strategy}; use --strategy window, or set "
             "the limit in the search's YAML"
         )
     if config.strategy in ("window", "binned") and not limited:
@@ -199,18 +161,24 @@ def _check_strategy(config: Config) -> None:
         )
     if learns and config.min_macs:
         raise InputError("--min-macs has no effect with a differentiable strategy; leave it out")
+
+
+def _check_learning(config: Config, recipe: dict[str, Any]) -> None:
+    """Refuse options of strategies and cost losses that are not used.
+
+    Args:
+        recipe: the defaults of the preset; these values are not the user's.
+    """
+    learns = config.strategy in DIFFERENTIABLE
     for name in ("width_warmup", "use_all_blocks", "use_all_channels"):
         if learns and getattr(config, name):
-            raise InputError(
-                f"--{name.replace('_', '-')} is for sampling strategies, not {config.strategy}; leave it out"
-            )
+            raise InputError(f"{flag(name)} is for sampling strategies, not {config.strategy}; leave it out")
     meant_for = dict.fromkeys(LEARNING, learns)
     meant_for |= dict.fromkeys(("temperature", "temperature_decay", "hard"), config.strategy == "gumbel")
     if learns:
         meant_for |= dict.fromkeys(("cost_alpha", "cost_beta"), config.cost_loss == "power")
         meant_for |= {"cost_weight": config.cost_loss in ("linear", "target")}
         meant_for |= {"cost_target": config.cost_loss == "target"}
-    recipe = RECIPES.get(config.preset, RECIPES["imagenet"])
     for name, used in meant_for.items():
         value = getattr(config, name)
         if not used and value not in (Config.__dataclass_fields__[name].default, recipe.get(name) if learns else None):
@@ -219,9 +187,7 @@ def _check_strategy(config: Config) -> None:
                 if learns and name.startswith("cost")
                 else f"--strategy {config.strategy}"
             )
-            raise InputError(
-                f"--{name.replace('_', '-')} has no effect with {what}; leave it out, or see --help for what it is of"
-            )
+            raise InputError(f"{flag(name)} has no effect with {what}; leave it out, or see --help for what it is of")
     if config.cost_loss in ("linear", "target") and not config.cost_weight:
         raise InputError(f"--cost-loss {config.cost_loss} needs --cost-weight, such as 0.1")
     if config.cost_loss == "target" and config.latency_table and not (config.cost_target or config.max_latency_ms):
@@ -230,12 +196,16 @@ def _check_strategy(config: Config) -> None:
         )
     if config.cost_loss == "target" and not (config.cost_target or config.max_macs or config.max_latency_ms):
         raise InputError("--cost-loss target needs --cost-target or --max-macs, such as 300M")
+
+
+def _check_batches(config: Config) -> None:
+    """Refuse batches that cannot be shared among processes, and a dry run of an import."""
     if config.import_official and config.dry_run:
         raise InputError("--import-official trains nothing; leave --dry-run out")
     _, world = cli.rank_and_world()
-    parts = world * config.accumulate
-    if config.batch_size % parts:
+    pieces = world * config.accumulate
+    if config.batch_size % pieces:
         raise InputError(
             f"--batch-size {config.batch_size} is not divisible into {world} processes x {config.accumulate} parts; give a "
-            f"multiple of {parts}"
+            f"multiple of {pieces}"
         )
