@@ -74,7 +74,13 @@ def parse(
     """
     hints = typing.get_type_hints(config)
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(prog=f"python -m {command}", description=doc, formatter_class=formatter, allow_abbrev=False)
+    required = [field for field in dataclasses.fields(config) if field.default is dataclasses.MISSING]  # type: ignore[arg-type]
+    words = [f"{flag(field.name)} {field.name.upper()}" for field in required if field.name != positional]
+    words += [] if positional is None else [positional.upper()]
+    usage = " ".join((f"python -m {command}", *words, "[options]"))
+    parser = _Parser(
+        prog=f"python -m {command}", usage=usage, description=doc, formatter_class=formatter, allow_abbrev=False
+    )
     for group, fields in groups(config).items():
         notes = getattr(config, "group_notes", {})
         section = parser.add_argument_group(group or "options of this command", notes.get(group))
@@ -82,9 +88,8 @@ def parse(
             kind = hints[field.name]
             if isinstance(kind, types.UnionType):  # X | None
                 kind = next(member for member in typing.get_args(kind) if member is not types.NoneType)
-            required = field.default is dataclasses.MISSING
             settings: dict[str, Any] = {"help": _sentence(field).replace("%", "%%")}
-            if not required:
+            if field not in required:
                 settings["default"] = field.default
             if field.metadata["choices"]:
                 settings["choices"] = field.metadata["choices"]
@@ -93,11 +98,11 @@ def parse(
             else:
                 settings["type"] = kind
             if field.name == positional:
-                if not required:
+                if field not in required:
                     settings["nargs"] = "?"
                 section.add_argument(field.name, **settings)
             else:
-                section.add_argument(flag(field.name), required=required, **settings)
+                section.add_argument(flag(field.name), required=field in required, **settings)
     return config(**vars(parser.parse_args(argv)))
 
 

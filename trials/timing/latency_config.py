@@ -22,7 +22,9 @@ class Config(SpaceSizeOptions, DeviceOptions):
     threads: int = option(0, "Threads on a CPU; 0 means OMP_NUM_THREADS, or one for each core")
     batch: int = option(1, "Images at a time")
     rounds: int = option(200, "Times that every candidate is measured at each of its positions")
-    networks: int = option(30, f"Number of random networks that the table is checked against, at least {MIN_CHECK_NETWORKS}")
+    networks: int = option(
+        30, f"Number of random networks that the table is checked against, at least {MIN_CHECK_NETWORKS}"
+    )
     seed: int = option(0, "Seed of the random networks")
     table: str = option("", "Existing table, for --fixed-arc")
     fixed_arc: str = option("", "Architecture to measure and to compare with --table: a file, or a published network")
