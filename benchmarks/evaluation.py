@@ -492,15 +492,15 @@ class Clock(NamedTuple):
 def one_search(source: Path, folder: Path, size: int, given: argparse.Namespace) -> list[str]:
     """Search with a fresh copy of a run. Returns a row of the table: milliseconds per candidate."""
     from trials.scoring.scorer import Scorer
-    from trials.search_driver import in_process
-    from trials.search_driver.plan import check
-    from trials.search_driver.session import continue_tuner
+    from trials.search_driver.in_process import search_in_process
+    from trials.search_driver.plan import plan_experiment
+    from trials.search_driver.session import restore_tuner
 
     folder.mkdir()
     run = folder / "run"
     shutil.copytree(source, run, ignore=shutil.ignore_patterns("search", "in_process", "checkpoints", "frontier"))
-    plan = check(experiment(run, folder, size, given), run=str(run))
-    continue_tuner(plan, run / "in_process")
+    plan = plan_experiment(experiment(run, folder, size, given), run=str(run))
+    restore_tuner(plan, run / "in_process")
     ends: list[Clock] = []  # of each candidate
     scoring: list[tuple[int, Clock]] = []  # candidates that were done before, and how long the next ones took
     plain = Scorer._together
@@ -524,7 +524,7 @@ def one_search(source: Path, folder: Path, size: int, given: argparse.Namespace)
 
     began = Clock.now()
     try:
-        in_process.search(plan, scored)
+        search_in_process(plan, scored)
     finally:
         Scorer._together = plain  # type: ignore[method-assign]
         bar.close()

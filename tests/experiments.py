@@ -58,7 +58,7 @@ def copy_run(run: Path, to: Path) -> Path:
 def left_behind(run: Path) -> list[str]:
     """Processes of the experiments of a run that are alive."""
     names = [path.name for path in (run / "nni").iterdir() if not path.is_symlink()] if (run / "nni").exists() else []
-    return [" ".join(process.cmdline()) for name in names for process in nni_manager.processes(name)]
+    return [" ".join(process.cmdline()) for name in names for process in nni_manager.processes_of(name)]
 
 
 def metric(data: str) -> dict:

@@ -14,7 +14,7 @@ from pathlib import Path
 from trials.common import cli
 from trials.common.cli import option
 from trials.reporting.collect import collect
-from trials.reporting.page import facts, write
+from trials.reporting.page import facts, write_report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     run = Path(config.run)
     found = collect(run)
     print(cli.table(facts(found), ("", ""), as_is=True))
-    print(f"\nreport: {write(run, found)}")
+    print(f"\nreport: {write_report(run, found)}")
 
 
 if __name__ == "__main__":

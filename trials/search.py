@@ -17,6 +17,7 @@ Exit codes: 0 done; 1 a mistake in what was given, nothing was started; 3 the se
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import sys
 from pathlib import Path
@@ -25,135 +26,154 @@ from typing import Any
 from spaces.errors import InputError
 from strategies.tuner import JOURNAL
 from trials.common import cli
+from trials.common.cli import option
 from trials.reporting import page
 from trials.search_driver import nni_manager, ports, results, watchdog
-from trials.search_driver.plan import Plan, check
-from trials.search_driver.session import Config, continue_tuner, earlier, only_search, record
+from trials.search_driver.plan import Plan, plan_experiment
+from trials.search_driver.progress import SearchProgress
+from trials.search_driver.session import experiment_to_continue, record_experiment, restore_tuner, search_lock
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Options of trials.search."""
+
+    experiment: str = option(help="Experiment YAML")
+    in_process: bool = option(False, "Search in one process, without NNI's manager and portal")
+    resume: bool = option(False, "Continue this experiment, or begin it where there is nothing to continue")
+    check: bool = option(False, "Check everything, also that remote workers are ready, and start nothing")
+    run: str | None = option(
+        None, "Run of the supernet on this machine, where trialCommand names another machine's path"
+    )
+    port: int | None = option(None, "Port of NNI's web portal", unset="8080, or the next free one")
+    concurrency: int | None = option(None, "Trials at a time", unset="trialConcurrency of the YAML")
+    max_trials: int | None = option(None, "Architectures in all", unset="maxTrialNumber of the YAML")
+    stall_minutes: float = option(60, "Minutes without the end of a trial after which the search stops")
+
+    def __post_init__(self) -> None:
+        if self.port is not None and not 1 <= self.port <= 65535:
+            raise InputError(f"--port {self.port} is not a port; give 1 to 65535")
+        if not self.stall_minutes > 0:
+            raise InputError(f"--stall-minutes {self.stall_minutes} is not above 0; give a larger number")
 
 
 def main(argv: list[str] | None = None) -> None:
     config = cli.parse(Config, argv, __doc__, "trials.search", positional="experiment")
-    plan = check(Path(config.experiment), run=config.run, concurrency=config.concurrency, max_trials=config.max_trials)
+
+    # check everything before anything is started
+    plan = plan_experiment(
+        Path(config.experiment), run=config.run, concurrency=config.concurrency, max_trials=config.max_trials
+    )
     if config.in_process and plan.tuner is None:
         raise InputError(
             f"tuner {plan.content['tuner'].get('name')} of '{plan.yaml}' is NNI's own and runs in NNI alone; leave --in-process out, "
             "or take strategies.evolution.EvolutionTuner"
         )
     if config.check:
-        from trials.search_driver import workers
+        return print_readiness(plan, config)
 
-        workers.check(plan)
-        share = f"{plan.limits} ({100 * plan.feasible.share():.3g}% of the space)"
-        print(f"'{config.experiment}' is ready: {plan.wanted:,} architectures, {share}, run '{plan.run}'")
-        if plan.feasible.latency and plan.limits.max_latency_ms is None:
-            print("latencies are shown, not limited; max_latency_ms would limit them")
-        return
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
-    with only_search(plan.run):
-        before = earlier(plan, config) if config.resume else None
-        if before is None and (plan.run / "arc.json").exists():
+    exit_on_signals()
+    with search_lock(plan.run):
+        # find what --resume continues
+        earlier = experiment_to_continue(plan, in_process=config.in_process) if config.resume else None
+        if earlier is None and (plan.run / "arc.json").exists():
             print(f"a new search: it replaces arc.json and frontier/ of '{plan.run}'")
+
+        # run the search
         if config.in_process:
-            from trials.search_driver import in_process
-
-            name, folder = "in this process", plan.run / "in_process"
-            if before is None:
-                (folder / JOURNAL).unlink(missing_ok=True)
-                record(plan, config, name, folder)
-            scored = continue_tuner(plan, folder)
-            with Bar(plan, scored) as bar:
-                for entry in plan.tuner.ranked()[:1]:
-                    bar.best = results.score_of(plan, entry["arch"])
-                jobs = in_process.search(plan, bar.scored, bar.together)
+            name, folder, jobs = run_in_process(plan, earlier)
         else:
-            name, folder, jobs = through_nni(plan, config, before)
-            continue_tuner(plan, folder / "checkpoint")
-            if plan.tuner:  # NNI may have stopped it before it took the last score
-                plan.tuner.import_data(results.scored(plan, jobs))
-        results.finish(plan, name, jobs, folder)
-        print(f"report: {page.write(plan.run)}")
+            name, folder, jobs = run_in_nni(plan, config, earlier)
+
+        # write arc.json, frontier/, search.json and the report
+        results.write_results(plan, name, jobs, folder)
+        print(f"report: {page.write_report(plan.run)}")
 
 
-def through_nni(plan: Plan, config: Config, before: dict[str, Any] | None) -> tuple[str, Path, list[dict[str, Any]]]:
-    """Run or resume the experiment in NNI. Returns its id, its folder, its trials."""
-    port = ports.choose_port(config.port, pair=plan.remote)
+def print_readiness(plan: Plan, config: Config) -> None:
+    """Say what the experiment would search. Raises InputError: a remote worker is not ready."""
+    from trials.search_driver import workers
+
+    workers.check_workers(plan)
+    share = f"{plan.limits} ({100 * plan.feasible.share():.3g}% of the space)"
+    print(f"'{config.experiment}' is ready: {plan.wanted:,} architectures, {share}, run '{plan.run}'")
+    if plan.feasible.latency and plan.limits.max_latency_ms is None:
+        print("latencies are shown, not limited; max_latency_ms would limit them")
+
+
+def exit_on_signals() -> None:
+    """Make SIGTERM and SIGHUP end this process as an exception does, so that NNI's manager is stopped before."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP, and this stays so
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
+def run_in_process(plan: Plan, earlier: dict[str, Any] | None) -> tuple[str, Path, list[dict[str, Any]]]:
+    """Run or continue the search in this process.
+
+    Args:
+        earlier: the record of the search to continue; None begins a new one.
+    Returns:
+        What stands for the id of an experiment, its folder, its trials.
+    """
+    from trials.search_driver.in_process import search_in_process
+
+    name, folder = "in this process", plan.run / "in_process"
+    if earlier is None:
+        (folder / JOURNAL).unlink(missing_ok=True)
+        record_experiment(plan, name, folder, in_process=True)
+    done = restore_tuner(plan, folder)
+    with SearchProgress(plan, done) as progress:
+        for entry in plan.tuner.ranked()[:1]:
+            progress.best = results.score_of(plan, entry["arch"])
+        jobs = search_in_process(plan, progress.add_score, progress.show_group)
+    return name, folder, jobs
+
+
+def run_in_nni(plan: Plan, config: Config, earlier: dict[str, Any] | None) -> tuple[str, Path, list[dict[str, Any]]]:
+    """Run or continue the experiment in NNI.
+
+    Args:
+        earlier: the record of the experiment to continue; None begins a new one.
+    Returns:
+        The experiment's id, its folder, its trials.
+    """
+    port = ports.choose_port(config.port, with_next=plan.remote)
     if plan.remote:
         from trials.search_driver import workers
 
-        workers.check(plan)
+        workers.check_workers(plan)
     else:
         from trials.scoring.scorer import Scorer
 
         # decode the fixed images once, so that no trial has to
         Scorer(plan.run, plan.settings, "cpu")
-    if before:
-        nni_manager.end_leftovers(before["id"])
+    if earlier:
+        nni_manager.end_leftovers(earlier["id"])
 
-    def started(name: str, folder: Path) -> None:
-        record(plan, config, name, folder)
+    def record(name: str, folder: Path) -> None:
+        record_experiment(plan, name, folder, in_process=False)
 
     print("starting NNI")
-    with nni_manager.manager(plan, port, before["id"] if before else None, started) as running:
-        print(f"experiment {running.id}: portal {ports.portals(port)}, log {running.folder / 'log'}")
-        with Bar(plan) as bar:
+    with nni_manager.running_manager(plan, port, earlier["id"] if earlier else None, record) as manager:
+        print(f"experiment {manager.id}: portal {ports.portal_addresses(port)}, log {manager.folder / 'log'}")
+        with SearchProgress(plan) as progress:
 
-            def ended(job: dict[str, Any]) -> None:
+            def count_trial(job: dict[str, Any]) -> None:
                 if job["status"] != "SUCCEEDED":
-                    return bar.failed()
+                    return progress.add_failure()
                 if plan.remote:
-                    results.store_remote(plan, job, running.get(f"/metric-data/{job['trialJobId']}"))
-                bar.scored(results.score_of(plan, results.arch_of(job)))
+                    results.store_remote_score(plan, job, manager.get(f"/metric-data/{job['trialJobId']}"))
+                progress.add_score(results.score_of(plan, results.arch_of(job)))
 
-            jobs = watchdog.watch(running, plan, ended, stall_minutes=config.stall_minutes, tick=bar.tick)
-    return running.id, running.folder, jobs
+            jobs = watchdog.watch_experiment(
+                manager, plan, count_trial, stall_minutes=config.stall_minutes, on_poll=progress.refresh
+            )
 
-
-class Bar:
-    """Progress: architectures with a score, the best of them."""
-
-    def __init__(self, plan: Plan, done: int = 0) -> None:
-        self.bar = cli.progress(plan.wanted, desc="search", unit="arch", initial=done)
-        self.best: dict[str, Any] | None = None
-        self.failures, self.group = 0, ""
-
-    def scored(self, result: dict[str, Any] | None) -> None:
-        if result and (self.best is None or result["top1"] > self.best["top1"]):
-            self.best = result
-        self.show()
-        self.bar.update()
-
-    def tick(self) -> None:
-        """The clock goes on while trials run."""
-        if sys.stderr.isatty():
-            self.bar.refresh()
-
-    def together(self, group: int, share: float) -> None:
-        """Candidates that are scored together end together."""
-        self.group = f"scoring {group} together: {100 * share:.0f}%" if share < 1 else ""
-        self.show()
-        self.tick()
-
-    def failed(self) -> None:
-        self.failures += 1
-        self.show()
-
-    def show(self) -> None:
-        parts = []
-        if self.best:
-            parts.append(f"best {self.best['top1']:.2f}% at {self.best['macs'] / 1e6:.2f}M MACs")
-        if self.group:
-            parts.append(self.group)
-        if self.failures:
-            parts.append(f"{self.failures} trials failed")
-        self.bar.set_postfix_str(", ".join(parts), refresh=False)
-
-    def __enter__(self) -> Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
+    restore_tuner(plan, manager.folder / "checkpoint")
+    if plan.tuner:  # NNI may have stopped it before it took the last score
+        plan.tuner.import_data(results.scores_to_import(plan, jobs))
+    return manager.id, manager.folder, jobs
 
 
 if __name__ == "__main__":

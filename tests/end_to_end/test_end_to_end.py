@@ -94,7 +94,7 @@ def test_a_space_that_changed_since_is_refused(photos, tmp_path, monkeypatch):
     (tmp_path / "search.yml").write_text(yaml.safe_dump(content))
     says = "space changing:space is not what it was when supernet '.*' was trained; restore it"
     with pytest.raises(InputError, match=says):
-        search.check(tmp_path / "search.yml")
+        search.plan_experiment(tmp_path / "search.yml")
     flags = ["--fixed-arc", str(run / "arc.json"), "--supernet", str(run), "--batch-size", "8"]
     with pytest.raises(InputError, match=says):
         retrain.main(flags)

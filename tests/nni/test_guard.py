@@ -21,7 +21,7 @@ from strategies.tuner import GUARD
 from tests.conftest import ROOT
 from tests.experiments import ENVIRONMENT, copy_run, experiment, free_port, metric
 from trials.search_driver import nni_manager, watchdog
-from trials.search_driver.plan import check
+from trials.search_driver.plan import plan_experiment
 
 TRIAL = """python -m tests.watched_trial '{"sleep": 3, "before": [2], "after": [5]}' trials.evaluate"""
 
@@ -37,8 +37,8 @@ def scheduler_that_defers(monkeypatch) -> None:
 
 
 def run_to_the_end(plan, port, body, resume=None):
-    with nni_manager.manager(plan, port, resume) as running:
-        jobs = watchdog.watch(running, plan, lambda job: None, stall_minutes=5)
+    with nni_manager.running_manager(plan, port, resume) as running:
+        jobs = watchdog.watch_experiment(running, plan, lambda job: None, stall_minutes=5)
         body(running, jobs)
         return running.id
 
@@ -88,8 +88,8 @@ def test_pairs_at_concurrency_4(copy, tmp_path, scheduler_that_defers):
         refusals(running, jobs[0]["trialJobId"])
         portal(port, copy, tmp_path)
 
-    name = run_to_the_end(check(path, concurrency=4, max_trials=9), port, first)
-    resumed = check(path, concurrency=4, max_trials=12)
+    name = run_to_the_end(plan_experiment(path, concurrency=4, max_trials=9), port, first)
+    resumed = plan_experiment(path, concurrency=4, max_trials=12)
     run_to_the_end(resumed, free_port(), lambda running, jobs: pairs(running, jobs, 12), resume=name)
 
 
@@ -218,13 +218,13 @@ except OSError:
 def test_from_another_machine(copy, network, monkeypatch):
     """Loopback only by default; on another address with a token, and nothing without it."""
     address, there = network
-    plan = check(experiment(copy, trial=TRIAL))
-    with nni_manager.manager(plan, free_port()) as running:
+    plan = plan_experiment(experiment(copy, trial=TRIAL))
+    with nni_manager.running_manager(plan, free_port()) as running:
         assert ask_from(there, address, running.port, "/api/v1/nni/check-status") == 0
         assert running.get("/check-status")["status"] in ("INITIALIZED", "RUNNING")
     monkeypatch.setenv("NNI_LISTEN_HOST", address)
     monkeypatch.setenv("NNI_TOKEN", "wonder land")
-    with nni_manager.manager(plan, free_port()) as running:
+    with nni_manager.running_manager(plan, free_port()) as running:
         status = lambda path, headers="": ask_from(there, address, running.port, path, headers)  # noqa: E731
         assert status("/api/v1/nni/check-status") == 401
         assert status("/api/v1/nni/check-status", {"Authorization": "Bearer wonder land"}) == 200

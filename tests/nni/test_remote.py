@@ -19,7 +19,7 @@ from tests.conftest import ROOT, assert_one_clear_line, onepath
 from tests.experiments import IMAGES, copy_run, experiment, free_port, left_behind
 from trials.scoring.scorer import Scorer, Settings
 from trials.search_driver import nni_manager, watchdog, workers
-from trials.search_driver.plan import check
+from trials.search_driver.plan import plan_experiment
 
 pytestmark = pytest.mark.ssh
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -109,9 +109,9 @@ def test_a_worker_that_fails_a_trial(run, worker, tmp_path):
     here, there = copy_run(run, tmp_path / "here"), copy_run(run, tmp_path / "there")
     dies = "if [ $NNI_TRIAL_SEQ_ID = 0 ]; then echo error: died over there >&2; exit 1; fi;"
     path = remote(here, there, worker, maxTrialNumber=3, dies=dies)
-    plan = check(path, run=str(here))
-    with nni_manager.manager(plan, free_port()) as running:
-        jobs = watchdog.watch(running, plan, lambda job: None, stall_minutes=5)
+    plan = plan_experiment(path, run=str(here))
+    with nni_manager.running_manager(plan, free_port()) as running:
+        jobs = watchdog.watch_experiment(running, plan, lambda job: None, stall_minutes=5)
         failed = next(job for job in jobs if job["status"] == "FAILED")
         assert watchdog.trial_error(running, failed["trialJobId"]) == "died over there"
     assert sorted(job["status"] for job in jobs) == ["FAILED", "SUCCEEDED", "SUCCEEDED", "SUCCEEDED"]
@@ -123,7 +123,7 @@ def test_workers_that_are_not_ready(run, worker, tmp_path):
 
     def refused(says, **changes):
         with pytest.raises(InputError, match=says):
-            workers.check(check(remote(here, there, worker | changes), run=str(here)))
+            workers.check_workers(plan_experiment(remote(here, there, worker | changes), run=str(here)))
 
     name = re.escape(f"{worker['user']}@127.0.0.1:{worker['port']}")
     refused('You must either provide password or a valid SSH key file "/nowhere"', sshKeyFile="/nowhere")
@@ -143,7 +143,7 @@ def test_workers_that_are_not_ready(run, worker, tmp_path):
     del service["nniManagerIp"]
     path.write_text(yaml.safe_dump(service))
     with pytest.raises(InputError, match="lacks nniManagerIp, where the workers reach this machine"):
-        check(path, run=str(here))
+        plan_experiment(path, run=str(here))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments" / "clusters").glob("*.yml")), ids=lambda path: path.stem)

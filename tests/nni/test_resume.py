@@ -18,7 +18,7 @@ from tests.conftest import ROOT, assert_one_clear_line, onepath
 from tests.experiments import ENVIRONMENT, copy_run, experiment, free_port, left_behind
 from trials import search
 from trials.search_driver import nni_manager, session, watchdog
-from trials.search_driver.plan import check
+from trials.search_driver.plan import plan_experiment
 
 WATCHED = "python -m tests.watched_trial '{}' trials.evaluate"
 SMALL = {"population": 4, "top_k": 2, "mutation": 2, "crossover": 1}
@@ -177,17 +177,17 @@ def test_a_tuner_that_raises(copy, where):
 
     def plan(where, number):
         path = experiment(copy, trial=WATCHED, tuner=tuner | {"classArgs": arguments | {"where": where}})
-        return check(path, max_trials=number)
+        return plan_experiment(path, max_trials=number)
 
     port, name = free_port(), None
     if resumed:
-        with nni_manager.manager(plan("nowhere", 1), port) as running:
-            watchdog.watch(running, plan("nowhere", 1), lambda job: None, stall_minutes=5)
+        with nni_manager.running_manager(plan("nowhere", 1), port) as running:
+            watchdog.watch_experiment(running, plan("nowhere", 1), lambda job: None, stall_minutes=5)
             name = running.id
         port = free_port()
     with pytest.raises(Stopped, match=f"(the tuner failed|the experiment failed): .*RuntimeError: raised in {where}"):
-        with nni_manager.manager(plan(where, 3), port, name) as running:
-            watchdog.watch(running, plan(where, 3), lambda job: None, stall_minutes=5)
+        with nni_manager.running_manager(plan(where, 3), port, name) as running:
+            watchdog.watch_experiment(running, plan(where, 3), lambda job: None, stall_minutes=5)
     assert not left_behind(copy)
 
 
@@ -197,7 +197,7 @@ def test_a_tuner_that_cannot_be_made(copy):
         "classArgs": {"cost_table": "experiments/spaces/spos-tiny.costs.json", "where": "__init__"},
     })  # fmt: skip
     with pytest.raises(InputError, match="cannot be made: RuntimeError: raised in __init__"):
-        check(path)
+        plan_experiment(path)
 
 
 def test_a_trial_command_that_does_not_exist(copy):
@@ -211,11 +211,11 @@ def test_a_trial_command_that_does_not_exist(copy):
 
 
 def test_failing_trials_stop_the_search_with_their_reason(copy):
-    plan = check(experiment(copy, maxTrialNumber=9))
+    plan = plan_experiment(experiment(copy, maxTrialNumber=9))
     (copy / "config.json").unlink()
     with pytest.raises(Stopped, match="the first 3 trials failed: '.*' holds no run"):
-        with nni_manager.manager(plan, free_port()) as running:
-            watchdog.watch(running, plan, lambda job: None, stall_minutes=5)
+        with nni_manager.running_manager(plan, free_port()) as running:
+            watchdog.watch_experiment(running, plan, lambda job: None, stall_minutes=5)
     assert not left_behind(copy)
 
 
@@ -238,7 +238,7 @@ def test_a_full_disk(copy, tmp_path):
         assert process.returncode == 3
         assert "no space left on device" in errors.splitlines()[-1].lower()
         assert "Traceback" not in errors
-        assert not [p for path in disk.iterdir() if path.is_dir() for p in nni_manager.processes(path.name)]
+        assert not [p for path in disk.iterdir() if path.is_dir() for p in nni_manager.processes_of(path.name)]
         (disk / "filler").unlink()
         process = start(check_path(copy), "--resume", "--max-trials", "3")
         _, errors = process.communicate(timeout=200)
@@ -254,7 +254,7 @@ def check_path(copy: Path) -> Path:
 
 def test_one_search_of_a_run_at_a_time(copy):
     path = experiment(copy)
-    with session.only_search(copy):
+    with session.search_lock(copy):
         done = onepath("search", path, "--in-process")
     assert_one_clear_line(done, f"another search of '{copy}' is going on (process ")
 
@@ -270,7 +270,7 @@ def test_killed_before_nni_knew_of_it(copy):
     process.communicate()
     first = load_json(copy / "experiment.json", "")["id"]
     nni_manager.end_leftovers(first)
-    assert not nni_manager.was_started(copy / "nni" / first)
+    assert not nni_manager.can_be_resumed(copy / "nni" / first)
     process = start(path, "--resume")
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
@@ -288,7 +288,7 @@ def test_resume_of_another_search(copy):
         search.main([str(path), "--in-process", "--resume"])
     search.main([str(path), "--in-process"])  # anew: the old score does not count
     (score,) = scores(copy).values()
-    assert score["supernet"] == check(path).supernet
+    assert score["supernet"] == plan_experiment(path).supernet
     experiment(copy, classArgs=SMALL | {"seed": 5}, maxTrialNumber=1).rename(path)
     with pytest.raises(InputError, match="tuner of '.*' is not what it was when the search of '.*' began"):
         search.main([str(path), "--in-process", "--resume"])
@@ -296,11 +296,11 @@ def test_resume_of_another_search(copy):
 
 def test_exhausted_limits_end_the_search_in_nni(copy):
     """NNI would wait for more trials for ever."""
-    table = check(experiment(copy)).table
+    table = plan_experiment(experiment(copy)).table
     least = table.bounds().min_macs
-    plan = check(experiment(copy, trial=WATCHED, classArgs=SMALL | {"max_macs": least}), max_trials=50)
-    with nni_manager.manager(plan, free_port()) as running:
-        jobs = watchdog.watch(running, plan, lambda job: None, stall_minutes=5)
+    plan = plan_experiment(experiment(copy, trial=WATCHED, classArgs=SMALL | {"max_macs": least}), max_trials=50)
+    with nni_manager.running_manager(plan, free_port()) as running:
+        jobs = watchdog.watch_experiment(running, plan, lambda job: None, stall_minutes=5)
     assert 0 < len(jobs) < 50
     assert {job["status"] for job in jobs} == {"SUCCEEDED"}
     assert len(jobs) == len(read_jsonl(copy / "computed.jsonl"))

@@ -27,7 +27,7 @@ from trials.images.options import DataOptions
 from trials.networks.accuracy import topk_hits
 from trials.networks.batchnorm import recalibrate_batchnorm
 from trials.scoring.scorer import Scorer, Settings
-from trials.search_driver.plan import check, make_tuner
+from trials.search_driver.plan import make_tuner, plan_experiment
 
 SETTINGS = Settings(calibration_images=256, scoring_images=128, batch_size=64)
 
@@ -196,7 +196,7 @@ def test_driver_and_report(copy, capsys):
 )
 def test_bad_experiments(copy, changes, says):
     with pytest.raises(InputError, match=says):
-        check(experiment(copy, **changes))
+        plan_experiment(experiment(copy, **changes))
 
 
 def test_shipped_experiments_agree_with_the_code():
@@ -215,12 +215,12 @@ def test_builtin_tuner_with_a_limit(copy):
     path = experiment(
         copy, "spos_evo_builtin.yml", trialCommand=f"python -m trials.evaluate --run {copy} --max-macs 3.2M"
     )
-    assert check(path).limits.max_macs == 3_200_000
+    assert plan_experiment(path).limits.max_macs == 3_200_000
     path = experiment(
         copy, "spos_random_builtin.yml", trialCommand=f"python -m trials.evaluate --run {copy} --max-macs 1k"
     )
     with pytest.raises(InputError, match="max_macs 1,000 is out of reach"):
-        check(path)
+        plan_experiment(path)
 
 
 def test_port_in_use(copy):
@@ -235,7 +235,7 @@ def test_port_in_use(copy):
 def test_an_interrupted_supernet_is_not_searched(copy):
     (copy / "supernet.pt").unlink()
     with pytest.raises(InputError, match="is not trained to the end; run trials.supernet with --resume first"):
-        check(experiment(copy))
+        plan_experiment(experiment(copy))
 
 
 def test_evaluate_by_hand(copy, tmp_path):

@@ -14,7 +14,7 @@ from trials.reporting.collect import Found, collect
 from trials.reporting.plots import distribution, frontier, learning, progress, training, winner
 
 
-def write(run: Path, found: Found | None = None) -> Path:
+def write_report(run: Path, found: Found | None = None) -> Path:
     """Write report.html of a run. Returns its path. Raises InputError: no run there, or it is not trained to the end."""
     found = found or collect(run)
     path = run / "report.html"

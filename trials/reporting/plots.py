@@ -102,11 +102,11 @@ def frontier(found: Found) -> str:
     figure, axes = _figure()
     timed = "latency_ms" in found.best
     name, unit, title = ("max_latency_ms", 1, "milliseconds") if timed else ("max_macs", 1e6, "million MACs")
-    costs = [results.cost(result) / unit for result in found.results]
+    costs = [results.cost_of(result) / unit for result in found.results]
     axes.scatter(costs, [result["top1"] for result in found.results], s=16, color=GREY, label="evaluated")
-    line = [(results.cost(result) / unit, result["top1"]) for result in results.frontier(found.results)]
+    line = [(results.cost_of(result) / unit, result["top1"]) for result in results.pareto_front(found.results)]
     axes.plot(*zip(*line, strict=True), "o-", color=BLUE, markersize=4, label="frontier")
-    axes.plot(results.cost(found.best) / unit, found.best["top1"], "*", color=ORANGE, markersize=14, label="best")
+    axes.plot(results.cost_of(found.best) / unit, found.best["top1"], "*", color=ORANGE, markersize=14, label="best")
     limit = found.summary["limits"].get(name)
     if limit:
         axes.axvline(limit / unit, color=ORANGE, linestyle=":", label=name)

@@ -1,4 +1,4 @@
-"""A search without NNI's manager: the same tuner and scores, in this process."""
+"""A search without NNI's manager: the same tuner and the same scores, in this process."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from trials.scoring.scorer import Scorer
 from trials.search_driver.plan import Plan
 
 
-def search(
+def search_in_process(
     plan: Plan,
-    scored: Callable[[dict[str, Any]], None],
-    tick: Callable[[int, float], None] = lambda group, share: None,
+    on_score: Callable[[dict[str, Any]], None],
+    on_progress: Callable[[int, float], None] = lambda group, share: None,
 ) -> list[dict[str, Any]]:
-    """Ask the tuner for whole generations, score them, tell it; until enough architectures have a score.
+    """Ask the tuner for whole generations, score them and tell it, until enough architectures have a score.
 
     The order is NNI's at trialConcurrency 1, so the same seed gives the same architectures and scores. The tuner's journal
-    and the stored scores make it resumable at any point.
+    and the stored scores make the search resumable at any point.
 
     Args:
-        scored: is told each score.
-        tick: is told, while candidates are scored together, how many they are and what part of it is done.
+        on_score: is told each stored score.
+        on_progress: is told, while candidates are scored together, how many there are and what share of the work is done.
     Returns:
         One {"status": ...} per trial.
     Raises:
@@ -38,33 +38,36 @@ def search(
     scorer = Scorer(plan.run, plan.settings, plan.evaluate.device, reference=plan.evaluate.reference)
     tuner.update_search_space({label: {"_value": values} for label, values in plan.table.choices.items()})
     jobs = [{"status": "SUCCEEDED"} for entry in tuner.asked.values() if entry["score"] is not None]
-    number, done, reason = len(tuner.asked), len(jobs), ""
+    parameter_id, done, reason = len(tuner.asked), len(jobs), ""
     longest = plan.content.get("maxExperimentDuration")
     end = time.monotonic() + parse_time(longest) if longest else math.inf
     while done < plan.wanted and time.monotonic() < end:
+        # ask for as many architectures as do not depend on a score that is still missing
         generation = []
         for _ in range(min(max(tuner.remaining_before_next_result(), 1), plan.wanted - done)):
             try:
-                generation.append((number, tuner.generate_parameters(number)))
+                generation.append((parameter_id, tuner.generate_parameters(parameter_id)))
             except nni.NoMoreTrialError:
                 break
             except InputError as error:
                 raise Stopped(f"{error}: {reason}" if reason else str(error)) from None
-            number += 1
+            parameter_id += 1
         if not generation:
             break
-        identities = {arch_id(arch): identity for identity, arch in generation}
-        for arch, result in scorer.results([arch for _, arch in generation], tick):
-            identity = identities[arch_id(arch)]
-            if isinstance(result, Exception):  # out of memory, or the disk
+
+        # score them together, and tell the tuner
+        parameter_ids = {arch_id(arch): number for number, arch in generation}
+        for arch, result in scorer.results([arch for _, arch in generation], on_progress):
+            number = parameter_ids[arch_id(arch)]
+            if isinstance(result, Exception):  # memory or the disk ran out, for example
                 reason = f"{type(result).__name__}: {str(result).splitlines()[0] if str(result) else ''}"
                 jobs.append({"status": "FAILED"})
-                tuner.trial_end(identity, False)
+                tuner.trial_end(number, False)
                 continue
-            tuner.receive_trial_result(identity, arch, {"default": result["top1"]})
+            tuner.receive_trial_result(number, arch, {"default": result["top1"]})
             jobs.append({"status": "SUCCEEDED"})
             done += 1
-            scored(result)
+            on_score(result)
             if time.monotonic() >= end:  # --resume hands out the rest
                 break
     return jobs

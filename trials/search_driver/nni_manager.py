@@ -1,6 +1,12 @@
-"""Start, watch and stop NNI's manager for a search: guarded, and never left behind.
+"""Start NNI's manager for a search, guarded, and stop it so that nothing is left behind.
 
-NNI 3.0 itself does not notice a tuner that raises or dies, and keeps its manager after its owner is gone.
+NNI 3.0 starts three kinds of processes: a manager (node, with the web portal and a REST interface), a tuner (Python, the
+"dispatcher") and the trials. Left alone, it has sharp edges, and this module and watchdog.py are made around them:
+
+- Its launcher kills a manager that has not answered after four tries of one second, which happens on a busy machine.
+- A manager outlives the process that started it, and a killed manager leaves its tuner behind for seconds.
+- A tuner that raises or dies is not noticed: the experiment stays RUNNING, and only dispatcher.log has the traceback.
+- The manager itself has faults, among them wrong architectures for trials; trials/nni_guard.js mends them from inside.
 """
 
 from __future__ import annotations
@@ -13,12 +19,14 @@ import re
 import secrets
 import signal
 import sqlite3
+import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -27,39 +35,60 @@ from strategies.tuner import GUARD
 from trials.search_driver.plan import Plan
 from trials.search_driver.ports import listen_host
 
+if TYPE_CHECKING:
+    from nni.experiment import Experiment
+
+START_SECONDS = 180.0  # a manager that lives may take so long to answer, on a busy machine
 STOP_SECONDS = 15.0  # a manager may take so long to stop its trials
 
 
 @dataclass(frozen=True)
 class Manager:
-    """A running experiment."""
+    """A running experiment.
+
+    Attributes:
+        id: NNI's name of the experiment.
+        folder: the experiment's folder, with log/, checkpoint/ and environments/.
+        port: of the REST interface and the web portal.
+        process: the manager itself.
+        log: the tuner's log.
+    """
 
     id: str
-    folder: Path  # of the experiment: log/, checkpoint/, environments/
+    folder: Path
     port: int
-    process: Any  # psutil.Popen-like: NNI's
+    process: subprocess.Popen[bytes]
     log: TunerLog
 
     def get(self, api: str) -> Any:
-        """NNI's REST interface."""
+        """Ask NNI's REST interface.
+
+        Args:
+            api: for example "/check-status".
+        Returns:
+            The decoded JSON.
+        Raises:
+            requests.RequestException: no answer, or one that says no.
+        """
         from nni.experiment import rest
 
         return rest.get(self.port, api)
 
 
 @contextlib.contextmanager
-def manager(
-    plan: Plan, port: int, resume: str | None = None, started: Callable[[str, Path], None] | None = None
+def running_manager(
+    plan: Plan, port: int, resume: str | None = None, on_start: Callable[[str, Path], None] | None = None
 ) -> Iterator[Manager]:
     """Run an NNI manager while the body runs, and stop it afterwards, whatever happens.
 
     Args:
         resume: id of an experiment to continue.
-        started: is told the id and the folder before anything else happens.
+        on_start: is told the id and the folder before anything else happens, so that even a search that is killed in
+            its first second can be resumed.
     Raises:
-        Stopped: it did not start.
+        Stopped: the manager did not start.
     """
-    quiet()
+    silence_nni()
     from nni.experiment import Experiment, RunMode
 
     experiment = Experiment(plan.nni, id=resume)
@@ -69,18 +98,55 @@ def manager(
     prepare_environment(plan)
     log = folder / "log" / "dispatcher.log"
     log_start = log.stat().st_size if log.exists() else 0
-    if started:
-        started(experiment.id, folder)
+    if on_start:
+        on_start(experiment.id, folder)
     try:
         try:
-            experiment.start(port, run_mode=RunMode.Detach)
+            with patient_launcher():
+                experiment.start(port, run_mode=RunMode.Detach)
         except Exception as error:
             raise Stopped(f"NNI did not start: {start_error(folder, error)}; see {folder / 'log'}") from None
-        quiet()
+        silence_nni()
         yield Manager(experiment.id, folder, port, experiment._proc, TunerLog(log, log_start))
     finally:
         if experiment._proc is not None:
-            stop(experiment)
+            stop_manager(experiment)
+
+
+@contextlib.contextmanager
+def patient_launcher() -> Iterator[None]:
+    """While the body starts a manager, wait for its answer as long as it lives, at most START_SECONDS.
+
+    NNI's own launcher asks four times, one second apart, and then kills the manager. On a busy machine node alone takes
+    longer to start: with a load of 12 on two cores, two of three starts failed. A manager that has ended is given up at
+    once.
+    """
+    from nni.experiment import launcher, rest
+
+    start, check, timeout = launcher._start_rest_server, launcher._check_rest_server, rest.timeout
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start_manager(*arguments: Any) -> subprocess.Popen[bytes]:
+        started.append(start(*arguments))
+        return started[-1]
+
+    def wait_for_answer(port: int, url_prefix: str | None = None) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                rest.get(port, "/check-status", url_prefix)
+                return
+            except Exception:  # the port is closed, or the manager answers that it is not ready
+                if started[-1].poll() is not None or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.2)
+
+    launcher._start_rest_server, launcher._check_rest_server = start_manager, wait_for_answer
+    rest.timeout = START_SECONDS  # also for the request that sets the experiment up, on remote workers too
+    try:
+        yield
+    finally:
+        launcher._start_rest_server, launcher._check_rest_server, rest.timeout = start, check, timeout
 
 
 def start_error(folder: Path, error: Exception) -> str:
@@ -91,71 +157,84 @@ def start_error(folder: Path, error: Exception) -> str:
     return own[-1] if own else " ".join(str(error).split())
 
 
-def quiet() -> None:
-    """NNI's own messages, in another style and twice."""
+def silence_nni() -> None:
+    """Switch off NNI's own messages: they are in another style, and everything appears twice."""
     warnings.filterwarnings("ignore", category=UserWarning)  # pkg_resources, imported by NNI
     logging.getLogger("nni").setLevel(logging.CRITICAL)
 
 
 def prepare_environment(plan: Plan) -> None:
-    """What NNI's manager reads from its environment: the guard, who owns it, where it listens."""
-    given = os.environ.get("NODE_OPTIONS", "")
-    if str(GUARD) not in given:
-        os.environ["NODE_OPTIONS"] = f'{given} --require "{GUARD}"'.strip()
-    os.environ["ONEPATH_OWNER"] = str(os.getpid())
-    os.environ["ONEPATH_CONFIG"] = json.dumps(plan.nni.json())  # on resume, NNI knows only what it was
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # `python` of the trials
+    """Set what NNI's manager reads from its environment: the guard, who owns the manager, where it listens."""
+    node_options = os.environ.get("NODE_OPTIONS", "")
+    if str(GUARD) not in node_options:
+        os.environ["NODE_OPTIONS"] = f'{node_options} --require "{GUARD}"'.strip()
+    os.environ["ONEPATH_OWNER"] = str(os.getpid())  # the guard ends the manager when this process is gone
+    # On resume, NNI would go on with the configuration that it was created with; the guard gives it this one
+    os.environ["ONEPATH_CONFIG"] = json.dumps(plan.nni.json())
+    # The trials' `python` must be the one of this environment
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     address = plan.content.get("nniManagerIp")
-    if plan.remote and address:  # the workers call back
+    if plan.remote and address:  # the workers call back to this address
         os.environ.setdefault("NNI_LISTEN_HOST", address)
     os.environ["NNI_LISTEN_HOST"] = listen_host()
+    # A port that other machines reach asks for a token; trials on services other than these two would not know it
     if plan.service["platform"] in ("local", "remote") and not listen_host().startswith("127."):
-        os.environ.setdefault("NNI_TOKEN", secrets.token_urlsafe(16))  # trials on other services know of none
+        os.environ.setdefault("NNI_TOKEN", secrets.token_urlsafe(16))
 
 
-def stop(experiment: Any) -> None:
-    """Ask the manager to end; kill its processes when it does not, and never leave one behind."""
+def stop_manager(experiment: Experiment) -> None:
+    """Ask the manager to end; kill its processes when it does not, and never leave one behind.
+
+    Signals are ignored meanwhile: a second Ctrl-C would otherwise leave processes running.
+    """
     from nni.experiment import rest
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
-        left = processes(experiment.id)
+        running = processes_of(experiment.id)
         with contextlib.suppress(Exception):  # it may be dead
             rest.delete(experiment.port, "/experiment")
-        end(left, seconds=STOP_SECONDS)
-        end(processes(experiment.id))
+        end_processes(running, seconds=STOP_SECONDS)
+        end_processes(processes_of(experiment.id))
         experiment._proc.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def processes(experiment: str) -> list[psutil.Process]:
-    """Manager, tuner and trials of an experiment that are alive."""
-    found = []
+def processes_of(experiment: str) -> list[psutil.Process]:
+    """The manager, the tuner and the trials of an experiment that are alive.
+
+    The manager names the experiment in its command line; the tuner, in the folder of its logs; a trial, in NNI_EXP_ID.
+    """
+    alive = []
     for process in psutil.process_iter(["cmdline"]):
         with contextlib.suppress(psutil.Error):
             command = process.info["cmdline"] or []
             environment = process.environ() if process.pid != os.getpid() else {}
-            log = Path(environment.get("NNI_LOG_DIRECTORY", "/")).parent.name if "--exp_params" in command else ""
-            manages = "--experiment-id" in command and command[command.index("--experiment-id") + 1] == experiment
-            if manages or experiment in (log, environment.get("NNI_EXP_ID")):
-                found.append(process)
-    return found
+            is_manager = "--experiment-id" in command and command[command.index("--experiment-id") + 1] == experiment
+            tuner_of = Path(environment.get("NNI_LOG_DIRECTORY", "/")).parent.name if "--exp_params" in command else ""
+            if is_manager or experiment in (tuner_of, environment.get("NNI_EXP_ID")):
+                alive.append(process)
+    return alive
 
 
-def end(victims: list[psutil.Process], seconds: float = 5) -> None:
-    """Wait for processes, then kill those that are left."""
-    _, alive = psutil.wait_procs(victims, timeout=seconds)
+def end_processes(processes: list[psutil.Process], seconds: float = 5) -> None:
+    """Wait for processes to end, then kill those that are left."""
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(alive, timeout=seconds)
 
 
-def was_started(folder: Path) -> bool:
-    """Whether NNI knows an experiment well enough to resume it: a kill in its first seconds leaves nothing."""
+def can_be_resumed(folder: Path) -> bool:
+    """Whether NNI knows an experiment well enough to resume it; one killed in its first seconds has left nothing.
+
+    Args:
+        folder: of the experiment.
+    """
     try:
         with contextlib.closing(sqlite3.connect(f"file:{folder / 'db' / 'nni.sqlite'}?mode=ro", uri=True)) as database:
             return bool(database.execute("select count(*) from ExperimentProfile").fetchone()[0])
@@ -164,23 +243,27 @@ def was_started(folder: Path) -> bool:
 
 
 def end_leftovers(experiment: str) -> None:
-    """End what a killed search left behind, the manager first: it settles its trials."""
-    left = processes(experiment)
-    for process in left:
+    """End what a killed search has left running. The manager comes first, because it stops its trials in order."""
+    running = processes_of(experiment)
+    for process in running:
         with contextlib.suppress(psutil.Error):
             if "--experiment-id" in process.cmdline():
                 process.terminate()
-    end(left, seconds=STOP_SECONDS)
+    end_processes(running, seconds=STOP_SECONDS)
 
 
 class TunerLog:
-    """dispatcher.log, read on: the only place where NNI says that a tuner has raised."""
+    """dispatcher.log, read on from where it was: the only place where NNI says that a tuner has raised."""
 
     def __init__(self, path: Path, start: int) -> None:
-        self.path, self.start = path, start  # bytes
+        """Read `path` from byte `start` on; what stands before is of an earlier start of the experiment."""
+        self.path, self.start = path, start
 
     def error(self) -> str:
-        """The last line of a traceback since the start; empty: there is none."""
+        """The last line of the first traceback since the start; empty: there is none.
+
+        A connection that NNI tries again has a traceback too, after a line with "Retry in": that is no failure.
+        """
         if not self.path.exists():
             return ""
         with open(self.path, "rb") as file:
@@ -194,6 +277,6 @@ class TunerLog:
             for last in lines[number + 1 :]:
                 if last and not last[0].isspace():
                     return last.removeprefix("spaces.errors.InputError: ")
-            return ""  # the rest of it is still to come
+            return ""  # the rest of the traceback is still to come
         self.start += len(complete)
         return ""

@@ -72,7 +72,9 @@ class Plan:
         return given | {"yaml": self.yaml.name, "supernet": self.supernet}
 
 
-def check(path: Path, *, run: str | None = None, concurrency: int | None = None, max_trials: int | None = None) -> Plan:
+def plan_experiment(
+    path: Path, *, run: str | None = None, concurrency: int | None = None, max_trials: int | None = None
+) -> Plan:
     """Check an experiment.
 
     Args:

@@ -12,7 +12,7 @@ from spaces.errors import InputError
 
 
 def listen_host() -> str:
-    """Where the guard opens the port. Raises InputError: a name that is no address."""
+    """The IP address that the guard opens the port on. Raises InputError: NNI_LISTEN_HOST is no address."""
     host = os.environ.get("NNI_LISTEN_HOST", "127.0.0.1")
     try:
         return socket.gethostbyname(host)
@@ -22,8 +22,8 @@ def listen_host() -> str:
         ) from None
 
 
-def portals(port: int) -> str:
-    """Where to open the portal, for the terminal."""
+def portal_addresses(port: int) -> str:
+    """Where the portal can be opened, as text for the terminal."""
     here = f"http://127.0.0.1:{port}"
     if listen_host().startswith("127."):
         return here
@@ -32,36 +32,40 @@ def portals(port: int) -> str:
     return f"{here}, from elsewhere http://{listen_host()}:{port}{elsewhere}"
 
 
-def choose_port(wanted: int | None, *, pair: bool = False) -> int:
+def choose_port(wanted: int | None, *, with_next: bool = False) -> int:
     """The port asked for, or the first free one from 8080 on.
 
     Args:
-        pair: the next port has to be free too: NNI asks for that where trials run on other machines.
+        with_next: the next port has to be free too, which NNI asks for where trials run on other machines.
     Raises:
-        InputError: the port asked for is in use.
+        InputError: the port asked for is in use, or there is no free one.
     """
 
-    def free(port: int) -> bool:
-        return not listening(port) and not (pair and listening(port + 1)) and reserve(port)
+    def is_free(port: int) -> bool:
+        return not is_listening(port) and not (with_next and is_listening(port + 1)) and reserve_port(port)
 
     if wanted is not None:
-        if not free(wanted):
+        if not is_free(wanted):
             raise InputError(f"--port {wanted} is in use; give another, or leave --port out for a free one")
         return wanted
     for port in range(8080, 8180):
-        if free(port):
+        if is_free(port):
             return port
     raise InputError("ports 8080 to 8179 are all in use; give a free one with --port")
 
 
-def listening(port: int) -> bool:
-    """Whether something on this machine takes connections there."""
+def is_listening(port: int) -> bool:
+    """Whether something on this machine takes connections at a port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def reserve(port: int) -> bool:
-    """Keep a port from other searches on this machine until this process ends: NNI takes seconds to open it."""
+def reserve_port(port: int) -> bool:
+    """Keep a port from other searches on this machine until this process ends, because NNI takes seconds to open it.
+
+    Returns:
+        Whether it is ours; False: another search has reserved it.
+    """
     path = Path(tempfile.gettempdir()) / f"onepath-port-{port}-{os.getuid()}.lock"
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:

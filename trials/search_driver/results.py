@@ -1,4 +1,4 @@
-"""What a search leaves in its run: a score file per architecture, arc.json, frontier/, search.json, the report."""
+"""What a search leaves in its run: a score file per architecture, arc.json, frontier/ and search.json."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from trials.search_driver.plan import Plan
 
 
 def arch_of(job: dict[str, Any]) -> dict[str, Any] | None:
-    """The architecture of one of NNI's trials."""
-    given = job.get("hyperParameters")
-    return json.loads(given[0])["parameters"] if given else None
+    """The architecture of one of NNI's trials; None where NNI gave it none yet."""
+    parameters = job.get("hyperParameters")
+    return json.loads(parameters[0])["parameters"] if parameters else None
 
 
 def score_of(plan: Plan, arch: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -31,17 +31,18 @@ def score_of(plan: Plan, arch: dict[str, Any] | None) -> dict[str, Any] | None:
     return result if result and plan.feasible.allows(result["arch"]) else None
 
 
-def scored(plan: Plan, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Architectures and scores of NNI's trials, as a tuner imports them."""
+def scores_to_import(plan: Plan, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The architectures and scores of NNI's trials, as a tuner's `import_data` takes them."""
     results = [score_of(plan, arch_of(job)) for job in jobs if job["status"] == "SUCCEEDED"]
     return [{"parameter": result["arch"], "value": result["top1"]} for result in results if result]
 
 
-def store_remote(plan: Plan, job: dict[str, Any], metrics: list[dict[str, Any]]) -> None:
-    """Keep the score of a trial that ran on another machine: NNI's metrics are all that came back.
+def store_remote_score(plan: Plan, job: dict[str, Any], metrics: list[dict[str, Any]]) -> None:
+    """Write the score file of a trial that ran on another machine, from NNI's metrics, which are all that came back.
 
     Args:
-        metrics: of this trial, from NNI's /metric-data.
+        job: the trial, as NNI lists it.
+        metrics: what NNI's /metric-data says about this trial.
     """
     arch = arch_of(job)
     values = {metric["type"]: json.loads(json.loads(metric["data"])) for metric in metrics}
@@ -55,7 +56,7 @@ def store_remote(plan: Plan, job: dict[str, Any], metrics: list[dict[str, Any]])
         "top1_before_recalibration": float(values.get("PERIODICAL", final["default"])),
         "macs": plan.table.macs(arch),
         "params": plan.table.params(arch),
-        "seconds": ((job.get("endTime") or 0) - (job.get("startTime") or 0)) / 1000,  # of the whole trial
+        "seconds": ((job.get("endTime") or 0) - (job.get("startTime") or 0)) / 1000,  # NNI times the whole trial
         "calibration_images": plan.settings.calibration_images,
         "seed": run_dir.load_run(plan.run, "supernet")["seed"],
         "supernet": plan.supernet,
@@ -66,18 +67,23 @@ def store_remote(plan: Plan, job: dict[str, Any], metrics: list[dict[str, Any]])
     save_json(plan.run / "search" / f"{arch_id(arch)}.json", result)
 
 
-def frontier(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The results that no other one beats in top-1 and cost, the cheapest first; cost: latency where it is known, else MACs."""
-    return [entry[2] for entry in pareto.pareto_front([(result["top1"], cost(result), result) for result in results])]
+def pareto_front(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results that no other one beats in both top-1 and cost, the cheapest first; `cost_of` says which cost."""
+    points = [(result["top1"], cost_of(result), result) for result in results]
+    return [result for _, _, result in pareto.pareto_front(points)]
 
 
-def cost(result: dict[str, Any]) -> float:
+def cost_of(result: dict[str, Any]) -> float:
     """Milliseconds of a result in a search with a latency table, else MACs."""
     return result.get("latency_ms", result["macs"])
 
 
-def history_of(plan: Plan, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Scored architectures in the order in which the tuner gave them out: id, generation, failures."""
+def search_history(plan: Plan, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The scored architectures in the order in which the tuner gave them out.
+
+    Returns:
+        For each its id, its generation (None where one of NNI's own tuners bred it) and how often its trials failed.
+    """
     if plan.tuner:
         asked = [entry for entry in plan.tuner.asked.values() if score_of(plan, entry["arch"])]
         keys = ("generation", "failures")
@@ -90,18 +96,20 @@ def history_of(plan: Plan, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"id": name, "generation": None, "failures": 0} for name in dict.fromkeys(map(arch_id, filter(None, done)))]
 
 
-def finish(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) -> None:
-    """Write what was found, and print a table.
+def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) -> None:
+    """Write arc.json, frontier/ and search.json, and print a table of the best architectures.
 
     Args:
-        name: of the experiment.
-        jobs: NNI's trials; of a search without NNI, their "status" alone.
-        log: where to look when nothing was found.
+        name: id of the experiment.
+        jobs: NNI's trials; for a search without NNI, only their "status".
+        log: the folder to look into when no architecture has a score.
     Raises:
         Stopped: no architecture has a score.
     """
-    history = history_of(plan, jobs)
+    history = search_history(plan, jobs)
     latency = plan.feasible.latency
+
+    # the results in the order of the search
     results = []
     for entry in history:
         result = load_json(plan.run / "search" / f"{entry['id']}.json", "score")
@@ -110,8 +118,11 @@ def finish(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) -> None
         results.append(result | entry)
     if not results:
         raise Stopped(f"no architecture within the limits got a score; see {log}")
-    lost = [arch_id(entry["arch"]) for entry in plan.tuner.failed()] if plan.tuner else []
-    front = frontier(results)
+    given_up = [arch_id(entry["arch"]) for entry in plan.tuner.failed()] if plan.tuner else []
+    front = pareto_front(results)
+    best = max(results, key=lambda result: result["top1"])
+
+    # search.json, which the report reads
     summary = {
         "experiment": name,
         "yaml": plan.yaml.name,
@@ -120,19 +131,28 @@ def finish(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) -> None
         "share_of_space": plan.feasible.share(),
         "trials": dict(Counter(job["status"] for job in jobs)),
         "history": history,
-        "failed": lost,
+        "failed": given_up,
         "frontier": [arch_id(result["arch"]) for result in front],
     }
-    best = max(results, key=lambda result: result["top1"])
     if latency:
         summary["latency"] = {"on": str(latency), "error": latency.error(), "best_ms": latency.ms(best["arch"])}
     save_json(plan.run / "search.json", summary)
-    for old in (plan.run / "frontier").glob("*.json"):  # of an earlier search
+
+    # one file for each architecture that can be retrained
+    for old in (plan.run / "frontier").glob("*.json"):  # an earlier search wrote these
         old.unlink()
-    for result in front:  # each of them can be retrained
+    for result in front:
         save_arch(plan.run / "frontier" / f"{result['macs']}-{arch_id(result['arch'])}.json", result["arch"])
     save_arch(plan.run / "arc.json", best["arch"])
 
+    _print_results(plan, results, jobs, summary)
+
+
+def _print_results(
+    plan: Plan, results: list[dict[str, Any]], jobs: list[dict[str, Any]], summary: dict[str, Any]
+) -> None:
+    """Print the five best architectures, and what else search.json says about the search."""
+    latency = plan.feasible.latency
     rows = [
         (
             *(arch_id(r["arch"]), r["top1"], r["top1_before_recalibration"], r["macs"], r["params"]),
@@ -142,18 +162,19 @@ def finish(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) -> None
     ]
     header = ["architecture", "top-1 %", "before BN recal.", "MACs", "params"]
     print(cli.table(rows, header + ([f"ms {latency.error()}"] if latency else [])))
-    again = sum(job["status"] not in ("SUCCEEDED", "RUNNING", "WAITING") for job in jobs)
+    unsuccessful = sum(job["status"] not in ("SUCCEEDED", "RUNNING", "WAITING") for job in jobs)
     print(
         f"{len(results)} architectures scored, the best {len(rows)} above"
-        + (f"; {again} trials failed or were stopped" if again else "")
+        + (f"; {unsuccessful} trials failed or were stopped" if unsuccessful else "")
     )
     if len(results) < plan.wanted:
         print(f"that is less than {plan.wanted:,}: the limits leave nothing new, or maxExperimentDuration was over")
-    if lost:
-        print(f"failed {plan.tuner.tries} times and were left out: {', '.join(lost)}")
+    if summary["failed"]:
+        print(f"failed {plan.tuner.tries} times and were left out: {', '.join(summary['failed'])}")
     if latency:
         print(f"latency: {latency}, by the table")
     print(f"limits ({plan.limits}) leave {100 * summary['share_of_space']:.1f}% of the space")
+    front = summary["frontier"]
     print(
         f"best architecture: {plan.run / 'arc.json'}; the best for each cost ({len(front)}): {plan.run / 'frontier'}/"
     )

@@ -1,7 +1,8 @@
-"""Look at remote workers before a search: can NNI log in, are the versions the same, is the right supernet there?
+"""Check remote workers before a search: can NNI log in, are the versions the same, is the right supernet there?
 
-NNI copies the code (trialCodeDirectory, without what .nniignore names) to each worker at every start. Python with the same
-versions, and the run of the supernet under the path that trialCommand names, have to be there: docs/clusters.md.
+NNI copies the code (trialCodeDirectory without the files that .nniignore names) to each worker at every start. Two things
+have to be there already: Python with the same versions of packages, and the run of the supernet under the path that
+trialCommand names. docs/clusters.md says how to bring them there.
 """
 
 from __future__ import annotations
@@ -10,38 +11,42 @@ import json
 import shlex
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spaces.errors import InputError
 from trials.common import cli, run_dir
 from trials.scoring.fixed_images import cache_names
 from trials.search_driver.plan import Plan
 
-PACKAGES = ("nni", "torch", "torchvision")
-NEEDED = ("config.json", "cost_table.json", "supernet.pt")
-# Runs on the worker: run directory, then names of the cached images. Standard library only.
+if TYPE_CHECKING:
+    from nni.experiment.config import RemoteMachineConfig
+
+PACKAGES = ("nni", "torch", "torchvision")  # must have the same versions on a worker as here
+NEEDED = ("config.json", "cost_table.json", "supernet.pt")  # files of a run that a trial reads
+# This program runs on the worker, with the standard library alone. Its arguments: the run directory, then the names of
+# the files with decoded images. It prints a JSON object.
 PROBE = """
 import hashlib, json, os, platform, sys
 from importlib import metadata
 run, names = sys.argv[1], sys.argv[2:]
-found = {"python": platform.python_version(), "folder": os.path.isdir(run)}
+state = {"python": platform.python_version(), "folder": os.path.isdir(run)}
 for package in %s:
     try:
-        found[package] = metadata.version(package)
+        state[package] = metadata.version(package)
     except metadata.PackageNotFoundError:
-        found[package] = "absent"
+        state[package] = "absent"
 files = %s
-found["missing"] = [name for name in files if not os.path.exists(os.path.join(run, name))]
-found["images"] = all(os.path.exists(os.path.join(run, "cache", name)) for name in names)
-if "supernet.pt" not in found["missing"]:
+state["missing"] = [name for name in files if not os.path.exists(os.path.join(run, name))]
+state["images"] = all(os.path.exists(os.path.join(run, "cache", name)) for name in names)
+if "supernet.pt" not in state["missing"]:
     with open(os.path.join(run, "supernet.pt"), "rb") as file:
-        found["supernet"] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-print(json.dumps(found))
+        state["supernet"] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+print(json.dumps(state))
 """ % (PACKAGES, NEEDED)  # noqa: UP031 (braces)
 
 
-def check(plan: Plan) -> None:
-    """Log in to each worker and compare; prints a table. Nothing happens where trials run on this machine.
+def check_workers(plan: Plan) -> None:
+    """Log in to each worker, compare it with this machine, and print a table; does nothing where trials run here.
 
     Raises:
         InputError: naming the first worker that is not ready, and what it lacks.
@@ -56,26 +61,38 @@ def check(plan: Plan) -> None:
         )
     rows = []
     for machine in plan.nni.training_service.machine_list:
-        found = probe(machine, [run, *cache_names(plan.settings.calibration_images, plan.settings.scoring_images)])
-        compare(plan, machine, found)
-        images = "decoded" if found["images"] else "embedded"
-        rows.append((name_of(machine), found["python"], found["torch"], found["nni"], found["supernet"], images))
+        state = probe_worker(
+            machine, [run, *cache_names(plan.settings.calibration_images, plan.settings.scoring_images)]
+        )
+        require_ready(plan, machine, state)
+        images = "decoded" if state["images"] else "embedded"
+        rows.append((worker_name(machine), state["python"], state["torch"], state["nni"], state["supernet"], images))
     print(cli.table(rows, ("worker", "Python", "torch", "nni", "supernet", "images"), as_is=True))
 
 
-def name_of(machine: Any) -> str:
+def worker_name(machine: RemoteMachineConfig) -> str:
+    """A worker as error messages and tables name it: USER@HOST:PORT."""
     return f"{machine.user}@{machine.host}:{machine.port}"
 
 
-def probe(machine: Any, arguments: list[str]) -> dict[str, Any]:
-    """What a worker (NNI's RemoteMachineConfig) has. Raises InputError: no login, or no Python there."""
+def probe_worker(machine: RemoteMachineConfig, arguments: list[str]) -> dict[str, Any]:
+    """Run PROBE on a worker.
+
+    Args:
+        machine: how NNI logs in there.
+        arguments: for PROBE: the run directory on the worker, then the names of the files with decoded images.
+    Returns:
+        Versions by package; "folder" and "images": whether they are there; "missing": names of files; "supernet": its hash.
+    Raises:
+        InputError: no login, or Python does not run there.
+    """
     import paramiko
 
-    name = name_of(machine)
+    name = worker_name(machine)
     python = f"{machine.python_path}/python" if machine.python_path else "python3"
     client = paramiko.SSHClient()
     client.load_system_host_keys()
-    client.set_missing_host_key_policy(paramiko.AutoAddPolicy())  # NNI itself asks for no host key
+    client.set_missing_host_key_policy(paramiko.AutoAddPolicy())  # as NNI itself does: it checks no host key
     try:
         client.connect(
             machine.host,
@@ -105,24 +122,30 @@ def probe(machine: Any, arguments: list[str]) -> dict[str, Any]:
         raise InputError(f"'{python}' does not run on worker {name}: {reason}; check pythonPath") from None
 
 
-def compare(plan: Plan, machine: Any, found: dict[str, Any]) -> None:
-    """Raises InputError: a worker lacks something, or has another version of it."""
-    name, run = name_of(machine), plan.evaluate.run
+def require_ready(plan: Plan, machine: RemoteMachineConfig, state: dict[str, Any]) -> None:
+    """Compare a worker with this machine.
+
+    Args:
+        state: what `probe_worker` returned.
+    Raises:
+        InputError: the worker lacks something, or has another version of it.
+    """
+    name, run = worker_name(machine), plan.evaluate.run
     for package in PACKAGES:
         here = version(package)
-        if found[package] != here:
+        if state[package] != here:
             raise InputError(
-                f"worker {name} has {package} {found[package]}, this machine {here}; install the same there (make setup in a clone), and "
+                f"worker {name} has {package} {state[package]}, this machine {here}; install the same there (make setup in a clone), and "
                 "name its .venv/bin as pythonPath"
             )
     copy = f"copy it there: rsync -a {plan.run}/ {machine.user}@{machine.host}:{run}/"
-    if not found["folder"] or found["missing"]:
-        lacks = f"'{run}'" if not found["folder"] else f"{', '.join(found['missing'])} in '{run}'"
+    if not state["folder"] or state["missing"]:
+        lacks = f"'{run}'" if not state["folder"] else f"{', '.join(state['missing'])} in '{run}'"
         raise InputError(f"worker {name} lacks {lacks}; {copy}")
-    if found["supernet"] != plan.supernet:
+    if state["supernet"] != plan.supernet:
         raise InputError(
-            f"worker {name} has another supernet in '{run}' ({found['supernet']}, here {plan.supernet}); {copy}"
+            f"worker {name} has another supernet in '{run}' ({state['supernet']}, here {plan.supernet}); {copy}"
         )
     data = run_dir.load_run(plan.run, "supernet")["data"]
-    if not found["images"] and data != "digits":
+    if not state["images"] and data != "digits":
         raise InputError(f"worker {name} lacks the decoded images in '{run}/cache'; {copy}")
