@@ -13,8 +13,8 @@ from pathlib import Path
 
 from trials.common import cli
 from trials.common.cli import option
-from trials.reporting.collect import collect
-from trials.reporting.page import facts, write_report
+from trials.reporting.collect import collect_run
+from trials.reporting.page import summary_rows, write_report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Config:
 def main(argv: list[str] | None = None) -> None:
     config = cli.parse(Config, argv, __doc__, "trials.report", positional="run")
     run = Path(config.run)
-    found = collect(run)
-    print(cli.table(facts(found), ("", ""), as_is=True))
-    print(f"\nreport: {write_report(run, found)}")
+    contents = collect_run(run)
+    print(cli.table(summary_rows(contents), ("", ""), as_is=True))
+    print(f"\nreport: {write_report(run, contents)}")
 
 
 if __name__ == "__main__":

@@ -77,9 +77,9 @@ def main(argv: list[str] | None = None) -> None:
     summary = summarise(run, config.seeds, {**_what(config, arch), "macs": macs, "params": params})
     save_json(run / "result.json", summary)
     if config.baseline:
-        from trials.reporting import baselines_table
+        from trials.reporting.compare_baselines import compare_baselines
 
-        baselines_table.main(Path(config.supernet) if config.supernet else run, run, config.device)
+        compare_baselines(Path(config.supernet) if config.supernet else run, run, config.device)
 
 
 def read_arch(config: Config) -> dict[str, Any]:

@@ -339,7 +339,7 @@ def test_a_baseline_beside_the_winner(arc, tmp_path, run, capsys):
     assert (config["lr"], config["ema"], config["batch_size"], config["epochs"]) == (0.05, 0.9, 256, 1)
     assert result["arch"] is None
 
-    rows = baselines_table.collect(here)
+    rows = baselines_table.collect_networks(here)
     assert [row.network for row in rows] == [f"found: {report.arch_id(arch)}", "timm:mobilenetv2_035"]
     assert [row.n for row in rows] == [2, 1]
     assert rows[0].std is not None

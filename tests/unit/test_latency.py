@@ -390,7 +390,7 @@ def test_a_search_under_a_latency(run, tmp_path, table, capsys):
     assert min(costs.values()) == front[0]
     assert "milliseconds" in (copy / "report.html").read_text()
     assert f"{latencies.ms(best):.3g}" in printed
-    rows = dict(page.facts(collect.collect(copy)))
+    rows = dict(page.summary_rows(collect.collect_run(copy)))
     assert rows["its latency"].startswith(f"{latencies.ms(best):.3g} ms")
     assert f"max_latency_ms {limit:,}" in rows["limits"]
     # NNI's own tuners know no limits: there the trial refuses, unseen
@@ -421,7 +421,7 @@ def test_a_differentiable_strategy_under_a_latency(tmp_path, table):
     learned = load_json(tmp_path / "run" / "most_probable.json", "")
     assert latencies.ms(learned["arch"]) <= limit
     assert learned["latency"]["best_ms"] == latencies.ms(learned["arch"])
-    rows = dict(page.facts(collect.collect(tmp_path / "run")))
+    rows = dict(page.summary_rows(collect.collect_run(tmp_path / "run")))
     assert rows["within"] == f"max_latency_ms {limit:g}"
 
 

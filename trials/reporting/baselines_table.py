@@ -1,147 +1,124 @@
-"""The winner of a search beside baselines that were trained with the same recipe: accuracy, costs, latency."""
+"""The table that sets the winner of a search beside baselines trained with the same recipe: accuracy, costs, latency.
+
+This module reads what was trained and measured; trials/reporting/compare_baselines.py measures the latencies.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spaces.arch import arch_id
-from spaces.files import load_json, save_json
-from trials.common import cli
-from trials.common.run_dir import load_checkpoint
-from trials.networks.batchnorm import fold_batchnorm_traced
-from trials.networks.build import load_network
-from trials.timing.runtimes import TorchRuntime
-from trials.timing.stopwatch import time_networks
+from spaces.files import load_json
 from trials.training import recipes
 
-COMPARED = (*recipes.OPTIONS, "hold_out", "precision")  # options that belong to a recipe
+RECIPE_OPTIONS = (*recipes.OPTIONS, "hold_out", "precision")  # options that have to be equal for a fair comparison
 HEADER = ("network", "test top-1 %", "n", "MACs", "params", "latency ms", "recipe")
 FILE = "comparison.json"
-ROUNDS = 50  # in which every network is timed
 
 
 @dataclass(frozen=True)
 class Row:
-    """A network that was trained; latency in milliseconds for one image, None where it was not measured."""
+    """A network that was trained, as a line of the table.
+
+    Attributes:
+        network: its name; "found: ID" for the winner of a search.
+        run: the directory that it was trained in.
+        mean: test top-1 in percent, the mean over the seeds.
+        std: standard deviation over the seeds, percentage points; None for one seed.
+        n: number of seeds.
+        differs: options of its recipe that differ from those of the first row; "": none.
+        latency_ms: median milliseconds for one image; None where it was not measured.
+        spread_ms: interquartile range of these milliseconds.
+    """
 
     network: str
     run: str
-    mean: float  # test top-1 %
+    mean: float
     std: float | None
     n: int
     macs: int
     params: int
-    differs: str  # from the recipe of the first row
+    differs: str
     latency_ms: float | None = None
-    spread_ms: float | None = None  # interquartile range
+    spread_ms: float | None = None
 
     @property
-    def found(self) -> bool:
+    def is_winner(self) -> bool:
         """Whether it is the winner of a search, not a baseline."""
         return self.network.startswith("found: ")
 
     @property
     def top1(self) -> str:
+        """Mean and standard deviation, as printed."""
         return f"{self.mean:.2f}" + (f" +- {self.std:.2f}" if self.std is not None else "")
 
     @property
     def latency(self) -> str:
+        """Median and interquartile range in milliseconds, as printed."""
         return "-" if self.latency_ms is None else f"{self.latency_ms:.2f} (IQR {self.spread_ms:.2f})"
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """As printed, under HEADER."""
+        """The cells of the line under HEADER."""
         costs = (f"{self.macs:,}", f"{self.params:,}", self.latency)
         return (self.network, self.top1, str(self.n), *costs, self.differs or "the same")
 
 
-def collect(run: Path, own: Path | None = None) -> list[Row]:
+def collect_networks(run: Path, own: Path | None = None) -> list[Row]:
     """The networks of a run: the winner in retrain/, then baselines/; with the latencies that were measured last.
 
     Args:
-        run: of trials.supernet; or of a baseline alone.
-        own: a baseline that lies elsewhere.
+        run: a run of trials.supernet, or of one baseline.
+        own: the run of a baseline that lies elsewhere.
     """
-    found = [run / "retrain", *sorted((run / "baselines").glob("*"))]
-    if own is not None and own.resolve() not in [path.resolve() for path in found]:
-        found.append(own)
-    timed = {(row.get("network"), row.get("macs")): row for row in _stored(run).get("rows", [])}
+    folders = [run / "retrain", *sorted((run / "baselines").glob("*"))]
+    if own is not None and own.resolve() not in [path.resolve() for path in folders]:
+        folders.append(own)
+    measured = {(row.get("network"), row.get("macs")): row for row in _stored_comparison(run).get("rows", [])}
     rows: list[Row] = []
     first: dict[str, Any] = {}
-    for path in found:
+    for path in folders:
         if not (path / "result.json").exists() or not (path / "config.json").exists():
             continue
         result = load_json(path / "result.json", "result")
         config = load_json(path / "config.json", "run configuration")["config"]
         first = first or config
         name = result.get("baseline") or f"found: {arch_id(result['arch'])}"
-        known = timed.get((name, result["macs"]), {})
+        latency = measured.get((name, result["macs"]), {})
         rows.append(
             Row(
-                name,
-                str(path),
-                result["mean"],
-                result["std"],
-                len(result["test_top1"]),
-                result["macs"],
-                result["params"],
-                differences(config, first),
-                known.get("latency_ms"),
-                known.get("spread_ms"),
+                network=name,
+                run=str(path),
+                mean=result["mean"],
+                std=result["std"],
+                n=len(result["test_top1"]),
+                macs=result["macs"],
+                params=result["params"],
+                differs=recipe_differences(config, first),
+                latency_ms=latency.get("latency_ms"),
+                spread_ms=latency.get("spread_ms"),
             )
         )
     return rows
 
 
-def measured_on(run: Path) -> str:
-    """How the latencies of a run were measured last; empty: they were not."""
-    about = _stored(run).get("latency")
-    return f"Latency: {about}." if about else ""
+def latency_note(run: Path) -> str:
+    """How the latencies of a run were measured last; "" where they were not."""
+    conditions = _stored_comparison(run).get("latency")
+    return f"Latency: {conditions}." if conditions else ""
 
 
-def _stored(run: Path) -> dict[str, Any]:
-    stored = load_json(run / FILE, "comparison") if (run / FILE).exists() else {}
-    return stored if isinstance(stored, dict) else {}
+def recipe_differences(config: dict[str, Any], first: dict[str, Any]) -> str:
+    """Options of a recipe in which two configurations differ, such as `lr 0.1 (not 0.2)`.
 
-
-def differences(config: dict[str, Any], first: dict[str, Any]) -> str:
-    """Options of a recipe that two configurations do not share: `lr 0.1 (not 0.2)`."""
-    shared = [name for name in COMPARED if name in config and name in first]  # an older version wrote fewer
+    An option that only one of them has is left out: an older version wrote fewer.
+    """
+    shared = [name for name in RECIPE_OPTIONS if name in config and name in first]
     return ", ".join(f"{name} {config[name]} (not {first[name]})" for name in shared if config[name] != first[name])
 
 
-def with_latencies(rows: list[Row], device: str) -> list[Row]:
-    """Measure all that have the resolution of the last one, in turn, on this machine."""
-    files = [Path(row.run) / "seed0" / "network.pt" for row in rows]
-    sizes = [load_checkpoint(file, "network")["preprocessing"]["resolution"] for file in files]
-    alike = [place for place, size in enumerate(sizes) if size == sizes[-1]]
-    ready = [fold_batchnorm_traced(load_network(files[place]), sizes[-1]) for place in alike]
-    with cli.progress(ROUNDS, desc="latency", unit="round") as bar:
-        timings = time_networks(ready, sizes[-1], device=device, rounds=ROUNDS, progress=bar.update)
-    found = dict(zip(alike, timings, strict=True))
-    return [
-        dataclasses.replace(row, latency_ms=found[place].median_ms, spread_ms=found[place].spread_ms)
-        if place in found
-        else dataclasses.replace(row, latency_ms=None, spread_ms=None)
-        for place, row in enumerate(rows)
-    ]
-
-
-def main(run: Path, own: Path, device: str) -> None:
-    """Measure the latencies, write comparison.json of a run and print the table.
-
-    Args:
-        run, own: as for `collect`.
-    """
-    import torch
-
-    rows = with_latencies(collect(run, own), device)
-    where = TorchRuntime(device, 0)
-    threads = f", {where.threads} threads" if where.threads else ""
-    about = f"one image, {where.name}{threads}, torch {torch.__version__}, BatchNorm folded where that changes nothing"
-    save_json(run / FILE, {"latency": about, "rows": [dataclasses.asdict(row) for row in rows]})
-    print(cli.table([row.cells for row in rows], HEADER, as_is=True))
-    print(f"latency: {about}")
+def _stored_comparison(run: Path) -> dict[str, Any]:
+    stored = load_json(run / FILE, "comparison") if (run / FILE).exists() else {}
+    return stored if isinstance(stored, dict) else {}

@@ -8,68 +8,82 @@ from pathlib import Path
 from typing import Any
 
 from spaces.cost import CostTable
-from spaces.errors import InputError
 from spaces.files import load_json
 from trials.common import run_dir
 from trials.reporting import baselines_table
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """What a run holds."""
+class RunContents:
+    """What a run holds.
+
+    Attributes:
+        config: the options that the supernet was trained with.
+        table: costs of the space.
+        log: lines of the supernet's training.
+        learned: most_probable.json, what a differentiable strategy learned; None for other strategies.
+        probabilities: the candidates' probabilities over time, for a differentiable strategy.
+        summary: search.json; {} before a search.
+        results: scored architectures in the order of the search, with their "generation".
+        best: the result with the highest top-1; {} before a search.
+        retrained: retrain/result.json; None where the winner has not been retrained.
+        networks: the winner and baselines that were trained like it; [] without baselines.
+    """
 
     config: dict[str, Any]
     table: CostTable
-    log: list[dict[str, Any]]  # of the supernet's training
-    learned: dict[str, Any] | None  # most_probable.json
-    probabilities: list[dict[str, Any]]  # over time, of a differentiable strategy
-    summary: dict[str, Any]  # search.json; {} before a search
-    results: list[dict[str, Any]]  # scored architectures in the order of the search, with "generation"
-    best: dict[str, Any]  # of the results; {} before a search
+    log: list[dict[str, Any]]
+    learned: dict[str, Any] | None
+    probabilities: list[dict[str, Any]]
+    summary: dict[str, Any]
+    results: list[dict[str, Any]]
+    best: dict[str, Any]
     retrained: dict[str, Any] | None
-    compared: list[baselines_table.Row]  # the winner and baselines; [] without baselines
+    networks: list[baselines_table.Row]
 
     @property
     def winner(self) -> dict[str, Any]:
-        """The architecture: the search's, or else the one that was learned."""
+        """The architecture that the search found, or else the one that was learned; {} where there is neither."""
         return self.best["arch"] if self.best else self.learned["arch"] if self.learned else {}
 
 
-def collect(run: Path) -> Found:
-    """Read a run.
+def collect_run(run: Path) -> RunContents:
+    """Read a run directory of trials.supernet.
 
     Raises:
-        InputError: no run there, or it is not trained to the end.
+        InputError: there is no run, or it is not trained to the end.
     """
     config = run_dir.load_run(run, "supernet")
-    if not (run / "supernet.pt").exists():
-        raise InputError(f"'{run}' is not trained to the end; run trials.supernet with --resume first")
-
-    def lines(name: str) -> list[dict[str, Any]]:
-        path = run / name
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-    def content(name: str, what: str) -> Any:
-        return load_json(run / name, what) if (run / name).exists() else None
-
-    summary = content("search.json", "search summary") or {}
+    run_dir.require_supernet(run)
+    summary = _read(run / "search.json", "search summary") or {}
     results = []
     for entry in summary.get("history", []):
         result = load_json(run / "search" / f"{entry['id']}.json", "score")
         results.append({**result, **entry})
-    found = Found(
-        config,
-        CostTable.load(run / "cost_table.json"),
-        lines("log.jsonl"),
-        content("most_probable.json", "learned architecture"),
-        lines("probabilities.jsonl"),
-        summary,
-        results,
-        max(results, key=lambda result: result["top1"]) if results else {},
-        content("retrain/result.json", "retrain result"),
-        baselines_table.collect(run) if (run / "baselines").is_dir() else [],
+    contents = RunContents(
+        config=config,
+        table=CostTable.load(run / "cost_table.json"),
+        log=_read_lines(run / "log.jsonl"),
+        learned=_read(run / "most_probable.json", "learned architecture"),
+        probabilities=_read_lines(run / "probabilities.jsonl"),
+        summary=summary,
+        results=results,
+        best=max(results, key=lambda result: result["top1"]) if results else {},
+        retrained=_read(run / "retrain" / "result.json", "retrain result"),
+        networks=baselines_table.collect_networks(run) if (run / "baselines").is_dir() else [],
     )
-    if found.retrained and found.retrained["arch"] != found.winner:
-        others = [row for row in found.compared if not row.found]
-        found = dataclasses.replace(found, retrained=None, compared=others)  # of an earlier search
-    return found
+    if contents.retrained and contents.retrained["arch"] != contents.winner:
+        # What was retrained is the winner of an earlier search
+        baselines = [row for row in contents.networks if not row.is_winner]
+        contents = dataclasses.replace(contents, retrained=None, networks=baselines)
+    return contents
+
+
+def _read(path: Path, what: str) -> Any:
+    """The content of a JSON file; None where there is none."""
+    return load_json(path, what) if path.exists() else None
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file with one JSON object per line; [] where there is none."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

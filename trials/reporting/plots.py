@@ -1,18 +1,24 @@
-"""The pictures of the report, as SVG."""
+"""The pictures of the report: each `plot_*` takes what a run holds and returns an <svg> element as text."""
 
 from __future__ import annotations
 
 import io
 import statistics
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from trials.reporting.collect import Found
+from trials.reporting.collect import RunContents
 from trials.search_driver import results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#2563eb", "#ea580c", "#94a3b8"
 
 
-def _figure(height: float = 3.2) -> tuple[Any, Any]:
+def _figure(height: float = 3.2) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes; height in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, height), layout="constrained")
@@ -21,19 +27,20 @@ def _figure(height: float = 3.2) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _svg(figure: Any) -> str:
+def _svg(figure: Figure) -> str:
+    """The figure as an <svg> element, without the XML header and without a date, so that equal runs give equal files."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
-def training(found: Found) -> str:
+def plot_training(contents: RunContents) -> str:
     """Loss over the epochs, and the accuracy of the fixed paths."""
     figure, axes = _figure()
-    lines = [line for line in found.log if "loss" in line]
+    lines = [line for line in contents.log if "loss" in line]
     axes.plot([line["epoch"] for line in lines], [line["loss"] for line in lines], color=GREY)
     axes.set(xlabel="epoch", ylabel="training loss (grey)")
-    followed = [line for line in found.log if "fixed_paths" in line]
+    followed = [line for line in contents.log if "fixed_paths" in line]
     if followed:
         right = axes.twinx()
         epochs = [line["epoch"] for line in followed]
@@ -46,17 +53,17 @@ def training(found: Found) -> str:
     return _svg(figure)
 
 
-def learning(found: Found) -> str:
-    """Probabilities of all candidates at five moments, as heat maps."""
+def plot_probabilities(contents: RunContents) -> str:
+    """Probabilities of all candidates at five moments of the training, as heat maps; one for each kind of choice."""
     from matplotlib.figure import Figure
 
-    choices, history = found.table.choices, found.probabilities
-    moments = [history[round(part * (len(history) - 1))] for part in (0, 0.25, 0.5, 0.75, 1)]
+    choices, history = contents.table.choices, contents.probabilities
+    moments = [history[round(share * (len(history) - 1))] for share in (0, 0.25, 0.5, 0.75, 1)]
     moments = list({moment["step"]: moment for moment in moments}.values())
-    kinds, rows = _kinds(choices)
+    kinds, rows = _kinds_of_choices(choices)
     heights = [0.6 + 0.16 * len(candidates) for _ in moments for candidates in rows.values()]
     figure = Figure(figsize=(8, sum(heights)), layout="constrained")
-    most = max(p for moment in moments for row in moment["probabilities"].values() for p in row)
+    highest = max(p for moment in moments for row in moment["probabilities"].values() for p in row)
     panels = iter(figure.subplots(len(heights), height_ratios=heights, squeeze=False)[:, 0])
     for moment in moments:
         for kind, labels in kinds.items():
@@ -65,7 +72,7 @@ def learning(found: Found) -> str:
             for x, label in enumerate(labels):
                 for candidate, probability in zip(choices[label], moment["probabilities"][label], strict=True):
                     grid[rows[kind].index(candidate)][x] = probability
-            image = axes.imshow(grid, aspect="auto", cmap="Blues", vmin=0, vmax=most)
+            image = axes.imshow(grid, aspect="auto", cmap="Blues", vmin=0, vmax=highest)
             axes.set_yticks(range(len(rows[kind])), [str(candidate) for candidate in rows[kind]], fontsize=6)
             axes.set_xticks([])
             axes.set_title(f"{kind}, step {moment['step']:,}", fontsize=8, loc="left")
@@ -73,8 +80,12 @@ def learning(found: Found) -> str:
     return _svg(figure)
 
 
-def _kinds(choices: Any) -> tuple[dict[str, list[str]], dict[str, list[Any]]]:
-    """ "block" -> "block00", "block01", ..., and "block" -> all their candidates."""
+def _kinds_of_choices(choices: Mapping[str, Sequence[Any]]) -> tuple[dict[str, list[str]], dict[str, list[Any]]]:
+    """Group the labels of choices by what stands before their number.
+
+    Returns:
+        For each kind, such as "block", its labels ("block00", "block01", ...), and all candidates that any of them has.
+    """
     kinds: dict[str, list[str]] = {}
     for label in choices:
         kinds.setdefault(label.rstrip("0123456789"), []).append(label)
@@ -83,11 +94,11 @@ def _kinds(choices: Any) -> tuple[dict[str, list[str]], dict[str, list[Any]]]:
     }
 
 
-def distribution(found: Found) -> str:
+def plot_scores(contents: RunContents) -> str:
     """Histogram of the scores with and without BN recalibration."""
     figure, axes = _figure()
-    after = [result["top1"] for result in found.results]
-    before = [result["top1_before_recalibration"] for result in found.results]
+    after = [result["top1"] for result in contents.results]
+    before = [result["top1_before_recalibration"] for result in contents.results]
     low, high = min(after + before), max(after + before)
     span = (low, high if high > low else low + 1)
     axes.hist(before, bins=30, range=span, color=GREY, label=f"without, mean {statistics.mean(before):.1f}%")
@@ -97,17 +108,19 @@ def distribution(found: Found) -> str:
     return _svg(figure)
 
 
-def frontier(found: Found) -> str:
+def plot_front(contents: RunContents) -> str:
     """Score over MACs, or milliseconds where the search had a latency table; non-dominated architectures are joined."""
     figure, axes = _figure()
-    timed = "latency_ms" in found.best
+    timed = "latency_ms" in contents.best
     name, unit, title = ("max_latency_ms", 1, "milliseconds") if timed else ("max_macs", 1e6, "million MACs")
-    costs = [results.cost_of(result) / unit for result in found.results]
-    axes.scatter(costs, [result["top1"] for result in found.results], s=16, color=GREY, label="evaluated")
-    line = [(results.cost_of(result) / unit, result["top1"]) for result in results.pareto_front(found.results)]
+    costs = [results.cost_of(result) / unit for result in contents.results]
+    axes.scatter(costs, [result["top1"] for result in contents.results], s=16, color=GREY, label="evaluated")
+    line = [(results.cost_of(result) / unit, result["top1"]) for result in results.pareto_front(contents.results)]
     axes.plot(*zip(*line, strict=True), "o-", color=BLUE, markersize=4, label="frontier")
-    axes.plot(results.cost_of(found.best) / unit, found.best["top1"], "*", color=ORANGE, markersize=14, label="best")
-    limit = found.summary["limits"].get(name)
+    axes.plot(
+        results.cost_of(contents.best) / unit, contents.best["top1"], "*", color=ORANGE, markersize=14, label="best"
+    )
+    limit = contents.summary["limits"].get(name)
     if limit:
         axes.axvline(limit / unit, color=ORANGE, linestyle=":", label=name)
     axes.set(xlabel=title, ylabel="top-1 on the supernet, %")
@@ -115,14 +128,14 @@ def frontier(found: Found) -> str:
     return _svg(figure)
 
 
-def progress(found: Found) -> str:
-    """Scores in the order of evaluation; generations apart by lines."""
+def plot_progress(contents: RunContents) -> str:
+    """Scores in the order of evaluation, with vertical lines between generations."""
     figure, axes = _figure()
-    scores = [result["top1"] for result in found.results]
+    scores = [result["top1"] for result in contents.results]
     numbers = range(1, len(scores) + 1)
     axes.scatter(numbers, scores, s=16, color=GREY, label="evaluated")
     axes.plot(numbers, [max(scores[:n]) for n in numbers], color=BLUE, label="best so far")
-    generations = [result["generation"] for result in found.results]
+    generations = [result["generation"] for result in contents.results]
     for number in range(1, len(generations)):
         if generations[number] != generations[number - 1]:
             axes.axvline(number + 0.5, color=GREY, linewidth=0.5)
@@ -131,20 +144,20 @@ def progress(found: Found) -> str:
     }
     if len(means) > 1:
         for generation, mean in means.items():
-            places = [n for n, g in zip(numbers, generations, strict=True) if g == generation]
+            positions = [n for n, g in zip(numbers, generations, strict=True) if g == generation]
             label = "mean of a generation" if generation == generations[0] else None
-            axes.hlines(mean, places[0] - 0.5, places[-1] + 0.5, color=ORANGE, label=label)
+            axes.hlines(mean, positions[0] - 0.5, positions[-1] + 0.5, color=ORANGE, label=label)
     axes.set(xlabel="architecture, in order of evaluation", ylabel="top-1 on the supernet, %")
     axes.legend(frameon=False)
     return _svg(figure)
 
 
-def winner(found: Found) -> str:
-    """The path through the choice blocks; a row of squares per candidate, a panel per kind of choice."""
+def plot_winner(contents: RunContents) -> str:
+    """The winner as a path through the choice blocks: a row of squares per candidate, a panel per kind of choice."""
     from matplotlib.figure import Figure
 
-    choices, arch = found.table.choices, found.winner
-    kinds, rows = _kinds(choices)
+    choices, arch = contents.table.choices, contents.winner
+    kinds, rows = _kinds_of_choices(choices)
     heights = [0.9 + 0.35 * len(candidates) for candidates in rows.values()]
     figure = Figure(figsize=(8, sum(heights)), layout="constrained")
     panels = figure.subplots(len(kinds), height_ratios=heights, squeeze=False)[:, 0]
