@@ -76,7 +76,9 @@ def parse(
     formatter = argparse.RawDescriptionHelpFormatter
     required = [field for field in dataclasses.fields(config) if field.default is dataclasses.MISSING]  # type: ignore[arg-type]
     words = [f"{flag(field.name)} {field.name.upper()}" for field in required if field.name != positional]
-    words += [] if positional is None else [positional.upper()]
+    if positional is not None:
+        optional = positional not in [field.name for field in required]
+        words.append(f"[{positional.upper()}]" if optional else positional.upper())
     usage = " ".join((f"python -m {command}", *words, "[options]"))
     parser = _Parser(
         prog=f"python -m {command}", usage=usage, description=doc, formatter_class=formatter, allow_abbrev=False
