@@ -113,13 +113,14 @@ def step(root: Path, workers: int, device: torch.device, batch: int, steps: int)
     """Share of a supernet step (SPOS, 224x224) that waits for images."""
     from trials import supernet
     from trials.training import supernet_config, supernet_loop
-    from trials.training.supernet_trainer import Trainer
+    from trials.training.supernet_trainer import SupernetTrainer
 
     flags = ["--data", "folder", "--data-root", str(root), "--loader", "dali", "--workers", str(workers)]
     flags += ["--batch-size", str(batch), "--epochs", "1000", "--device", device.type, "--out", "unused"]
     config = supernet.cli.parse(supernet_config.Config, flags, None, "trials.supernet")
     import spaces
     from spaces.cost import measure
+    from spaces.spec import SpaceSpec
     from strategies.feasible import FeasibleSpace
 
     data = load_data(config, RESOLUTION, score_fraction=0.01)
@@ -129,7 +130,7 @@ def step(root: Path, workers: int, device: torch.device, batch: int, steps: int)
     paths = supernet_loop.make_paths(config, chain, FeasibleSpace(table, config.limits()), data)
     if steps + 5 > data.steps_per_epoch("train", batch):  # else the start of an epoch counts more than it does
         raise SystemExit(f"give --images {int((steps + 6) * batch * 1.02)} or more, so that all steps are of one epoch")
-    trainer = Trainer(config, data, {"name": "spos", "preset": "imagenet", "options": options}, table, paths)
+    trainer = SupernetTrainer(config, data, SpaceSpec("spos", "imagenet", options), table, paths)
     batches = trainer.batches(0)
     waiting = working = 0.0
     for number in range(steps + 5):

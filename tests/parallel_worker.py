@@ -10,14 +10,15 @@ import torch
 
 import spaces
 from spaces.cost import measure
+from spaces.spec import SpaceSpec
 from strategies.feasible import FeasibleSpace
 from trials import retrain
 from trials.common import cli
 from trials.common.distributed import average
 from trials.images.load import load_data
 from trials.networks import accuracy
-from trials.training import retrain_trainer, supernet_config, supernet_loop
-from trials.training.supernet_trainer import Trainer
+from trials.training import retrain_plan, retrain_trainer, supernet_config, supernet_loop
+from trials.training.supernet_trainer import SupernetTrainer
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def run(flags: list[str], out: str) -> None:
     paths = supernet_loop.make_paths(
         config, spaces.describe(config.space, config.preset), FeasibleSpace(table, config.limits()), data
     )
-    trainer = Trainer(config, data, about, table, paths)
+    trainer = SupernetTrainer(config, data, SpaceSpec.read(about), table, paths)
     for layer in trainer.supernet.modules():
         if isinstance(layer, torch.nn.Dropout):
             layer.p = 0.0  # every process draws its own
@@ -55,9 +56,9 @@ def run(flags: list[str], out: str) -> None:
 def retrain_one(flags: list[str], out: str) -> None:
     config = cli.parse(retrain.Config, flags, None, "trials.retrain")
     data = retrain_trainer.open_data(config)
-    arch = None if config.baseline else retrain.read_arch(config)
-    about, _, _ = retrain.describe(config, arch, data)
-    trainer = retrain_trainer.Retraining(config, about, 0, data)
+    arch = None if config.baseline else retrain_plan.read_arch(config)
+    network, _, _ = retrain_plan.describe_network(config, arch, data)
+    trainer = retrain_trainer.Retraining(config, network, 0, data)
     losses = []
     for step, (images, labels) in zip(range(2), trainer.batches(0), strict=False):
         losses.append(trainer.step(step, images.double(), labels)[0])

@@ -14,13 +14,7 @@ import contextlib
 import os
 import sys
 import types
-from pathlib import Path
 from typing import Any
-
-from spaces.errors import InputError
-from trials.common import cli, run_dir
-from trials.scoring import score_store
-from trials.scoring.evaluate_config import Config, Settings
 
 # A trial that dies before it has asked for its parameters shifts the parameters of every later one (NNI 3.0), so this
 # comes before everything that takes time or can fail.
@@ -42,6 +36,14 @@ if __name__ == "__main__" and UNDER_NNI:
 
     PARAMETERS = nni.get_next_parameter()
 
+from spaces.arch import Arch, load_arch  # noqa: E402
+from spaces.errors import InputError  # noqa: E402
+from spaces.latency import LatencyTable  # noqa: E402
+from trials.common import cli  # noqa: E402
+from trials.common.supernet_run import SupernetRun  # noqa: E402
+from trials.scoring import evaluator_client, score_store  # noqa: E402
+from trials.scoring.evaluate_config import Config, Settings  # noqa: E402
+
 
 def main(argv: list[str] | None = None) -> None:
     config = cli.parse(Config, argv, __doc__, "trials.evaluate")
@@ -53,40 +55,34 @@ def main(argv: list[str] | None = None) -> None:
     if PARAMETERS is None and config.arch is None:
         raise InputError("no architecture: give --arch FILE, or start it through NNI with trials.search")
 
-    from spaces.arch import load_arch
-    from spaces.cost import CostTable
-    from spaces.latency import LatencyTable
-
-    run = Path(config.run)
-    run_dir.load_run(run, "supernet")
-    run_dir.require_supernet(run)
-    table = CostTable.load(run / "cost_table.json")
+    # An architecture beyond the limits is not scored.
+    run = SupernetRun.open(config.run)
+    table = run.table
     arch = dict(PARAMETERS) if PARAMETERS is not None else load_arch(str(config.arch), table.choices)
     macs, params = table.macs(arch), table.params(arch)
     latency = LatencyTable.load(config.latency_table, table) if config.latency_table else None
     if not config.limits().satisfied_by(macs, params, latency.ms(arch) if latency else 0.0):
         report({"default": 0.0, "top5": 0.0, "macs": macs, "params": params}, None)
         return
+
+    # All others get the stored score or a new one.
     result = score(run, config, arch)
     final = {"default": result["top1"], "top5": result["top5"], "macs": macs, "params": params}
     how = f"precision {result.get('precision', 'of the worker')}, {result['calibration_images']:,} calibration images"
     report(final, result["top1_before_recalibration"], how)
 
 
-def score(run: Path, config: Config, arch: dict[str, Any]) -> dict[str, Any]:
+def score(run: SupernetRun, config: Config, arch: Arch) -> dict[str, Any]:
     """The stored score; or, under NNI, that of the warm evaluator; or one that this process computes."""
     settings = Settings.of(config)
     if PARAMETERS is not None and config.warm and not config.reference:
-        from trials.scoring import evaluator_client
-
-        supernet = run_dir.file_hash(run / "supernet.pt")
-        result = score_store.stored_score(run, arch, supernet, vars(settings))
-        result = result or evaluator_client.ask(run, supernet, vars(settings), config.device, arch)
+        result = score_store.stored_score(run.path, arch, run.hash, vars(settings))
+        result = result or evaluator_client.ask(run.path, run.hash, vars(settings), config.device, arch)
         if result:
             return result
-    from trials.scoring.scorer import Scorer
+    from trials.scoring.scorer import Scorer  # with torch: a warm trial does without
 
-    scorer = Scorer(run, settings, config.device, reference=config.reference)
+    scorer = Scorer(run.path, settings, config.device, reference=config.reference)
     return scorer.score([arch])[0] if config.reference else scorer.result(arch)
 
 

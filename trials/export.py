@@ -20,24 +20,15 @@ from pathlib import Path
 from spaces.errors import InputError, Stopped
 from trials.common import cli
 from trials.export_formats.export_config import Config
-from trials.export_formats.files import (
-    _check_arch,
-    _open_data,
-    _remedy,
-    check,
-    describe,
-    file_of,
-    find_problems,
-    publish,
-    table_row,
-    write,
-)
 
 
 def main(argv: list[str] | None = None) -> None:
     config = cli.parse(Config, argv, __doc__, "trials.export")
+
+    # Torch is imported when the options are known to be right.
     from trials.common import run_dir
-    from trials.networks import build
+    from trials.export_formats import files
+    from trials.networks.build import load_network
 
     stored_config = None if config.names_file else run_dir.load_run(config.run, "retrain")
     if not config.names_file and not config.network_file.exists():
@@ -49,10 +40,10 @@ def main(argv: list[str] | None = None) -> None:
     stored_config = stored_config or run_dir.load_run(config.run, "retrain")
     if not {"model", "preprocessing"} <= stored.keys():
         raise InputError(f"'{config.network_file}' is not a network of trials.retrain; name its network.pt")
-    _check_arch(config, stored)
-    network = build.load_network(config.network_file).float()
-    data, preprocessing = _open_data(config, stored_config, stored)
-    about = describe(config, stored, network, preprocessing, data.name)
+    files._check_arch(config, stored)
+    network = load_network(config.network_file).float()
+    data, preprocessing = files._open_data(config, stored_config, stored)
+    about = files.describe(config, stored, network, preprocessing, data.name)
     target = config.target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -61,11 +52,11 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"cannot write to '{target.parent}' ({error.strerror}); choose another --out") from None
     with folder as place:
         draft = Path(place) / target.name
-        write(config, network, draft, about, data)
-        comparison = check(config, network, draft, data, about["result"])
-        problems = find_problems(config, comparison)
-        rows = [table_row(name, draft, target, comparison, name in problems) for name in config.wanted]
-        publish(config, draft, problems)
+        files.write(config, network, draft, about, data)
+        comparison = files.check(config, network, draft, data, about["result"])
+        problems = files.find_problems(config, comparison)
+        rows = [files.table_row(name, draft, target, comparison, name in problems) for name in config.wanted]
+        files.publish(config, draft, problems)
     header = ("format", "files", "KB", "largest logit difference", "same answers %", "test top-1 %")
     kilobytes = f"{config.network_file.stat().st_size / 1000:,.0f}"
     network_row = ("PyTorch", config.network_file.name, kilobytes, "", "", f"{comparison.top1:.2f}")
@@ -77,7 +68,9 @@ def main(argv: list[str] | None = None) -> None:
     if problems:
         name, problem = next(iter(problems.items()))
         more = f" (and {len(problems) - 1} more: {', '.join([*problems][1:])})" if len(problems) > 1 else ""
-        raise Stopped(f"format {name}: {problem}; kept as '{file_of(target, name)}.failed'{more}; {_remedy(name)}")
+        raise Stopped(
+            f"format {name}: {problem}; kept as '{files.file_of(target, name)}.failed'{more}; {files._remedy(name)}"
+        )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from trials.images.augment import mix_images, rand_augment
 from trials.images.load import load_data
 from trials.networks import baselines, batchnorm, build
 from trials.reporting import baselines_table
-from trials.training import optimizers, recipes, retrain_trainer
+from trials.training import optimizers, recipes, retrain_plan, retrain_trainer
 from trials.training.ema import decay_at, make_ema
 
 SMALL = ["--preset", "tiny", "--data", "digits", "--resolution", "16", "--batch-size", "128"]  # a second per epoch
@@ -260,7 +260,7 @@ def test_the_scale_of_fp16_gradients_is_in_the_checkpoint(arc, tmp_path):
 
     config = configured("--fixed-arc", arc, *SMALL, "--out", tmp_path)
     space = {"name": "spos", "preset": "tiny", "options": {"classes": 10, "resolution": 16}}
-    about = {"arch": retrain.read_arch(config), "space": space}
+    about = {"arch": retrain_plan.read_arch(config), "space": space}
     trainer = retrain_trainer.Retraining(config, about, 0, retrain_trainer.open_data(config))
     scaler = torch.amp.GradScaler("cpu", init_scale=512.0)  # training with it needs a GPU
     trainer.fabric.strategy._precision = MixedPrecision("16-mixed", "cpu", scaler)
@@ -299,7 +299,7 @@ def test_published_networks_by_name(tmp_path, monkeypatch):
     assert result["arch"] == PUBLISHED["spos"]["spos-block"].arch
     (tmp_path / "spos-block").write_text(str((1,) * 20))  # a file of that name wins
     config = configured("--fixed-arc", "spos-block", "--preset", "tiny")
-    assert set(retrain.read_arch(config).values()) == {"k5"}
+    assert set(retrain_plan.read_arch(config).values()) == {"k5"}
     assert config.out == "retrain"
 
 

@@ -14,6 +14,7 @@ from spaces.arch import load_arch
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.files import load_json
+from spaces.spec import SpaceSpec
 from strategies.feasible import FeasibleSpace
 from tests.conftest import ROOT, SUPERNET, assert_one_clear_line, onepath
 from trials import report, supernet
@@ -207,7 +208,7 @@ def test_the_estimate_of_activations_is_what_autograd_keeps():
     paths = supernet_loop.make_paths(
         config, spaces.describe("spos", "tiny"), FeasibleSpace(table, config.limits()), data
     )
-    run = supernet_trainer.Trainer(config, data, about, table, paths)
+    run = supernet_trainer.SupernetTrainer(config, data, SpaceSpec.read(about), table, paths)
     images = next(data.train_batches("train", 72, seed=0, epoch=0))[0]
     one, half = dry_run.activations(run, 0, images), dry_run.activations(run, 0, images[:36])
     assert 1.9 < one / half < 2.05  # (the difference is a path's BatchNorm statistics)

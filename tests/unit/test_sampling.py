@@ -12,6 +12,7 @@ from spaces.arch import ArchError, Weights, activate, activate_mixture, validate
 from spaces.cost import measure
 from spaces.errors import InputError
 from spaces.model_space import make_supernet
+from spaces.spec import SpaceSpec
 from strategies.feasible import FeasibleSpace, draw_from_bins, draw_within_limits
 from strategies.limits import Limits
 from strategies.sampling import STRATEGIES, Paths, strict_fair, uniform, uniform_path, widths_open
@@ -186,12 +187,18 @@ def test_gradients_of_a_strict_fair_step_are_the_sum_of_separate_ones(name, monk
     from trials.training import supernet_config, supernet_loop, supernet_trainer
 
     flags = ["--space", name, "--preset", "tiny", "--data", "digits", "--batch-size", "8", "--strategy", "strict-fair"]
-    config = cli.parse(supernet_config.Config, [*flags, "--label-smoothing", "0", "--out", "unused"], None, "trials.supernet")
+    config = cli.parse(
+        supernet_config.Config, [*flags, "--label-smoothing", "0", "--out", "unused"], None, "trials.supernet"
+    )
     data, chain = load_data(DataOptions(data="digits"), 32, score_fraction=0.25), spaces.describe(name, "tiny")
     about = {"name": name, "preset": "tiny", "options": {}}
     table = measure(chain)
-    run = supernet_trainer.Trainer(
-        config, data, about, table, supernet_loop.make_paths(config, chain, FeasibleSpace(table, config.limits()), data)
+    run = supernet_trainer.SupernetTrainer(
+        config,
+        data,
+        SpaceSpec.read(about),
+        table,
+        supernet_loop.make_paths(config, chain, FeasibleSpace(table, config.limits()), data),
     )
     net = run.supernet
     for layer in net.modules():

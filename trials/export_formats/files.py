@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import spaces
 from spaces.arch import arch_id
 from spaces.cost import measure
 from spaces.errors import InputError, Stopped
 from spaces.files import atomic, load_json
 from spaces.published import read_arch
+from spaces.spec import SpaceSpec
 from trials.common.run_dir import provenance
 from trials.export_formats import formats
 from trials.export_formats.compare import BATCH, Comparison, compare
@@ -43,8 +43,7 @@ def _check_arch(config: Config, stored: Mapping[str, Any]) -> None:
 
     if stored.get("arch") is None:
         raise InputError(f"--fixed-arc: '{config.weights}' is a network of no space of ours; leave --fixed-arc out")
-    about = stored["space"]
-    arch = read_arch(config.fixed_arc, spaces.describe(about["name"], about["preset"], **about["options"]).choices)
+    arch = read_arch(config.fixed_arc, SpaceSpec.read(stored["space"]).describe().choices)
     if arch_id(arch) != arch_id(stored["arch"]):
         label = next(key for key in arch if arch[key] != stored["arch"][key])
         raise InputError(
@@ -86,7 +85,7 @@ def describe(
     params, macs, titles = sum(p.numel() for p in network.parameters()), None, []
     if stored.get("arch"):
         space, arch = stored["space"], stored["arch"]
-        chain = spaces.describe(space["name"], space["preset"], **space["options"])
+        chain = SpaceSpec.read(space).describe()
         titles = [block_title(number, block.choices, arch) for number, block in enumerate(chain.blocks)]
         macs = measure(chain).macs(arch)
         about["architecture"] = {"space": space, "arch": arch, "id": arch_id(arch)}

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-import spaces
+from spaces.spec import SpaceSpec
 from trials.common.run_dir import load_checkpoint
 from trials.networks.baselines import build_baseline
 
@@ -32,9 +32,7 @@ def build_network(description: Mapping[str, Any]) -> nn.Module:
     if description.get("baseline"):
         return build_baseline(description["baseline"], description["classes"])
 
-    space = description["space"]
-    chain = spaces.describe(space["name"], space["preset"], **space["options"])
-    return chain.network(description["arch"], affine=True)
+    return SpaceSpec.read(description["space"]).describe().network(description["arch"], affine=True)
 
 
 def load_network(path: Path) -> nn.Module:

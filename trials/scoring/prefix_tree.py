@@ -261,7 +261,9 @@ def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
 
 def _pairs(module: nn.Module) -> list[tuple[Any, Any]]:
     """(convolution, BatchNorm) of each pair."""
-    return [(parent.get_submodule(conv), parent.get_submodule(norm)) for parent, conv, norm in conv_batchnorm_pairs(module)]
+    return [
+        (parent.get_submodule(conv), parent.get_submodule(norm)) for parent, conv, norm in conv_batchnorm_pairs(module)
+    ]
 
 
 def _copy(tensor: torch.Tensor) -> torch.Tensor:

@@ -17,13 +17,11 @@ from typing import Any
 
 import torch
 
-import spaces
 from spaces.arch import Arch, arch_id, validate
-from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.files import save_json
-from trials.common import run_dir
 from trials.common.distributed import use_cuda
+from trials.common.supernet_run import SupernetRun
 from trials.images.dataset import normalise
 from trials.networks.accuracy import topk_hits
 from trials.networks.batchnorm import fold_batchnorm, recalibrate_batchnorm
@@ -52,20 +50,15 @@ class Scorer:
 
     def __init__(self, run: str | Path, settings: Settings, device: str = "auto", *, reference: bool = False) -> None:
         self.run, self.settings, self.reference = Path(run), settings, reference
-        self.config = run_dir.load_run(run, "supernet")
-        path = run_dir.require_supernet(run)
-        self.table = CostTable.load(self.run / "cost_table.json")
-        checkpoint = run_dir.load_checkpoint(path, "supernet", mmap=True)
-        self.weights = checkpoint["model"]
-        about = checkpoint["space"]
-        self.chain = spaces.describe(about["name"], about["preset"], **about["options"])
-        self.hash = run_dir.file_hash(path)
+        supernet_run = SupernetRun.open(run)
+        self.config, self.table, self.chain = supernet_run.config, supernet_run.table, supernet_run.chain
+        self.weights, self.hash = supernet_run.weights, supernet_run.hash
         self.device = torch.device("cuda" if use_cuda(device) else "cpu")
         self.precision = DEFAULT[self.device.type] if settings.precision == "auto" else settings.precision
         self.arithmetic: Arithmetic = ARITHMETIC[self.precision]
         self.parts = Parts(self.chain, self.weights, self.arithmetic, self.device)
         self.seconds: float | None = None  # that the last candidates took, each
-        self.fixed = self._fixed_images(checkpoint.get("preprocessing"))
+        self.fixed = self._fixed_images(supernet_run.checkpoint.get("preprocessing"))
 
     def result_path(self, arch: Arch) -> Path:
         """Where the score of an architecture is kept."""

@@ -10,7 +10,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import spaces
 from spaces.cost import CostTable, measure
 from spaces.errors import InputError, unknown
 from spaces.files import CLONE, load_json
@@ -18,7 +17,8 @@ from spaces.latency import LatencyTable
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from strategies.tuner import ArchTuner
-from trials.common import cli, run_dir
+from trials.common import cli
+from trials.common.supernet_run import SupernetRun
 from trials.scoring.evaluate_config import Config as Evaluate
 from trials.scoring.evaluate_config import Settings
 
@@ -96,14 +96,11 @@ def plan_experiment(
         folder = Path(os.path.relpath(where)) if where.is_relative_to(Path.cwd()) else where
     else:
         folder = Path(run)
-    run_dir.load_run(folder, "supernet")
-    run_dir.load_checkpoint(run_dir.require_supernet(folder), "supernet", mmap=True)
-    table = CostTable.load(folder / "cost_table.json")
-
+    supernet_run = SupernetRun.open(folder)
+    _ = supernet_run.checkpoint  # a damaged one is refused here
+    table = supernet_run.table
     about = table.space
-    numbers = {"classes": about["classes"], "resolution": about["resolution"]}
-    chain = spaces.describe(about["name"], about["preset"], **numbers, **about["options"])
-    if not table.same_costs(measure(chain)):
+    if not table.same_costs(measure(supernet_run.chain)):
         raise InputError(f"space {about['name']} is not what it was when supernet '{folder}' was trained; restore it")
     remedy = (
         f"write both again with: python -m trials.space {about['name']} --preset {about['preset']} "
@@ -142,9 +139,8 @@ def plan_experiment(
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise InputError(f"{name} of '{path}' is {value}; give a whole number above 0")
     check_service(path, content["trainingService"], content.get("nniManagerIp"), warm=evaluate.warm)
-    supernet = run_dir.file_hash(folder / "supernet.pt")
     config = nni_config(path, at_once, wanted)
-    return Plan(path, content, folder, table, feasible, evaluate, tuner, supernet, wanted, at_once, config)
+    return Plan(path, content, folder, table, feasible, evaluate, tuner, supernet_run.hash, wanted, at_once, config)
 
 
 def nni_config(path: Path, concurrency: int, wanted: int) -> Any:

@@ -9,13 +9,13 @@ import torch
 
 from spaces.arch import activate_mixture
 from spaces.cost import CostTable
-from trials.training.supernet_trainer import Trainer
+from trials.training.supernet_trainer import SupernetTrainer
 
 WARM_STEPS, TIMED_STEPS = 2, 5
 GIB = 2**30
 
 
-def estimate(trainer: Trainer, table: CostTable) -> list[tuple[str, str]]:
+def estimate(trainer: SupernetTrainer, table: CostTable) -> list[tuple[str, str]]:
     """Run a few real steps and extrapolate.
 
     Returns:
@@ -70,7 +70,7 @@ def estimate(trainer: Trainer, table: CostTable) -> list[tuple[str, str]]:
     return rows
 
 
-def activations(trainer: Trainer, step: int, images: torch.Tensor) -> int:
+def activations(trainer: SupernetTrainer, step: int, images: torch.Tensor) -> int:
     """Bytes that one pass of the first path of a step keeps for its backward pass."""
     saved: dict[int, int] = {}
 

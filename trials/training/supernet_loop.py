@@ -54,7 +54,7 @@ def train(trainer: Any, run: Path, feasible: Any, watched: list[dict[str, Any]])
     """The training loop, from the last checkpoint, if there is one.
 
     Args:
-        trainer: a trials.trainer.Trainer: what one step does.
+        trainer: a trials.trainer.SupernetTrainer: what one step does.
         feasible: the part of the space within the limits.
         watched: the paths whose accuracy is followed.
     Returns:

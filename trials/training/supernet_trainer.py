@@ -14,11 +14,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-import spaces
 from spaces.arch import Weights, activate_mixture, arch_id
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.model_space import make_supernet, squared_norms
+from spaces.spec import SpaceSpec
 from strategies import arch_learner, cost_loss
 from strategies import differentiable as nas
 from strategies.sampling import Paths, step_generator
@@ -29,12 +29,12 @@ from trials.training import optimizers
 from trials.training.supernet_config import Config
 
 
-class Trainer:
+class SupernetTrainer:
     """A supernet and all that its training needs.
 
     Args:
         config: of trials.supernet.
-        about: name, preset and options of the space.
+        space: with the classes and the resolution of the images.
         table: the costs that the loss of the architecture parameters sees.
         paths: those of a sampling strategy; None for a differentiable one.
     Attributes:
@@ -42,15 +42,13 @@ class Trainer:
         steps, steps_per_epoch, arch_steps_per_epoch: weight steps of the run; batches of an epoch.
     """
 
-    def __init__(
-        self, config: Config, data: Data, about: dict[str, Any], table: CostTable, paths: Paths | None
-    ) -> None:
+    def __init__(self, config: Config, data: Data, space: SpaceSpec, table: CostTable, paths: Paths | None) -> None:
         self.config, self.data = config, data
         self.rank, self.world = rank_and_world()
         self.fabric = make_fabric(config.device, config.precision)
         data.to(self.fabric.device)
         torch.manual_seed(config.seed)
-        self.supernet = make_supernet(spaces.build(about["name"], about["preset"], **about["options"]))
+        self.supernet = make_supernet(space.build())
         synchronise_bn(self.supernet)
         self.supernet.to(memory_format=torch.channels_last)
         self.chain = self.supernet.chain

@@ -1,0 +1,139 @@
+"""Everything that a retraining needs before its first step: which network, which images, and what may surprise."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import spaces
+from spaces.arch import Arch, ArchError
+from spaces.cost import CostTable, measure
+from spaces.errors import InputError
+from spaces.published import find_published
+from spaces.published import read_arch as read_published_or_file
+from spaces.spec import SpaceSpec
+from trials.common import cli
+from trials.common.distributed import use_cuda
+from trials.images.dataset import Data
+from trials.networks import baselines, official_spos
+from trials.training import recipes
+from trials.training.retrain_config import Config, winners_config
+from trials.training.retrain_trainer import open_data
+
+
+@dataclass(frozen=True)
+class RetrainPlan:
+    """What a retraining has been found to consist of.
+
+    Attributes:
+        config: the options, completed by what an imported network says about its space.
+        arch: the architecture; None for a baseline.
+        network: the description of the network, see trials.networks.build.
+        macs, params: of the network, for one image.
+        imported: the official network that is tested instead of training one; None where there is none.
+    """
+
+    config: Config
+    data: Data
+    arch: Arch | None
+    network: dict[str, Any]
+    macs: int
+    params: int
+    imported: official_spos.OfficialCheckpoint | None
+
+    def summary(self) -> dict[str, Any]:
+        """What result.json says about the network."""
+        name = {"baseline": self.config.baseline} if self.config.baseline else {}
+        return {"arch": self.arch, **name, "macs": self.macs, "params": self.params}
+
+
+def plan_retraining(config: Config) -> RetrainPlan:
+    """Check a retraining against its network, its images and the device.
+
+    Raises:
+        InputError: something of these cannot be used, or does not fit together.
+    """
+    use_cuda(config.device, config.precision)
+    imported = None
+    if config.import_official:
+        imported = official_spos.read_network(config.import_official, config.space, config.preset, config.space_options)
+        if config.seeds != 1:
+            raise InputError(f"--seeds {config.seeds} with --import-official: there is one network; leave --seeds out")
+        config = dataclasses.replace(config, space_options=cli.space_options_text(imported.options))
+    arch = None if config.baseline else imported.arch if imported else read_arch(config)
+    data = open_data(config)
+    if not data.size("test"):
+        raise InputError(f"'{config.data_root}' has no test images: too few of each class; give more, or a val/ folder")
+    data.check_files("test")
+    if imported:
+        official_spos.check_classes(imported, data)
+    elif config.hold_out and not data.size("score"):
+        raise InputError(f"--hold-out {config.hold_out} of so few images is none; raise it")
+    else:
+        # this refuses a batch that is too large
+        data.steps_per_epoch("train" if config.hold_out else "all", config.batch_size)
+    return RetrainPlan(config, data, arch, *describe_network(config, arch, data), imported)
+
+
+def read_arch(config: Config) -> Arch:
+    """The architecture that --fixed-arc names.
+
+    Raises:
+        InputError: there is no such file or published network, or it does not fit the space.
+    """
+    given = str(config.fixed_arc)
+    options = cli.space_options(config.space_options)
+    choices = spaces.describe(config.space, config.preset, resolution=config.resolution, **options).choices
+    key = find_published(given)
+    space = " ".join(filter(None, (config.space, config.preset, config.space_options)))
+    try:
+        return read_published_or_file(given, choices)
+    except ArchError as error:
+        if key:
+            home = " ".join(filter(None, (key[0], key[1].preset, cli.space_options_text(key[1].options))))
+            raise InputError(f"--fixed-arc {given}: {error} (in space {space}; it is of {home})") from None
+        if not Path(given).is_file():
+            raise
+        hint = "" if config.supernet else "; give --supernet RUN, or --space and --preset, if it is of another"
+        raise InputError(f"{error} (in space {space}{hint})") from None
+
+
+def describe_network(config: Config, arch: Arch | None, data: Data) -> tuple[dict[str, Any], int, int]:
+    """Describe the network for trials.networks.build, and count its MACs and params.
+
+    Raises:
+        InputError: it cannot be made for these images, or the space is no longer what it was.
+    """
+    if config.baseline:
+        macs, params = baselines.check_baseline(config.baseline, len(data.classes), data.resolution)
+        return {"arch": None, "space": None, "baseline": config.baseline, "classes": len(data.classes)}, macs, params
+    assert arch is not None
+    sizes = {"classes": len(data.classes), "resolution": data.resolution}
+    space = SpaceSpec(config.space, config.preset, cli.space_options(config.space_options) | sizes)
+    table = measure(space.describe())
+    if config.supernet and not CostTable.load(Path(config.supernet) / "cost_table.json").same_costs(table):
+        raise InputError(
+            f"space {config.space} is not what it was when supernet '{config.supernet}' was trained; restore it"
+        )
+    return {"arch": arch, "space": space.plain()}, table.macs(arch), table.params(arch)
+
+
+def print_notes(config: Config, data: Data) -> None:
+    """Say what may surprise a user about this recipe or baseline."""
+    if config.import_official:
+        return
+    if winners_config(config):
+        print(f"recipe: options that are not given are those of the winner, '{config.supernet}/retrain'")
+    recipe = recipes.RECIPES[config.recipe]
+    if config.lr == recipe["lr"] and config.batch_size != recipe["batch_size"]:
+        print(
+            f"note: lr {config.lr:g} of recipe {config.recipe} is for batches of {recipe['batch_size']:,}, and is not scaled for "
+            f"{config.batch_size:,}; in proportion it would be --lr {config.lr * config.batch_size / recipe['batch_size']:.3g}"
+        )
+    if config.baseline and data.resolution < 64 and "output_stride" not in config.baseline:
+        print(
+            f"note: most models shrink images 32 times, {data.resolution}x{data.resolution} pixels to "
+            f"{-(-data.resolution // 32)}x{-(-data.resolution // 32)}; where a model takes it, ,output_stride=8 is a stronger baseline"
+        )

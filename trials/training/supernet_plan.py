@@ -1,0 +1,112 @@
+"""Everything that a supernet run needs before its first step, and the refusal of everything a user can get wrong."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import spaces
+from spaces.arch import Arch
+from spaces.cost import CostTable, measure
+from spaces.errors import InputError
+from spaces.latency import LatencyTable
+from spaces.spec import SpaceSpec
+from strategies.feasible import FeasibleSpace
+from trials.common import cli
+from trials.common.distributed import use_cuda
+from trials.images.dataset import Data
+from trials.images.load import load_data
+from trials.networks import official_spos
+from trials.training.strategy_options import DIFFERENTIABLE
+
+if TYPE_CHECKING:
+    from spaces.chain import Chain
+    from trials.training.supernet_config import Config
+
+
+@dataclass(frozen=True)
+class SupernetPlan:
+    """What a supernet run has been found to consist of.
+
+    Attributes:
+        space: the search space, with the classes and the resolution of the images.
+        chain, table: its description and its exact costs.
+        latency: the table of --latency-table; None without one.
+        feasible: the part of the space within the limits.
+        watched: the paths whose accuracy is followed during training, always the same ones.
+        imported: the official checkpoint that becomes this run; None where the supernet is trained.
+    """
+
+    data: Data
+    space: SpaceSpec
+    chain: Chain
+    table: CostTable
+    latency: LatencyTable | None
+    feasible: FeasibleSpace
+    watched: list[Arch]
+    imported: official_spos.OfficialCheckpoint | None
+
+    @property
+    def loss_table(self) -> CostTable:
+        """The costs that the loss of the architecture parameters sees: nanoseconds with a latency table, else MACs."""
+        return self.latency.costs if self.latency else self.table
+
+
+def plan_supernet(config: Config) -> SupernetPlan:
+    """Check a supernet run against its space, its images and the device.
+
+    Raises:
+        InputError: something of these cannot be used, or does not fit together.
+    """
+    options = cli.space_options(config.space_options)
+    imported = None
+    if config.import_official:
+        imported = official_spos.read_supernet(
+            config.import_official, config.space, config.preset, config.space_options
+        )
+    use_cuda(config.device, config.precision)
+    described = spaces.describe(config.space, config.preset, resolution=config.resolution, **options)
+    data = load_data(
+        config,
+        described.resolution,
+        score_fraction=config.score_fraction,
+        arch_fraction=config.arch_fraction,
+        run=config.out,
+    )
+    if not data.size("score"):
+        raise InputError(f"--score-fraction {config.score_fraction} of so few images is none; raise it")
+    if imported:
+        official_spos.check_classes(imported, data)
+    else:
+        for part in ("weights", "arch") if config.strategy in DIFFERENTIABLE else ("train",):
+            config.first_arch_epoch(data.steps_per_epoch(part, config.batch_size))  # refuses a batch that is too large
+    _check_space(config, described)
+
+    space = SpaceSpec(
+        config.space, config.preset, options | {"classes": len(data.classes), "resolution": data.resolution}
+    )
+    chain = space.describe()
+    table = measure(chain)  # builds every candidate once: what is wrong with a space comes out before the run exists
+    latency = LatencyTable.load(config.latency_table, table) if config.latency_table else None
+    feasible = FeasibleSpace(table, config.limits(), latency)  # refuses limits out of reach
+    watched = [feasible.sample(random.Random(f"fixed path {number}")) for number in range(config.eval_paths)]
+    plan = SupernetPlan(data, space, chain, table, latency, feasible, watched, imported)
+    least = plan.loss_table.bounds().min_macs
+    if config.cost_loss == "power" and least <= 1e6:
+        raise InputError(
+            f"--cost-loss power takes the logarithm of the cost in {'milliseconds' if latency else 'millions'}, and the space "
+            f"starts at {least / 1e6:.3g}; use linear or target, with --cost-weight"
+        )
+    return plan
+
+
+def _check_space(config: Config, chain: Chain) -> None:
+    """Refuse a strategy that needs what the space does not have."""
+    has_candidates = any(block.label for block in chain.blocks)
+    if config.warm_start and chain.inherit is None and has_candidates:
+        raise InputError(f"space {config.space} has no warm start (no `inherit`); leave --warm-start out")
+    if config.strategy == "threshold" and has_candidates:
+        raise InputError(
+            f"--strategy threshold decides on superkernels; space {config.space} has blocks with candidates; use gumbel"
+        )
