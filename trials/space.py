@@ -32,7 +32,7 @@ class Config(SpaceSizeOptions):
     out: str = option("", "Folder to write the NNI search space and the cost table to, as JSON")
     counting: str = option("macs", "What is counted; others than macs are for comparison", choices=tuple(COUNTING))
 
-    space: str | None = reuse(SpaceSizeOptions, "space", default=None)
+    space: str = reuse(SpaceSizeOptions, "space", default=None)
     max_macs: str = reuse(
         RangeOptions, "max_macs", help="Show what part of the space stays at or below this, such as 330M"
     )

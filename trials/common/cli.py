@@ -23,6 +23,14 @@ def rank_and_world() -> tuple[int, int]:
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
+def only_first_process_speaks() -> bool:
+    """Let the other processes of torchrun print nothing. Returns whether this is the first one."""
+    rank, _ = rank_and_world()
+    if rank:
+        sys.stdout = open(os.devnull, "w")
+    return rank == 0
+
+
 def option(default: Any = dataclasses.MISSING, help: str = "", choices: Sequence[str] = (), *, unset: str = "") -> Any:
     """A dataclass field that is a command-line option.
 

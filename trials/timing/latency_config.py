@@ -31,7 +31,7 @@ class Config(SpaceSizeOptions, DeviceOptions):
     template: str = option("", "CSV file to write, to be filled in with latencies of another device")
     csv: str = option("", "CSV file to read, which was filled in")
 
-    space: str | None = reuse(SpaceSizeOptions, "space", default=None)
+    space: str = reuse(SpaceSizeOptions, "space", default=None)
 
     def __post_init__(self) -> None:
         cli.not_negative(self, "threads")

@@ -53,7 +53,7 @@ class Retraining:
         if config.dropout is not None:
             set_dropout(self.network, config.dropout)
         synchronise_bn(self.network)
-        self.network.to(memory_format=torch.channels_last)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = optimizers.make_optimizer(
             self.network,
             config.optimizer,
