@@ -11,15 +11,12 @@ known faults are mended (trials/nni_guard.js); failed trials are tried again; a 
 experiment stops it with the reason. At the end, arc.json, frontier/ and the report are in the run that the YAML's
 trialCommand names.
 
-Exit codes: 0 done; 1 a mistake in what was given, nothing was started; 3 the search was stopped by what went wrong, and
---resume goes on; 130 Ctrl-C and 143 SIGTERM, and --resume goes on.
+Exit codes are those of docs/exit_codes.md; after 3, 130 and 143 --resume goes on.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +69,6 @@ def main(argv: list[str] | None = None) -> None:
     if config.check:
         return print_readiness(plan, config)
 
-    exit_on_signals()
     with search_lock(plan.run):
         # find what --resume continues
         earlier = experiment_to_continue(plan, in_process=config.in_process) if config.resume else None
@@ -99,13 +95,6 @@ def print_readiness(plan: Plan, config: Config) -> None:
     print(f"'{config.experiment}' is ready: {plan.wanted:,} architectures, {share}, run '{plan.run}'")
     if plan.feasible.latency and plan.limits.max_latency_ms is None:
         print("latencies are shown, not limited; max_latency_ms would limit them")
-
-
-def exit_on_signals() -> None:
-    """Make SIGTERM and SIGHUP end this process as an exception does, so that NNI's manager is stopped before."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP, and this stays so
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 def run_in_process(plan: Plan, earlier: dict[str, Any] | None) -> tuple[str, Path, list[dict[str, Any]]]:

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import io
 import os
+import signal
 import sys
 import types
 import typing
@@ -202,10 +203,8 @@ def space_options_text(options: Mapping[str, Any]) -> str:
     return ",".join(f"{name}={value}" for name, value in options.items())
 
 
-def run(main: Callable[[], Any], *, resumes: bool = True) -> NoReturn:
-    """Run a command's `main` and exit.
-
-    Exit codes: 0 done; 1 a user's mistake, nothing was begun; 3 work was stopped by what went wrong; 130 Ctrl-C.
+def run(main: Callable[[], None], *, resumes: bool = True) -> NoReturn:
+    """Run a command's `main` and exit with one of the codes of docs/exit_codes.md.
 
     Args:
         resumes: whether the command has --resume.
@@ -213,21 +212,28 @@ def run(main: Callable[[], Any], *, resumes: bool = True) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP, and this stays so
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+    again = "run the same command with --resume to go on" if resumes else "run the same command again"
+    stopped = f"\nstopped; what was written is complete, {again}"
     line, code = "", 0
     try:
         main()
     except InputError as error:
         line, code = f"error: {error}", error.exit_code
     except KeyboardInterrupt:
-        again = "run the same command with --resume to go on" if resumes else "run the same command again"
-        line, code = f"\nstopped; what was written is complete, {again}", 130
+        line, code = stopped, 130
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        line = stopped if code in (128 + signal.SIGTERM, 128 + signal.SIGHUP) else ""
     except BrokenPipeError:
         code = 141
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
-        place = f" at '{error.filename}'" if error.filename else ""
-        line, code = f"error: {error.strerror}{place}; mend that and run the same command again", Stopped.exit_code
+        where = f" at '{error.filename}'" if error.filename else ""
+        line, code = f"error: {error.strerror}{where}; mend that and run the same command again", Stopped.exit_code
     if line:  # only now, when the progress bars of `main` are gone
         print(line, file=sys.stderr)
     sys.exit(code)
