@@ -1,6 +1,7 @@
 """The shape of the project: imports point one way, tuners stay light, errors are one line."""
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -11,23 +12,124 @@ from tests.conftest import ROOT, assert_one_clear_line, onepath
 PACKAGES = ("spaces", "strategies", "trials")
 
 
-def test_imports_point_one_way():
-    allowed = {"spaces": {"spaces"}, "strategies": {"spaces", "strategies"}, "trials": set(PACKAGES)}
-    seen = set()
-    for package in PACKAGES:
-        for path in (ROOT / package).glob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                names = []
-                if isinstance(node, ast.Import):
-                    names = [alias.name for alias in node.names]
-                elif isinstance(node, ast.ImportFrom):
-                    names = [node.module or ""]
-                for name in names:
-                    top = name.split(".")[0]
-                    if top in PACKAGES:
-                        seen.add((package, top))
-                        assert top in allowed[package], f"{path} imports {name}"
-    assert ("trials", "strategies") in seen
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+COMMANDS = {name for name, path in MODULES.items() if path.parent == ROOT / "trials" and path.stem != "__init__"}
+
+
+def imports(name: str) -> list[tuple[str, bool]]:
+    """What a module imports, and whether it does so inside a function; imports for types alone count too."""
+    tree = ast.parse(MODULES[name].read_text())
+    inside = {
+        id(node) for function in ast.walk(tree) if isinstance(function, ast.FunctionDef) for node in ast.walk(function)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) in inside) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                found.append((submodule if submodule in MODULES else node.module, id(node) in inside))
+    return found
+
+
+def folder(name: str) -> str:
+    """The room of a module: spaces, strategies, a package of trials, or `commands`."""
+    if name in COMMANDS:
+        return "commands"
+    return ".".join(name.split(".")[:2]) if MODULES[name].parent.parent == ROOT / "trials" else name.split(".")[0]
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of nodes that reach each other."""
+    reached = {node: set(edges) for node, edges in graph.items()}
+    for middle in graph:
+        for node in graph:
+            if middle in reached[node]:
+                reached[node] |= reached[middle]
+    groups = {tuple(sorted(other for other in reached[node] if node in reached[other])) for node in graph}
+    return [list(group) for group in groups if len(group) > 1]
+
+
+def own_imports() -> dict[str, set[str]]:
+    return {name: {other for other, _ in imports(name) if other in MODULES and other != name} for name in MODULES}
+
+
+def room_imports() -> dict[str, set[str]]:
+    graph: dict[str, set[str]] = {folder(name): set() for name in MODULES}
+    for name, others in own_imports().items():
+        graph[folder(name)] |= {folder(other) for other in others} - {folder(name)}
+    return graph
+
+
+def test_no_module_imports_in_a_circle():
+    assert circles(own_imports()) == []
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+
+
+def test_imports_point_one_way_by_folder():
+    """So nothing imports a command, `spaces` nothing of the others, and `strategies` nothing of `trials`."""
+    graph = room_imports()
+    assert circles(graph) == []
+    assert graph["spaces"] == set()
+    assert graph["strategies"] == {"spaces"}
+    assert not [name for name, others in graph.items() if "commands" in others]
+
+
+def test_the_picture_of_the_architecture_is_true():
+    """docs/architecture.md draws every room and every arrow that no longer way replaces."""
+    graph = {
+        name.removeprefix("trials."): {other.removeprefix("trials.") for other in others}
+        for name, others in room_imports().items()
+    }
+    graph = {name: others - {"trials"} for name, others in graph.items() if name != "trials"}
+
+    def reach(name: str) -> set[str]:
+        return {name}.union(*(reach(other) for other in graph[name]))
+
+    needed = {
+        (name, other)
+        for name, others in graph.items()
+        for other in others
+        if not any(other in reach(third) for third in others - {other})
+    }
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    drawn = set(re.findall(r"^ *(\w+) --> (\w+)$", text, re.MULTILINE))
+    assert drawn == needed
+
+
+def test_own_modules_are_imported_at_the_top():
+    """An import inside of a function hides a circle. Commands do it after their options have been checked, and `spaces` is light."""
+    hidden = [
+        (name, other)
+        for name in MODULES
+        if name not in COMMANDS and name != "spaces"
+        for other, inside in imports(name)
+        if inside and other.split(".")[0] in PACKAGES
+    ]
+    assert hidden == []
+
+
+def test_slow_libraries_have_a_reason():
+    """docs/decisions.md has a table of the libraries that are imported inside of functions."""
+    text = (ROOT / "docs" / "decisions.md").read_text()
+    named = set(re.findall(r"^\| `([a-z_A-Z.]+)` \|", text, re.MULTILINE))
+    inner = {
+        other.split(".")[0]
+        for name in MODULES
+        for other, inside in imports(name)
+        if inside and other.split(".")[0] not in PACKAGES
+    }
+    assert inner == named
+
+
+def test_files_are_short():
+    lines = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
+    assert {name: number for name, number in lines.items() if number > 300} == {}
 
 
 def test_strategies_name_no_space():
@@ -49,7 +151,7 @@ HEAVY = ("torch", "nni.nas", "pytorch_lightning", "sklearn", "pymoo")
         "strategies.pareto",
         "strategies.random_search",
         "strategies.sampling",
-        "strategies.budget",
+        "strategies.most_probable",
     ],
 )
 def test_tuners_do_not_import_torch(module):
@@ -76,7 +178,7 @@ print([name for name in {HEAVY[:3]} if name in sys.modules], [name for name in {
 
 
 def test_evaluate_does_not_import_nni_nas_or_lightning():
-    code = "import sys, trials.scoring; print([n for n in ('nni.nas', 'pytorch_lightning', 'torchvision', 'sklearn') if n in sys.modules])"
+    code = "import sys, trials.scoring.scorer; print([n for n in ('nni.nas', 'pytorch_lightning', 'torchvision', 'sklearn') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -93,8 +195,12 @@ def test_an_installed_package_of_the_same_name_is_noticed(tmp_path):
 def test_tree():
     for name in (*PACKAGES, "experiments", "tests", "pyproject.toml", "Makefile", "LICENSE", "CHANGELOG.md"):
         assert (ROOT / name).exists()
-    for package in PACKAGES:
-        assert not [path for path in (ROOT / package).iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert {path.name for path in (ROOT / "trials").iterdir() if path.is_file()} == {
+        "__init__.py",
+        "nni_guard.js",
+        *(f"{name.removeprefix('trials.')}.py" for name in COMMANDS),
+    }
+    assert all("cli.run(main" in MODULES[name].read_text() for name in COMMANDS)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 from spaces.errors import InputError, Stopped, unknown
 
 C = TypeVar("C")
+REQUIRED = dataclasses.MISSING  # the default of an option that must be given
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -32,11 +33,11 @@ def only_first_process_speaks() -> bool:
     return rank == 0
 
 
-def option(default: Any = dataclasses.MISSING, help: str = "", choices: Sequence[str] = (), *, unset: str = "") -> Any:
+def option(default: Any = REQUIRED, help: str = "", choices: Sequence[str] = (), *, unset: str = "") -> Any:
     """A dataclass field that is a command-line option.
 
     Args:
-        default: what holds where it is not given; MISSING: it must be given.
+        default: what holds where it is not given; REQUIRED: it must be given.
         help: one sentence, without its full stop.
         unset: what holds in place of a `default` of None, for --help.
     """
@@ -83,7 +84,7 @@ def parse(
     """
     hints = typing.get_type_hints(config)
     formatter = argparse.RawDescriptionHelpFormatter
-    required = [field for field in dataclasses.fields(config) if field.default is dataclasses.MISSING]  # type: ignore[arg-type]
+    required = [field for field in dataclasses.fields(config) if field.default is REQUIRED]  # type: ignore[arg-type]
     words = [f"{flag(field.name)} {field.name.upper()}" for field in required if field.name != positional]
     if positional is not None:
         optional = positional not in [field.name for field in required]
@@ -143,7 +144,7 @@ def _sentence(field: dataclasses.Field[Any]) -> str:
     if field.metadata["unset"]:
         default = f" (default: {field.metadata['unset']})"
     else:
-        default = f" (default {field.default})" if field.default not in (None, "", False, dataclasses.MISSING) else ""
+        default = f" (default {field.default})" if field.default not in (None, "", False, REQUIRED) else ""
     return f"{field.metadata['help']}{default}."
 
 

@@ -23,6 +23,17 @@ FROM_SUPERNET = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkOptimizerOptions(OptimizerOptions):
+    """How a fixed network is trained: also what only the recipes of the papers need."""
+
+    group: ClassVar[str] = "optimiser"
+
+    nesterov: bool = option(None, "Use Nesterov momentum in SGD", unset=RECIPE)
+    decay_epochs: float = option(None, "Epochs between the falls of --schedule exponential", unset=RECIPE)
+    decay_rate: float = option(None, "Factor by which --schedule exponential multiplies the rate", unset=RECIPE)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RegularizationOptions:
     """What is done to training images, labels and weights against overfitting; a recipe decides what is not given."""
 
@@ -40,7 +51,7 @@ class RegularizationOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(
-    SpaceOptions, DataOptions, OptimizerOptions, RegularizationOptions, TrainingDeviceOptions, CheckpointOptions
+    SpaceOptions, DataOptions, NetworkOptimizerOptions, RegularizationOptions, TrainingDeviceOptions, CheckpointOptions
 ):
     """Options of trials.retrain. What is None here comes from the supernet's run, the published network or the recipe."""
 
@@ -70,9 +81,6 @@ class Config(
     space: str = reuse(SpaceOptions, "space", default=None, unset="the published network's, or spos")
     preset: str = reuse(SpaceOptions, "preset", default=None, unset="the published network's, or imagenet")
     space_options: str = reuse(SpaceOptions, "space_options", default=None)
-    nesterov: bool = option(None, "Use Nesterov momentum in SGD", unset=RECIPE)
-    decay_epochs: float = option(None, "Epochs between the falls of --schedule exponential", unset=RECIPE)
-    decay_rate: float = option(None, "Factor by which --schedule exponential multiplies the rate", unset=RECIPE)
     cutout: int = reuse(DataOptions, "cutout", default=None, unset=RECIPE)
     checkpoint_every: int = reuse(CheckpointOptions, "checkpoint_every", default=500, unset="")
 
