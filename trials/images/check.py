@@ -1,4 +1,4 @@
-"""What `python -m trials.data check` shows of an image folder."""
+"""Check an image folder: the work of `python -m trials.data check`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from spaces.errors import InputError
 from spaces.files import atomic
 from trials.common import cli
 from trials.common.cli import option, reuse
-from trials.images.crops import DRAWS, central_views, random_views
-from trials.images.image_list import PARTS, Images, choose
-from trials.images.listing import find_images
-from trials.images.options import DataOptions, default_workers, existing
-from trials.images.scan import scan
+from trials.images.crops import CROP_DRAWS, central_crops, random_crops
+from trials.images.image_list import PARTS, ImageList, select_images
+from trials.images.listing import Listing, find_images
+from trials.images.options import DataOptions, default_workers, require_data_folder
+from trials.images.scan import Scan, scan
 from trials.images.torch_loader import TorchLoader
 
-SHOWN = 10  # files of a kind, classes
-SHEET_CLASSES, SHEET_IMAGES, SHEET_PIXELS = 10, 8, 96
+LIST_LENGTH = 10  # files that are named of those that are unusual, or left out
+SHEET_CLASSES = 10  # rows of the picture sheet
+SHEET_IMAGES = 8  # columns of the picture sheet
+SHEET_PIXELS = 96  # height and width of an image on the sheet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +49,35 @@ class Config:
         cli.not_negative(self, "workers", "classes", "per_class")
 
 
-def check(config: Config) -> None:
-    """Look at all files and print what was found; exit code 1 if there are files that would be left out."""
-    root = existing(config.data_root, "folder")
+def check_folder(config: Config) -> None:
+    """Look into all files of a folder, print what is in them, and draw a picture sheet.
+
+    Exits with code 1 if there are files that training would leave out.
+
+    Raises:
+        InputError: the folder is missing or has no classes, or the picture cannot be written.
+    """
+    root = require_data_folder(config.data_root, "folder")
     if config.out and not os.access(Path(config.out).absolute().parent, os.W_OK):
         raise InputError(f"--out '{config.out}' cannot be written; name a file in a folder of yours, or '' for none")
     listing = find_images(root, val_labels=config.val_labels, classes=config.classes, per_class=config.per_class)
-    found = scan(listing.paths.under(listing.root), config.workers)
-    images = choose(listing, found, config.score_fraction)
+    scanned = scan(listing.paths.under(listing.root), config.workers)
+    images = select_images(listing, scanned, config.score_fraction)
+    _print_facts(listing, scanned, images)
+    if config.out and len(images.labels):
+        try:
+            with atomic(config.out) as temporary:
+                _draw_sheet(images, root, temporary)
+        except OSError as error:
+            raise InputError(f"--out '{config.out}' cannot be written ({error.strerror}); name another file") from None
+        print(f"\npicture: {config.out}")
+    if images.left_out:
+        sys.exit(1)
+
+
+def _print_facts(listing: Listing, scanned: Scan, images: ImageList) -> None:
+    """Print parts, sizes and formats, classes that differ in size, and the files that are unusual or left out."""
+    # images per class, for each part
     counts = [np.bincount(images.labels[images.parts == k], minlength=len(images.classes)) for k in range(len(PARTS))]
     rows = [("layout", listing.layout), ("files", f"{len(listing.paths):,}"), ("left out", f"{len(images.left_out):,}")]
     for part, n in zip(PARTS, counts, strict=True):
@@ -70,49 +93,48 @@ def check(config: Config) -> None:
     for kind, count in Counter(images.kind_numbers.tolist()).most_common():
         rows.append((f"format {images.kinds[kind]}", f"{count:,}"))
     print(cli.table(rows, ("images", ""), as_is=True))
+
     total = np.sum(counts, axis=0)
     order = np.argsort(total, kind="stable")
     if total.max() > 2 * total.min():
         few = ", ".join(f"{images.classes[k]} {total[k]:,}" for k in order[:3])
         many = ", ".join(f"{images.classes[k]} {total[k]:,}" for k in order[:-4:-1])
         print(f"\nclasses differ in size: fewest {few}; most {many}")
-    odd = [(listing.paths[i], text) for i, text in sorted(found.odd.items()) if i not in found.problems]
-    _list("unusual, but readable (EXIF orientation is not applied)", odd)
-    _list("left out", images.left_out)
-    if config.out and len(images.labels):
-        try:
-            with atomic(config.out) as temporary:
-                _sheet(images, root, temporary)
-        except OSError as error:
-            raise InputError(f"--out '{config.out}' cannot be written ({error.strerror}); name another file") from None
-        print(f"\npicture: {config.out}")
-    if images.left_out:
-        sys.exit(1)
+
+    unusual = sorted((i, text) for i, text in scanned.unusual.items() if i not in scanned.problems)
+    _print_files(
+        "unusual, but readable (EXIF orientation is not applied)", [(listing.paths[i], text) for i, text in unusual]
+    )
+    _print_files("left out", images.left_out)
 
 
-def _list(title: str, items: list[tuple[str, str]]) -> None:
-    """The first few of each reason."""
-    if not items:
+def _print_files(title: str, files: list[tuple[str, str]]) -> None:
+    """Print how many files there are for each reason, and the first few of them.
+
+    Args:
+        files: path and reason; what follows the first quotation mark of a reason differs from file to file.
+    """
+    if not files:
         return
-    kinds = Counter(reason.split(" '")[0] for _, reason in items)
-    print(f"\n{title}: {len(items):,}")
-    for reason, count in kinds.most_common():
-        paths = [f"'{path}'{own.removeprefix(reason)}" for path, own in items if own.split(" '")[0] == reason]
-        shown = min(count, max(1, SHOWN // len(kinds)))
+    kinds = Counter(reason.split(" '")[0] for _, reason in files)
+    print(f"\n{title}: {len(files):,}")
+    for kind, count in kinds.most_common():
+        paths = [f"'{path}'{reason.removeprefix(kind)}" for path, reason in files if reason.split(" '")[0] == kind]
+        shown = min(count, max(1, LIST_LENGTH // len(kinds)))
         more = f" and {count - shown:,} more" if count > shown else ""
-        print(f"  {reason} ({count:,}): " + ", ".join(paths[:shown]) + more)
+        print(f"  {kind} ({count:,}): " + ", ".join(paths[:shown]) + more)
 
 
-def _sheet(images: Images, root: Path, path: Path) -> None:
-    """A row per class: the same images as they are scored, and as they are trained."""
+def _draw_sheet(images: ImageList, root: Path, path: Path) -> None:
+    """Write a picture with a row for each of a few classes: the same images as they are scored, and as they are trained."""
     import torch
     from PIL import Image, ImageDraw
 
-    paths, labels, sizes, classes = images.paths, images.labels, images.sizes, images.classes
-    loader = TorchLoader(paths.under(root), sizes, images.nbytes, SHEET_PIXELS, workers=0)
-    draw = np.random.default_rng(0)
+    labels, sizes, classes = images.labels, images.sizes, images.classes
+    loader = TorchLoader(images.paths.under(root), sizes, images.nbytes, SHEET_PIXELS, workers=0)
+    generator = np.random.default_rng(0)
     margin, line = 160, SHEET_PIXELS + 4
-    rows = sorted(draw.permutation(len(classes))[:SHEET_CLASSES].tolist())
+    rows = sorted(generator.permutation(len(classes))[:SHEET_CLASSES].tolist())
     sheet = Image.new("RGB", (margin + SHEET_IMAGES * line, 20 + len(rows) * line), "white")
     text = ImageDraw.Draw(sheet)
     text.text((margin, 4), "as scored", fill="black")
@@ -121,16 +143,15 @@ def _sheet(images: Images, root: Path, path: Path) -> None:
     )
     for row, label in enumerate(rows):
         members = np.flatnonzero(labels == label)
-        chosen = draw.permutation(members)[: SHEET_IMAGES // 2]
-        if not len(chosen):
+        sampled = generator.permutation(members)[: SHEET_IMAGES // 2]
+        if not len(sampled):
             continue
-        scored, _ = loader.one_by_one(central_views(chosen, sizes[chosen], SHEET_PIXELS, spos=False))
-        trained, _ = loader.one_by_one(
-            random_views(chosen, sizes[chosen], SHEET_PIXELS, draw.random((len(chosen), DRAWS)))
-        )
+        scored, _ = loader.decode_batch(central_crops(sampled, sizes[sampled], SHEET_PIXELS, spos=False))
+        draws = generator.random((len(sampled), CROP_DRAWS))
+        trained, _ = loader.decode_batch(random_crops(sampled, sizes[sampled], SHEET_PIXELS, draws))
         text.text((4, 24 + row * line), f"{classes[label][:24]}\n{len(members):,} images", fill="black")
         for half, batch in enumerate((scored, trained)):
-            for place, pixels in enumerate(torch.unbind(batch)):
-                corner = (margin + (half * SHEET_IMAGES // 2 + place) * line, 20 + row * line)
+            for column, pixels in enumerate(torch.unbind(batch), half * SHEET_IMAGES // 2):
+                corner = (margin + column * line, 20 + row * line)
                 sheet.paste(Image.fromarray(pixels.permute(1, 2, 0).numpy()), corner)
     sheet.save(path, "PNG")

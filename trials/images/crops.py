@@ -1,7 +1,7 @@
-"""Which part of an image becomes a network's input: the same numbers for every loader.
+"""Which pixels of an image become a network's input, as numbers that every loader is given alike.
 
-All of it is arithmetic on the sizes of the images, which the scan of the files found, so nothing is decoded to draw a crop,
-and a batch is a function of (seed, epoch, number) however it is decoded. Shapes: N batch, R resolution in pixels.
+They follow from the sizes of the images, which the scan of the files found, so nothing is decoded to draw a crop, and a batch
+is a function of (seed, epoch, number) however it is decoded. Shapes: N batch, R resolution in pixels.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TRIES = 10  # of a random crop, then the centre is taken, as in torchvision's RandomResizedCrop
-DRAWS = 2 * TRIES + 3  # random numbers an image needs
+TRIES = 10  # random crops that may not fit before the centre is taken, as in torchvision's RandomResizedCrop
+CROP_DRAWS = 2 * TRIES + 3  # random numbers that random_crops needs for an image
 
 
 @dataclass(frozen=True)
-class Views:
-    """One batch: of image `files[i]` take `crop`, resize that to `size`, take the RxR pixels at `offset`, mirror.
+class CropPlan:
+    """What a loader does to make one batch.
+
+    Of image `indices[i]` it takes `crop[i]`, resizes that to `size[i]`, takes the RxR pixels at `offset[i]`, and mirrors them
+    where `mirror[i]` is true.
 
     Attributes:
-        files: image numbers, (N,).
+        indices: image numbers, (N,).
         crop: top, left, height, width in pixels of the image, int (N, 4).
         size: height, width in pixels, int (N, 2).
         offset: top, left in pixels of the resized crop, int (N, 2).
@@ -28,7 +31,7 @@ class Views:
         antialias: resize as PIL does; else as OpenCV's bilinear does, with the four nearest pixels.
     """
 
-    files: np.ndarray
+    indices: np.ndarray
     crop: np.ndarray
     size: np.ndarray
     offset: np.ndarray
@@ -36,12 +39,13 @@ class Views:
     antialias: bool
 
 
-def random_views(files: np.ndarray, sizes: np.ndarray, resolution: int, draws: np.ndarray) -> Views:
-    """A random part of 8 to 100 % of each image's area, 3:4 to 4:3 in shape, mirrored half of the time.
+def random_crops(indices: np.ndarray, sizes: np.ndarray, resolution: int, draws: np.ndarray) -> CropPlan:
+    """Plan training images: a random 8 to 100 % of each image's area, 3:4 to 4:3 in shape, mirrored half of the time.
 
     Args:
-        sizes: height and width of the images, (N, 2).
-        draws: uniform random numbers in [0, 1), (N, DRAWS).
+        indices: image numbers, (N,).
+        sizes: height and width of these images in pixels, (N, 2).
+        draws: uniform random numbers in [0, 1), (N, CROP_DRAWS).
     Source: Inception's crop (arXiv:1409.4842) as torchvision's RandomResizedCrop draws it.
     """
     height, width = sizes[:, :1].astype(np.float64), sizes[:, 1:].astype(np.float64)
@@ -49,38 +53,45 @@ def random_views(files: np.ndarray, sizes: np.ndarray, resolution: int, draws: n
     ratio = np.exp(math.log(3 / 4) + (math.log(4 / 3) - math.log(3 / 4)) * draws[:, TRIES : 2 * TRIES])
     w, h = np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))
     fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
-    first, rows = fits.argmax(1), np.arange(len(files))
+    first, rows = fits.argmax(1), np.arange(len(indices))
     w, h = w[rows, first], h[rows, first]
     height, width = height[:, 0], width[:, 0]
-    none = ~fits.any(1)  # an image that is longer than 4:3, and no luck: the largest part of its centre
+    none = ~fits.any(
+        1
+    )  # no crop fits, as happens with images longer than 4:3: take as much of the centre as is in shape
     w = np.where(none, np.minimum(width, np.rint(height * 4 / 3)), w)
     h = np.where(none, np.minimum(height, np.rint(width * 4 / 3)), h)
     free_y, free_x = height - h, width - w
     top = np.where(none, free_y // 2, np.floor(draws[:, -3] * (free_y + 1)))
     left = np.where(none, free_x // 2, np.floor(draws[:, -2] * (free_x + 1)))
     crop = np.stack((top, left, h, w), 1).astype(np.int32)
-    size = np.full((len(files), 2), resolution, np.int32)
-    return Views(files, crop, size, np.zeros_like(size), draws[:, -1] < 0.5, True)
+    size = np.full((len(indices), 2), resolution, np.int32)
+    return CropPlan(indices, crop, size, np.zeros_like(size), draws[:, -1] < 0.5, True)
 
 
 def short_side_of(resolution: int) -> int:
-    """Pixels that the short side of an image is resized to before its centre is cut out."""
+    """Pixels that the short side of an image is resized to, before the central RxR pixels are cut out for scoring."""
     return round(resolution * 256 / 224)
 
 
-def central_views(files: np.ndarray, sizes: np.ndarray, resolution: int, *, spos: bool) -> Views:
-    """Short side to 256/224 of the resolution, then the RxR pixels in the centre.
+def central_crops(indices: np.ndarray, sizes: np.ndarray, resolution: int, *, spos: bool) -> CropPlan:
+    """Plan images to score: resize the short side to 256/224 of the resolution, then take the RxR pixels in the centre.
 
     Args:
-        spos: as the official SPOS code does it with OpenCV: without antialiasing, the long side rounded, not cut off.
+        indices: image numbers, (N,).
+        sizes: height and width of these images in pixels, (N, 2).
+        spos: resize as the official SPOS code does with OpenCV: without antialiasing, and the length of the long side rounded,
+            not cut off, to whole pixels.
     """
     short_side = short_side_of(resolution)
     height, width = sizes[:, 0].astype(np.int64), sizes[:, 1].astype(np.int64)
     short, long = np.minimum(height, width), np.maximum(height, width)
     long = (short_side / short * long + 0.5).astype(np.int64) if spos else short_side * long // short
     size = np.stack((np.where(height <= width, short_side, long), np.where(height <= width, long, short_side)), 1)
-    offset = np.rint((size - resolution) / 2)  # to even where it is a half, as Python's round
-    crop = np.zeros((len(files), 4), np.int32)
+    offset = np.rint(
+        (size - resolution) / 2
+    )  # halves go to the even number, as in Python's round, which torchvision uses
+    crop = np.zeros((len(indices), 4), np.int32)
     crop[:, 2:] = sizes
-    mirror = np.zeros(len(files), bool)
-    return Views(files, crop, size.astype(np.int32), offset.astype(np.int32), mirror, not spos)
+    mirror = np.zeros(len(indices), bool)
+    return CropPlan(indices, crop, size.astype(np.int32), offset.astype(np.int32), mirror, not spos)

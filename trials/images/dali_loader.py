@@ -1,8 +1,8 @@
-"""Images through NVIDIA DALI: decoding, crop, resize and mirror in its threads, or on the GPU.
+"""Read images with NVIDIA DALI: its threads decode, crop, resize and mirror them, or a GPU does.
 
-DALI is given what to do with each image (trials/views.py) and the bytes of its file. A file it cannot decode breaks a
-pipeline (DALI 2.4): that batch is then decoded by the torchvision loader, which names the file, and a new pipeline goes on
-with the next batch.
+DALI is given a plan of each batch (trials/images/crops.py) and the bytes of the files. A file that it cannot decode breaks a
+whole pipeline (DALI 2.4): that batch is then decoded by the torchvision loader, which names the file, and a new pipeline goes
+on with the next batch.
 """
 
 from __future__ import annotations
@@ -13,32 +13,39 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from spaces.errors import InputError
-from trials.images.crops import Views
+from trials.images.crops import CropPlan
 from trials.images.torch_loader import Decoded, TorchLoader, check_bytes, decode
 
-DEPTH = 2  # batches in a pipeline
-AHEAD = 2  # batches whose files are read before they enter it
-Bytes = list[np.ndarray]
-FAILURES = 5  # of DALI on images that PIL can decode, after which it is not the images
-BROKEN = (RuntimeError, IndexError, ValueError)  # what DALI raises then
+if TYPE_CHECKING:
+    from nvidia.dali import Pipeline
+
+PREFETCH_DEPTH = 2  # batches that are inside a pipeline at a time
+READ_AHEAD = 2  # batches whose files are read before they enter it
+MAX_FAILURES = 5  # failures on images that PIL can decode, after which DALI is to blame, not the images
+PIPELINE_ERRORS = (RuntimeError, IndexError, ValueError)  # what DALI raises when a pipeline breaks
+Encoded = list[np.ndarray]  # bytes of the files of a batch, uint8
 
 
 class DaliLoader:
-    """Decodes views with DALI.
+    """Decodes the images of crop plans with DALI.
 
     Args:
-        files: paths of the images that views number.
-        sizes, nbytes: their heights and widths, (n, 2), and sizes in bytes, (n,), by which a file is known again.
-        plain: files whose bytes DALI decodes as PIL does; the others are decoded by PIL first, (n,).
-        workers: threads.
+        files: paths of the images, by image number.
+        sizes, nbytes: heights and widths in pixels, (n, 2), and sizes of the files in bytes, (n,), when the run's list was made;
+            a file that differs from them is not read.
+        plain: which files DALI decodes to the very pixels that PIL gives, bool (n,); the others are decoded by PIL first.
+        resolution: height and width of the decoded images, pixels.
+        workers: number of threads that decode; twice as many read files.
         device: where the images are wanted; on a GPU they are decoded there.
+    Raises:
+        InputError: DALI does not import here.
     """
 
     def __init__(
@@ -58,124 +65,136 @@ class DaliLoader:
             raise InputError(f"--loader dali does not import here ({reason}); use --loader torchvision") from None
         self.files, self.nbytes, self.plain = files, nbytes, plain
         self.resolution, self.workers, self.device = resolution, max(1, workers), device
-        self.spare = TorchLoader(files, sizes, nbytes, resolution, workers=0)
+        self.fallback = TorchLoader(files, sizes, nbytes, resolution, workers=0)
         self._readers = ThreadPoolExecutor(2 * self.workers, thread_name_prefix="read")
         self._failures = 0  # of DALI, on images that PIL can decode
 
-    def read(self, plan: Iterable[Views]) -> Iterator[Decoded]:
-        """The batches of a plan, in order; none may be larger than the first.
+    def read(self, plans: Iterable[CropPlan]) -> Iterator[Decoded]:
+        """Decode one batch for each plan, in order, on the device; none may be larger than the first.
 
         Raises:
             InputError: DALI cannot work here, or fails again and again on images that PIL decodes.
         """
-        source = self._with_bytes(plan)
+        source = self._with_bytes(plans)
         first = next(source, None)
         if first is None:
             return
-        waiting = deque([first])  # before what is left of the source
-        inside: deque[tuple[Views, Bytes | None]] = deque()  # in the pipeline; None: not given to it
-        wrong: list[Exception] = []
+        waiting = deque([first])  # enter a pipeline before what is left of the source
+        inside: deque[tuple[CropPlan, Encoded | None]] = (
+            deque()
+        )  # in the pipeline, or (None) kept from it: a file cannot be read
+        errors: list[Exception] = []  # raised by the source, which must not be lost inside DALI
 
         def feed() -> tuple[Any, ...]:
-            """DALI asks for a batch; StopIteration ends it."""
+            """Give DALI the next batch that it can decode; StopIteration ends the pipeline."""
             while True:
                 try:
                     inside.append(waiting.popleft() if waiting else next(source))
                 except Exception as error:
                     if not isinstance(error, StopIteration):
-                        wrong.append(error)
+                        errors.append(error)
                     raise StopIteration from None
                 if inside[-1][1] is not None:
-                    return self._inputs(*inside[-1])
+                    return self._pipeline_inputs(*inside[-1])
 
-        pipe: Any = None
+        pipeline: Pipeline | None = None
         while True:
+            # take the oldest batch out of the pipeline, unless DALI was not given it
             images, reason = None, ""
             try:
-                if pipe is None:
-                    pipe = self._build(len(first[0].files), first[0].antialias, feed)
-                    pipe.schedule_run()
+                if pipeline is None:
+                    pipeline = self._build_pipeline(len(first[0].indices), first[0].antialias, feed)
+                    pipeline.schedule_run()
                 if not inside:
                     break
                 if inside[0][1] is not None:
-                    images = self._take(pipe)
+                    images = self._copy_output(pipeline)
             except StopIteration:
                 break
-            except BROKEN as error:
-                pipe, reason = None, str(error)
+            except PIPELINE_ERRORS as error:
+                pipeline, reason = None, str(error)
                 if not inside:
-                    raise InputError(f"DALI does not work here ({_gist(reason)}); use --loader torchvision") from None
-            views, _ = inside.popleft()
-            if pipe is not None and images is not None:
+                    raise InputError(
+                        f"DALI does not work here ({_first_line(reason)}); use --loader torchvision"
+                    ) from None
+            plan, _ = inside.popleft()
+
+            # let the pipeline begin the next batch
+            if pipeline is not None and images is not None:
                 try:
-                    pipe.schedule_run()
-                except BROKEN:
-                    pipe = None
-            if pipe is None:  # what else was in it goes into a new one
+                    pipeline.schedule_run()
+                except PIPELINE_ERRORS:
+                    pipeline = None
+
+            # a broken pipeline loses what else was in it: a new one is given that again
+            if pipeline is None:
                 waiting.extendleft(reversed(inside))
                 inside.clear()
-            yield self._decode_without(views, reason) if images is None else (images, [""] * len(views.files))
-        if wrong:
-            raise wrong[0]
+            yield self._decode_without(plan, reason) if images is None else (images, [""] * len(plan.indices))
+        if errors:
+            raise errors[0]
 
-    def one_by_one(self, views: Views) -> Decoded:
-        """One batch, without DALI."""
-        return self.spare.one_by_one(views)
+    def decode_batch(self, plan: CropPlan) -> Decoded:
+        """Decode one batch in this process without DALI, on the CPU."""
+        return self.fallback.decode_batch(plan)
 
-    def _decode_without(self, views: Views, reason: str) -> Decoded:
-        """A batch that DALI failed on, or was not given."""
-        images, reasons = self.one_by_one(views)
+    def _decode_without(self, plan: CropPlan, reason: str) -> Decoded:
+        """Decode a batch that DALI failed on, for this reason, or that it was not given, where the reason is empty."""
+        images, reasons = self.decode_batch(plan)
         if reason and not any(reasons):
             self._failures += 1
             if self._failures == 1:
-                print(f"DALI failed on images that PIL can decode ({_gist(reason)}); PIL does them", file=sys.stderr)
-            if self._failures == FAILURES:
-                raise InputError(f"DALI failed {FAILURES} times ({_gist(reason)}); use --loader torchvision")
+                print(
+                    f"DALI failed on images that PIL can decode ({_first_line(reason)}); PIL does them", file=sys.stderr
+                )
+            if self._failures == MAX_FAILURES:
+                raise InputError(f"DALI failed {MAX_FAILURES} times ({_first_line(reason)}); use --loader torchvision")
         return images.to(self.device), reasons
 
-    def _with_bytes(self, plan: Iterable[Views]) -> Iterator[tuple[Views, Bytes | None]]:
-        """Views and the bytes of their files, which are read ahead; None: one of them cannot be read."""
-        plan = iter(plan)
-        reading: deque[tuple[Views, list[Future[Bytes]]]] = deque()
+    def _with_bytes(self, plans: Iterable[CropPlan]) -> Iterator[tuple[CropPlan, Encoded | None]]:
+        """Plans with the bytes of their files, which are read ahead; None: one of the files cannot be read."""
+        plans = iter(plans)
+        reading: deque[tuple[CropPlan, list[Future[Encoded]]]] = deque()
         while True:
-            while len(reading) <= AHEAD and (views := next(plan, None)) is not None:
-                reading.append((views, self._start_reading(views.files)))
+            while len(reading) <= READ_AHEAD and (plan := next(plans, None)) is not None:
+                reading.append((plan, self._start_reading(plan.indices)))
             if not reading:
                 return
-            views, futures = reading.popleft()
+            plan, futures = reading.popleft()
             try:
-                yield views, [content for future in futures for content in future.result()]
-            except Exception:  # a file is gone, or is no image any more; the spare loader says which
-                yield views, None
+                yield plan, [content for future in futures for content in future.result()]
+            except Exception:  # a file is gone, or is no image any more; the fallback says which
+                yield plan, None
 
-    def _start_reading(self, files: np.ndarray) -> list[Future[Bytes]]:
-        parts = np.array_split(files, min(len(files), 2 * self.workers))
-        return [self._readers.submit(lambda part: [self._encoded(number) for number in part], part) for part in parts]
+    def _start_reading(self, indices: np.ndarray) -> list[Future[Encoded]]:
+        """Let the threads read files, a share of the batch each."""
+        shares = np.array_split(indices, min(len(indices), 2 * self.workers))
+        return [self._readers.submit(lambda share: [self._read(index) for index in share], share) for share in shares]
 
-    def _encoded(self, number: int) -> np.ndarray:
-        """Bytes of a file in a format that DALI decodes as PIL does."""
-        path = self.files[number]
-        if self.plain[number]:
+    def _read(self, index: int) -> np.ndarray:
+        """The bytes of an image, in a format that DALI decodes to the very pixels that PIL gives."""
+        path = self.files[index]
+        if self.plain[index]:
             content = np.fromfile(path, np.uint8)
-            check_bytes(len(content), self.nbytes[number])
+            check_bytes(len(content), self.nbytes[index])
             return content
-        check_bytes(os.path.getsize(path), self.nbytes[number])
+        check_bytes(os.path.getsize(path), self.nbytes[index])
         buffer = io.BytesIO()
         Image.fromarray(decode(path).permute(1, 2, 0).numpy()).save(buffer, "BMP")
         return np.frombuffer(buffer.getvalue(), np.uint8)
 
-    def _build(self, batch: int, antialias: bool, feed: Callable[[], tuple[Any, ...]]) -> Any:
-        """A nvidia.dali.Pipeline that decodes what `feed` gives it."""
+    def _build_pipeline(self, batch: int, antialias: bool, feed: Callable[[], tuple[Any, ...]]) -> Pipeline:
+        """A pipeline that decodes what `feed` gives it; a batch has at most `batch` images."""
         from nvidia.dali import Pipeline, fn, types
 
         gpu = self.device.type == "cuda"
-        pipe = Pipeline(
+        pipeline = Pipeline(
             batch_size=batch,
             num_threads=self.workers,
             device_id=self.device.index or 0 if gpu else None,
-            prefetch_queue_depth=DEPTH,
+            prefetch_queue_depth=PREFETCH_DEPTH,
         )
-        with pipe:
+        with pipeline:
             encoded, start, shape, first, last, mirror = fn.external_source(
                 source=feed,
                 num_outputs=6,
@@ -189,8 +208,8 @@ class DaliLoader:
                 axes=[0, 1],
                 device="mixed" if gpu else "cpu",
                 output_type=types.RGB,
-                adjust_orientation=False,  # as PIL
-                jpeg_fancy_upsampling=True,  # as libjpeg, on a GPU too
+                adjust_orientation=False,  # PIL does not turn images either
+                jpeg_fancy_upsampling=True,  # decode as libjpeg does, on a GPU too
             )
             images = fn.resize(
                 images,
@@ -200,28 +219,32 @@ class DaliLoader:
                 interp_type=types.INTERP_LINEAR,
                 antialias=antialias,
             )
-            pipe.set_outputs(fn.flip(images, horizontal=mirror))
-        pipe.build()
-        return pipe
+            pipeline.set_outputs(fn.flip(images, horizontal=mirror))
+        pipeline.build()
+        return pipeline
 
-    def _inputs(self, views: Views, data: Bytes | None) -> tuple[Any, ...]:
-        """What a pipeline is given. To resize all of a crop and cut a part out is to resize the part."""
-        scale = views.crop[:, 2:] / views.size
-        first, last = views.offset * scale, (views.offset + self.resolution) * scale
-        start, shape = np.ascontiguousarray(views.crop[:, :2]), np.ascontiguousarray(views.crop[:, 2:])
-        return data, start, shape, first.astype(np.float32), last.astype(np.float32), views.mirror.astype(np.int32)
+    def _pipeline_inputs(self, plan: CropPlan, encoded: Encoded | None) -> tuple[Any, ...]:
+        """What a pipeline is given for a batch.
 
-    def _take(self, pipe: Any) -> torch.Tensor:
-        """A copy of the oldest batch in a pipeline, which uses its memory again; channels last in memory."""
-        (batch,) = pipe.share_outputs()
+        It resizes just the region of the crop that becomes the RxR pixels: the same as to resize the whole crop and cut them out.
+        """
+        scale = plan.crop[:, 2:] / plan.size
+        first, last = plan.offset * scale, (plan.offset + self.resolution) * scale
+        start, shape = np.ascontiguousarray(plan.crop[:, :2]), np.ascontiguousarray(plan.crop[:, 2:])
+        return encoded, start, shape, first.astype(np.float32), last.astype(np.float32), plan.mirror.astype(np.int32)
+
+    def _copy_output(self, pipeline: Pipeline) -> torch.Tensor:
+        """A copy of the oldest batch in a pipeline, which uses its own memory again; (N, 3, R, R), channels last in memory."""
+        (batch,) = pipeline.share_outputs()
         images = torch.from_dlpack(batch.as_tensor()).clone()
         if self.device.type == "cuda":
-            torch.cuda.current_stream(self.device).synchronize()  # of the copy; see Data.aside
-        pipe.release_outputs()
+            # the copy must be done before DALI writes there again; it runs in the stream of Data.on_side_stream
+            torch.cuda.current_stream(self.device).synchronize()
+        pipeline.release_outputs()
         return images.permute(0, 3, 1, 2)
 
 
-def _gist(reason: str) -> str:
-    """The one line that matters of DALI's messages."""
+def _first_line(reason: str) -> str:
+    """The line of DALI's message that says what is wrong."""
     lines = reason.split("encountered:")[-1].strip().splitlines()
     return lines[0].strip() if lines else "no reason given"

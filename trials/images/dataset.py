@@ -1,4 +1,4 @@
-"""What all data sets offer to training, scoring and testing; how they are split and normalised."""
+"""What every data set offers to training, scoring and testing; how its images are split and normalised."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from spaces.errors import InputError
-from trials.images.augment import CUTOUT_DRAWS, JITTER_DRAWS, color_jitter, cutout, rand_augment
+from trials.images.augment import CUTOUT_DRAWS, JITTER_DRAWS, Augmentation, color_jitter, cutout, rand_augment
 
-SPLIT_SEED = 0  # of the split into parts; never the run's seed, or the parts of two runs would mix
-TEST_FRACTION = 0.2  # of data sets that come without a test part
-ARCH_FRACTION = 0.2  # of `train`, for the architecture parameters
-Batch = tuple[torch.Tensor, torch.Tensor]
-# mean and standard deviation of a channel, as a part of 255
+SPLIT_SEED = 0  # the parts are cut with it, never with the run's seed, or the parts of two runs would mix
+TEST_FRACTION = 0.2  # of the images of each class, where a data set comes without a test part
+ARCH_FRACTION = 0.2  # of the images of `train`, for the architecture parameters
+Batch = tuple[torch.Tensor, torch.Tensor]  # images (N, 3, R, R), labels int64 (N,)
+# mean and standard deviation of red, green and blue, as fractions of 255
 STATISTICS = {
     "digits": ((0.305,) * 3, (0.376,) * 3),
     "fashion-mnist": ((0.286,) * 3, (0.353,) * 3),
@@ -26,11 +26,14 @@ STATISTICS = {
 
 
 def normalise(images: torch.Tensor, name: str, *, spos: bool) -> torch.Tensor:
-    """RGB images (N, 3, R, R), 0..255, to what a network sees, channels last in memory.
+    """Turn images as they are decoded into what a network sees.
 
     Args:
-        name: of the data set; its images get mean 0 and standard deviation 1.
-        spos: BGR, 0..255, not normalised, as the official SPOS weights expect.
+        images: RGB, 0..255, (N, 3, R, R), of any type.
+        name: name of the data set, whose channels get mean 0 and standard deviation 1.
+        spos: give BGR, 0..255, not normalised, as the official SPOS weights expect.
+    Returns:
+        A float32 copy, (N, 3, R, R), channels last in memory.
     """
     if images.dtype == torch.uint8:
         images = images.contiguous(memory_format=torch.channels_last)  # four times less to move than afterwards
@@ -46,17 +49,21 @@ def normalise(images: torch.Tensor, name: str, *, spos: bool) -> torch.Tensor:
 
 
 class Data:
-    """What all data sets share. A subclass knows how to read images.
+    """What all data sets share; a subclass knows how to read images.
 
     Args:
-        labels: of the images that parts number.
-        parts: image numbers of train, score and test.
-        arch_fraction: part of train that architecture parameters learn from.
+        name: as given to --data.
+        classes: names of the classes.
+        resolution: height and width of the images that a network sees, pixels.
+        labels: class numbers of the images that `parts` numbers, (n,).
+        parts: for train, score and test the numbers of its images.
+        arch_fraction: fraction of train that architecture parameters learn from.
+        spos: prepare images as the official SPOS weights expect them.
+        augmentation: random changes of the training images, beside those of `augment_geometry`.
     Attributes:
-        short_side: of an image before the RxR pixels in its centre are cut out; None: the whole image is resized to RxR.
-        color_jitter, cutout: augmentations; 0: none.
-        randaugment: number of operations, and their magnitude; 0 operations: none.
-        spos: the official SPOS preprocessing.
+        parts: also all (train and score), weights and arch (train, split once more).
+        short_side: pixels of an image's short side before the central RxR pixels are cut out; None: the whole image is resized
+            to RxR.
     """
 
     short_side: int | None = None
@@ -69,30 +76,37 @@ class Data:
         labels: np.ndarray,
         parts: dict[str, np.ndarray],
         arch_fraction: float,
+        *,
+        spos: bool,
+        augmentation: Augmentation,
     ) -> None:
         self.name = name
         self.classes = list(classes)
         self.resolution = resolution
         self.parts = parts | {"all": np.sort(np.concatenate((parts["train"], parts["score"])))}
-        weights, rest = split(labels[parts["train"]], arch_fraction)
-        self.parts |= {"weights": parts["train"][weights], "arch": parts["train"][rest]}
+        weights, arch = split(labels[parts["train"]], arch_fraction)
+        self.parts |= {"weights": parts["train"][weights], "arch": parts["train"][arch]}
+        self.spos = spos
+        self.augmentation = augmentation
         self.device = torch.device("cpu")
         self._stream: torch.cuda.Stream | None = None
-        self.spos = False
-        self.color_jitter = 0.0
-        self.cutout = 0
-        self.randaugment = (0, 0)
 
     def size(self, part: str) -> int:
-        """Number of images of a part."""
+        """Number of images in a part."""
         return len(self.parts[part])
 
     def to(self, device: torch.device) -> None:
-        """Have the batches on a device from now on."""
+        """Give batches on this device from now on."""
         raise NotImplementedError
 
-    def aside(self, make: Callable[[], Batch]) -> Batch:
-        """Make a batch; on a GPU in a stream of its own, so that it does not wait for the training steps in the queue."""
+    def on_side_stream(self, make: Callable[[], Batch]) -> Batch:
+        """Make a batch; on a GPU in a stream of its own, so that it does not wait for the training steps in the queue.
+
+        Args:
+            make: makes the batch; what it starts on the GPU runs in that stream.
+        Returns:
+            The batch, which the current stream waits for.
+        """
         if self.device.type != "cuda":
             return make()
         if self._stream is None:
@@ -106,65 +120,82 @@ class Data:
         return batch
 
     def fingerprint(self) -> int:
-        """The same for the same images in the same parts, 32 bits."""
+        """A number of 32 bits that is equal for the same images in the same parts; 0 where they cannot differ."""
         return 0
 
     def check_files(self, part: str) -> None:
-        """Raises InputError: too many images of a part are gone since the run's list was made."""
+        """Refuse a part of which too many images are gone, or have changed, since the run's list was made.
+
+        Raises:
+            InputError: more than can be left out.
+        """
 
     def save(self, run: Path) -> None:
-        """Write into a run which images these are, where they could be others another time."""
+        """Write into a run which images these are, if they could be others another time."""
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (N, 3, R, R) to what a network sees; see the function of this name."""
+        """Turn uint8 images (N, 3, R, R) into what a network sees, float32; see the function of this name."""
         return normalise(images, self.name, spos=self.spos)
 
     def preprocessing(self) -> dict[str, object]:
-        """What a network trained on these images expects; goes into its file."""
+        """What a network trained on these images expects of an image; stands in network.pt and supernet.pt."""
         mean, std = STATISTICS[self.name]
-        about: dict[str, object] = {
+        expected: dict[str, object] = {
             "resolution": self.resolution,
             "short_side": self.short_side,
             "classes": self.classes,
         }
         if self.spos:
-            return about | {"channels": "BGR", "range": 255, "mean": [0.0] * 3, "std": [1.0] * 3, "resize": "opencv"}
-        return about | {"channels": "RGB", "range": 1, "mean": list(mean), "std": list(std), "resize": "antialias"}
+            return expected | {"channels": "BGR", "range": 255, "mean": [0.0] * 3, "std": [1.0] * 3, "resize": "opencv"}
+        return expected | {"channels": "RGB", "range": 1, "mean": list(mean), "std": list(std), "resize": "antialias"}
 
-    def prepare(self, images: torch.Tensor, key: tuple[int, int, int], places: np.ndarray, batch: int) -> torch.Tensor:
-        """uint8 images to training input, on the device.
+    def prepare(
+        self, images: torch.Tensor, key: tuple[int, int, int], positions: np.ndarray, batch: int
+    ) -> torch.Tensor:
+        """Augment and normalise training images.
 
         Args:
+            images: uint8, (N, 3, R, R), on any device.
             key: seed, epoch and number of the batch; what is random depends on these alone.
-            places: which places of a batch of `batch` images these are.
+            positions: where in the whole batch these images are, (N,).
+            batch: number of images in the whole batch, which several processes may share.
+        Returns:
+            float32, (N, 3, R, R), on the device of the data set.
         """
+        changes = self.augmentation
         images = images.to(self.device, non_blocking=True)
-        draws = np.random.default_rng((*key, 1)).random((batch, JITTER_DRAWS + CUTOUT_DRAWS))[places]
-        if self.randaugment[0]:
-            seeds = np.random.default_rng((*key, 3)).integers(2**62, size=batch)[places]
-            images = rand_augment(images, *self.randaugment, seeds)
-        if self.color_jitter:
-            images = color_jitter(images, self.color_jitter, draws[:, :JITTER_DRAWS])
-        images = self.move(self.normalise(images), key, places, batch)
-        return cutout(images, self.cutout, draws[:, JITTER_DRAWS:]) if self.cutout else images
+        draws = np.random.default_rng((*key, 1)).random((batch, JITTER_DRAWS + CUTOUT_DRAWS))[positions]
+        if changes.randaugment[0]:
+            seeds = np.random.default_rng((*key, 3)).integers(2**62, size=batch)[positions]
+            images = rand_augment(images, *changes.randaugment, seeds)
+        if changes.color_jitter:
+            images = color_jitter(images, changes.color_jitter, draws[:, :JITTER_DRAWS])
+        images = self.augment_geometry(self.normalise(images), key, positions, batch)
+        return cutout(images, changes.cutout, draws[:, JITTER_DRAWS:]) if changes.cutout else images
 
-    def move(self, images: torch.Tensor, key: tuple[int, int, int], places: np.ndarray, batch: int) -> torch.Tensor:
-        """Random shifts and the like, where decoding did not do it."""
+    def augment_geometry(
+        self, images: torch.Tensor, key: tuple[int, int, int], positions: np.ndarray, batch: int
+    ) -> torch.Tensor:
+        """Shift, turn and mirror normalised images at random, unless decoding did so; arguments as for `prepare`."""
         return images
 
     def steps_per_epoch(self, part: str, batch: int) -> int:
-        """Whole batches in a part; the rest of an epoch is left out, because BatchNorm needs full batches.
+        """Number of whole batches in a part; what is left of an epoch is not trained on, as BatchNorm needs full batches.
 
         Raises:
-            InputError: not even one.
+            InputError: the part holds not even one batch.
         """
         steps = self.size(part) // batch
         if steps == 0:
             raise InputError(f"--batch-size {batch} exceeds the {self.size(part)} images of part '{part}'; lower it")
         return steps
 
-    def order(self, part: str, batch: int, seed: int, epoch: int) -> np.ndarray:
-        """Image numbers of an epoch, (steps, batch)."""
+    def epoch_order(self, part: str, batch: int, seed: int, epoch: int) -> np.ndarray:
+        """Shuffle a part for an epoch.
+
+        Returns:
+            Image numbers, (steps, batch).
+        """
         shuffled = np.random.default_rng((seed, epoch)).permutation(self.parts[part])
         steps = self.steps_per_epoch(part, batch)
         return shuffled[: steps * batch].reshape(steps, batch)
@@ -172,25 +203,34 @@ class Data:
     def train_batches(
         self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0, take: np.ndarray | None = None
     ) -> Iterator[Batch]:
-        """Batches of one epoch from number `start` on, augmented and normalised.
+        """Read the batches of one epoch, augmented and normalised; a pure function of its arguments.
 
         Args:
-            take: places in every batch that this process gets; None: all.
+            batch: images of a batch, of all processes together.
+            start: number of the first batch, counted from the beginning of the epoch.
+            take: positions in every batch that this process gets; None: all.
+        Returns:
+            float32 images (len(take), 3, R, R) and their labels, on the device of the data set, batch by batch.
         """
         raise NotImplementedError
 
     def eval_batches(
         self, part: str, batch: int, *, count: int | None = None, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
-        """uint8 images and labels: the whole part in order, or `count` images drawn with a fixed seed.
+        """Read a part in order, each image once, without augmentation.
 
         Args:
+            batch: images of a batch; the last one may be smaller.
+            count: read only so many images, drawn with a fixed seed; None: all.
             rank, world: this is process `rank` of `world`, which together read every image once.
+        Returns:
+            uint8 images (N, 3, R, R), on the device of the data set or, from the torchvision loader, on the CPU; their labels, on
+            the device of the data set; batch by batch.
         """
         raise NotImplementedError
 
-    def chosen(self, part: str, count: int | None) -> np.ndarray:
-        """Image numbers for eval_batches."""
+    def eval_indices(self, part: str, count: int | None) -> np.ndarray:
+        """Numbers of the images that `eval_batches` reads in all processes together."""
         indices = self.parts[part]
         if count is None or count >= len(indices):
             return indices
@@ -198,14 +238,17 @@ class Data:
 
 
 def split(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Cut class-balanced with a fixed seed.
+    """Split images in two, class-balanced, with a fixed seed.
 
+    Args:
+        labels: class numbers, (n,).
+        fraction: fraction of every class that is cut off, rounded to whole images.
     Returns:
-        Image numbers of the rest and of the cut part, each sorted; `fraction` of every class is cut, rounded.
+        Image numbers of the rest, and of what was cut off, each sorted.
     """
-    draw = np.random.default_rng(SPLIT_SEED)
-    held = np.zeros(len(labels), bool)
+    generator = np.random.default_rng(SPLIT_SEED)
+    cut = np.zeros(len(labels), bool)
     by_class = np.argsort(labels, kind="stable")
     for members in np.split(by_class, np.flatnonzero(np.diff(labels[by_class])) + 1):
-        held[draw.permutation(members)[: round(fraction * len(members))]] = True
-    return np.flatnonzero(~held), np.flatnonzero(held)
+        cut[generator.permutation(members)[: round(fraction * len(members))]] = True
+    return np.flatnonzero(~cut), np.flatnonzero(cut)

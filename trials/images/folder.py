@@ -1,4 +1,4 @@
-"""Image folders, ImageNet among them: files that were looked at first, parts without duplicates, DALI or torchvision.
+"""Image folders, ImageNet among them: parts without duplicates, read by DALI or torchvision.
 
 Which images a run uses is decided once, at its start, and written to RUN/images.csv.gz: a resumed run, the search and the
 retraining read that list, so that no image changes its part when files come, go or turn bad meanwhile.
@@ -12,77 +12,103 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from spaces.errors import InputError
-from trials.images.crops import DRAWS, Views, central_views, random_views, short_side_of
+from trials.images.augment import Augmentation
+from trials.images.crops import CROP_DRAWS, CropPlan, central_crops, random_crops, short_side_of
 from trials.images.dali_loader import DaliLoader
 from trials.images.dataset import Batch, Data
-from trials.images.image_list import LEFT_OUT, LIST, PARTS, Images, choose, load, save
+from trials.images.image_list import LEFT_OUT, LIST, PARTS, ImageList, load_list, save_list, select_images
 from trials.images.inspect_file import PLAIN
 from trials.images.listing import Listing, find_images
-from trials.images.options import DataOptions, existing
+from trials.images.options import DataOptions, require_data_folder
 from trials.images.scan import scan
 from trials.images.torch_loader import TorchLoader
 
-MISSING = 0.01  # part of the images of a score or test that may turn bad during the run
-IN_A_ROW = 8  # bad images of a batch, after which it is not the images that are bad
+MAX_MISSING = 0.01  # fraction of the images of a score or a test that may turn bad during the run
+MAX_BAD_IN_A_ROW = 8  # after so many unreadable images of a batch in a row, the disk is to blame
 
 
 class FolderData(Data):
     """An image folder.
 
     Args:
-        run: a run whose images these are, if it has its list already.
+        options: which folder, how it is read, and how its images are prepared.
+        resolution: height and width of the images that a network sees, pixels.
+        score_fraction: fraction of the training images that is held out to score candidates, unless the folder has a part for it.
+        arch_fraction: fraction of the rest that architecture parameters learn from.
+        run: the run that the images are for; if it has a list of its images already, these are used.
+        augmentation: random changes of the training images, beside the random crop.
+    Attributes:
+        images: the list of images.
+        files: their paths.
+        labels: their class numbers, int64 (n,).
+    Raises:
+        InputError: there is no such folder, or its images cannot be used.
     """
 
     def __init__(
-        self, options: DataOptions, resolution: int, score_fraction: float, arch_fraction: float, run: Path | None
+        self,
+        options: DataOptions,
+        resolution: int,
+        score_fraction: float,
+        arch_fraction: float,
+        run: Path | None,
+        augmentation: Augmentation,
     ) -> None:
-        root = existing(options.data_root, "folder")
+        root = require_data_folder(options.data_root, "folder")
         self.options = options
         if run is not None and (run / LIST).exists():
-            self.images = load(run)
+            self.images = load_list(run)
         else:
             listing = find_images(
                 root, val_labels=options.val_labels, classes=options.classes, per_class=options.per_class
             )
-            found = scan(listing.paths.under(listing.root), options.workers)
-            self.images = choose(listing, found, score_fraction)
-            _tell(self.images, found.problems, listing, options)
+            scanned = scan(listing.paths.under(listing.root), options.workers)
+            self.images = select_images(listing, scanned, score_fraction)
+            _check_usable(self.images, scanned.problems, listing, options)
+            _report_left_out(self.images)
         images = self.images
         self.files = images.paths.under(root)
         self.labels = torch.from_numpy(images.labels)
-        parts = {name: np.flatnonzero(images.parts == number) for number, name in enumerate(PARTS)}
-        super().__init__("folder", images.classes, resolution, images.labels, parts, arch_fraction)
+        super().__init__(
+            "folder",
+            images.classes,
+            resolution,
+            images.labels,
+            {name: np.flatnonzero(images.parts == number) for number, name in enumerate(PARTS)},
+            arch_fraction,
+            spos=bool(options.spos_preprocessing),
+            augmentation=augmentation,
+        )
         self.short_side = short_side_of(resolution)
-        self._named: set[str] = set()
-        self._loader: Any = None
+        self._reported: set[str] = set()  # files that went bad during the run, with the reason
+        self._loader: DaliLoader | TorchLoader | None = None
 
     def fingerprint(self) -> int:
         return zlib.crc32(self.images.parts.tobytes(), self.images.paths.crc())
 
     def check_files(self, part: str) -> None:
-        numbers = self.parts[part]
-        gone = [self.files[i] for i in numbers.tolist() if not _is_there(self.files[i], int(self.images.nbytes[i]))]
-        if len(gone) > max(1, MISSING * len(numbers)):
+        indices = self.parts[part]
+        gone = [self.files[i] for i in indices.tolist() if not _is_unchanged(self.files[i], int(self.images.nbytes[i]))]
+        if len(gone) > max(1, MAX_MISSING * len(indices)):
             raise InputError(
-                f"{len(gone):,} of {len(numbers):,} images of part '{part}' are gone or changed since the run's list was made "
-                f"('{gone[0]}'); at most {MISSING:.0%} may be; restore them"
+                f"{len(gone):,} of {len(indices):,} images of part '{part}' are gone or changed since the run's list was made "
+                f"('{gone[0]}'); at most {MAX_MISSING:.0%} may be; restore them"
             )
 
     def save(self, run: Path) -> None:
         if not (run / LIST).exists():
-            save(self.images, run)
+            save_list(self.images, run)
 
     def to(self, device: torch.device) -> None:
         if device != self.device:
             self.device, self._loader = device, None
 
-    def loader(self) -> Any:
+    def loader(self) -> DaliLoader | TorchLoader:
         """What decodes the images; made when it is first needed, because it starts threads."""
         if self._loader is None:
             workers, known = self.options.workers, (self.images.sizes, self.images.nbytes)
@@ -96,97 +122,108 @@ class FolderData(Data):
     def train_batches(
         self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0, take: np.ndarray | None = None
     ) -> Iterator[Batch]:
-        places = np.arange(batch) if take is None else take
-        order = self.order(part, batch, seed, epoch)
+        positions = np.arange(batch) if take is None else take
+        order = self.epoch_order(part, batch, seed, epoch)
 
-        def views(number: int, places: np.ndarray) -> Views:
-            files = order[number][places]
-            draws = np.random.default_rng((seed, epoch, number, 2)).random((batch, DRAWS))[places]
-            return random_views(files, self.images.sizes[files], self.resolution, draws)
+        def plan(number: int, positions: np.ndarray) -> CropPlan:
+            """Random crops of the images at some positions of a batch."""
+            indices = order[number][positions]
+            draws = np.random.default_rng((seed, epoch, number, 2)).random((batch, CROP_DRAWS))[positions]
+            return random_crops(indices, self.images.sizes[indices], self.resolution, draws)
 
         numbers = range(start, len(order))
-        decoded = iter(self.loader().read(views(number, places) for number in numbers))
+        decoded = iter(self.loader().read(plan(number, positions) for number in numbers))
 
-        def next_batch(number: int) -> Batch:
+        def make_batch(number: int) -> Batch:
             images, reasons = next(decoded)
-            files = order[number][places]
+            indices = order[number][positions]
             for k, reason in enumerate(reasons):
                 if reason:
-                    images[k], files[k] = self._instead(reason, places[k], order[number], partial(views, number))
-            return self.prepare(images, (seed, epoch, number), places, batch), self.labels[files].to(self.device)
+                    images[k], indices[k] = self._replacement(
+                        reason, positions[k], order[number], partial(plan, number)
+                    )
+            return self.prepare(images, (seed, epoch, number), positions, batch), self.labels[indices].to(self.device)
 
         for number in numbers:
-            yield self.aside(partial(next_batch, number))
+            yield self.on_side_stream(partial(make_batch, number))
 
     def eval_batches(
         self, part: str, batch: int, *, count: int | None = None, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
-        chosen = self.chosen(part, count)[rank::world]
-        batches = [chosen[first : first + batch] for first in range(0, len(chosen), batch)]
+        mine = self.eval_indices(part, count)[rank::world]
+        batches = [mine[first : first + batch] for first in range(0, len(mine), batch)]
         decoded = iter(
             self.loader().read(
-                central_views(files, self.images.sizes[files], self.resolution, spos=self.spos) for files in batches
+                central_crops(indices, self.images.sizes[indices], self.resolution, spos=self.spos)
+                for indices in batches
             )
         )
-        missing: list[str] = []
+        missing: list[str] = []  # reasons, with the paths
 
-        def next_batch(files: np.ndarray) -> Batch:
+        def make_batch(indices: np.ndarray) -> Batch:
             images, reasons = next(decoded)
             missing.extend(filter(None, reasons))
             good = torch.tensor([not reason for reason in reasons])
-            labels = self.labels[files][good].to(self.device)
+            labels = self.labels[indices][good].to(self.device)
             return (images if good.all() else images[good.to(images.device)]), labels
 
-        for files in batches:
-            images, labels = self.aside(partial(next_batch, files))
-            self._name(missing)
-            if len(missing) > max(1, MISSING * len(chosen)):
+        for indices in batches:
+            images, labels = self.on_side_stream(partial(make_batch, indices))
+            self._report_unreadable(missing)
+            if len(missing) > max(1, MAX_MISSING * len(mine)):
                 raise InputError(
-                    f"{len(missing):,} of {len(chosen):,} images cannot be read any more ({missing[0]}); at most {MISSING:.0%} may "
+                    f"{len(missing):,} of {len(mine):,} images cannot be read any more ({missing[0]}); at most {MAX_MISSING:.0%} may "
                     "be missing; restore them"
                 )
             if len(labels):
                 yield images, labels
 
-    def _instead(
-        self, reason: str, place: int, files: np.ndarray, views: Callable[[np.ndarray], Views]
+    def _replacement(
+        self, reason: str, position: int, indices: np.ndarray, plan: Callable[[np.ndarray], CropPlan]
     ) -> tuple[torch.Tensor, int]:
-        """The next image of a batch that can be read, whichever process has it, so that batches keep their size.
+        """Take the next image of a batch that can be read, whichever process has it, so that batches keep their size.
 
         Args:
-            place: of the image that cannot be read, in the whole batch.
-            files, views: of the whole batch; what is to be done with the images at some places.
+            reason: why an image cannot be read, with its path.
+            position: where in the whole batch that image is.
+            indices: image numbers of the whole batch, (batch,).
+            plan: makes the crop plan for some positions of the batch.
         Returns:
-            uint8 image (3, R, R), its number.
+            uint8 image (3, R, R), on the device of the data set; its image number.
+        Raises:
+            InputError: too many images in a row cannot be read.
         """
-        self._name([reason])
-        for other in (place + np.arange(1, min(len(files), IN_A_ROW))) % len(files):
-            images, (bad,) = self.loader().one_by_one(views(np.array([other])))
+        self._report_unreadable([reason])
+        for other in (position + np.arange(1, min(len(indices), MAX_BAD_IN_A_ROW))) % len(indices):
+            images, (bad,) = self.loader().decode_batch(plan(np.array([other])))
             if not bad:
-                return images[0].to(self.device), int(files[other])
-            self._name([bad])
-        raise InputError(f"{IN_A_ROW} images one after the other cannot be read ({reason}); is the disk there?")
+                return images[0].to(self.device), int(indices[other])
+            self._report_unreadable([bad])
+        raise InputError(f"{MAX_BAD_IN_A_ROW} images one after the other cannot be read ({reason}); is the disk there?")
 
-    def _name(self, reasons: list[str]) -> None:
-        """Say once of each file that it went bad during the run."""
+    def _report_unreadable(self, reasons: list[str]) -> None:
+        """Say of each file, once, that it went bad during the run; a reason names its file."""
         for reason in reasons:
-            if reason and reason not in self._named:
-                self._named.add(reason)
+            if reason and reason not in self._reported:
+                self._reported.add(reason)
                 print(f"image left out, it cannot be read any more: {reason}", file=sys.stderr)
 
 
-def _is_there(path: str, nbytes: int) -> bool:
+def _is_unchanged(path: str, nbytes: int) -> bool:
+    """True if a file is there and has as many bytes as it had."""
     try:
         return os.path.getsize(path) == nbytes
     except OSError:
         return False
 
 
-def _tell(images: Images, problems: dict[int, str], listing: Listing, options: DataOptions) -> None:
-    """Say what was left out; refuse what cannot be used.
+def _check_usable(images: ImageList, problems: dict[int, str], listing: Listing, options: DataOptions) -> None:
+    """Refuse a folder that cannot be used.
 
+    Args:
+        problems: why a file of the listing cannot be used, by its number.
     Raises:
-        InputError: bad files where they are to be fatal; a class without images.
+        InputError: there are bad files, and the options want none; a class has no images.
     """
     check = f"see: python -m trials.data check {options.data_root}"
     if problems and options.bad_files == "fail":
@@ -198,6 +235,10 @@ def _tell(images: Images, problems: dict[int, str], listing: Listing, options: D
     if not counts.all():
         name = images.classes[int(np.argmin(counts))]
         raise InputError(f"class '{name}' of '{options.data_root}' has no usable image; {check}")
+
+
+def _report_left_out(images: ImageList) -> None:
+    """Print how many files of the folder are not used, and the first of them with the reason."""
     if images.left_out:
         path, reason = images.left_out[0]
         more = (

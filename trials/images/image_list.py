@@ -1,4 +1,4 @@
-"""The list of images that a run uses, written once at its start as RUN/images.csv.gz."""
+"""The list of images that a run uses: which of them are in which part; written once, at its start, as RUN/images.csv.gz."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import io
 import itertools
 import zlib
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 
 from spaces.errors import InputError
 from spaces.files import atomic
 from trials.images.dataset import TEST_FRACTION, split
-from trials.images.listing import GIVEN, Listing, Names
+from trials.images.listing import SPLITS_ON_DISK, Listing, PackedPaths
 from trials.images.scan import Scan
 
 PARTS = ("train", "score", "test")
@@ -27,21 +27,22 @@ LEFT_OUT = "left_out.csv"
 
 
 @dataclass(frozen=True)
-class Images:
-    """The images of a run.
+class ImageList:
+    """The images of a run, in the order of the folder's listing; n is their number.
 
     Attributes:
-        paths: from the data folder.
+        paths: paths, from the data folder.
         labels: class numbers, (n,).
-        parts: number in PARTS, (n,).
+        parts: which part each image is in, as a number in PARTS, (n,).
         sizes: height and width in pixels, (n, 2).
-        nbytes: of the files; another number later means another file, (n,).
-        kinds, kind_numbers: such as "JPEG RGB"; which of them each image is, (n,).
-        classes: names.
-        left_out: path and reason of files that are not used.
+        nbytes: sizes of the files in bytes; where one differs later, it is another file, (n,).
+        kinds: the kinds of files that there are, such as "JPEG RGB".
+        kind_numbers: which of these kinds each file is, (n,).
+        classes: names of the classes.
+        left_out: files that are not used: path and reason.
     """
 
-    paths: Names
+    paths: PackedPaths
     labels: np.ndarray
     parts: np.ndarray
     sizes: np.ndarray
@@ -52,70 +53,94 @@ class Images:
     left_out: list[tuple[str, str]]
 
 
-def choose(listing: Listing, found: Scan, score_fraction: float) -> Images:
-    """Leave out what cannot be used, and all but one of files with the same content; cut the parts, class-balanced.
+def select_images(listing: Listing, scanned: Scan, score_fraction: float) -> ImageList:
+    """Leave out what cannot be used, and all but one of the files with the same content; then cut the parts, class-balanced.
 
-    Of equal files the one in the test images stays, then the one in val. Those in two classes of a part go, whichever is right.
+    Of files with the same content the one in the test images stays, else the one in val. Where two of them, in the same part,
+    have different classes, all of them go, because nobody knows which class is right.
+
+    Args:
+        listing: the files of a folder.
+        scanned: what the scan found in these files, in the same order.
+        score_fraction: fraction of the training images that is held out to score candidates, unless the folder has a part for it.
     """
-    reasons = dict(found.problems)
-    train, val, test = (GIVEN.index(part) for part in ("train", "val", "test"))
+    reasons = dict(scanned.problems)
+    _leave_out_duplicates(listing, scanned, reasons)
+    kept = _without(reasons, len(listing.paths))
+    labels = listing.labels[kept]
+    return ImageList(
+        paths=PackedPaths(listing.paths[int(i)] for i in kept) if reasons else listing.paths,
+        labels=labels,
+        parts=_cut_parts(labels, listing.splits[kept], score_fraction),
+        sizes=scanned.sizes[kept],
+        nbytes=scanned.nbytes[kept],
+        kinds=scanned.kinds,
+        kind_numbers=scanned.kind_numbers[kept],
+        classes=listing.classes,
+        left_out=[(listing.paths[i], reasons[i]) for i in sorted(reasons)],
+    )
+
+
+def _leave_out_duplicates(listing: Listing, scanned: Scan, reasons: dict[int, str]) -> None:
+    """Add to `reasons`, by file number, why a file is not used because of another one with the same content."""
     good = _without(reasons, len(listing.paths))
-    good = good[np.argsort(np.array([2, 1, 0], np.uint8)[listing.given[good]], kind="stable")]  # test, val, train
-    good = good[np.argsort(found.digests[good], kind="stable")]  # equal files side by side, in that order
-    digests = found.digests[good]
-    originals: dict[int, int] = {}
-    for place in np.flatnonzero(digests[1:] == digests[:-1]).tolist():
-        before, i = int(good[place]), int(good[place + 1])
+    # files of test first, then val, then train, because the first of equal files stays
+    priority = np.array([2, 1, 0], np.uint8)  # for SPLITS_ON_DISK
+    good = good[np.argsort(priority[listing.splits[good]], kind="stable")]
+    # equal files side by side, in that order
+    good = good[np.argsort(scanned.digests[good], kind="stable")]
+    digests = scanned.digests[good]
+    originals: dict[int, int] = {}  # file number -> number of the first file with the same content
+    for position in np.flatnonzero(digests[1:] == digests[:-1]).tolist():
+        before, i = int(good[position]), int(good[position + 1])
         original = originals[i] = originals.get(before, before)
         reasons[i] = f"is the same file as '{listing.paths[original]}'"
-        if listing.labels[i] != listing.labels[original] and listing.given[i] == listing.given[original]:
+        if listing.labels[i] != listing.labels[original] and listing.splits[i] == listing.splits[original]:
             reasons[original] = f"is also in class '{listing.classes[listing.labels[i]]}'"
-    del good, digests
-    kept = _without(reasons, len(listing.paths))
-    labels, given = listing.labels[kept], listing.given[kept]
-    parts = np.full(len(kept), PARTS.index("train"), np.uint8)
-    parts[given == test] = PARTS.index("test")
-    parts[given == val] = PARTS.index("score" if (given == test).any() else "test")
-    if (given == train).all():
+
+
+def _cut_parts(labels: np.ndarray, splits: np.ndarray, score_fraction: float) -> np.ndarray:
+    """The part of each image, as a number in PARTS, (n,).
+
+    Args:
+        labels: class numbers, (n,).
+        splits: what the folders say, as numbers in SPLITS_ON_DISK, (n,).
+    """
+    train, val, test = (SPLITS_ON_DISK.index(name) for name in ("train", "val", "test"))
+    parts = np.full(len(labels), PARTS.index("train"), np.uint8)
+    parts[splits == test] = PARTS.index("test")
+    parts[splits == val] = PARTS.index("score" if (splits == test).any() else "test")
+    if (splits == train).all():
         parts[split(labels, TEST_FRACTION)[1]] = PARTS.index("test")
     if not (parts == PARTS.index("score")).any():
         rest = np.flatnonzero(parts == PARTS.index("train"))
         parts[rest[split(labels[rest], score_fraction)[1]]] = PARTS.index("score")
-    return Images(
-        Names(listing.paths[int(i)] for i in kept) if reasons else listing.paths,
-        labels,
-        parts,
-        found.sizes[kept],
-        found.nbytes[kept],
-        found.kinds,
-        found.kind_numbers[kept],
-        listing.classes,
-        [(listing.paths[i], reasons[i]) for i in sorted(reasons)],
-    )
+    return parts
 
 
 def _without(left_out: dict[int, str], n: int) -> np.ndarray:
-    """Numbers from 0 to n - 1 but for those."""
+    """The numbers from 0 to n - 1 that are not in `left_out`."""
     kept = np.ones(n, bool)
     kept[list(left_out)] = False
     return np.flatnonzero(kept)
 
 
-def save(images: Images, run: Path) -> None:
-    """Write the list and what was left out into a run."""
+def save_list(images: ImageList, run: Path) -> None:
+    """Write the list, and the list of what was left out, into a run."""
     with atomic(run / LIST) as temporary, gzip.open(temporary, "wb", compresslevel=1) as file:
         columns = (images.labels, images.parts, images.sizes, images.nbytes, images.kind_numbers)
         rows = (
             (images.paths[i], images.classes[label], PARTS[part], *size, nbytes, images.kinds[kind])
             for i, (label, part, size, nbytes, kind) in enumerate(zip(*columns, strict=True))
         )
-        _write(file, ("path", "class", "part", "height", "width", "bytes", "kind"), rows)
+        _write_csv(file, ("path", "class", "part", "height", "width", "bytes", "kind"), rows)
     if images.left_out:
         with atomic(run / LEFT_OUT) as temporary, open(temporary, "wb") as file:
-            _write(file, ("path", "reason"), images.left_out)
+            _write_csv(file, ("path", "reason"), images.left_out)
 
 
-def _write(file: Any, header: tuple[str, ...], rows: Iterable[Any]) -> None:
+def _write_csv(file: IO[bytes], header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table; names of files that are not UTF-8 are kept as they are."""
     text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
     writer = csv.writer(text)
     writer.writerow(header)
@@ -124,13 +149,13 @@ def _write(file: Any, header: tuple[str, ...], rows: Iterable[Any]) -> None:
     text.detach()
 
 
-def load(run: Path) -> Images:
-    """Read the list of a run.
+def load_list(run: Path) -> ImageList:
+    """Read the list of a run; what was left out is not read.
 
     Raises:
         InputError: it is damaged.
     """
-    paths, numbers, sizes, parts = Names(), array("q"), array("q"), array("B")
+    paths, labels, numbers, parts = PackedPaths(), array("q"), array("q"), array("B")
     classes: dict[str, int] = {}
     kinds: dict[str, int] = {}
     try:
@@ -140,24 +165,25 @@ def load(run: Path) -> Images:
             while rows := list(itertools.islice(reader, 10_000)):
                 for path, name, part, height, width, nbytes, kind in rows:
                     paths.append(path)
-                    numbers.append(classes.setdefault(name, len(classes)))
-                    sizes.extend((int(height), int(width), int(nbytes), kinds.setdefault(kind, len(kinds))))
+                    labels.append(classes.setdefault(name, len(classes)))
+                    numbers.extend((int(height), int(width), int(nbytes), kinds.setdefault(kind, len(kinds))))
                     parts.append(PARTS.index(part))
     except (OSError, EOFError, ValueError, StopIteration, csv.Error, zlib.error) as error:
         raise InputError(
             f"list of images '{run / LIST}' is damaged ({error}); restore it, or start a new run"
         ) from None
+    # classes were numbered in the order of the list; they are to be in that of the alphabet
     names = sorted(classes)
-    new = np.array([names.index(name) for name in classes], np.int64)  # from the order of the list to the alphabet's
-    table = np.array(sizes, np.int64).reshape(-1, 4)
-    return Images(
-        paths,
-        new[np.array(numbers)],
-        np.array(parts),
-        table[:, :2].astype(np.int32),
-        table[:, 2].copy(),
-        list(kinds),
-        table[:, 3].astype(np.uint8),
-        names,
-        [],
+    renumbered = np.array([names.index(name) for name in classes], np.int64)
+    table = np.array(numbers, np.int64).reshape(-1, 4)
+    return ImageList(
+        paths=paths,
+        labels=renumbered[np.array(labels)],
+        parts=np.array(parts),
+        sizes=table[:, :2].astype(np.int32),
+        nbytes=table[:, 2].copy(),
+        kinds=list(kinds),
+        kind_numbers=table[:, 3].astype(np.uint8),
+        classes=names,
+        left_out=[],
     )

@@ -1,4 +1,4 @@
-"""Look at one image file: its format, size, and what is wrong or unusual about it."""
+"""Look into one image file: its format, its size, and what is wrong or unusual about it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
-# What DALI decodes to the very image that PIL gives; all else goes through PIL.
+# kinds of files that DALI decodes to the very pixels that PIL gives; all others are decoded by PIL
 PLAIN = ("JPEG RGB", "JPEG L", "PNG RGB", "PNG L")
+# how files of a format are named
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg"),
     "PNG": (".png",),
@@ -19,39 +20,44 @@ SUFFIXES = {
     "WEBP": (".webp",),
     "BMP": (".bmp",),
 }
-FORMATS = {"MPO": "JPEG"}  # several JPEGs in one file, as many cameras write them; the first is the photograph
+# PIL's name -> ours: an MPO is several JPEGs in one file, as many cameras write them; the first is the photograph
+FORMATS = {"MPO": "JPEG"}
+# PIL's modes that are unusual, for people
 MODES = {"L": "grey", "1": "black and white", "P": "palette", "RGBA": "transparency", "LA": "transparency"}
-ORIENTATION = 274  # EXIF tag
-UNKNOWN = "?"  # a kind of JPEG that only PIL may be able to decode
+ORIENTATION = 274  # number of the EXIF tag
+UNDECIDED = "?"  # libjpeg cannot decode this kind of JPEG; PIL may be able to
 
 
-class Found(NamedTuple):
-    """What a scan knows of a file.
+class FileInfo(NamedTuple):
+    """What a scan knows about a file.
 
     Attributes:
         height, width: pixels, as stored (without EXIF's rotation).
         kind: format and PIL's mode, such as "JPEG RGB".
-        odd: what is unusual though it can be read, else "".
-        problem: why it cannot be used, else "".
-        digest: of the content, 64 bits; 0: the file could not be read.
+        unusual: what is unusual about a file that can be read, else "".
+        problem: why the file cannot be used, else "".
+        digest: hash of the content, a signed number of 64 bits; 0: the file could not be read.
     """
 
     height: int
     width: int
     kind: str
-    odd: str
+    unusual: str
     problem: str
     digest: int
 
 
-def look(path: str) -> Found:
-    """Decode one file."""
+def inspect_image(path: str) -> FileInfo:
+    """Decode one file; whatever is wrong with it stands in the result.
+
+    JPEGs are decoded at an eighth of their size, which still reads every byte of them.
+    """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        return Found(0, 0, "", "", f"cannot be opened ({error.strerror})", 0)
+        return FileInfo(0, 0, "", "", f"cannot be opened ({error.strerror})", 0)
     digest = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), signed=True)
-    height, width, kind, odd = 0, 0, "", ""
+    height, width, kind, unusual = 0, 0, "", ""
     problem = _not_an_image(content)
     if not problem:
         try:
@@ -61,30 +67,34 @@ def look(path: str) -> Found:
                     (width, height), form = image.size, FORMATS.get(str(image.format), str(image.format))
                     sixteen = image.mode.startswith("I") or (form == "PNG" and content[24:25] == b"\x10")
                     kind = f"{form} {image.mode}" + (" 16-bit" if sixteen else "")
-                    odd = _odd(image, path, form, kind.split(" ", 1)[1])
-                    problem = _corrupt(content) if form == "JPEG" else ""
+                    unusual = _describe_unusual(image, path, form, kind.split(" ", 1)[1])
+                    problem = _jpeg_problem(content) if form == "JPEG" else ""
                     if form != "JPEG" or problem:
                         image.load()  # raises where the image is not whole
-                    problem = problem.removeprefix(UNKNOWN)
+                    problem = problem.removeprefix(UNDECIDED)
         except MemoryError:
-            return Found(0, 0, "", "", "needs more memory than there is", 0)
+            return FileInfo(0, 0, "", "", "needs more memory than there is", 0)
         except Image.UnidentifiedImageError:
             problem = "is no image"
         except Exception as error:  # whatever a damaged file leads PIL to
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             problem = "is truncated" if "truncated" in reason.lower() else f"is damaged ({reason})"
-    return Found(height, width, kind, odd, problem, digest)
+    return FileInfo(height, width, kind, unusual, problem, digest)
 
 
 def _not_an_image(content: bytes) -> str:
+    """Why a file is no image at first sight, else "": downloads often leave empty files or a page with an error."""
     if not content:
         return "is empty (0 bytes)"
     text = content[:512].lstrip().lower()
     return "is an HTML page" if text.startswith((b"<!doctype html", b"<html")) or b"<html" in text else ""
 
 
-def _corrupt(content: bytes) -> str:
-    """What libjpeg has to say of a JPEG that it can decode; PIL does not pass that on."""
+def _jpeg_problem(content: bytes) -> str:
+    """Why a JPEG is damaged, else ""; UNDECIDED where PIL has to tell.
+
+    libjpeg warns of damage in an image that it can decode, and PIL does not pass these warnings on; simplejpeg does.
+    """
     import simplejpeg
 
     try:
@@ -94,19 +104,19 @@ def _corrupt(content: bytes) -> str:
     except ValueError as error:
         if any(word in str(error) for word in ("Corrupt", "remature end", "Unsupported marker")):
             return f"is damaged ({error})"
-        return UNKNOWN
+        return UNDECIDED
     return ""
 
 
-def _odd(image: Image.Image, path: str, form: str, mode: str) -> str:
-    """What is unusual, but is understood."""
-    odd = []
+def _describe_unusual(image: Image.Image, path: str, form: str, mode: str) -> str:
+    """What is unusual about an image that can be read, else ""."""
+    remarks = []
     suffix = Path(path).suffix
     if form in SUFFIXES and suffix.lower() not in SUFFIXES[form]:
-        odd.append(f"{form} named {suffix}")
+        remarks.append(f"{form} named {suffix}")
     if mode != "RGB":
-        odd.append("16-bit" if "16-bit" in mode else MODES.get(mode, mode))
+        remarks.append("16-bit" if "16-bit" in mode else MODES.get(mode, mode))
     orientation = image.getexif().get(ORIENTATION, 1)
     if orientation not in (0, 1):
-        odd.append(f"EXIF orientation {orientation}")
-    return ", ".join(odd)
+        remarks.append(f"EXIF orientation {orientation}")
+    return ", ".join(remarks)

@@ -1,12 +1,12 @@
-"""Which files of a folder are the images of which class and part.
+"""List the image files of a folder: which class each is in, and which split the folders give it.
 
     ROOT/CLASS/*.jpg                        one folder per class, of any depth: the parts are cut by us
-    ROOT/train/CLASS/..., ROOT/val/CLASS/...    the parts as given; also valid, validation, test, testing, training
+    ROOT/train/CLASS/..., ROOT/val/CLASS/...    the splits as given; also valid, validation, test, testing, training
     ROOT/val/*.JPEG                         ImageNet's flat val: its classes come from a CSV or the devkit
     ROOT/ILSVRC/Data/CLS-LOC/{train,val}    ImageNet as Kaggle packs it, with LOC_val_solution.csv beside
 
-`val` gives the test images, which are read once, at the end. Where there are both `val` and `test` with classes, `test` does,
-and `val` has the images that score candidates. Names that begin with a dot or __ are left alone.
+The images in `val` become the test part, which is read once, at the end. Where both `val` and `test` have classes, those in
+`test` do, and those in `val` score candidates. Files and folders whose names begin with a dot or __ are passed over.
 """
 
 from __future__ import annotations
@@ -17,134 +17,151 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import overload
 
 import numpy as np
 
 from spaces.errors import InputError
-from trials.images.val_labels import LABEL_FILES, _devkit, _is_devkit, _table
+from trials.images.val_labels import LABEL_FILES, read_val_labels
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision's ImageFolder
-NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-GIVEN = tuple(NAMES)
-ALL_NAMES = {name for names in NAMES.values() for name in names}
-SUBSET_SEED = 0  # of --classes and --per-class, the same for all runs
+# split on disk -> names that its folder may have
+SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+SPLITS_ON_DISK = tuple(SPLIT_FOLDERS)
+SPLIT_FOLDER_NAMES = {name for names in SPLIT_FOLDERS.values() for name in names}
+SUBSET_SEED = 0  # draws the subset of --classes and --per-class, the same in all runs
+MAX_DEPTH = 8  # folders inside folders that are opened to find the classes
 
 
-class Names(Sequence[str]):
-    """Many strings in one piece of memory: the paths of ImageNet take 60 MB, as a list of str 200 MB.
+class PackedPaths(Sequence[str]):
+    """Many paths in one piece of memory: those of ImageNet take 60 MB, as a list of str 200 MB.
 
     Args:
-        names: the strings; names of files that are not UTF-8 are kept as they are.
-        before: a folder that is put before each one when it is read.
+        paths: the paths; names of files that are not UTF-8 are kept as they are.
+        prefix: a folder, with a slash, that is put before each path when it is read.
     """
 
-    def __init__(self, names: Iterable[str] = (), before: str = "") -> None:
-        self.before = before
+    def __init__(self, paths: Iterable[str] = (), prefix: str = "") -> None:
+        self.prefix = prefix
         self._bytes, self._ends = bytearray(), array("q", (0,))
-        for name in names:
-            self.append(name)
+        for path in paths:
+            self.append(path)
 
-    def append(self, name: str) -> None:
-        self._bytes += os.fsencode(name)
+    def append(self, path: str) -> None:
+        """Add a path at the end."""
+        self._bytes += os.fsencode(path)
         self._ends.append(len(self._bytes))
 
-    def under(self, folder: str | Path) -> Names:
+    def under(self, folder: str | Path) -> PackedPaths:
         """The same paths, in a folder; the memory is shared."""
-        other = Names(before=os.path.join(folder, ""))
+        other = PackedPaths(prefix=os.path.join(folder, ""))
         other._bytes, other._ends = self._bytes, self._ends
         return other
 
     def crc(self) -> int:
-        """A checksum of all names, 32 bits."""
+        """A checksum of all paths, without the prefix, 32 bits."""
         return zlib.crc32(self._bytes)
 
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    def __getitem__(self, number: Any) -> Any:
-        number = range(len(self))[number]
-        if isinstance(number, range):
-            return [self[k] for k in number]
-        return self.before + os.fsdecode(bytes(self._bytes[self._ends[number] : self._ends[number + 1]]))
+    @overload
+    def __getitem__(self, number: int) -> str: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[str]: ...
+
+    def __getitem__(self, number: int | slice) -> str | list[str]:
+        numbers = range(len(self))[number]
+        if isinstance(numbers, range):
+            return [self[k] for k in numbers]
+        return self.prefix + os.fsdecode(bytes(self._bytes[self._ends[numbers] : self._ends[numbers + 1]]))
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Images before anyone looked into them.
+    """The image files of a folder, before anyone looked into them; n is their number.
 
     Attributes:
-        root: folder that paths start from.
-        paths: from it, with / between folders, in order.
-        labels: class numbers.
-        given: number in GIVEN of what the folders say; all of "train" where they say nothing.
-        classes: names, in order.
-        layout: what was found, for people.
+        root: folder that the paths start from.
+        paths: paths from that folder, with / between folders, in order.
+        labels: class numbers, (n,).
+        splits: what the folders say, as numbers in SPLITS_ON_DISK, (n,); all are in "train" where they say nothing.
+        classes: names of the classes, in order.
+        layout: how the folder is laid out, for people.
     """
 
     root: Path
-    paths: Names
+    paths: PackedPaths
     labels: np.ndarray
-    given: np.ndarray
+    splits: np.ndarray
     classes: list[str]
     layout: str
 
 
 def find_images(root: Path, *, val_labels: str = "", classes: int = 0, per_class: int = 0) -> Listing:
-    """List a folder.
+    """List the images of a folder.
 
     Args:
-        val_labels: where a flat val's classes are; looked for where empty.
-        classes, per_class: sizes of the subset that is drawn; 0: all.
+        val_labels: where the classes of a flat val are; empty: look for them in the folder.
+        classes: how many classes to draw; 0: all.
+        per_class: how many images of each class, at most, to draw from each split; 0: all.
     Raises:
-        InputError: no classes in it, parts whose classes differ, a flat part without labels.
+        InputError: the folder has no classes, its splits have different ones, or a flat val has no labels.
     """
     root = Path(os.path.abspath(root))
     top = _descend(root)
-    parts = _parts(top)
+    folders = _split_folders(top)
     if (
-        parts
-        and "train" not in parts
-        and {entry.name.lower() for entry in _visible(top) if entry.is_dir()} <= ALL_NAMES
+        folders
+        and "train" not in folders
+        and {entry.name.lower() for entry in _visible(top) if entry.is_dir()} <= SPLIT_FOLDER_NAMES
     ):
-        raise InputError(f"'{top}' has {', '.join(sorted(parts))} but no train folder; add it, or name one of them")
-    source = parts.get("train", top)
+        raise InputError(f"'{top}' has {', '.join(sorted(folders))} but no train folder; add it, or name one of them")
+
+    # draw the classes
+    source = folders.get("train", top)
     names = _class_names(source)
     if classes > len(names):
         raise InputError(f"--classes {classes} exceeds the {len(names)} classes in '{top}'; give at most {len(names)}")
     kept = names
     if classes:
-        chosen = np.random.default_rng(SUBSET_SEED).permutation(len(names))[:classes]
-        kept = [names[number] for number in sorted(chosen.tolist())]
+        sampled = np.random.default_rng(SUBSET_SEED).permutation(len(names))[:classes]
+        kept = [names[number] for number in sorted(sampled.tolist())]
     if len(kept) < 2:
         raise InputError(f"'{source}' has one class folder ('{names[0]}'); give at least 2 classes")
-    if val_labels and not ("train" in parts and "val" in parts and not _has_folders(parts["val"])):
+    if val_labels and not ("train" in folders and "val" in folders and not _has_folders(folders["val"])):
         raise InputError(f"--val-labels '{val_labels}' is for a flat val/, which '{top}' does not have; leave it out")
+
+    # list the files of each split, class by class
     layout = f"{len(names)} class folders, parts cut by us"
-    sources = {"train": _in_class_folders(source, kept)}
-    if "train" in parts:
+    files_of = {"train": _in_class_folders(source, kept)}
+    if "train" in folders:
         layout = f"train/ with {len(names)} class folders"
-        for part in ("val", "test"):
-            if part in parts and (held := _held(part, parts[part], names, kept, root, top, val_labels)):
-                sources[part] = held[0]
-                layout += f", {parts[part].name}/ {held[1]}"
-    paths, labels, given = Names(), array("q"), []
-    before_path = os.path.join(root, "")
-    for part, files_of_classes in sources.items():
-        draw = np.random.default_rng(SUBSET_SEED)
+        for split in ("val", "test"):
+            if split not in folders:
+                continue
+            held_out = _held_out_files(split, folders[split], names, kept, _between(root, top), val_labels)
+            if held_out is not None:
+                files_of[split], labelling = held_out
+                layout += f", {folders[split].name}/ {labelling}"
+    paths, labels, splits = PackedPaths(), array("q"), []
+    start_of_path = len(os.path.join(root, ""))
+    for split, files_of_classes in files_of.items():
+        generator = np.random.default_rng(SUBSET_SEED)
         before = len(paths)
         for label, files in enumerate(files_of_classes):
             if per_class and len(files) > per_class:
-                files = [files[k] for k in sorted(draw.permutation(len(files))[:per_class])]
+                files = [files[k] for k in sorted(generator.permutation(len(files))[:per_class])]
             for path in files:
-                paths.append(path[len(before_path) :].replace(os.sep, "/"))
+                paths.append(path[start_of_path:].replace(os.sep, "/"))
             labels.extend([label] * len(files))
-        given.append(np.full(len(paths) - before, GIVEN.index(part), np.uint8))
-    return Listing(root, paths, np.array(labels, np.int64), np.concatenate(given), kept, layout)
+        splits.append(np.full(len(paths) - before, SPLITS_ON_DISK.index(split), np.uint8))
+    return Listing(root, paths, np.array(labels, np.int64), np.concatenate(splits), kept, layout)
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder, sorted by name."""
+    """What is in a folder, sorted by name, but for hidden files and folders and those whose names begin with __."""
     with os.scandir(folder) as entries:
         return sorted((e for e in entries if not e.name.startswith((".", "__"))), key=lambda entry: entry.name)
 
@@ -158,30 +175,44 @@ def _is_image(name: str) -> bool:
 
 
 def _descend(root: Path) -> Path:
-    """To where the class folders or parts are: through folders that hold just one folder, and Kaggle's."""
+    """The folder that holds the class folders or the splits: behind folders that hold just one folder, and behind Kaggle's."""
     folder = root
-    for _ in range(8):
-        for place in ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC"):
-            if (folder / place / "train").is_dir():
-                return folder / place
+    for _ in range(MAX_DEPTH):
+        for kaggle in ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC"):
+            if (folder / kaggle / "train").is_dir():
+                return folder / kaggle
         entries = _visible(folder)
         folders = [entry for entry in entries if entry.is_dir()]
-        if len(folders) != 1 or folders[0].name.lower() in NAMES["train"] or any(_is_image(e.name) for e in entries):
+        if (
+            len(folders) != 1
+            or folders[0].name.lower() in SPLIT_FOLDERS["train"]
+            or any(_is_image(entry.name) for entry in entries)
+        ):
             break
         folder = Path(folders[0].path)
     return folder if _has_folders(folder) else root
 
 
-def _parts(folder: Path) -> dict[str, Path]:
-    """part -> its folder, if it has one."""
+def _between(root: Path, top: Path) -> list[Path]:
+    """The folders from `top` up to `root`, both included."""
+    upwards = [top, *top.parents]
+    return upwards[: upwards.index(root) + 1]
+
+
+def _split_folders(folder: Path) -> dict[str, Path]:
+    """The folder of each split on disk that has one."""
     folders = {entry.name.lower(): Path(entry.path) for entry in _visible(folder) if entry.is_dir()}
-    for name in NAMES["train"]:  # trains, not a training part
+    for name in SPLIT_FOLDERS["train"]:
+        # "train" without folders of classes is a class of its own: photographs of trains
         if name in folders and not _has_folders(folders[name]):
             return {}
-    return {part: folders[name] for part, names in NAMES.items() for name in reversed(names) if name in folders}
+    return {
+        split: folders[name] for split, names in SPLIT_FOLDERS.items() for name in reversed(names) if name in folders
+    }
 
 
 def _class_names(folder: Path) -> list[str]:
+    """Names of the class folders, in order."""
     names = [entry.name for entry in _visible(folder) if entry.is_dir()]
     if not names:
         raise InputError(f"'{folder}' is no image folder (it has no subfolders); give each class a subfolder of images")
@@ -201,31 +232,40 @@ def _in_class_folders(folder: Path, classes: list[str]) -> Iterator[list[str]]:
 
 
 def _images_below(folder: Path) -> list[str]:
-    found = []
-    for place, folders, names in os.walk(folder, followlinks=True):
+    """Paths of all images in a folder and in the folders inside."""
+    paths = []
+    for below, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
-        found += [os.path.join(place, name) for name in sorted(names) if _is_image(name) and not name.startswith(".")]
-    return found
+        paths += [os.path.join(below, name) for name in sorted(names) if _is_image(name) and not name.startswith(".")]
+    return paths
 
 
-def _held(
-    part: str, folder: Path, classes: list[str], kept: list[str], root: Path, top: Path, val_labels: str
+def _held_out_files(
+    split: str, folder: Path, classes: list[str], kept: list[str], label_folders: list[Path], val_labels: str
 ) -> tuple[Iterator[list[str]], str] | None:
-    """For each kept class its images of val or test, and how they are labelled; None: no labels, such as ImageNet's test."""
+    """The images of val or test.
+
+    Args:
+        folder: folder of the split.
+        classes: names of all classes of train/.
+        kept: the classes that are used.
+        label_folders: where to look for the classes of a flat val, unless `val_labels` says it.
+    Returns:
+        For each kept class the paths of its images, and how they are labelled, for people; None: a test split without labels,
+        such as ImageNet's.
+    """
     if _has_folders(folder):
         names = _class_names(folder)
         if names != classes:
-            odd = sorted(set(classes) ^ set(names))[0]
+            differing = sorted(set(classes) ^ set(names))[0]
             raise InputError(
-                f"'train' and '{folder.name}' of '{top}' differ in class '{odd}'; give both the same classes"
+                f"'train' and '{folder.name}' of '{folder.parent}' differ in class '{differing}'; give both the same classes"
             )
         return _in_class_folders(folder, kept), "with class folders"
-    if part == "test":
+    if split == "test":
         return None
     files = [entry.path for entry in _visible(folder) if _is_image(entry.name)]
-    places = (top, *top.parents)
-    places = places[: places.index(root) + 1]
-    guesses = [place / name for place in places for name in LABEL_FILES if (place / name).exists()]
+    guesses = [parent / name for parent in label_folders for name in LABEL_FILES if (parent / name).exists()]
     source = Path(val_labels) if val_labels else next(iter(guesses), None)
     if source is None:
         raise InputError(
@@ -234,8 +274,7 @@ def _held(
         )
     if not source.exists():
         raise InputError(f"--val-labels '{source}' does not exist; check the path")
-    labels = _devkit(source, files, classes) if _is_devkit(source) else _table(source, files, classes)
     members: dict[str, list[str]] = {name: [] for name in classes}
-    for path, label in zip(files, labels, strict=True):
+    for path, label in zip(files, read_val_labels(source, files, classes), strict=True):
         members[classes[label]].append(path)
     return iter([members[name] for name in kept]), f"flat, classes from {source.name}"

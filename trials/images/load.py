@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from spaces.errors import InputError
+from trials.images.augment import Augmentation
 from trials.images.dataset import ARCH_FRACTION, Data
 from trials.images.folder import FolderData
-from trials.images.memory import MEMORY, MemoryData
+from trials.images.memory import MemoryData
 from trials.images.options import DataOptions
 
 
@@ -18,17 +19,19 @@ def load_data(
     score_fraction: float,
     arch_fraction: float = ARCH_FRACTION,
     run: str | Path | None = None,
+    randaugment: tuple[int, int] = (0, 0),
 ) -> Data:
     """Open a data set.
 
     Args:
-        options: which one, and how it is read.
-        resolution: height and width of the images, pixels.
-        score_fraction: part of the training images that is held out from supernet training to score candidates.
-        arch_fraction: part of the rest that architecture parameters learn from, where a strategy has any.
-        run: the run they are for; if it has a list of its images, these are used.
+        options: which one, how its images are read and prepared, and the changes of its training images.
+        resolution: height and width of the images that a network sees, pixels.
+        score_fraction: fraction of the training images that is held out from supernet training to score candidates.
+        arch_fraction: fraction of the rest that architecture parameters learn from, where a strategy has any.
+        run: the run that the images are for; if it has a list of its images already, these are used.
+        randaugment: number of operations of RandAugment on each training image, and their magnitude; 0 operations: none.
     Raises:
-        InputError: unknown name, missing folder, nothing in it.
+        InputError: unknown name, missing folder, no usable images, a fraction or a cutout out of range.
     """
     for flag, fraction in (("--score-fraction", score_fraction), ("--arch-fraction", arch_fraction)):
         if not 0 < fraction < 1:
@@ -37,12 +40,8 @@ def load_data(
         raise InputError(
             f"--cutout {options.cutout} is not below the resolution of {resolution} pixels; give 0 to {resolution - 1}"
         )
-    data: Data
+    augmentation = Augmentation(options.color_jitter or 0.0, options.cutout, randaugment)
     if options.data == "folder":
-        data = FolderData(options, resolution, score_fraction, arch_fraction, Path(run) if run else None)
-    else:
-        source = MEMORY[options.data](options.data_root)
-        data = MemoryData(options.data, resolution, score_fraction, arch_fraction, source)
-    data.spos = bool(options.spos_preprocessing)
-    data.color_jitter, data.cutout = options.color_jitter or 0.0, options.cutout
-    return data
+        run = Path(run) if run else None
+        return FolderData(options, resolution, score_fraction, arch_fraction, run, augmentation)
+    return MemoryData(options, resolution, score_fraction, arch_fraction, augmentation)

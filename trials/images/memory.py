@@ -14,31 +14,74 @@ import torch
 import torch.nn.functional as F
 
 from spaces.errors import InputError
-from trials.images.augment import Augment, augment
+from trials.images.augment import Augmentation, Geometry, augment_geometry
 from trials.images.dataset import TEST_FRACTION, Batch, Data, split
-from trials.images.options import existing
+from trials.images.options import DataOptions, require_data_folder
 
-AUGMENT = {
-    "digits": Augment(shift=0.125, rotate=10, scale=0.15, padding="border"),
-    "fashion-mnist": Augment(shift=0.125, flip=True),
-    "cifar10": Augment(shift=0.125, flip=True),
-    "cifar100": Augment(shift=0.125, flip=True),
+GEOMETRY = {
+    "digits": Geometry(shift=0.125, rotate=10, scale=0.15, padding="border"),
+    "fashion-mnist": Geometry(shift=0.125, flip=True),
+    "cifar10": Geometry(shift=0.125, flip=True),
+    "cifar100": Geometry(shift=0.125, flip=True),
 }
 
 
-class MemoryData(Data):
-    """A data set in memory."""
+@dataclass(frozen=True)
+class Source:
+    """Where an in-memory data set comes from.
 
-    def __init__(self, name: str, resolution: int, score_fraction: float, arch_fraction: float, source: Source) -> None:
+    Attributes:
+        classes: names of the classes.
+        read_train, read_test: read images (n, H, W) or (n, H, W, 3), uint8, and labels (n,), int64.
+        test_size: number of test images, known without reading them.
+    """
+
+    classes: Sequence[str]
+    read_train: Callable[[], tuple[np.ndarray, np.ndarray]]
+    read_test: Callable[[], tuple[np.ndarray, np.ndarray]]
+    test_size: int
+
+
+class MemoryData(Data):
+    """A data set in memory. The test images are read when they are first asked for.
+
+    Args:
+        options: which data set, where it is, and how its images are prepared.
+        resolution: height and width of the images that a network sees, pixels.
+        score_fraction: fraction of the training images that is held out to score candidates.
+        arch_fraction: fraction of the rest that architecture parameters learn from.
+        augmentation: random changes of the training images, beside those of GEOMETRY.
+    Raises:
+        InputError: the files of the data set are missing and cannot be downloaded.
+    """
+
+    def __init__(
+        self,
+        options: DataOptions,
+        resolution: int,
+        score_fraction: float,
+        arch_fraction: float,
+        augmentation: Augmentation,
+    ) -> None:
+        source = SOURCES[options.data](options.data_root)
         self._read_test = source.read_test
         images, labels = source.read_train()
-        train, held = split(labels, score_fraction)
-        parts = {"train": train, "score": held, "test": np.arange(source.test_size)}
-        super().__init__(name, source.classes, resolution, labels, parts, arch_fraction)
+        train, score = split(labels, score_fraction)
+        parts = {"train": train, "score": score, "test": np.arange(source.test_size)}
+        super().__init__(
+            options.data,
+            source.classes,
+            resolution,
+            labels,
+            parts,
+            arch_fraction,
+            spos=bool(options.spos_preprocessing),
+            augmentation=augmentation,
+        )
         self._stores = {"train": self._store(images, labels)}
 
     def _store(self, images: np.ndarray, labels: np.ndarray) -> Batch:
-        """(N, H, W) or (N, H, W, 3) to (N, 1, H, W) or (N, 3, H, W), with labels, on the device."""
+        """Put images (n, H, W) or (n, H, W, 3) on the device as (n, 1, H, W) or (n, 3, H, W), with their labels."""
         tensor = torch.from_numpy(images)
         tensor = tensor[:, None] if tensor.dim() == 3 else tensor.permute(0, 3, 1, 2).contiguous()
         return tensor.to(self.device), torch.from_numpy(labels).to(self.device)
@@ -48,55 +91,49 @@ class MemoryData(Data):
         self._stores = {key: (images.to(device), labels.to(device)) for key, (images, labels) in self._stores.items()}
 
     def _get(self, part: str, indices: np.ndarray) -> Batch:
-        """uint8 (N, 3, R, R) and labels."""
+        """uint8 images (N, 3, R, R), and their labels."""
         key = "test" if part == "test" else "train"
         if key not in self._stores:
             self._stores[key] = self._store(*self._read_test())
         images, labels = self._stores[key]
         numbers = torch.from_numpy(indices).to(self.device)
-        chosen = images[numbers].expand(-1, 3, -1, -1)
+        batch = images[numbers].expand(-1, 3, -1, -1)
         size = (self.resolution, self.resolution)
-        if chosen.shape[2:] != size:
-            chosen = F.interpolate(chosen.float(), size, mode="bilinear", antialias=True).round().to(torch.uint8)
-        return chosen, labels[numbers]
+        if batch.shape[2:] != size:
+            batch = F.interpolate(batch.float(), size, mode="bilinear", antialias=True).round().to(torch.uint8)
+        return batch, labels[numbers]
 
     def train_batches(
         self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0, take: np.ndarray | None = None
     ) -> Iterator[Batch]:
-        places = np.arange(batch) if take is None else take
-        order = self.order(part, batch, seed, epoch)
+        positions = np.arange(batch) if take is None else take
+        order = self.epoch_order(part, batch, seed, epoch)
 
-        def next_batch(number: int) -> Batch:
-            images, labels = self._get(part, order[number][places])
-            return self.prepare(images, (seed, epoch, number), places, batch), labels
+        def make_batch(number: int) -> Batch:
+            images, labels = self._get(part, order[number][positions])
+            return self.prepare(images, (seed, epoch, number), positions, batch), labels
 
         for number in range(start, len(order)):
-            yield self.aside(partial(next_batch, number))
+            yield self.on_side_stream(partial(make_batch, number))
 
-    def move(self, images: torch.Tensor, key: tuple[int, int, int], places: np.ndarray, batch: int) -> torch.Tensor:
+    def augment_geometry(
+        self, images: torch.Tensor, key: tuple[int, int, int], positions: np.ndarray, batch: int
+    ) -> torch.Tensor:
         generator = torch.Generator().manual_seed(int(np.random.default_rng(key).integers(2**62)))
-        return augment(images, AUGMENT[self.name], generator, take=torch.from_numpy(places), of=batch)
+        return augment_geometry(
+            images, GEOMETRY[self.name], generator, positions=torch.from_numpy(positions), batch=batch
+        )
 
     def eval_batches(
         self, part: str, batch: int, *, count: int | None = None, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
-        numbers = self.chosen(part, count)[rank::world]
-        for first in range(0, len(numbers), batch):
-            yield self._get(part, numbers[first : first + batch])
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where an in-memory data set comes from: (images (N, H, W[, 3]) uint8, labels (N,) int64)."""
-
-    classes: Sequence[str]
-    read_train: Callable[[], tuple[np.ndarray, np.ndarray]]
-    read_test: Callable[[], tuple[np.ndarray, np.ndarray]]
-    test_size: int
+        indices = self.eval_indices(part, count)[rank::world]
+        for first in range(0, len(indices), batch):
+            yield self._get(part, indices[first : first + batch])
 
 
 def _digits(root: str) -> Source:
-    """1,797 handwritten digits of 8x8 pixels, shipped with scikit-learn (UCI ML repository)."""
+    """1,797 handwritten digits of 8x8 pixels, which come with scikit-learn (UCI ML repository); `root` is not read."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -116,16 +153,16 @@ FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt",
 
 def _fashion_mnist(root: str) -> Source:
     """Fashion-MNIST, arXiv:1708.07747: 60,000 + 10,000 grey images of 28x28. Reads the four .gz files in `root`."""
-    folder = existing(root, "fashion-mnist")
-    candidates = (folder, folder / "FashionMNIST" / "raw")
-    found = [place for place in candidates if (place / "train-images-idx3-ubyte.gz").exists()]
-    if not found:
+    folder = require_data_folder(root, "fashion-mnist")
+    as_downloaded = folder / "FashionMNIST" / "raw"
+    files = next((f for f in (folder, as_downloaded) if (f / "train-images-idx3-ubyte.gz").exists()), None)
+    if files is None:
         _download("FashionMNIST", folder)
-        found = [candidates[1]]
+        files = as_downloaded
 
     def read(prefix: str) -> tuple[np.ndarray, np.ndarray]:
-        images = gzip.decompress((found[0] / f"{prefix}-images-idx3-ubyte.gz").read_bytes())
-        labels = gzip.decompress((found[0] / f"{prefix}-labels-idx1-ubyte.gz").read_bytes())
+        images = gzip.decompress((files / f"{prefix}-images-idx3-ubyte.gz").read_bytes())
+        labels = gzip.decompress((files / f"{prefix}-labels-idx1-ubyte.gz").read_bytes())
         pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28)  # after a header of four int32
         return pixels.copy(), np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)
 
@@ -133,9 +170,16 @@ def _fashion_mnist(root: str) -> Source:
 
 
 def _cifar(kind: str) -> Callable[[str], Source]:
-    def source(root: str) -> Source:
-        """CIFAR-10 or CIFAR-100 through torchvision: 50,000 + 10,000 colour images of 32x32."""
-        folder = existing(root, kind.lower())
+    """CIFAR-10 or CIFAR-100 through torchvision: 50,000 + 10,000 colour images of 32x32.
+
+    Args:
+        kind: name of torchvision's class, CIFAR10 or CIFAR100.
+    Returns:
+        A function from --data-root to the data set.
+    """
+
+    def open_source(root: str) -> Source:
+        folder = require_data_folder(root, kind.lower())
         import torchvision
 
         dataset_class = getattr(torchvision.datasets, kind)
@@ -146,14 +190,19 @@ def _cifar(kind: str) -> Callable[[str], Source]:
 
         try:
             classes = dataset_class(folder, train=True).classes
-        except RuntimeError:  # not there, or damaged
+        except RuntimeError:  # the files are missing or damaged
             classes = _download(kind, folder).classes
         return Source(classes, lambda: read(True), lambda: read(False), 10_000)
 
-    return source
+    return open_source
 
 
 def _download(kind: str, folder: Path) -> Any:
+    """Download a data set; returns torchvision's data set of the training images.
+
+    Raises:
+        InputError: it cannot be downloaded.
+    """
     import torchvision
 
     try:
@@ -165,7 +214,8 @@ def _download(kind: str, folder: Path) -> Any:
         ) from None
 
 
-MEMORY: dict[str, Callable[[str], Source]] = {
+# names that --data takes -> what opens the data set below --data-root
+SOURCES: dict[str, Callable[[str], Source]] = {
     "digits": _digits,
     "fashion-mnist": _fashion_mnist,
     "cifar10": _cifar("CIFAR10"),

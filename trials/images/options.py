@@ -104,7 +104,7 @@ def default_workers() -> int:
     return max(1, min(16, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
-def existing(root: str, name: str) -> Path:
+def require_data_folder(root: str, name: str) -> Path:
     """The folder of --data-root. Raises InputError: not given, or not there."""
     if not root:
         raise InputError(f"--data {name} needs --data-root FOLDER: the folder that holds its images")

@@ -1,7 +1,7 @@
-"""Look at every image file once, before training: can it be decoded, how large is it, what is it made of.
+"""Look into every image file once, before training: can it be decoded, how large is it, what is it made of.
 
-Threads decode all files, JPEGs at an eighth of their size, which still reads every byte of them. What was found is kept
-in ~/.cache/onepath (or $XDG_CACHE_HOME/onepath) and used again while a file's size and time of change stay the same.
+Threads decode all files, JPEGs at an eighth of their size, which still reads every byte of them. The results are kept in
+~/.cache/onepath (or $XDG_CACHE_HOME/onepath) and used again while a file's size and time of change stay the same.
 """
 
 from __future__ import annotations
@@ -20,24 +20,27 @@ from typing import IO
 import numpy as np
 
 from trials.common import cli
-from trials.images.inspect_file import Found, look
+from trials.images.inspect_file import FileInfo, inspect_image
 
-TABLE = "files_1"  # another name when what a scan finds changes
+TABLE = "files_1"  # rename it when the results of a scan change, so that older ones are not used
 COLUMNS = "path BLOB PRIMARY KEY, bytes INT, changed INT, height INT, width INT, kind TEXT, odd TEXT, problem TEXT, digest INT"
 INSERT = f"INSERT OR REPLACE INTO {TABLE} VALUES ({','.join('?' * 9)})"
-GONE = (-1, -1)  # instead of size and time of change
-PART = 1000  # files between two times that results are kept
+Stamp = tuple[int, int]  # size of a file in bytes, time of its last change in nanoseconds
+GONE: Stamp = (-1, -1)  # stamp of a file that is not there
+CHUNK = 1000  # files after which the results are written to the cache
+BAR_ABOVE = 200  # files; fewer are done before anyone would read a progress bar
 
 
 class Scan:
-    """What is known of n files, in arrays, because there may be millions of them.
+    """What is known about n files, in arrays, because there may be millions of them.
 
     Attributes:
-        sizes: height, width, int (n, 2).
-        nbytes: of the files, (n,).
-        kinds, kind_numbers: the kinds there are; which of them each file is, (n,).
-        digests: int64, (n,).
-        odd, problems: those that are not "", by file number.
+        sizes: height and width in pixels, int (n, 2).
+        nbytes: sizes of the files in bytes, (n,).
+        kinds: the kinds of files that there are, such as "JPEG RGB".
+        kind_numbers: which of these kinds each file is, (n,).
+        digests: hashes of the contents, int64, (n,).
+        unusual, problems: texts of FileInfo that are not "", by file number.
     """
 
     def __init__(self, n: int) -> None:
@@ -46,50 +49,65 @@ class Scan:
         self.kinds: list[str] = []
         self.kind_numbers = np.zeros(n, np.uint8)
         self.digests = np.zeros(n, np.int64)
-        self.odd: dict[int, str] = {}
+        self.unusual: dict[int, str] = {}
         self.problems: dict[int, str] = {}
 
-    def put(self, number: int, nbytes: int, found: Found) -> None:
-        """Keep what is known of a file of `nbytes` bytes."""
+    def put(self, number: int, nbytes: int, info: FileInfo) -> None:
+        """Keep what is known about a file.
+
+        Args:
+            number: its place among the files of the scan.
+            nbytes: its size in bytes.
+        """
         self.nbytes[number] = nbytes
-        if found.kind not in self.kinds:
-            self.kinds.append(found.kind)
-        self.sizes[number] = found.height, found.width
-        self.kind_numbers[number] = self.kinds.index(found.kind)
-        self.digests[number] = found.digest
-        for texts, text in ((self.odd, found.odd), (self.problems, found.problem)):
+        if info.kind not in self.kinds:
+            self.kinds.append(info.kind)
+        self.sizes[number] = info.height, info.width
+        self.kind_numbers[number] = self.kinds.index(info.kind)
+        self.digests[number] = info.digest
+        for texts, text in ((self.unusual, info.unusual), (self.problems, info.problem)):
             if text:
                 texts[number] = text
 
-    def __getitem__(self, number: int) -> Found:
+    def __getitem__(self, number: int) -> FileInfo:
+        """What is known about a file."""
         height, width = self.sizes[number].tolist()
         kind, digest = self.kinds[self.kind_numbers[number]], int(self.digests[number])
-        return Found(height, width, kind, self.odd.get(number, ""), self.problems.get(number, ""), digest)
+        return FileInfo(height, width, kind, self.unusual.get(number, ""), self.problems.get(number, ""), digest)
 
 
 def scan(paths: Sequence[str], workers: int, desc: str = "look at images") -> Scan:
-    """Look at files, those that are new or changed since the last time; nothing is lost when it is interrupted."""
+    """Look into files; those that the cache knows, and that have not changed since, are not read.
+
+    An interrupted scan keeps what it found. Where the cache cannot be used, all files are looked into.
+
+    Args:
+        paths: the files; results are in the same order.
+        workers: number of threads that decode.
+        desc: text of the progress bar.
+    """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onepath"
-    where = zlib.crc32(os.fsencode(os.path.commonpath([paths[0], paths[-1]]))) if len(paths) else 0
+    # a lock for each data folder, so that only processes with the same images wait for each other
+    common = zlib.crc32(os.fsencode(os.path.commonpath([paths[0], paths[-1]]))) if len(paths) else 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(folder / "scan.sqlite", timeout=60)) as cache:
-            results, todo = _known(paths, workers, cache)
-            if todo:
-                with open(folder / f"scan-{where:08x}.lock", "w") as lock:
-                    _lock(lock)
-                    _look_at(paths, todo, results, workers, desc, cache)
+            results, unknown = _look_up(paths, workers, cache)
+            if unknown:
+                with open(folder / f"scan-{common:08x}.lock", "w") as lock:
+                    _acquire(lock)
+                    _inspect(paths, unknown, results, workers, desc, cache)
             return results
     except (OSError, sqlite3.Error) as error:  # no home, a full disk
         print(f"looking at all files, because what is known of them in '{folder}' cannot be used ({error})")
         with contextlib.closing(sqlite3.connect(":memory:")) as cache:
-            results, todo = _known(paths, workers, cache)
-            _look_at(paths, todo, results, workers, desc, cache)
+            results, unknown = _look_up(paths, workers, cache)
+            _inspect(paths, unknown, results, workers, desc, cache)
             return results
 
 
-def _lock(lock: IO[str]) -> None:
-    """Of several processes one looks at files, the others then read what it found."""
+def _acquire(lock: IO[str]) -> None:
+    """Wait for the lock: of several processes one looks into the files, the others then read what it found."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -97,42 +115,42 @@ def _lock(lock: IO[str]) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
-def _known(paths: Sequence[str], workers: int, cache: sqlite3.Connection) -> tuple[Scan, array[int]]:
-    """What the cache knows; numbers of the files that it does not."""
+def _look_up(paths: Sequence[str], workers: int, cache: sqlite3.Connection) -> tuple[Scan, array[int]]:
+    """What the cache knows about files, and the numbers of the files that it does not know."""
     cache.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} ({COLUMNS})")
-    results, todo = Scan(len(paths)), array("q")
+    results, unknown = Scan(len(paths)), array("q")
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for first in range(0, len(paths), PART):
-            names = [_absolute(path) for path in paths[first : first + PART]]
-            pieces = [names[start : start + 50] for start in range(0, len(names), 50)]
-            stamps = [stamp for part in pool.map(_stamps, pieces) for stamp in part]
-            known = _rows(names, stamps, cache)
+        for first in range(0, len(paths), CHUNK):
+            names = [_absolute(path) for path in paths[first : first + CHUNK]]
+            groups = [names[start : start + 50] for start in range(0, len(names), 50)]
+            stamps = [stamp for group in pool.map(_stamps, groups) for stamp in group]
+            cached = _read_cache(names, stamps, cache)
             for number, (path, stamp) in enumerate(zip(names, stamps, strict=True), first):
-                if path in known:
-                    results.put(number, stamp[0], known[path])
+                if path in cached:
+                    results.put(number, stamp[0], cached[path])
                 else:
-                    todo.append(number)
-    return results, todo
+                    unknown.append(number)
+    return results, unknown
 
 
-def _look_at(
-    paths: Sequence[str], todo: array[int], results: Scan, workers: int, desc: str, cache: sqlite3.Connection
+def _inspect(
+    paths: Sequence[str], unknown: array[int], results: Scan, workers: int, desc: str, cache: sqlite3.Connection
 ) -> None:
-    """Look at the files of `todo`, but for those that another process looked at meanwhile."""
-    bar = cli.progress(len(todo), desc=desc, unit="file") if len(todo) > 200 else None
+    """Look into the files with the numbers `unknown`, but for those that another process put into the cache meanwhile."""
+    bar = cli.progress(len(unknown), desc=desc, unit="file") if len(unknown) > BAR_ABOVE else None
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for first in range(0, len(todo), PART):
-            numbers = todo[first : first + PART]
+        for first in range(0, len(unknown), CHUNK):
+            numbers = unknown[first : first + CHUNK]
             names = [_absolute(paths[number]) for number in numbers]
             stamps = _stamps(names)
-            known = _rows(names, stamps, cache)
-            looks = pool.map(look, [path for path in names if path not in known])
+            cached = _read_cache(names, stamps, cache)
+            inspected = pool.map(inspect_image, [path for path in names if path not in cached])
             rows = []
             for number, path, stamp in zip(numbers, names, stamps, strict=True):
-                found = known[path] if path in known else next(looks)
-                results.put(number, stamp[0], found)
-                if path not in known and found.digest:  # what could not be read today may be there tomorrow
-                    rows.append((os.fsencode(path), *stamp, *found))
+                info = cached[path] if path in cached else next(inspected)
+                results.put(number, stamp[0], info)
+                if path not in cached and info.digest:  # a file that cannot be read today may be readable tomorrow
+                    rows.append((os.fsencode(path), *stamp, *info))
             if rows:
                 cache.executemany(INSERT, rows)
                 cache.commit()
@@ -146,21 +164,21 @@ def _absolute(path: str) -> str:
     return path if os.path.isabs(path) else os.path.abspath(path)
 
 
-def _rows(paths: list[str], stamps: list[tuple[int, int]], cache: sqlite3.Connection) -> dict[str, Found]:
-    """What the cache knows of files that have not changed since."""
+def _read_cache(paths: list[str], stamps: list[Stamp], cache: sqlite3.Connection) -> dict[str, FileInfo]:
+    """What the cache knows, by path, about the files that still have the stamp they had then."""
     marks = ",".join("?" * len(paths))
     rows = cache.execute(f"SELECT * FROM {TABLE} WHERE path IN ({marks})", [os.fsencode(path) for path in paths])
-    wanted = dict(zip(paths, stamps, strict=True))
-    known = {}
-    for name, nbytes, changed, *found in rows:
+    current = dict(zip(paths, stamps, strict=True))
+    cached = {}
+    for name, nbytes, changed, *info in rows:
         path = os.fsdecode(name)
-        if wanted[path] == (nbytes, changed):
-            known[path] = Found(*found)
-    return known
+        if current[path] == (nbytes, changed):
+            cached[path] = FileInfo(*info)
+    return cached
 
 
-def _stamps(paths: list[str]) -> list[tuple[int, int]]:
-    """Size and time of change."""
+def _stamps(paths: list[str]) -> list[Stamp]:
+    """The stamps of files as they are now."""
     stamps = []
     for path in paths:
         try:

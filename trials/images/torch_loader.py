@@ -1,4 +1,4 @@
-"""Images through PIL and torchvision: what runs everywhere, and what any decoder here must agree with."""
+"""Read images with PIL and torchvision: the loader that runs everywhere, and that every other one must agree with."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from trials.images.crops import Views
+from trials.images.crops import CropPlan
 
-# One image of Views: path, its height, width and bytes, crop, size, offset, mirror, antialias.
+# one image of a CropPlan: path; height, width and bytes of its file; crop; size; offset; mirror; antialias
 Row = tuple[str, tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], bool, bool]
-Decoded = tuple[torch.Tensor, list[str]]  # uint8 (N, 3, R, R); for each image "" or why it could not be read
+Decoded = tuple[torch.Tensor, list[str]]  # images, uint8 (N, 3, R, R); for each one "" or why it could not be read
 
 
 def decode(path: str) -> torch.Tensor:
-    """An image file as uint8 RGB, (3, H, W); grey, CMYK, palettes and 16 bits are converted, transparency is dropped.
+    """Decode an image file. Grey, CMYK, palettes and 16 bits are converted to RGB, transparency is dropped.
 
     EXIF's orientation is not applied, as in torchvision and in the official SPOS code.
 
+    Returns:
+        RGB, uint8, (3, H, W).
     Raises:
-        OSError, ValueError, SyntaxError: it is missing, truncated, or no image.
+        OSError, ValueError, SyntaxError: the file is missing, truncated, or no image.
     """
     from PIL import Image
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PIL: large images, odd metadata; the scan lists what matters
+        warnings.simplefilter("ignore")  # PIL warns of large images and odd metadata; the scan lists what matters
         with Image.open(path) as image:
-            if image.mode.startswith("I"):  # 16 bits; PIL's own conversion cuts off what is above 255
+            if image.mode.startswith("I"):  # 16 bits per pixel; PIL's own conversion cuts off what is above 255
                 grey = (np.asarray(image, np.float64).clip(0, 65535) / 257).round().astype(np.uint8)
                 pixels = np.stack([grey] * 3)
             else:
@@ -39,22 +41,28 @@ def decode(path: str) -> torch.Tensor:
 
 
 def check_bytes(now: int, then: int) -> None:
-    """Raises ValueError: a file has not as many bytes as it had."""
+    """Refuse a file whose size, now and when the run's list was made, differs.
+
+    Raises:
+        ValueError: naming both sizes, in bytes.
+    """
     if now != then:
         raise ValueError(f"it has {now:,} bytes, and had {then:,} at the start of the run")
 
 
-def rows(files: Sequence[str], sizes: np.ndarray, nbytes: np.ndarray, views: Views) -> list[Row]:
-    """Views, image by image."""
-    known = np.column_stack((sizes[views.files], nbytes[views.files]))
-    parts = (known.tolist(), views.crop.tolist(), views.size.tolist(), views.offset.tolist())
+def plan_rows(files: Sequence[str], sizes: np.ndarray, nbytes: np.ndarray, plan: CropPlan) -> list[Row]:
+    """Take a plan apart into its images; arguments as for TorchLoader."""
+    known = np.column_stack((sizes[plan.indices], nbytes[plan.indices]))
+    columns = (known.tolist(), plan.crop.tolist(), plan.size.tolist(), plan.offset.tolist())
     return [
-        (files[number], tuple(known), tuple(crop), tuple(size), tuple(offset), bool(mirror), views.antialias)
-        for number, known, crop, size, offset, mirror in zip(views.files, *parts, views.mirror, strict=True)
+        (files[index], tuple(known), tuple(crop), tuple(size), tuple(offset), bool(mirror), plan.antialias)
+        for index, known, crop, size, offset, mirror in zip(plan.indices, *columns, plan.mirror, strict=True)
     ]
 
 
 class _Images(Dataset):
+    """Decodes rows; an image that cannot be read is black, and comes with the reason."""
+
     def __init__(self, resolution: int) -> None:
         self.resolution = resolution
 
@@ -75,17 +83,19 @@ class _Images(Dataset):
         return (pixels.flip(2) if mirror else pixels), ""
 
 
-def _stack(items: list[tuple[torch.Tensor, str]]) -> Decoded:
+def _collate(items: list[tuple[torch.Tensor, str]]) -> Decoded:
     return torch.stack([pixels for pixels, _ in items]), [reason for _, reason in items]
 
 
 class TorchLoader:
-    """Decodes views in worker processes.
+    """Decodes the images of crop plans in worker processes.
 
     Args:
-        files: paths of the images that views number.
-        sizes, nbytes: their heights and widths, (n, 2), and sizes in bytes, (n,), by which a file is known again.
-        workers: processes; 0: in this one.
+        files: paths of the images, by image number.
+        sizes, nbytes: heights and widths in pixels, (n, 2), and sizes of the files in bytes, (n,), when the run's list was made;
+            a file that differs from them is not read.
+        resolution: height and width of the decoded images, pixels.
+        workers: number of processes; 0: decode in this one.
     """
 
     def __init__(
@@ -94,11 +104,11 @@ class TorchLoader:
         self.files, self.sizes, self.nbytes, self.workers = files, sizes, nbytes, workers
         self.images = _Images(resolution)
 
-    def read(self, plan: Iterable[Views]) -> Iterator[Decoded]:
-        """The batches of a plan, in order."""
-        batches = (rows(self.files, self.sizes, self.nbytes, views) for views in plan)
-        yield from DataLoader(self.images, batch_sampler=batches, num_workers=self.workers, collate_fn=_stack)
+    def read(self, plans: Iterable[CropPlan]) -> Iterator[Decoded]:
+        """Decode one batch for each plan, in order, on the CPU."""
+        batches = (plan_rows(self.files, self.sizes, self.nbytes, plan) for plan in plans)
+        yield from DataLoader(self.images, batch_sampler=batches, num_workers=self.workers, collate_fn=_collate)
 
-    def one_by_one(self, views: Views) -> Decoded:
-        """One batch, in this process."""
-        return _stack([self.images[row] for row in rows(self.files, self.sizes, self.nbytes, views)])
+    def decode_batch(self, plan: CropPlan) -> Decoded:
+        """Decode one batch in this process, on the CPU."""
+        return _collate([self.images[row] for row in plan_rows(self.files, self.sizes, self.nbytes, plan)])
