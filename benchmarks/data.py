@@ -148,12 +148,12 @@ def step(root: Path, workers: int, device: torch.device, batch: int, steps: int)
 
 def listing(folder: Path, count: int) -> None:
     """A tree of hard links; the scan is given as done before, with a digest of its own for each link."""
-    from trials.images.inspect_file import look
+    from trials.images.inspect_file import inspect_image
     from trials.images.scan import COLUMNS, TABLE
 
     make_tree(folder / "few", 60)
     few = sorted((folder / "few").rglob("*.JPEG"))  # a file can have 65,000 links
-    known = [look(str(path)) for path in few]
+    known = [inspect_image(str(path)) for path in few]
     stamps = [(path.stat().st_size, path.stat().st_mtime_ns) for path in few]
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     (folder / "cache" / "onepath").mkdir(parents=True)

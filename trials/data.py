@@ -32,9 +32,9 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(
             f"trials.data has one verb, check, not '{' '.join(argv[:1])}'; run: python -m trials.data check DIR"
         )
-    from trials.images.check import Config, check
+    from trials.images.check import Config, check_folder
 
-    check(
+    check_folder(
         cli.parse(
             Config, argv[1:] if argv[0] == "check" else argv, __doc__, "trials.data check", positional="data_root"
         )

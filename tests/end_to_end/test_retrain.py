@@ -165,8 +165,7 @@ def test_randaugment_is_a_function_of_seed_epoch_and_place(kind, tree):
     before = torch.get_rng_state()
 
     def first(epoch=0, take=None, start=0, operations=2):
-        data = load_data(config, 32, score_fraction=0.1)
-        data.randaugment = (operations, 9)
+        data = load_data(config, 32, score_fraction=0.1, randaugment=(operations, 9))
         return next(data.train_batches("all", 8, seed=0, epoch=epoch, start=start, take=take))[0]
 
     whole = first()

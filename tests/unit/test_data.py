@@ -20,11 +20,11 @@ from spaces.files import load_json
 from tests.conftest import ROOT, onepath
 from trials import supernet
 from trials.common import run_dir
-from trials.images.augment import CUTOUT_DRAWS, JITTER_DRAWS, Augment, augment, color_jitter, cutout
-from trials.images.crops import DRAWS, central_views, random_views
+from trials.images.augment import CUTOUT_DRAWS, JITTER_DRAWS, Geometry, augment_geometry, color_jitter, cutout
+from trials.images.crops import CROP_DRAWS, central_crops, random_crops
 from trials.images.dataset import split
 from trials.images.load import load_data
-from trials.images.memory import AUGMENT
+from trials.images.memory import GEOMETRY
 from trials.images.options import DataOptions
 from trials.scoring.fixed_images import fixed_images
 
@@ -129,16 +129,16 @@ def test_fashion_mnist():
 
 def test_augmentation_moves_whole_pixels_and_nothing_else():
     images = torch.arange(2 * 3 * 8 * 8, dtype=torch.float32).reshape(2, 3, 8, 8)
-    still = augment(images, Augment(), torch.Generator().manual_seed(0))
+    still = augment_geometry(images, Geometry(), torch.Generator().manual_seed(0))
     torch.testing.assert_close(still, images)
-    moved = augment(images, Augment(shift=0.25), torch.Generator().manual_seed(1))
+    moved = augment_geometry(images, Geometry(shift=0.25), torch.Generator().manual_seed(1))
     inner = moved[0, :, 2:6, 2:6]
     windows = [images[0, :, y : y + 4, x : x + 4] for y in range(5) for x in range(5)]
     assert any(torch.allclose(inner, window, atol=1e-3) for window in windows)
-    flips = [augment(images, Augment(flip=True), torch.Generator().manual_seed(seed)) for seed in range(20)]
+    flips = [augment_geometry(images, Geometry(flip=True), torch.Generator().manual_seed(seed)) for seed in range(20)]
     mirrored = sum(torch.allclose(image[0], images[0].flip(-1), atol=1e-3) for image in flips)
     assert 3 <= mirrored <= 17
-    assert not AUGMENT["digits"].flip  # a mirrored 2 is no 2
+    assert not GEOMETRY["digits"].flip  # a mirrored 2 is no 2
 
 
 def test_images_in_memory_have_any_resolution_and_augmentation_on_their_device():
@@ -248,7 +248,7 @@ def test_batches_are_a_function_of_seed_epoch_and_number(loader, tree):
 
 def test_an_epoch_has_every_image_once(tree):
     data = open_folder(tree)
-    order = data.order("train", 8, seed=0, epoch=0)
+    order = data.epoch_order("train", 8, seed=0, epoch=0)
     assert sorted(order.ravel()) == data.parts["train"].tolist()
     assert Counter(labels.item() for _, batch in read(data, seed=0, epoch=0) for labels in batch) == {
         0: 18,
@@ -315,9 +315,9 @@ def test_random_crops_are_those_of_torchvision():
     """In distribution: area, shape, place and mirror of 20,000 crops; and each lies within its image."""
     draw = np.random.default_rng(0)
     n, shape = 20_000, np.array([[300, 450]])
-    views = random_views(np.arange(n), np.repeat(shape, n, 0), 224, draw.random((n, DRAWS)))
-    top, left, height, width = views.crop.T.astype(float)
-    assert (views.crop[:, :2] >= 0).all()
+    plan = random_crops(np.arange(n), np.repeat(shape, n, 0), 224, draw.random((n, CROP_DRAWS)))
+    top, left, height, width = plan.crop.T.astype(float)
+    assert (plan.crop[:, :2] >= 0).all()
     assert (top + height <= 300).all()
     assert (left + width <= 450).all()
     torch.manual_seed(0)
@@ -327,18 +327,18 @@ def test_random_crops_are_those_of_torchvision():
     for ours, other in zip((top, left, height, width), theirs.T, strict=True):
         assert abs(ours.mean() - other.mean()) < 4 * other.std() / np.sqrt(n / 2)
         assert abs(ours.std() / other.std() - 1) < 0.03
-    assert abs(views.mirror.mean() - 0.5) < 0.02
-    thin = random_views(np.arange(50), np.full((50, 2), (10, 2000)), 224, draw.random((50, DRAWS)))
+    assert abs(plan.mirror.mean() - 0.5) < 0.02
+    thin = random_crops(np.arange(50), np.full((50, 2), (10, 2000)), 224, draw.random((50, CROP_DRAWS)))
     central = thin.crop[(thin.crop == (0, 993, 10, 13)).all(1)]
     assert len(central) > 10  # no crop of 8 % of the area fits: the centre, as torchvision
 
 
 def test_resized_sizes():
     sizes = np.array([(333, 500), (500, 333), (256, 256), (2000, 31)])
-    official = central_views(np.arange(4), sizes, 224, spos=True)
+    official = central_crops(np.arange(4), sizes, 224, spos=True)
     assert official.size.tolist() == [[256, 384], [384, 256], [256, 256], [16516, 256]]
     assert official.offset.tolist() == [[16, 80], [80, 16], [16, 16], [8146, 16]]
-    assert central_views(np.arange(2), sizes[:2], 224, spos=False).size.tolist() == [[256, 384], [384, 256]]
+    assert central_crops(np.arange(2), sizes[:2], 224, spos=False).size.tolist() == [[256, 384], [384, 256]]
 
 
 def test_a_run_resumes_bitwise_in_the_middle_of_an_epoch_through_dali(tree, tmp_path):

@@ -22,7 +22,7 @@ from tests.conftest import ROOT, assert_one_clear_line, onepath
 from tests.unit.test_data import LOADERS, contents, open_folder, read
 from trials import retrain, supernet
 from trials.images import image_list, inspect_file, scan
-from trials.images.crops import central_views
+from trials.images.crops import central_crops
 from trials.images.listing import find_images
 from trials.images.load import load_data
 from trials.images.options import DataOptions
@@ -315,7 +315,7 @@ def test_a_run_keeps_its_images(copy, tmp_path, capsys):
     run = tmp_path / "run"
     flags = ["--preset", "tiny", "--data", "folder", "--data-root", str(copy), "--batch-size", "8", "--epochs", "1"]
     supernet.main([*flags, "--score-fraction", "0.25", "--eval-paths", "0", "--out", str(run)])
-    images = image_list.load(run)
+    images = image_list.load_list(run)
     given = open_folder(copy).images
     assert (list(images.paths), images.parts.tolist(), images.classes) == (
         list(given.paths),
@@ -337,7 +337,7 @@ def test_a_run_keeps_its_images(copy, tmp_path, capsys):
     (tmp_path / "arc.json").write_text(str((0,) * 20))
     again = ["--fixed-arc", str(tmp_path / "arc.json"), "--supernet", str(run), "--epochs", "1", "--batch-size", "8"]
     retrain.main(again)
-    assert list(image_list.load(tmp_path / "retrain").paths) == list(given.paths)
+    assert list(image_list.load_list(tmp_path / "retrain").paths) == list(given.paths)
     assert "8 test images" in capsys.readouterr().out
     for path in copy.glob("*/*new*"):
         path.unlink()
@@ -424,7 +424,7 @@ def test_odd_files_are_read_as_pil_reads_them(loader, copy, tree, capfd):
     found = {os.path.basename(path): seen for path, seen in zip(data.files, found_in(data.files), strict=True)}
     numbers = {os.path.basename(path): number for number, path in enumerate(data.files)}
     for name, (_, odd) in files.items():
-        assert found[name].odd == odd
+        assert found[name].unusual == odd
         assert not found[name].problem
         data.parts["one"] = plain.parts["one"] = np.array([numbers[name]])
         (ours, _), (theirs, _) = next(data.eval_batches("one", 1)), next(plain.eval_batches("one", 1))
@@ -443,7 +443,7 @@ def test_a_file_that_goes_bad_costs_its_own_batch_at_most(loader, way, copy, cap
     data = open_folder(copy, loader, workers=2 if way == "truncated" else 0)
     whole = read(data, seed=0, epoch=0)
     scored = contents(data.eval_batches("train", 8))
-    order = data.order("train", 8, seed=0, epoch=0)
+    order = data.epoch_order("train", 8, seed=0, epoch=0)
     victim = order[1][3]
     path, good = data.files[victim], open(data.files[victim], "rb").read()
     capfd.readouterr()
@@ -491,7 +491,7 @@ def test_a_disk_that_is_gone_stops_the_run(loader, copy):
 
 def test_a_replacement_does_not_depend_on_the_number_of_processes(copy):
     data = open_folder(copy)
-    order = data.order("train", 8, seed=0, epoch=0)[0]
+    order = data.epoch_order("train", 8, seed=0, epoch=0)[0]
     for place in (3, 4):
         with open(data.files[order[place]], "wb"):
             pass
@@ -507,13 +507,15 @@ def test_a_dali_that_does_not_work_says_so(copy, monkeypatch, capfd):
     data = open_folder(copy)
     loader = data.loader()
     with monkeypatch.context() as patch:
-        patch.setattr(loader, "_take", lambda pipe: (_ for _ in ()).throw(RuntimeError("x\nencountered:\nno nvJPEG\n")))
+        patch.setattr(
+            loader, "_copy_output", lambda pipeline: (_ for _ in ()).throw(RuntimeError("x\nencountered:\nno nvJPEG\n"))
+        )
         with pytest.raises(InputError, match=r"DALI failed 5 times \(no nvJPEG\); use --loader torchvision"):
             for epoch in range(3):
                 read(data, seed=0, epoch=epoch)
     assert "DALI failed on images that PIL can decode (no nvJPEG)" in capfd.readouterr().err
     with monkeypatch.context() as patch:
-        patch.setattr(loader, "_build", lambda *a: (_ for _ in ()).throw(RuntimeError("driver too old")))
+        patch.setattr(loader, "_build_pipeline", lambda *a: (_ for _ in ()).throw(RuntimeError("driver too old")))
         with pytest.raises(InputError, match=r"DALI does not work here \(driver too old\); use --loader torchvision"):
             read(data, seed=0, epoch=0)
     with pytest.raises(ZeroDivisionError):  # mistakes of ours are not DALI's, and end no epoch early
@@ -523,12 +525,12 @@ def test_a_dali_that_does_not_work_says_so(copy, monkeypatch, capfd):
 
 
 def central(data, number):
-    return central_views(np.arange(4) + number, data.images.sizes[number : number + 4], 32, spos=False)
+    return central_crops(np.arange(4) + number, data.images.sizes[number : number + 4], 32, spos=False)
 
 
 def test_no_batch_of_good_files_leaves_dali(tree, monkeypatch):
     data = open_folder(tree)
-    monkeypatch.setattr(data.loader().spare, "one_by_one", lambda views: pytest.fail("decoded without DALI"))
+    monkeypatch.setattr(data.loader().fallback, "decode_batch", lambda plan: pytest.fail("decoded without DALI"))
     for epoch in range(3):
         assert len(read(data, seed=0, epoch=epoch)) == 9
     for batch in (1, 5, 24):
@@ -542,8 +544,8 @@ def test_a_scan_looks_at_a_file_once(copy, monkeypatch):
     files = sorted(str(path) for path in copy.glob("*/*"))
     first = found_in(files)
     looked = []
-    look = inspect_file.look
-    monkeypatch.setattr(scan, "look", lambda path: looked.append(path) or look(path))
+    look = inspect_file.inspect_image
+    monkeypatch.setattr(scan, "inspect_image", lambda path: looked.append(path) or look(path))
     assert found_in(files) == first
     assert not looked
     content = open(files[3], "rb").read()
@@ -565,8 +567,8 @@ def test_a_scan_looks_at_a_file_once(copy, monkeypatch):
 
 def test_an_interrupted_scan_goes_on(copy, monkeypatch):
     files = sorted(str(path) for path in copy.glob("*/*"))
-    monkeypatch.setattr(scan, "PART", 10)
-    look, looked = inspect_file.look, []
+    monkeypatch.setattr(scan, "CHUNK", 10)
+    look, looked = inspect_file.inspect_image, []
 
     def interrupted(path):
         if len(looked) == 25:
@@ -574,10 +576,10 @@ def test_an_interrupted_scan_goes_on(copy, monkeypatch):
         looked.append(path)
         return look(path)
 
-    monkeypatch.setattr(scan, "look", interrupted)
+    monkeypatch.setattr(scan, "inspect_image", interrupted)
     with pytest.raises(KeyboardInterrupt):
         scan.scan(files, 1)
-    monkeypatch.setattr(scan, "look", lambda path: looked.append(path) or look(path))
+    monkeypatch.setattr(scan, "inspect_image", lambda path: looked.append(path) or look(path))
     assert not scan.scan(files, 1).problems
     assert 40 <= len(looked) <= 50
 
@@ -605,7 +607,7 @@ def test_single_flipped_bits_are_found_as_far_as_they_can_be(tree):
         changed = bytearray(content)
         changed[draw.integers(700, len(content) - 2)] ^= 1 << draw.integers(8)
         path.write_bytes(changed)
-        ours += bool(inspect_file.look(str(path)).problem)
+        ours += bool(inspect_file.inspect_image(str(path)).problem)
         try:
             Image.open(path).load()
         except OSError:

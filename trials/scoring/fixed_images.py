@@ -85,7 +85,7 @@ def _decode(
     if len(data.classes) != classes:
         raise InputError(f"the data has {len(data.classes)} classes now, {classes} when the supernet was trained")
     for (part, count), path in zip(wanted, paths[:2], strict=True):
-        count = len(data.chosen(part, count or None))
+        count = len(data.eval_indices(part, count or None))
         labels = save_images(path, data.eval_batches(part, 128, count=count), count, resolution)
     with atomic(paths[2]) as temporary, open(temporary, "wb") as file:
         np.save(file, labels.numpy())  # of the scoring images, which come last

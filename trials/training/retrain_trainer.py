@@ -165,10 +165,14 @@ def set_dropout(network: nn.Module, p: float) -> None:
         network.drop_rate = p  # type: ignore[assignment]
 
 
-def open_data(config: Config) -> Any:
+def open_data(config: Config) -> Data:
     """The images, those of the search where there was one, with the preprocessing and augmentation of the run."""
     options = cli.space_options(config.space_options)
     resolution = spaces.describe(config.space, config.preset, resolution=config.resolution, **options).resolution
-    data = load_data(config, resolution, score_fraction=config.hold_out or 0.1, run=config.supernet or config.out)
-    data.randaugment = (config.randaugment, config.randaugment_magnitude)
-    return data
+    return load_data(
+        config,
+        resolution,
+        score_fraction=config.hold_out or 0.1,
+        run=config.supernet or config.out,
+        randaugment=(config.randaugment, config.randaugment_magnitude),
+    )
