@@ -1,6 +1,7 @@
-"""An Arch is a plain dict {label: candidate}: the only thing that passes between spaces, strategies and trials.
+"""Architectures: how they are checked, named, read and written, and made the active path of a supernet.
 
-Standard library only at import, because NNI's tuners import this file and must start within seconds.
+An Arch is a plain dict {label: candidate}. It is the only thing that passes between spaces, strategies and trials.
+K candidates of a choice.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from spaces.errors import InputError, unknown
+from spaces.errors import InputError, is_whole_number, unknown
 from spaces.files import save_json
 
 if TYPE_CHECKING:
+    import torch
+    from nni.nas.nn.pytorch import ModelSpace
     from torch import nn
 
 Arch = dict[str, Any]
@@ -24,11 +27,15 @@ Choices = Mapping[str, Sequence[Any]]  # label -> candidates, in order
 
 
 class Weights(NamedTuple):
-    """What stands in place of a candidate where a supernet mixes all candidates of a choice."""
+    """The weights with which a supernet mixes the candidates of a choice; it takes the place of a candidate in an Arch."""
 
-    values: Any  # one number per candidate, in order; a sequence, or a tensor (K,) that may carry a gradient
-    active: Sequence[int] | None = None  # only these candidates are run; None: all
-    fallback: Any = None  # weights among the values with parameters where `values` leaves them nothing, for a gradient
+    values: Sequence[float] | torch.Tensor  # (K,) one per candidate, in order; a tensor may carry a gradient
+    active: Sequence[int] | None = None  # indices of the candidates that are run; None: all
+    # (K,) used instead, on elastic values with parameters, when all weight lies on a skip, so that a gradient still exists
+    fallback: torch.Tensor | None = None
+
+
+Mixture = Mapping[str, Any]  # like an Arch, but a label may have Weights in place of a candidate
 
 
 class ArchError(InputError):
@@ -38,10 +45,10 @@ class ArchError(InputError):
 def validate(arch: Mapping[str, Any], choices: Choices) -> None:
     """Check that `arch` names exactly the labels of the space, each with one of its candidates.
 
-    NNI itself draws a missing or misspelt label at random, without a word.
+    NNI itself would silently choose a random candidate for a label that is missing or misspelt.
 
     Raises:
-        ArchError: naming the first label that is wrong, and what is allowed there.
+        ArchError: the first label that is wrong, and what is allowed there.
     """
     for label in arch:
         if label not in choices:
@@ -57,16 +64,16 @@ def validate(arch: Mapping[str, Any], choices: Choices) -> None:
 
 
 def arch_id(arch: Mapping[str, Any]) -> str:
-    """A short name for an architecture: 12 hex digits of the SHA-256 of its sorted JSON.
+    """The id of an architecture: the first 12 hex digits of the SHA-256 of its JSON with sorted keys.
 
-    1.0 and 1 are the same width: NNI's manager writes one as the other.
+    A float that is a whole number counts as the integer, because NNI's manager writes a width of 1.0 as 1.
     """
     plain = {key: int(v) if isinstance(v, float) and v.is_integer() else v for key, v in arch.items()}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def save_arch(path: str | Path, arch: Mapping[str, Any]) -> None:
-    """Write a fixed-arc file: the dict as JSON, atomically."""
+    """Write an architecture as a fixed-arc file (the dict as JSON), atomically."""
     save_json(path, dict(arch))
 
 
@@ -115,7 +122,7 @@ def load_arch(path: str | Path, choices: Choices) -> Arch:
 
 
 def _mask_indices(masks: Mapping[str, Any]) -> list[int]:
-    """Candidate numbers of an NNI 1.x fixed-arc file, in the order of the number in the key."""
+    """Convert the masks of an NNI 1.x fixed-arc file to candidate indices, in the order of the number in their keys."""
     indices = []
     for key in sorted(masks, key=lambda k: int(k.removeprefix("LayerChoice"))):
         mask = masks[key]
@@ -126,21 +133,24 @@ def _mask_indices(masks: Mapping[str, Any]) -> list[int]:
 
 
 def _from_indices(indices: Sequence[Any], choices: Choices) -> Arch:
+    """The architecture that has these candidate indices, one per label in the order of the space."""
     if len(indices) != len(choices):
         raise ArchError(f"it holds {len(indices)} choices; this space has {len(choices)}")
     arch = {}
     for (label, candidates), index in zip(choices.items(), indices, strict=True):
-        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(candidates):
+        if not is_whole_number(index, 0) or index >= len(candidates):
             raise ArchError(f"{index!r} for '{label}' is not a candidate number; give 0 to {len(candidates) - 1}")
         arch[label] = candidates[index]
     return arch
 
 
 def activate(supernet: nn.Module, arch: Mapping[str, Any]) -> None:
-    """Make `arch` the active path of a supernet (made with `spaces.model_space.make_supernet`).
+    """Make an architecture the active path of a supernet.
 
+    Args:
+        supernet: made by `spaces.model_space.make_supernet`.
     Raises:
-        ArchError: a label is missing, unknown, or has a candidate that the supernet does not hold.
+        ArchError: a label is missing or unknown, or has a candidate that the supernet does not hold.
     """
     layers, choices = _choice_layers(supernet)
     validate(arch, choices)
@@ -148,31 +158,34 @@ def activate(supernet: nn.Module, arch: Mapping[str, Any]) -> None:
         layer.resample(dict(arch))
 
 
-def activate_mixture(supernet: nn.Module, chosen: Mapping[str, Any]) -> None:
-    """Like `activate`, but a label may have `Weights`: its block then gives the weighted sum of its candidates.
+def activate_mixture(supernet: nn.Module, mixture: Mixture) -> None:
+    """Make a mixture the active path of a supernet: a block with `Weights` gives the weighted sum of its candidates.
 
-    Elastic values are mixed in the weights that they share: a kernel or channel counts by the weight of all the values
-    that contain it. With one weight 1 and the others 0 this is the path of that value, to rounding.
+    Elastic values are mixed in the weights that they share: a kernel or channel counts with the sum of the weights of
+    all values that contain it. With weight 1 for one value and 0 for the others, the output is that of the value's
+    path, up to rounding.
 
+    Args:
+        supernet: made by `spaces.model_space.make_supernet`.
+        mixture: label -> candidate or Weights; all labels of the space.
     Raises:
-        ArchError: as `activate`.
+        ArchError: as for `activate`, or the number of weights is not that of the candidates.
     """
     layers, choices = _choice_layers(supernet)
-    plain = {
-        label: choices[label][0] if isinstance(c, Weights) else c for label, c in chosen.items() if label in choices
-    }
-    validate({**chosen, **plain}, choices)
-    for label, weights in chosen.items():
+    plain = {label: choices[label][0] for label, c in mixture.items() if isinstance(c, Weights) and label in choices}
+    validate({**mixture, **plain}, choices)
+    for label, weights in mixture.items():
         if isinstance(weights, Weights) and len(weights.values) != len(choices[label]):
             raise ArchError(f"{len(weights.values)} weights for '{label}', which has {len(choices[label])} candidates")
     for layer in layers:
-        layer.resample(dict(chosen))
+        layer.resample(dict(mixture))
 
 
 def _choice_layers(supernet: nn.Module) -> tuple[list[Any], Choices]:
+    """The choice layers of a supernet, and the candidates of its labels."""
     layers = supernet.__dict__.get("_choice_layers")
     if layers is None:
-        # Collected once: walking over all modules of SPOS takes 6.6 ms, at every step.
+        # Collected once: walking over all modules of SPOS takes 6.6 ms, and would be done at every step.
         layers = [module for module in supernet.modules() if hasattr(module, "resample")]
         if not layers:
             raise ArchError("this model has no choice blocks; make it a supernet first")
@@ -183,17 +196,17 @@ def _choice_layers(supernet: nn.Module) -> tuple[list[Any], Choices]:
     return layers, supernet.__dict__["_choices"]
 
 
-def freeze(space: Any, arch: Mapping[str, Any]) -> nn.Module:
-    """The fixed network of `arch`, with a copy of the weights of `space`.
+def freeze(space: ModelSpace, arch: Mapping[str, Any]) -> nn.Module:
+    """Build the fixed network of an architecture, with a copy of the weights of `space`.
 
     NNI's own `freeze` shares storage with the supernet, so training or recalibrating one network would change all.
-    BatchNorm layers without affine parameters get weight 1 and bias 0: the same function, ready to be trained.
+    BatchNorm layers without affine parameters get weight 1 and bias 0: the same function, and one that can be trained.
 
     Args:
         space: a space from `spaces.build`, or a supernet made of one.
     Returns:
-        A plain `spaces.chain.Network` of torch modules, in the mode (train or eval) of `space`.
+        A `spaces.chain.Network` of plain torch modules, in the mode (train or eval) of `space`.
     Raises:
-        ArchError: `arch` does not fit.
+        ArchError: `arch` does not fit the space.
     """
     return space.chain.network(dict(arch), space.state_dict(), affine=True).train(space.training)

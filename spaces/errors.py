@@ -1,4 +1,7 @@
-"""The exceptions a user may see: commands print the message as a single line and exit with 1 or 3."""
+"""The exceptions that a user may see, and helpers that word and check what the user gave.
+
+Commands print the message of such an exception as a single line and exit with its `exit_code`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import difflib
 import os
 import traceback
 from collections.abc import Iterable, Iterator
+from typing import TypeGuard
 
 
 class InputError(ValueError):
@@ -22,8 +26,12 @@ class Stopped(InputError):
 
 
 def unknown(what: str, value: object, allowed: Iterable[object]) -> str:
-    """A line for a name that is not known, with the closest known one.
+    """The message for a name that is not known, with the closest known one.
 
+    Args:
+        what: the kind of name, such as "space".
+        value: the name that was given.
+        allowed: the known names.
     Returns:
         For example `unknown space 'spso'; did you mean 'spos'? choose from: fbnet, spos`.
     """
@@ -33,10 +41,18 @@ def unknown(what: str, value: object, allowed: Iterable[object]) -> str:
     return f"unknown {what} '{value}';{hint} choose from: {', '.join(names)}"
 
 
+def is_whole_number(value: object, least: int) -> TypeGuard[int]:
+    """Whether `value` is an integer of at least `least`. True and False, which Python counts as integers, are not."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
 @contextlib.contextmanager
 def user_code(what: str, fix: str = "mend it there") -> Iterator[None]:
-    """Turn an exception of a space of one's own into one line that names the place.
+    """Turn any exception of code that a user wrote, such as a space of one's own, into one line with file and line.
 
+    Args:
+        what: what the code does, as the subject of the message.
+        fix: the end of the message.
     Raises:
         InputError: in place of any other exception.
     """
@@ -46,9 +62,12 @@ def user_code(what: str, fix: str = "mend it there") -> Iterator[None]:
         raise
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        library = (os.path.dirname(os.__file__), "<")  # Python's own modules, and with them site-packages
-        place = next((f for f in reversed(frames) if not f.filename.startswith(library)), frames[-1])
+        library = (
+            os.path.dirname(os.__file__),
+            "<",
+        )  # the standard library, site-packages below it, and "<frozen ...>"
+        origin = next((f for f in reversed(frames) if not f.filename.startswith(library)), frames[-1])
         reason = " ".join(str(error).split())[:200] or "no message"
         raise InputError(
-            f"{what} fails: {type(error).__name__}: {reason} ({os.path.relpath(place.filename)}, line {place.lineno}); {fix}"
+            f"{what} fails: {type(error).__name__}: {reason} ({os.path.relpath(origin.filename)}, line {origin.lineno}); {fix}"
         ) from error

@@ -1,4 +1,4 @@
-"""Files that are either there in full or not there at all, even when the process is killed while it writes."""
+"""Writing files atomically: a file is complete or absent, even if the process is killed while it writes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from typing import Any
 
 from spaces.errors import InputError
 
-CLONE = Path(__file__).resolve().parent.parent  # the root of the clone that Onepath is run from
+CLONE = Path(__file__).resolve().parent.parent  # root of the git clone that Onepath is run from
 
 
 @contextlib.contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`."""
+    """Write a file through a temporary one: yield its path, then flush it to disk and rename it to `path`.
+
+    Folders above `path` are made. When the body raises, `path` is left as it was.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -30,16 +33,16 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def save_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
-    """Write `value` as JSON, atomically."""
+    """Write a value as JSON, atomically; `indent` as for `json.dumps`."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(value, indent=indent) + "\n", encoding="utf-8")
 
 
 def load_json(path: str | Path, what: str) -> Any:
-    """Read JSON.
+    """Read a JSON file.
 
     Args:
-        what: how to call the file in an error, for example "cost table".
+        what: the name of the file's kind in an error, for example "cost table".
     Raises:
         InputError: the file is missing or is not JSON.
     """
@@ -54,7 +57,7 @@ def load_json(path: str | Path, what: str) -> Any:
 
 
 def append_json(path: str | Path, value: Any) -> None:
-    """Add one line of JSON to a file and flush it to disk; a kill can only cut off this last line."""
+    """Append one line of JSON to a file and flush it to disk; a kill can only truncate this last line."""
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(value) + "\n")
         file.flush()
@@ -62,10 +65,10 @@ def append_json(path: str | Path, value: Any) -> None:
 
 
 def read_jsonl(path: str | Path, *, repair: bool = False) -> list[Any]:
-    """The lines of a file written by `append_json`, without one that was cut off.
+    """Read a file written by `append_json`, up to the first line that is truncated or damaged.
 
     Args:
-        repair: cut such a line off in the file too, so that more can be appended.
+        repair: truncate the file there too, so that more lines can be appended.
     """
     content = Path(path).read_bytes()
     values, complete = [], 0
