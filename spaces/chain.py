@@ -1,9 +1,9 @@
-"""A search space is a chain: a stem, choice blocks one after another, a head.
+"""The description of a search space: a chain of a stem, choice blocks and a head.
 
 Each paper's file describes its space as a `Chain`. From it are built, on demand,
   - the NNI ModelSpace, with a LayerChoice or value choices per choice block (`spaces.build`, in model_space.py);
-  - one fixed network with plain torch modules (`Chain.network`), without importing NNI: 4 s less in every trial;
-  - the exact cost table, on the meta device (cost.py).
+  - a fixed network of plain torch modules (`Chain.network`), without importing NNI, which takes 4 s in every trial;
+  - the exact cost table, on the meta device (`measure` in cost.py).
 
 Shapes: N batch, C channels, H W height and width.
 """
@@ -20,73 +20,75 @@ import torch
 from torch import nn
 
 from spaces.arch import Arch, validate
-from spaces.errors import InputError, unknown
+from spaces.errors import InputError, is_whole_number, unknown
 
-P = TypeVar("P")
-LEAST = {"classes": 2, "resolution": 8}  # pixels; of other numbers 1
+PresetType = TypeVar("PresetType")
+M = TypeVar("M", bound=nn.Module)
+MINIMUM = {"classes": 2, "resolution": 8}  # smallest value of an option of a space; 1 for all that are not listed
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One choice block: its labels, and how to build what they choose.
+    """One choice block: its labels, and how to build the module that each combination of choices stands for.
 
-    Candidates have weights of their own. Elastic values (a width, a kernel size) share the weights of the largest:
-    a smaller one takes the leading channels and the centre of the kernel.
+    Candidates have weights of their own. Elastic values (a width, a kernel size) share the weights of the largest
+    value: a smaller one uses the leading channels and the centre of the kernel.
 
     Examples:
         Choice("block00", {"k3": build_k3, "k5": build_k5})                            a LayerChoice
-        Choice("block00", {"k3": build_k3, ...}, {"width00": [0.5, 1.0]})              each of variable width
+        Choice("block00", {"k3": build_k3, ...}, {"width00": [0.5, 1.0]})              candidates of variable width
         Choice(None, {"mbconv": build}, {"kernel00": [3, 5], "expand00": [3, 6]})      a superkernel
     """
 
-    label: str | None  # of the candidates; None where there is only one
-    candidates: Mapping[str, Callable[..., nn.Module]]  # each is called with one value per elastic label
+    label: str | None  # label of the choice among candidates; None if there is only one candidate
+    candidates: Mapping[str, Callable[..., nn.Module]]  # name -> builder, called with one value per elastic label
     elastic: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # label -> values
 
     @property
     def choices(self) -> dict[str, list[Any]]:
-        """label -> candidates, in order: the operation first, then the elastic values."""
+        """Label -> its candidates, in order. The choice of the operation comes first, then the elastic values."""
         operation: dict[str, list[Any]] = {} if self.label is None else {self.label: list(self.candidates)}
         return operation | {label: list(values) for label, values in self.elastic.items()}
 
     @property
     def display_name(self) -> str:
-        """How to call the block in an error."""
+        """The block's name in an error message: its first label."""
         return next(iter(self.choices), "a block without choices")
 
     @property
     def largest(self) -> dict[str, Any]:
-        """The elastic values whose weights hold those of all others."""
+        """Elastic label -> its largest value, whose weights contain those of all other values."""
         return {label: max(values) for label, values in self.elastic.items()}
 
     def candidate(self, arch: Mapping[str, Any]) -> str:
-        """Name of the operation that `arch` chooses here."""
+        """Name of the candidate that `arch` chooses in this block."""
         return arch[self.label] if self.label is not None else next(iter(self.candidates))
 
     def build(self, arch: Mapping[str, Any]) -> nn.Module:
-        """The module that `arch` chooses, with fresh weights."""
+        """Build the module that `arch` chooses in this block, with fresh weights."""
         return self.candidates[self.candidate(arch)](*(arch[label] for label in self.elastic))
 
     def combinations(self) -> Iterator[dict[str, Any]]:
-        """Every choice that this block offers; the last label changes fastest."""
+        """Every combination of candidates of this block's labels, label -> candidate; the last label changes fastest."""
         for values in itertools.product(*self.choices.values()):
             yield dict(zip(self.choices, values, strict=True))
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A whole search space, not yet built."""
+    """The description of a whole search space; no module of it is built yet."""
 
     resolution: int  # height and width of an image, pixels
     classes: int
-    stem: Callable[[], nn.Module]  # (N, 3, H, W) in
+    stem: Callable[[], nn.Module]  # builds the module that takes images (N, 3, H, W)
     blocks: Sequence[Choice]
-    head: Callable[[], nn.Module]  # (N, classes) out
-    inherit: Callable[[nn.Module, nn.Module], None] | None = None  # (candidate, source) -> None: for a warm start
-    # set by `spaces.describe`
+    head: Callable[[], nn.Module]  # builds the module that returns logits (N, classes)
+    # (candidate, source) -> None: copies the source's weights into the candidate, for a warm start; None: no warm start
+    inherit: Callable[[nn.Module, nn.Module], None] | None = None
+    # The fields below are set by `spaces.describe`.
     name: str = ""
     preset: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)  # but classes and resolution
+    options: Mapping[str, Any] = field(default_factory=dict)  # the space's own options, without classes and resolution
 
     def __post_init__(self) -> None:
         if not self.blocks:
@@ -98,26 +100,28 @@ class Chain:
         for label, candidates in self.choices.items():
             if not candidates:
                 raise InputError(f"choice '{label}' has no candidates; give it at least one")
-        parts = {"stem": self.stem, "head": self.head}
+        builders = {"stem": self.stem, "head": self.head}
         for block in self.blocks:
             if block.label is None and len(block.candidates) != 1:
                 raise InputError(
                     f"{block.display_name} chooses among {len(block.candidates)} candidates without a label; give it one"
                 )
-            parts |= {f"candidate '{name}' of {block.display_name}": build for name, build in block.candidates.items()}
-        for what, build in parts.items():
+            builders |= {
+                f"candidate '{name}' of {block.display_name}": build for name, build in block.candidates.items()
+            }
+        for what, build in builders.items():
             if isinstance(build, nn.Module) or not callable(build):
                 kind = type(build).__name__
                 raise InputError(f"{what} is a {kind}; give a function (or partial) that makes the module")
 
     @cached_property
     def choices(self) -> dict[str, list[Any]]:
-        """label -> candidates, in order."""
+        """Label -> its candidates, in order, for the whole space."""
         return {label: values for block in self.blocks for label, values in block.choices.items()}
 
     @property
     def warm_path(self) -> Arch:
-        """The path that a warm start trains: first candidates, at their largest."""
+        """The path that a warm start trains: the first candidate of every block, with the largest elastic values."""
         first = {block.label: next(iter(block.candidates)) for block in self.blocks if block.label is not None}
         largest = {label: value for block in self.blocks for label, value in block.largest.items()}
         return {label: first.get(label, largest.get(label)) for label in self.choices}
@@ -125,38 +129,42 @@ class Chain:
     def network(
         self, arch: Arch, weights: Mapping[str, torch.Tensor] | None = None, *, affine: bool = False
     ) -> Network:
-        """The fixed network of `arch`.
+        """Build the fixed network of an architecture.
 
         Args:
-            weights: state dict of a supernet (or ModelSpace) of this space; its part is copied. Fresh weights where None.
-            affine: give BatchNorm layers without affine parameters weight 1 and bias 0: the same function, ready to be trained.
+            weights: state dict of a supernet (or ModelSpace) of this space, from which the architecture's weights are
+                copied; None: fresh weights.
+            affine: give BatchNorm layers without affine parameters weight 1 and bias 0: the same function, and one
+                that can be trained.
         Raises:
-            ArchError: `arch` does not fit.
-            InputError: `weights` are of another space.
+            ArchError: `arch` does not fit this space.
+            InputError: `weights` belong to another space.
         """
         validate(arch, self.choices)
-        places: list[int | str] = ["stem", *range(len(self.blocks)), "head"]  # in which fresh weights are drawn
-        stem, *blocks, head = (self.module_at(place, arch, weights) for place in places)
+        # Fresh weights are drawn in this order, so that a seed always gives the same network.
+        positions: list[int | str] = ["stem", *range(len(self.blocks)), "head"]
+        stem, *blocks, head = (self.module_at(position, arch, weights) for position in positions)
         network = Network(stem, blocks, head)
         return make_affine(network) if affine else network
 
     def module_at(
-        self, place: int | str, arch: Mapping[str, Any], weights: Mapping[str, torch.Tensor] | None = None
+        self, position: int | str, arch: Mapping[str, Any], weights: Mapping[str, torch.Tensor] | None = None
     ) -> nn.Module:
-        """One link of the fixed network of `arch`: a choice block by its number, "stem" or "head".
+        """Build one module of the fixed network of an architecture.
 
         Args:
+            position: index of a choice block, or "stem" or "head".
             weights: as for `network`.
         Raises:
-            InputError: as `network`.
+            InputError: as for `network`.
         """
-        block = self.blocks[place] if isinstance(place, int) else None
-        build = getattr(self, place) if isinstance(place, str) else lambda: self.blocks[place].build(arch)
+        block = self.blocks[position] if isinstance(position, int) else None
+        build = getattr(self, position) if isinstance(position, str) else lambda: self.blocks[position].build(arch)
         if weights is None:
             return build()
-        with torch.device("meta"):  # shapes alone: no time for random numbers that are then replaced
+        with torch.device("meta"):  # shapes only: no time is spent on random numbers that are then replaced
             module = build()
-        prefix = f"blocks.{place}." if block else f"{place}."
+        prefix = f"blocks.{position}." if block else f"{position}."
         if block and block.label is not None:
             prefix += f"{block.candidate(arch)}."
         state = {}
@@ -174,7 +182,7 @@ class Chain:
 
 
 class Network(nn.Module):
-    """A fixed network: plain torch modules, no NNI inside."""
+    """A fixed network: stem, blocks and head as plain torch modules, without NNI."""
 
     def __init__(self, stem: nn.Module, blocks: Sequence[nn.Module], head: nn.Module) -> None:
         super().__init__()
@@ -191,11 +199,16 @@ class Network(nn.Module):
 
 
 def slice_shared_weight(tensor: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """The part of a shared weight that a smaller operation uses: leading channels, centre of the kernel; a view.
+    """The slice of a shared weight that a smaller operation uses: the leading channels and the centre of the kernel.
 
-    Source: arXiv:1904.00420, channel number search; arXiv:1904.02877, superkernels.
+    Args:
+        tensor: the weight of the largest operation, such as (C out, C in, K, K).
+        shape: the shape of the smaller operation's weight, with as many dimensions.
+    Returns:
+        A view of `tensor` with this shape.
     Raises:
         InputError: `shape` is larger than the tensor.
+    Source: arXiv:1904.00420, channel number search; arXiv:1904.02877, superkernels.
     """
     if tensor.shape == shape:
         return tensor
@@ -207,11 +220,11 @@ def slice_shared_weight(tensor: torch.Tensor, shape: Sequence[int]) -> torch.Ten
     return tensor[tuple(slice(start, start + want) for start, want in zip(starts, shape, strict=True))]
 
 
-def make_affine(module: Any) -> Any:
-    """Give every BatchNorm without affine parameters weight 1 and bias 0, in place: the same function.
+def make_affine(module: M) -> M:
+    """Give every BatchNorm without affine parameters weight 1 and bias 0, in place; the function stays the same.
 
     Returns:
-        The module.
+        The module itself.
     """
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d) and not layer.affine:
@@ -222,11 +235,15 @@ def make_affine(module: Any) -> Any:
     return module
 
 
-def choose_preset(space: str, presets: Mapping[str, P], preset: str, **changes: Any) -> P:
-    """The preset of a space, with the changes (whole numbers) that are not None.
+def choose_preset(space: str, presets: Mapping[str, PresetType], preset: str, **changes: int | None) -> PresetType:
+    """Look up a preset of a space and replace some of its fields.
 
+    Args:
+        space: the space's name, for errors.
+        presets: name -> a frozen dataclass.
+        changes: field -> a whole number; None leaves the preset's value.
     Raises:
-        InputError: unknown preset, or a change that is not a positive whole number.
+        InputError: unknown preset, or a change that is not a whole number or is too small.
     """
     if preset not in presets:
         raise InputError(unknown(f"preset of space {space}:", preset, presets))
@@ -236,14 +253,22 @@ def choose_preset(space: str, presets: Mapping[str, P], preset: str, **changes: 
     return replace(presets[preset], **given)  # type: ignore[type-var]
 
 
-def check_number(space: str, name: str, value: Any) -> None:
-    """Raises InputError: `value` is not a whole number, or too small."""
-    least = LEAST.get(name, 1)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+def check_number(space: str, name: str, value: object) -> None:
+    """Check that an option of a space is a whole number and at least its MINIMUM.
+
+    Raises:
+        InputError: it is not.
+    """
+    least = MINIMUM.get(name, 1)
+    if not is_whole_number(value, least):
         raise InputError(f"{name} of space {space} is {value!r}; give a whole number, at least {least}")
 
 
-def check_flag(space: str, name: str, value: Any) -> None:
-    """Raises InputError: `value` is not True or False."""
+def check_flag(space: str, name: str, value: object) -> None:
+    """Check that an option of a space is True or False.
+
+    Raises:
+        InputError: it is not.
+    """
     if not isinstance(value, bool):
         raise InputError(f"{name} of space {space} is {value!r}; give true or false")
