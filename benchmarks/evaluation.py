@@ -138,7 +138,7 @@ def generations(number: int, judge: Judge, seed: int) -> list[list[Arch]]:
         numbers = range(asked, asked + tuner.remaining_before_next_result())
         archs = [tuner.generate_parameters(identity) for identity in numbers]
         asked += len(archs)
-        bred.append(sorted(archs, key=lambda arch: [block.combination_index(arch) for block in tuner.table.blocks]))
+        bred.append(sorted(archs, key=tuner.table.combinations))
         if generation < number - 1:
             for identity, arch, score in zip(numbers, archs, judge(archs), strict=True):
                 tuner.receive_trial_result(identity, arch, {"default": score})

@@ -1,30 +1,34 @@
-"""Exact costs of every architecture of a space, from a table: no network is run, or even built, to know one.
+"""Exact costs of every architecture of a space, from a table: no network is built or run to know one.
 
-MACs = multiply-adds of convolutions and linear layers, for one image. The papers call them FLOPs. Params are those of
-the fixed network, BatchNorm weight and bias included. A cost is the sum over the stem, the choice blocks and the head;
-a block whose cost depends on two choices together (operation and width, kernel and expansion) has an entry for each
-pair. numpy only at import, because NNI's tuners read cost tables.
+MACs are the multiply-adds of convolutions and linear layers, for one image; papers call them FLOPs. Params are those of
+the fixed network, weight and bias of BatchNorm included. A cost is the sum over the stem, the choice blocks and the
+head. A block whose cost depends on two choices together (operation and width, kernel and expansion) has an entry for
+each combination of the two.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial, reduce
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spaces.arch import Choices, validate
-from spaces.counting import COUNTING, Count, count
-from spaces.errors import InputError, unknown, user_code
+from spaces.counting import COUNTING, count_chain
+from spaces.errors import InputError, unknown
 from spaces.files import load_json, save_json
+from spaces.packed_lookup import PackedLookup
+
+if TYPE_CHECKING:
+    from nni.nas.nn.pytorch import ModelSpace
+
+    from spaces.chain import Chain
 
 FORMAT = "onepath cost table 2"
-PACK = 1 << 14  # entries of a table that serves several blocks, at most; with ROWS, measured: benchmarks/cost.py
-ROWS = 1 << 11  # architectures at a time: their genes stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,14 @@ class Bounds:
 
 @dataclass(frozen=True)
 class BlockCosts:
-    """Costs of one choice block.
+    """Costs of one choice block. A combination is one candidate for each label of the block.
 
     Args:
         choices: label -> candidates, in order.
-        macs, params: one number per combination of candidates; the last label changes fastest.
-        identities: the combinations that give back what they get (a skip), as places among all.
-        interchangeable_with_previous: the block has identities, and the same choices of the same operations as the one before: one may be
-            skipped in place of the other.
+        macs, params: (combinations,) int64, one number per combination; the last label changes fastest.
+        identities: indices of the combinations that return their input (a skip).
+        interchangeable_with_previous: the block has identities, and the same operations as the block before, so that
+            it makes no difference which of the two is skipped.
     """
 
     choices: Mapping[str, Sequence[Any]]
@@ -56,28 +60,28 @@ class BlockCosts:
     interchangeable_with_previous: bool = False
 
     def combination_index(self, arch: Mapping[str, Any]) -> int:
-        """Place of the combination that `arch` chooses."""
-        place = 0
+        """Index of the combination that `arch` chooses."""
+        index = 0
         for label, candidates in self.choices.items():
-            place = place * len(candidates) + list(candidates).index(arch[label])
-        return place
+            index = index * len(candidates) + list(candidates).index(arch[label])
+        return index
 
-    def combination(self, option: int) -> dict[str, Any]:
-        """The combination at a place; the reverse of `combination_index`."""
-        chosen = {}
+    def combination(self, index: int) -> dict[str, Any]:
+        """The combination with an index, label -> candidate; the reverse of `combination_index`."""
+        combination = {}
         for label, candidates in reversed(list(self.choices.items())):
-            option, place = divmod(option, len(candidates))
-            chosen[label] = candidates[place]
-        return {label: chosen[label] for label in self.choices}
+            index, candidate = divmod(index, len(candidates))
+            combination[label] = candidates[candidate]
+        return {label: combination[label] for label in self.choices}
 
 
 class CostTable:
-    """Additive costs: stem and head, plus one entry per choice block.
+    """Additive costs: those of stem and head, plus one entry per choice block.
 
     Args:
-        space: what it was measured on: name, preset, options, classes, resolution.
-        base: MACs and params of what every architecture has (stem and head).
-        blocks: in the order of the space.
+        space: the space that was measured: name, preset, options, classes, resolution.
+        base: MACs and params of stem and head, which every architecture has.
+        blocks: costs of the choice blocks, in the order of the space.
     """
 
     def __init__(self, space: Mapping[str, Any], base: tuple[int, int], blocks: Sequence[BlockCosts]) -> None:
@@ -90,7 +94,12 @@ class CostTable:
 
     @classmethod
     def additive(cls, costs: Mapping[str, Mapping[Any, tuple[int, int]]], base: tuple[int, int] = (0, 0)) -> CostTable:
-        """A table of blocks with one label each: label -> candidate -> (MACs, params)."""
+        """Make a table of blocks with one label each.
+
+        Args:
+            costs: label -> candidate -> (MACs, params).
+            base: MACs and params that every architecture has.
+        """
         blocks = []
         for label, entries in costs.items():
             macs, params = np.array(list(entries.values()), dtype=np.int64).T
@@ -107,102 +116,79 @@ class CostTable:
         validate(arch, self.choices)
         return self.base[1] + sum(int(block.params[block.combination_index(arch)]) for block in self.blocks)
 
-    def arch(self, options: Sequence[int]) -> dict[str, Any]:
-        """The architecture with these options, one place per block."""
+    def arch(self, combinations: Sequence[int] | np.ndarray) -> dict[str, Any]:
+        """The architecture with these combination indices, one per block."""
         arch: dict[str, Any] = {}
-        for block, option in zip(self.blocks, options, strict=True):
-            arch |= block.combination(int(option))
+        for block, index in zip(self.blocks, combinations, strict=True):
+            arch |= block.combination(int(index))
         return arch
 
+    def combinations(self, arch: Mapping[str, Any]) -> list[int]:
+        """The combination index that an architecture has in each block; the reverse of `arch`."""
+        return [block.combination_index(arch) for block in self.blocks]
+
     def canonical(self, arch: Mapping[str, Any]) -> dict[str, Any]:
-        """The first of all architectures that are the same network as `arch`, trained from scratch.
+        """The first of all architectures that are the same network as `arch` when trained from scratch.
 
-        Where neighbouring blocks offer the same operations, it does not matter which of them is skipped; where a block
-        is skipped, its other choices (the kernel of a superkernel) have no effect. Known for `nn.Identity`.
+        Where neighbouring blocks offer the same operations, it makes no difference which of them is skipped. Where a
+        block is skipped, its other choices (the kernel of a superkernel) have no effect. A skip is an `nn.Identity`.
 
-        Raises: ArchError.
+        Raises:
+            ArchError: `arch` does not fit the space.
         """
         validate(arch, self.choices)
-        if not any(block.identities for block in self.blocks):  # every architecture is the only one of its kind
+        if not any(block.identities for block in self.blocks):  # no two architectures are the same network
             return {label: values[values.index(arch[label])] for label, values in self.choices.items()}
-        options = np.array([[block.combination_index(arch) for block in self.blocks]])
-        return self.arch(self.canonical_many(options)[0])
+        return self.arch(self.canonical_many(np.array([self.combinations(arch)]))[0])
 
-    def canonical_many(self, options: np.ndarray) -> np.ndarray:
-        """`canonical` of many architectures, as (architectures, blocks) options."""
-        options = options.copy()
+    def canonical_many(self, combinations: np.ndarray) -> np.ndarray:
+        """`canonical` for many architectures.
+
+        Args:
+            combinations: (architectures, blocks) combination indices.
+        Returns:
+            The same, of the canonical architectures.
+        """
+        combinations = combinations.copy()
         first = 0
         for last in range(1, len(self.blocks) + 1):
             if last < len(self.blocks) and self.blocks[last].interchangeable_with_previous:
                 continue
-            run, identities = options[:, first:last], list(self.blocks[first].identities)
+            # Blocks first..last - 1 are interchangeable: move the skipped ones behind the others.
+            run, identities = combinations[:, first:last], list(self.blocks[first].identities)
             if identities:
                 skipped = np.isin(run, identities)
                 run[skipped] = identities[0]
                 order = np.argsort(skipped, axis=1, kind="stable")
-                options[:, first:last] = np.take_along_axis(run, order, axis=1)
+                combinations[:, first:last] = np.take_along_axis(run, order, axis=1)
             first = last
-        return options
+        return combinations
 
     def macs_many(self, genes: np.ndarray) -> np.ndarray:
         """MACs of many architectures.
 
         Args:
-            genes: (architectures, labels) integers, candidate numbers in the order of `choices`; uint8 is fastest.
+            genes: (architectures, labels) integers, candidate indices in the order of `choices`; uint8 is fastest.
         Returns:
             (architectures,) int64.
         Raises:
-            InputError: another number of labels, or a candidate number out of range.
+            InputError: another number of labels, or a candidate index out of range.
         """
-        return self._sum(self.base[0], self._packed[1], genes)
+        return self._packed.sums("macs", self.base[0], genes)
 
     def params_many(self, genes: np.ndarray) -> np.ndarray:
-        """Params of many architectures; like `macs_many`."""
-        return self._sum(self.base[1], self._packed[2], genes)
+        """Params of many architectures; arguments and result as for `macs_many`."""
+        return self._packed.sums("params", self.base[1], genes)
 
     @cached_property
-    def _packed(self) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
-        """Neighbouring blocks are looked up together, in one table of the sums of their costs.
-
-        Returns:
-            radix (packs, labels): radix @ genes is a place in each pack's table; the tables of MACs; those of params.
-        """
-        packs: list[list[BlockCosts]] = []
-        for block in self.blocks:
-            if packs and math.prod(len(b.macs) for b in packs[-1]) * len(block.macs) <= PACK:
-                packs[-1].append(block)
-            else:
-                packs.append([block])
-        radix = np.zeros((len(packs), len(self.choices)), dtype=np.float32)  # places are below 2^24: exact
-        column = 0
-        for row, pack in enumerate(packs):
-            sizes = [len(candidates) for block in pack for candidates in block.choices.values()]
-            for place in range(len(sizes)):
-                radix[row, column] = math.prod(sizes[place + 1 :])
-                column += 1
-        macs, params = (
-            [reduce(np.add.outer, [getattr(block, name) for block in pack]).ravel() for pack in packs]
-            for name in ("macs", "params")
+    def _packed(self) -> PackedLookup:
+        return PackedLookup(
+            [[len(candidates) for candidates in block.choices.values()] for block in self.blocks],
+            {"macs": [block.macs for block in self.blocks], "params": [block.params for block in self.blocks]},
         )
-        return radix, macs, params
-
-    def _sum(self, base: int, tables: list[np.ndarray], genes: np.ndarray) -> np.ndarray:
-        sizes = [len(candidates) for candidates in self.choices.values()]
-        if genes.ndim != 2 or genes.shape[1] != len(sizes) or genes.dtype.kind not in "iu":
-            raise InputError(f"genes are {genes.dtype} {genes.shape}; give integers (architectures, {len(sizes)})")
-        total = np.full(len(genes), base, dtype=np.int64)
-        for first in range(0, len(genes), ROWS):
-            columns = genes[first : first + ROWS].T.astype(np.float32, order="C")
-            if (columns.max(axis=1) >= sizes).any() or (genes.dtype.kind == "i" and columns.min() < 0):
-                raise InputError(f"a candidate number is out of range; the labels have {sizes} candidates")
-            places = (self._packed[0] @ columns).astype(np.intp)
-            part = total[first : first + ROWS]
-            for table, place in zip(tables, places, strict=True):
-                part += table.take(place)
-        return total
 
     def same_costs(self, other: CostTable) -> bool:
-        """Whether another table is of the same choices with the same costs."""
+        """Whether another table has the same choices with the same costs."""
         return (
             self.choices == other.choices
             and self.base == other.base
@@ -213,7 +199,7 @@ class CostTable:
         )
 
     def bounds(self) -> Bounds:
-        """Smallest and largest MACs and params of the space."""
+        """Smallest and largest MACs and params in the space."""
         macs = [self.base[0] + sum(int(pick(block.macs)) for block in self.blocks) for pick in (np.min, np.max)]
         params = [self.base[1] + sum(int(pick(block.params)) for block in self.blocks) for pick in (np.min, np.max)]
         return Bounds(*macs, *params)
@@ -227,14 +213,9 @@ class CostTable:
         blocks = []
         for block in self.blocks:
             entry = {"choices": block.choices, "macs": block.macs.tolist(), "params": block.params.tolist()}
-            blocks.append(
-                entry
-                | (
-                    {"identities": block.identities, "twin": block.interchangeable_with_previous}
-                    if block.identities
-                    else {}
-                )
-            )
+            if block.identities:
+                entry |= {"identities": block.identities, "twin": block.interchangeable_with_previous}
+            blocks.append(entry)
         save_json(path, {"format": FORMAT, "space": self.space, "base": self.base, "blocks": blocks}, indent=None)
 
     @classmethod
@@ -242,22 +223,17 @@ class CostTable:
         """Read a table written by `save`.
 
         Raises:
-            InputError: missing file, or not a cost table.
+            InputError: the file is missing, or is not a cost table.
         """
         content = load_json(path, "cost table")
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError(f"'{path}' is not a cost table; write one with: python -m trials.space spos --out FOLDER")
         try:
-            blocks = [
-                BlockCosts(
-                    b["choices"],
-                    np.array(b["macs"], dtype=np.int64),
-                    np.array(b["params"], dtype=np.int64),
-                    tuple(b.get("identities", ())),
-                    bool(b.get("twin")),
-                )
-                for b in content["blocks"]
-            ]
+            blocks = []
+            for entry in content["blocks"]:
+                macs, params = (np.array(entry[name], dtype=np.int64) for name in ("macs", "params"))
+                identities, interchangeable = tuple(entry.get("identities", ())), bool(entry.get("twin"))
+                blocks.append(BlockCosts(entry["choices"], macs, params, identities, interchangeable))
             sizes = [math.prod(map(len, block.choices.values())) for block in blocks]
             if any(
                 len(block.macs) != size or len(block.params) != size for block, size in zip(blocks, sizes, strict=True)
@@ -273,75 +249,31 @@ def search_space(choices: Choices) -> dict[str, Any]:
     return {label: {"_type": "choice", "_value": list(candidates)} for label, candidates in choices.items()}
 
 
-def measure(space: Any, counting: str = "macs") -> CostTable:
-    """Count every choice of a space once, on the meta device: shapes only, no memory, no arithmetic.
+def measure(space: Chain | ModelSpace, counting: str = "macs") -> CostTable:
+    """Count every combination of every choice block of a space once, on the meta device.
 
     Args:
-        space: a space from `spaces.build`, or a chain from `spaces.describe`.
+        space: a chain from `spaces.describe`, or a space from `spaces.build`.
         counting: a key of COUNTING; with another than `macs`, the table's MACs are such counts.
     Raises:
-        InputError: unknown counting.
+        InputError: unknown counting, or a space of a user's own that does not fit together.
     """
-    import torch
-
     if counting not in COUNTING:
         raise InputError(unknown("counting", counting, COUNTING))
     chain = getattr(space, "chain", space)
-    seen: dict[Any, Count] = {}  # a stage repeats its blocks
-
-    def once(build: Callable[..., Any], values: list[Any], x: Any, title: str) -> Count:
-        with user_code(f"{title} of space {chain.name}"):
-            if isinstance(build, partial):
-                key = (build.func, build.args, *sorted(build.keywords.items()), *values, x.shape)
-                try:
-                    if key not in seen:
-                        seen[key] = count(build(*values), x, counting)
-                    return seen[key]
-                except TypeError as error:
-                    if "unhashable" not in str(error):
-                        raise
-            return count(build(*values), x, counting)
-
-    with torch.device("meta"):
-        x = torch.empty(1, 3, chain.resolution, chain.resolution)
-        stem = once(chain.stem, [], x, "the stem")
-        x = stem.output
-        blocks = []
-        before: list[Any] = []  # what the block before is made of
-        for block in chain.blocks:
-            counted: list[Count] = []
-            parts: list[Any] = [x.shape]
-            identities = []
-            outputs: dict[tuple[int, ...], str] = {}  # shape -> who makes it
-            for arch in block.combinations():
-                name = block.candidate(arch)
-                title = ", ".join(f"{label} {value}" for label, value in arch.items())
-                cost = once(block.candidates[name], [arch[label] for label in block.elastic], x, title)
-                made, values = block.candidates[name], [arch[label] for label in block.elastic]
-                if cost.macs == cost.params == 0 and isinstance(made(*values), torch.nn.Identity):
-                    identities.append(len(counted))
-                parts.append(((made.func, made.args, made.keywords) if isinstance(made, partial) else made, values))
-                counted.append(cost)
-                outputs.setdefault(tuple(cost.output.shape[1:]), title)
-            if len(outputs) > 1:
-                (one, first), (other, second), *_ = outputs.items()
-                raise InputError(
-                    f"space {chain.name}: {first} makes (C, H, W) = {one}, but {second} makes {other}; all candidates of a "
-                    "block must give the same shape"
-                )
-            macs, params = (np.array([getattr(cost, name) for cost in counted]) for name in ("macs", "params"))
-            twin = bool(identities) and parts == before
-            blocks.append(BlockCosts(block.choices, macs, params, tuple(identities), twin))
-            before = parts
-            x = counted[0].output
-        head = once(chain.head, [], x, "the head")
-    if tuple(head.output.shape) != (1, chain.classes):
-        made = tuple(head.output.shape[1:])
-        raise InputError(
-            f"space {chain.name}: the head makes {made} numbers per image; it must make {chain.classes}, one a class"
+    stem, counted, head = count_chain(chain, counting)
+    blocks = [
+        BlockCosts(
+            block.choices,
+            np.array([cost.macs for cost in counts]),
+            np.array([cost.params for cost in counts]),
+            identities,
+            interchangeable,
         )
-    about = {key: getattr(chain, key) for key in ("name", "preset", "classes", "resolution")}
-    about["options"] = dict(chain.options)
+        for block, (counts, identities, interchangeable) in zip(chain.blocks, counted, strict=True)
+    ]
+    metadata = {key: getattr(chain, key) for key in ("name", "preset", "classes", "resolution")}
+    metadata["options"] = dict(chain.options)
     if counting != "macs":
-        about["counting"] = counting
-    return CostTable(about, (stem.macs + head.macs, stem.params + head.params), blocks)
+        metadata["counting"] = counting
+    return CostTable(metadata, (stem.macs + head.macs, stem.params + head.params), blocks)

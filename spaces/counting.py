@@ -1,26 +1,36 @@
-"""Count the MACs and params of a module by running it on the meta device: shapes only, no memory, no arithmetic."""
+"""Count MACs and params of a module, or of all modules of a space.
+
+The module is run on PyTorch's meta device, which computes shapes only: no memory and no arithmetic.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from spaces.errors import InputError, user_code
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
-# What is counted beside the multiply-adds, as a factor per number: added biases, numbers averaged by a pooling, numbers
-# through BatchNorm and through an activation. `macs` is the rule everywhere; the others reproduce published figures.
+    from spaces.chain import Chain, Choice
+
+# Ways of counting: kind of operation -> operations counted per element, beside the multiply-adds. "bias" counts the
+# elements that a bias is added to, "pooling" those that a pooling averages, "norm" and "activation" those that pass
+# through BatchNorm or an activation. `macs` is the rule everywhere; the others reproduce published figures.
 COUNTING: dict[str, dict[str, int]] = {
     "macs": {},
-    # github.com/CanyonWind/Single-Path-One-Shot-NAS-MXNet, utils/calculate_flops.py, without and with ReLU and BN
+    # github.com/CanyonWind/Single-Path-One-Shot-NAS-MXNet, utils/calculate_flops.py, without and with ReLU and BatchNorm
     "mxnet": {"bias": 1, "pooling": 1},
     "mxnet-relu-bn": {"bias": 1, "pooling": 1, "norm": 3, "activation": 1},
-    # github.com/Lyken17/pytorch-OpCounter, which spos-cifar was published with
+    # github.com/Lyken17/pytorch-OpCounter, with which spos-cifar was published
     "thop": {"pooling": 1, "norm": 2},
 }
-# activations: one number in, one number out
+# names of the activation layers, which compute one number from one number
 ELEMENTWISE = (
     "ReLU",
     "ReLU6",
@@ -38,13 +48,20 @@ ELEMENTWISE = (
 
 @dataclass(frozen=True)
 class Count:
-    macs: int
+    """Costs of one module, for one image."""
+
+    macs: int  # or what the chosen way of counting counts
     params: int
-    output: Any  # torch tensor
+    output: torch.Tensor  # what the module returned, (1, ...) on the meta device
 
 
-def count(module: nn.Module, x: Any, counting: str = "macs") -> Count:
-    """MACs and params of a module on an input (1, ...), as a fixed network has them (affine BatchNorm)."""
+def count(module: nn.Module, x: torch.Tensor, counting: str = "macs") -> Count:
+    """Count MACs and params of a module as part of a fixed network, whose BatchNorm layers are affine.
+
+    Args:
+        x: an input for one image, (1, ...).
+        counting: a key of COUNTING.
+    """
     import torch
     from torch import nn
     from torch.utils.flop_counter import FlopCounterMode
@@ -55,20 +72,20 @@ def count(module: nn.Module, x: Any, counting: str = "macs") -> Count:
     module.train(training)
     params = sum(parameter.numel() for parameter in module.parameters())
     for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d) and not layer.affine:  # a fixed network has a weight and a bias there
+        if isinstance(layer, nn.BatchNorm2d) and not layer.affine:  # affine in a fixed network: weight and bias
             params += 2 * layer.num_features
-    # PyTorch counts a multiply-add as two operations
+    # PyTorch counts a multiply-add as two operations.
     return Count(counter.get_total_flops() // 2 + sum(extra), params, output)
 
 
 @contextlib.contextmanager
 def _extras(module: nn.Module, counting: str) -> Iterator[list[int]]:
-    """What `counting` adds to the multiply-adds; filled while the module runs."""
+    """Yield a list of the operations that `counting` adds to the multiply-adds; it fills while the module runs."""
     from torch import nn
 
     factors, extra = COUNTING[counting], [0]
 
-    def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
+    def hook(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         if getattr(layer, "bias", None) is not None and not isinstance(layer, nn.BatchNorm2d):
             extra.append(factors.get("bias", 0) * output.numel())
         elif isinstance(layer, nn.AdaptiveAvgPool2d):
@@ -79,18 +96,121 @@ def _extras(module: nn.Module, counting: str) -> Iterator[list[int]]:
             extra.append(factors.get("activation", 0) * output.numel())
 
     handles = [layer.register_forward_hook(hook) for layer in module.modules() if factors]
-    # these change no shape, and take more than half of the time on the meta device
-    still = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d) or _activation(layer)]
-    for layer in still:
+    # BatchNorm and activations change no shape, but take more than half of the time on the meta device: pass through.
+    bypassed = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d) or _activation(layer)]
+    for layer in bypassed:
         layer.forward = lambda x: x  # type: ignore[method-assign]
     try:
         yield extra
     finally:
         for handle in handles:
             handle.remove()
-        for layer in still:
+        for layer in bypassed:
             del layer.forward
 
 
 def _activation(layer: nn.Module) -> bool:
+    """Whether the layer is one of PyTorch's activations."""
     return type(layer).__module__ == "torch.nn.modules.activation" and type(layer).__name__ in ELEMENTWISE
+
+
+class BlockCount(NamedTuple):
+    """Counts of one choice block. A combination is one candidate for each label of the block."""
+
+    counts: list[Count]  # one per combination; the last label changes fastest
+    identities: tuple[int, ...]  # indices of the combinations that return their input (a skip)
+    interchangeable_with_previous: bool  # it has identities, and the same operations as the block before
+
+
+def count_chain(chain: Chain, counting: str = "macs") -> tuple[Count, list[BlockCount], Count]:
+    """Count every combination of every choice block of a space once.
+
+    Args:
+        counting: a key of COUNTING.
+    Returns:
+        Counts of the stem, of the blocks in order, and of the head.
+    Raises:
+        InputError: candidates of a block differ in the shape of their output, the head does not return one number per
+            class, or a module of a user's own space fails.
+    """
+    import torch
+
+    counter = _ModuleCounter(chain, counting)
+    with torch.device("meta"):
+        x = torch.empty(1, 3, chain.resolution, chain.resolution)
+        stem = counter.count(chain.stem, [], x, "the stem")
+        x = stem.output
+        blocks: list[BlockCount] = []
+        previous: list[Any] = []
+        for block in chain.blocks:
+            counts, identities = _count_block(counter, block, x)
+            operations = [x.shape, *_operations(block)]
+            blocks.append(BlockCount(counts, identities, bool(identities) and operations == previous))
+            previous = operations
+            x = counts[0].output
+        head = counter.count(chain.head, [], x, "the head")
+    if tuple(head.output.shape) != (1, chain.classes):
+        shape = tuple(head.output.shape[1:])
+        raise InputError(
+            f"space {chain.name}: the head makes {shape} numbers per image; it must make {chain.classes}, one a class"
+        )
+    return stem, blocks, head
+
+
+class _ModuleCounter:
+    """Counts the modules of one space, and remembers their counts, because a stage repeats its blocks."""
+
+    def __init__(self, chain: Chain, counting: str) -> None:
+        self.chain, self.counting = chain, counting
+        self.known: dict[Any, Count] = {}
+
+    def count(self, build: Callable[..., nn.Module], values: list[Any], x: torch.Tensor, title: str) -> Count:
+        """Count `build(*values)` on the input `x`; `title` names the module in errors."""
+        with user_code(f"{title} of space {self.chain.name}"):
+            if isinstance(build, partial):
+                key = (build.func, build.args, *sorted(build.keywords.items()), *values, x.shape)
+                try:
+                    if key not in self.known:
+                        self.known[key] = count(build(*values), x, self.counting)
+                    return self.known[key]
+                except TypeError as error:
+                    if "unhashable" not in str(error):
+                        raise
+            return count(build(*values), x, self.counting)
+
+
+def _count_block(counter: _ModuleCounter, block: Choice, x: torch.Tensor) -> tuple[list[Count], tuple[int, ...]]:
+    """Count all combinations of a block.
+
+    Returns:
+        Their counts, and the indices of those that return their input.
+    """
+    from torch import nn
+
+    counts: list[Count] = []
+    identities = []
+    outputs: dict[tuple[int, ...], str] = {}  # shape of an output -> the first combination that makes it
+    for arch in block.combinations():
+        build, values = block.candidates[block.candidate(arch)], [arch[label] for label in block.elastic]
+        title = ", ".join(f"{label} {value}" for label, value in arch.items())
+        cost = counter.count(build, values, x, title)
+        if cost.macs == cost.params == 0 and isinstance(build(*values), nn.Identity):
+            identities.append(len(counts))
+        counts.append(cost)
+        outputs.setdefault(tuple(cost.output.shape[1:]), title)
+    if len(outputs) > 1:
+        (one, first), (other, second), *_ = outputs.items()
+        raise InputError(
+            f"space {counter.chain.name}: {first} makes (C, H, W) = {one}, but {second} makes {other}; all candidates of a "
+            "block must give the same shape"
+        )
+    return counts, tuple(identities)
+
+
+def _operations(block: Choice) -> list[Any]:
+    """What each combination of a block is built from, in a form that compares equal for equal operations."""
+    operations = []
+    for arch in block.combinations():
+        build, values = block.candidates[block.candidate(arch)], [arch[label] for label in block.elastic]
+        operations.append(((build.func, build.args, build.keywords) if isinstance(build, partial) else build, values))
+    return operations

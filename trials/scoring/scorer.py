@@ -104,7 +104,7 @@ class Scorer:
                 yield arch, known
             else:
                 waiting.append(arch)
-        waiting.sort(key=lambda arch: [block.combination_index(arch) for block in self.table.blocks])  # neighbours
+        waiting.sort(key=self.table.combinations)  # neighbours
         while waiting:
             size = self._group_size(waiting[0])
             group, waiting = waiting[:size], waiting[size:]
