@@ -1,8 +1,7 @@
-"""Latency of every architecture of a space on one device, from a table: the sum of what its parts take.
+"""Latency of every architecture of a space on one device, from a table: the sum of the latencies of its modules.
 
-A table is measured by `python -m trials.latency`, or imported from a device that Python does not run on. How well sums
-tell the latency of whole networks was measured too and is part of the table (`check`). numpy only at import, because
-NNI's tuners read latency tables.
+A table is measured by `python -m trials.latency`, or imported from a device that Python does not run on. How well such
+sums predict the latency of whole networks is measured too, and is part of the table (`check`).
 """
 
 from __future__ import annotations
@@ -21,23 +20,24 @@ from spaces.files import load_json, save_json
 
 FORMAT = "onepath latency table 1"
 NANOSECONDS_PER_MS = 1_000_000
-FIT_NETWORKS = 8  # networks that tell what lies between the parts; others check the table
-MIN_CHECK_NETWORKS = 20
+FIT_NETWORKS = 8  # whole networks used to fit the overhead between blocks; the others validate the table
+MIN_CHECK_NETWORKS = 20  # fewest networks that a table is validated on
 
 
 class LatencyTable:
-    """Additive latencies: one number for stem, head and what lies between blocks, plus one entry per choice block.
+    """Additive latencies: one number for stem, head and the overhead between blocks, plus one entry per choice block.
 
     Args:
-        space: what it was measured on: name, preset, options, classes, resolution.
-        choices: of each block: label -> candidates, in order.
-        base: nanoseconds that every architecture takes.
-        blocks: nanoseconds of each combination of a block's candidates; the last label changes fastest.
-        spread: interquartile ranges of the measurements of `blocks`, nanoseconds; None: not known.
-        measured: device, runtime, threads, batch and versions, for people.
-        check: how far sums are from whole networks, see `validated_on`; None: not known.
+        space: the space that was measured: name, preset, options, classes, resolution.
+        choices: for each block, label -> candidates, in order.
+        base: latency of stem, head and overhead, which every architecture has, in nanoseconds.
+        blocks: for each block, the latency of each combination of its candidates in nanoseconds, an array
+            (combinations,); the last label changes fastest.
+        spread: interquartile ranges of the measurements in `blocks`, in nanoseconds; None: not known.
+        measured: device, runtime, threads, batch and versions, for people to read.
+        check: how far sums are from the latency of whole networks, see `validated_on`; None: not known.
     Attributes:
-        costs: the same as a cost table whose MACs are nanoseconds.
+        costs: the latencies as a cost table whose MACs are nanoseconds.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class LatencyTable:
         space: Mapping[str, Any],
         choices: Sequence[Choices],
         base: int,
-        blocks: Sequence[Any],
+        blocks: Sequence[np.ndarray | Sequence[int]],
         *,
         spread: Sequence[Sequence[int]] | None = None,
         measured: Mapping[str, Any] | None = None,
@@ -62,68 +62,78 @@ class LatencyTable:
         self.check: dict[str, Any] | None = dict(check) if check else None
 
     def ms(self, arch: Mapping[str, Any]) -> float:
-        """Milliseconds of a batch (of one image, unless `measured` says otherwise). Raises: ArchError."""
+        """Latency of an architecture in milliseconds, for one batch (of one image, unless `measured` says otherwise).
+
+        Raises:
+            ArchError: `arch` does not fit the space.
+        """
         return self.costs.macs(arch) / NANOSECONDS_PER_MS
 
     def validated_on(self, archs: Sequence[Mapping[str, Any]], times: Sequence[float]) -> LatencyTable:
-        """This table, corrected for what lies between the parts, and compared with whole networks.
+        """Correct the table for the overhead between blocks, and compare it with whole networks.
+
+        A runtime may take longer for a whole network than for its modules one by one, or be faster. The first
+        FIT_NETWORKS networks show by how much, and the difference is spread evenly over stem, blocks and head. The other
+        networks have no part in that correction; from them the table's error is known.
 
         Args:
-            archs, times: whole networks and their milliseconds. The first FIT_NETWORKS of them tell what a runtime needs between
-                parts and not inside of a network (or the other way round), the same after each part; all others have no
-                part in that and tell the error.
+            archs: random architectures.
+            times: measured latency of each, in milliseconds.
+        Returns:
+            A corrected table with `check`.
         """
         from scipy.stats import kendalltau
 
-        clock = np.array(times)
-        table, fitted = self, 0.0
-        for _ in range(2):  # a part takes no less than nothing: what is cut off there is made up for by the base
-            off = float(
-                np.median([time - table.ms(arch) for arch, time in zip(archs[:FIT_NETWORKS], clock, strict=False)])
-            )
-            table = table._corrected(round(off * NANOSECONDS_PER_MS), spread_out=table is self)
-            fitted += off
-        sums, clock = np.array([table.ms(arch) for arch in archs[FIT_NETWORKS:]]), clock[FIT_NETWORKS:]
-        errors = 100 * (sums - clock) / clock
-        tau = float(kendalltau(sums, clock).statistic)
-        table.measured["between_parts_ms"] = round(fitted, 4)
+        measured_ms = np.array(times)
+        table, overhead_ms = self, 0.0
+        # A block's latency is at least 0. What is cut off there in the first pass, the base makes up for in the second.
+        for _ in range(2):
+            fitted = zip(archs[:FIT_NETWORKS], measured_ms, strict=False)
+            difference_ms = float(np.median([time - table.ms(arch) for arch, time in fitted]))
+            table = table._corrected(round(difference_ms * NANOSECONDS_PER_MS), spread_out=table is self)
+            overhead_ms += difference_ms
+        sums, measured_ms = np.array([table.ms(arch) for arch in archs[FIT_NETWORKS:]]), measured_ms[FIT_NETWORKS:]
+        errors = 100 * (sums - measured_ms) / measured_ms
+        tau = float(kendalltau(sums, measured_ms).statistic)
+        table.measured["between_parts_ms"] = round(overhead_ms, 4)
         table.check = {
-            "networks": len(clock),
+            "networks": len(measured_ms),
             "mean_absolute_error_percent": float(np.abs(errors).mean()),
             "largest_error_percent": float(np.abs(errors).max()),
             "bias_percent": float(errors.mean()),
-            "kendall_tau": tau if math.isfinite(tau) else None,  # where all take the same
+            "kendall_tau": tau if math.isfinite(tau) else None,  # not finite where all networks take equally long
             "table_ms": sums.round(4).tolist(),
-            "measured_ms": clock.round(4).tolist(),
+            "measured_ms": measured_ms.round(4).tolist(),
         }
         return table
 
-    def _corrected(self, off: int, *, spread_out: bool) -> LatencyTable:
-        """`off` nanoseconds more, in equal shares of stem, blocks and head; or in the base alone."""
-        share = round(off / (len(self.costs.blocks) + 2)) if spread_out else 0
+    def _corrected(self, nanoseconds: int, *, spread_out: bool) -> LatencyTable:
+        """A table with `nanoseconds` more: in equal shares for stem, blocks and head, or all of it in the base."""
+        share = round(nanoseconds / (len(self.costs.blocks) + 2)) if spread_out else 0
         return LatencyTable(
             self.costs.space,
             [block.choices for block in self.costs.blocks],
-            max(0, self.costs.base[0] + (2 * share if spread_out else off)),
+            max(0, self.costs.base[0] + (2 * share if spread_out else nanoseconds)),
             [np.maximum(0, block.macs + share) for block in self.costs.blocks],
             spread=self.spread,
             measured=self.measured,
         )
 
     def bounds_ms(self) -> tuple[float, float]:
-        """Milliseconds of the fastest and of the slowest architecture of the space."""
+        """Latency of the fastest and of the slowest architecture of the space, in milliseconds."""
         bounds = self.costs.bounds()
         return bounds.min_macs / NANOSECONDS_PER_MS, bounds.max_macs / NANOSECONDS_PER_MS
 
     def error(self) -> str:
-        """The known error of a sum, such as `+- 2.1%`; empty where it was not checked."""
+        """The mean absolute error of a sum, such as `+- 2.1%`; empty if the table was not validated."""
         return f"+- {self.check['mean_absolute_error_percent']:.1f}%" if self.check else ""
 
     def __str__(self) -> str:
-        about = [str(self.measured[name]) for name in ("device", "runtime") if self.measured.get(name)]
+        """The device and how it was measured, such as `cpu, onnxruntime, 1 thread`."""
+        words = [str(self.measured[name]) for name in ("device", "runtime") if self.measured.get(name)]
         threads, batch = self.measured.get("threads"), self.measured.get("batch", 1)
-        about += [f"{threads} thread{'s' * (threads > 1)}"] if threads else []
-        return ", ".join(about + ([f"batch {batch}"] if batch > 1 else [])) or "an unknown device"
+        words += [f"{threads} thread{'s' * (threads > 1)}"] if threads else []
+        return ", ".join(words + ([f"batch {batch}"] if batch > 1 else [])) or "an unknown device"
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, atomically."""
@@ -135,12 +145,12 @@ class LatencyTable:
 
     @classmethod
     def load(cls, path: str | Path, costs: CostTable | None = None) -> LatencyTable:
-        """Read a table.
+        """Read a table written by `save`.
 
         Args:
-            costs: of the space that it must be of.
+            costs: cost table of the space that the latency table must belong to; None: any.
         Raises:
-            InputError: missing file, not a latency table, incomplete, or of another space.
+            InputError: the file is missing, is no latency table, is incomplete, or belongs to another space.
         """
         content = load_json(path, "latency table")
         if not isinstance(content, dict) or content.get("format") != FORMAT:
