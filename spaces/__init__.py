@@ -1,7 +1,7 @@
-"""WHAT can be built: one file per paper.
+"""WHAT can be built: the search spaces, one file per paper, and what all of them share.
 
-`import spaces` alone loads neither torch nor NNI, because NNI's tuners import `spaces.arch` and `spaces.cost` and have 10 s
-to start. The functions below come from `spaces.catalog` when they are first used.
+`import spaces` alone loads neither torch nor NNI, because NNI's tuners import `spaces.arch` and `spaces.cost` and must
+start within 10 s. The functions in `__all__` are loaded when they are first used.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ __all__ = ["SPACES", "build", "choices", "describe", "presets", "same_preset"]
 
 
 def __getattr__(name: str) -> Any:
+    """Load a name of `__all__` on first use. `build` needs NNI's NAS, which takes 4 s more than the others."""
     if name == "build":
-        from spaces.model_space import build  # with NNI's NAS, 4 s more
+        from spaces.model_space import build
 
         return build
     if name in __all__:

@@ -1,4 +1,4 @@
-"""The search spaces by name: what each is described as, its presets, its choices."""
+"""The search spaces by name: how each is described, its presets, its choices."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import dataclasses
 import importlib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spaces.chain import Chain, check_number
 from spaces.errors import InputError, unknown, user_code
 
+if TYPE_CHECKING:
+    from nni.nas.nn.pytorch import ModelSpace
+
+Option = int | str | bool | None
 # name -> "module:function"; the function takes (preset, *, classes, resolution, ...) and returns a Chain
 SPACES = {
     "fbnet": "spaces.fbnet:fbnet",
@@ -20,16 +24,16 @@ SPACES = {
 }
 
 
-def describe(name: str, preset: str = "imagenet", **options: Any) -> Chain:
+def describe(name: str, preset: str = "imagenet", **options: Option) -> Chain:
     """Describe a space, without building its supernet.
 
     Args:
         name: a key of SPACES, or `module:function` for a space of one's own.
-        options: `classes`, `resolution`, and what else the space offers; None is the preset's.
+        preset: a preset of the space.
+        options: `classes`, `resolution`, and what else the space offers; None leaves the preset's value.
     Raises:
         InputError: unknown space, preset or option; a space of one's own that cannot be used.
     """
-
     function = _load(name)
     allowed = [option for option in inspect.signature(function).parameters if option != "preset"]
     for option, value in options.items():
@@ -45,20 +49,23 @@ def describe(name: str, preset: str = "imagenet", **options: Any) -> Chain:
     if not isinstance(chain, Chain):
         raise InputError(f"space {name} returned a {type(chain).__name__}; its function must return a Chain")
     for option in ("classes", "resolution"):
-        made, asked = getattr(chain, option), options.get(option)
-        if asked is not None and made != asked:
-            raise InputError(f"space {name} made {option} {made} where {asked} was asked for; pass it on to the Chain")
-        check_number(name, option, made)
-    more = {option: value for option, value in options.items() if option not in ("classes", "resolution")}
-    return dataclasses.replace(chain, name=name, preset=preset, options=more)
+        actual, asked = getattr(chain, option), options.get(option)
+        if asked is not None and actual != asked:
+            raise InputError(
+                f"space {name} made {option} {actual} where {asked} was asked for; pass it on to the Chain"
+            )
+        check_number(name, option, actual)
+    own_options = {option: value for option, value in options.items() if option not in ("classes", "resolution")}
+    return dataclasses.replace(chain, name=name, preset=preset, options=own_options)
 
 
 def _load(name: str) -> Callable[..., Chain]:
+    """Import the function that describes a space."""
     target = name if ":" in name else SPACES.get(name)
     if target is None:
         raise InputError(f"{unknown('space', name, SPACES)}; or give module:function for a space of your own")
     module_name, _, function_name = target.partition(":")
-    if not all(part.isidentifier() for part in (*module_name.split("."), function_name)):
+    if not all(word.isidentifier() for word in (*module_name.split("."), function_name)):
         raise InputError(f"space '{name}' is not of the form module:function; write for example docs.own_space:space")
     with user_code(f"space '{name}'", "module and function must be on the Python path and import without errors"):
         function = getattr(importlib.import_module(module_name), function_name)
@@ -68,18 +75,26 @@ def _load(name: str) -> Callable[..., Chain]:
 
 
 def presets(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """Every (preset, options) of a space that has files in experiments/spaces."""
+    """Every (preset, options) of a space for which experiments/spaces holds files.
+
+    Args:
+        name: a key of SPACES.
+    """
     module = importlib.import_module(SPACES[name].partition(":")[0])
     variants: tuple[dict[str, Any], ...] = getattr(module, "VARIANTS", ({},))
     return [(preset, options) for options in variants for preset in module.PRESETS]
 
 
 def same_preset(name: str, one: str, other: str) -> bool:
-    """Whether two presets of a space are the same, as `mobile` and `imagenet` of proxylessnas."""
+    """Whether two presets of a space are two names for the same, as `mobile` and `imagenet` of proxylessnas."""
     known = importlib.import_module(SPACES[name].partition(":")[0]).PRESETS
     return known[one] == known[other]
 
 
-def choices(space: Any) -> dict[str, list]:
-    """label -> candidates, in order."""
+def choices(space: Chain | ModelSpace) -> dict[str, list[Any]]:
+    """The choices of a space: label -> candidates, in order.
+
+    Args:
+        space: a chain from `describe`, or a space from `spaces.build`.
+    """
     return dict(getattr(space, "chain", space).choices)

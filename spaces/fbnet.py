@@ -1,11 +1,12 @@
 """FBNet: Hardware-Aware Efficient ConvNet Design via Differentiable Neural Architecture Search, arXiv:1812.03443.
 
 22 choice blocks with 9 candidates; a block may be skipped where its input and output have the same shape.
-Conventions: ReLU, BatchNorm eps 1e-5. Without an expansion (e1) the first 1x1 convolution is left out; g2 groups the
-1x1 convolutions by 2, after a channel shuffle. The figures published for FBNet-A, -B and -C come from code whose
-convolutions have biases before BatchNorm (`bias=True`: MACs are the same); without them is right for new training.
-No public code gives the paper's own three rows (249M, 295M, 375M); published.py holds to the code's.
-Deviation: PyTorch's default weight initialisation.
+Conventions: ReLU, BatchNorm eps 1e-5. Without an expansion (e1) the first 1x1 convolution is left out. g2 gives the
+1x1 convolutions two groups, which a channel shuffle mixes. The figures published for FBNet-A, -B and -C come from code
+whose convolutions have biases before BatchNorm (`bias=True`; the MACs are the same); new networks are better trained
+without them. No public code reproduces the three rows of the paper itself (249M, 295M, 375M), so published.py has the
+costs of the released code.
+Deviation from the paper: PyTorch's default weight initialisation.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from spaces.chain import Chain, check_flag, choose_preset
 STAGES = ((16, 1, 1), (24, 4, 2), (32, 4, 2), (64, 4, 2), (112, 4, 1), (184, 4, 2), (352, 1, 1))
 # 32x32 in, 4x4 out, after a stride-1 stem
 CIFAR_STAGES = ((16, 1, 1), (24, 4, 1), (32, 4, 2), (64, 4, 2), (112, 4, 1), (184, 4, 2), (352, 1, 1))
-# a quarter to a half of the width; 32x32 in, 4x4 out, after a stride-2 stem
+# a quarter to a half of the widths; 32x32 in, 4x4 out, after a stride-2 stem
 TINY_STAGES = ((8, 1, 1), (12, 4, 1), (16, 4, 2), (24, 4, 2), (32, 4, 1), (48, 4, 1), (64, 1, 1))
 
 CANDIDATES = {
@@ -32,7 +33,6 @@ CANDIDATES = {
     "k5_e3": partial(InvertedResidual, kernel=5, expand=3),
     "k5_e6": partial(InvertedResidual, kernel=5, expand=6),
 }
-
 
 PRESETS = {
     "imagenet": Preset(224, 1000, 16, 2, STAGES, 1984),  # FBNet-A: 1504
@@ -53,8 +53,10 @@ def fbnet(
 
     Args:
         preset: imagenet (224x224), cifar (32x32), or tiny (32x32, narrow, for a CPU).
-        classes, resolution, last_width: the preset's where None.
-        bias: of convolutions before BatchNorm; only to count the published networks.
+        classes: number of classes; None: the preset's.
+        resolution: height and width of an image in pixels; None: the preset's.
+        last_width: channels before the classifier; None: the preset's.
+        bias: whether convolutions before BatchNorm have a bias; only to count the published networks.
     Raises:
         InputError: unknown preset, or a number out of range.
     """

@@ -1,10 +1,11 @@
 """ProxylessNAS: Direct Neural Architecture Search on Target Task and Hardware, arXiv:1812.00332; and FairNAS.
 
 21 choice blocks with 6 candidates, and a skip where input and output have the same shape. The presets `mobile`, `cpu`,
-`gpu` and `mobile-14` have the widths of the released networks; `fairnas` is the space of FairNAS (arXiv:1907.01845):
-19 blocks, no skip. Conventions: ReLU6; BatchNorm eps 1e-3 (FairNAS 1e-5); a fixed MBConv without expansion after the
-first convolution. Deviations: PyTorch's default weight initialisation; the first stage is 32 wide, as in the released
-network, not 24 as in the search code's default.
+`gpu` and `mobile-14` have the widths of the released networks; `fairnas` is the space of FairNAS (arXiv:1907.01845),
+with 19 blocks and no skip.
+Conventions: ReLU6; BatchNorm eps 1e-3 (FairNAS 1e-5); a fixed MBConv without expansion after the first convolution.
+Deviations from the paper: PyTorch's default weight initialisation; the first stage is 32 channels wide, as in the
+released network, and not 24, the default of the search code.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from spaces.blocks import (
 )
 from spaces.chain import Chain, choose_preset
 
-# blocks and stride of the first block of each stage; 224x224 in, 7x7 out
+# for each stage, its blocks and the stride of the first one; 224x224 in, 7x7 out
 DEPTHS = ((4, 2), (4, 2), (4, 2), (4, 1), (4, 2), (1, 1))
 FAIRNAS_DEPTHS = ((2, 2), (4, 2), (4, 2), (4, 1), (4, 2), (1, 1))
 CIFAR_DEPTHS = ((4, 1), (4, 2), (4, 2), (4, 1), (4, 2), (1, 1))  # 32x32 in, 4x4 out, after a stride-1 stem
@@ -50,15 +51,17 @@ CANDIDATES = {
 
 @dataclass(frozen=True)
 class Preset:
+    """Macro table of the space."""
+
     resolution: int  # height and width of an image, pixels
     classes: int
     stem: tuple[int, int]  # channels after the first convolution, and after the fixed MBConv
     stem_stride: int
-    widths: tuple[int, ...]
-    depths: tuple[tuple[int, int], ...]
+    widths: tuple[int, ...]  # out channels of each stage
+    depths: tuple[tuple[int, int], ...]  # blocks of each stage, and the stride of its first block
     last_width: int  # channels before the classifier
-    eps: float = 1e-3  # of BatchNorm
-    skip: bool = True
+    eps: float = 1e-3  # BatchNorm's eps
+    skip: bool = True  # whether a block may be skipped
     dropout: float = 0.0  # before the classifier
 
 
@@ -87,7 +90,9 @@ def proxylessnas(
     Args:
         preset: imagenet (the same as mobile), cpu, gpu, mobile-14 (1.4 times as wide), fairnas; cifar (32x32), or
             tiny (32x32, narrow, for a CPU).
-        classes, resolution, last_width: the preset's where None.
+        classes: number of classes; None: the preset's.
+        resolution: height and width of an image in pixels; None: the preset's.
+        last_width: channels before the classifier; None: the preset's.
     Raises:
         InputError: unknown preset, or a number out of range.
     """

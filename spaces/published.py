@@ -1,6 +1,6 @@
-"""Networks that papers published, with their exact costs. Top-1 figures are the publications', in percent.
+"""Networks that papers published, with their exact costs and the top-1 accuracies printed there.
 
-MACs and params were counted on third-party code of the papers' authors; a test builds every network and compares.
+MACs and params were counted on the code that the papers' authors released; a test builds every network and compares.
 """
 
 from __future__ import annotations
@@ -16,28 +16,31 @@ from spaces.errors import unknown
 
 @dataclass(frozen=True)
 class Published:
-    preset: str
+    """A published network: its architecture in one of our spaces, its costs, and where the figures come from."""
+
+    preset: str  # preset of the space
     arch: dict[str, Any]
     macs: int  # multiply-adds of convolutions and linear layers, one image
     params: int
     top1: float  # percent, as published
     published: str  # the costs as printed in the publication
     source: str
-    options: dict[str, Any] = field(default_factory=dict)  # of the space
+    options: dict[str, Any] = field(default_factory=dict)  # the space's own options
 
 
 def _blocks(names: Iterable[str]) -> dict[str, Any]:
+    """The architecture whose blocks have these candidates, in order."""
     return {f"block{i:02d}": name for i, name in enumerate(names)}
 
 
 def _words(text: str) -> list[str]:
-    """'k5e3 - | k3e1g2 skip' to ['k5_e3', 'skip', 'k3_e1_g2', 'skip']."""
+    """Candidate names from a short notation: 'k5e3 - | k3e1g2 skip' gives ['k5_e3', 'skip', 'k3_e1_g2', 'skip']."""
     words = text.replace("|", " ").split()
     return ["skip" if word in ("-", "skip") else word.replace("e", "_e").replace("g", "_g") for word in words]
 
 
 def _spos(blocks: str, widths: str = "") -> dict[str, Any]:
-    """Candidate numbers as in the official tuples; widths are numbers into 0.2, 0.4, ..."""
+    """A SPOS architecture from candidate indices, as in the official tuples; a width index w stands for 0.2 * (w + 1)."""
     names = ("k3", "k5", "k7", "xception")
     arch = _blocks(names[int(index)] for index in blocks.split(","))
     steps = [int(index) + 1 for index in widths.split(",")] if widths else []
@@ -45,7 +48,7 @@ def _spos(blocks: str, widths: str = "") -> dict[str, Any]:
 
 
 def _superkernels(text: str) -> dict[str, Any]:
-    """'k3_e3' to kernel 3, expansion 3; a skipped block has expansion 0, and kernel 3 by convention."""
+    """A Single-Path NAS architecture: 'k3e3' is kernel 3, expansion 3; a skip is expansion 0, with kernel 3 by convention."""
     arch: dict[str, Any] = {}
     for i, word in enumerate(_words(text)):
         kernel, expand = (3, 0) if word == "skip" else (int(word[1]), int(word[4]))
@@ -274,24 +277,31 @@ PUBLISHED: dict[str, dict[str, Published]] = {
 
 
 def find_published(text: str | None) -> tuple[str, Published] | None:
-    """Space and entry of a published network; None where the name is none, or a file has it."""
+    """Look up a published network by its name.
+
+    Args:
+        text: what the user gave for --fixed-arc.
+    Returns:
+        The space's name and the network; None if `text` names no published network, or a file of this name exists.
+    """
     if text is None or Path(text).is_file():
         return None
     return next(((space, entries[text]) for space, entries in PUBLISHED.items() if text in entries), None)
 
 
 def read_arch(text: str, choices: Choices) -> Arch:
-    """The architecture that --fixed-arc names: a file, or a published network.
+    """Read the architecture that --fixed-arc names: a file, or a published network.
 
     Args:
-        choices: of the space, label -> candidates.
+        choices: the choices of the space, label -> candidates.
     Raises:
-        ArchError: there is neither, or it does not fit the space.
+        ArchError: there is neither, or the architecture does not fit the space.
     """
-    key = find_published(text)
-    if key:
-        validate(key[1].arch, choices)
-        return dict(key[1].arch)
+    known = find_published(text)
+    if known:
+        _, network = known
+        validate(network.arch, choices)
+        return dict(network.arch)
     if not Path(text).exists():
         names = [name for entries in PUBLISHED.values() for name in entries]
         raise ArchError(

@@ -1,12 +1,13 @@
 """Single-Path NAS: Designing Hardware-Efficient ConvNets in less than 4 Hours, arXiv:1904.02877.
 
-20 choice blocks. Each is one superkernel, a 5x5 depthwise convolution on 6 times the channels: kernel 3 is the centre
-of kernel 5, expansion 3 the first half of expansion 6, expansion 0 skips the block (not offered where a stage begins).
-The choices share one set of weights, so a supernet is hardly larger than its largest network. A skipped block has a
-kernel choice without effect: 3 and 5 name the same network then.
+20 choice blocks. Each is one superkernel, an MBConv with a 5x5 depthwise convolution and expansion 6. Kernel 3 is the
+centre of kernel 5, expansion 3 is the first half of expansion 6, and expansion 0 skips the block (not offered in the
+first block of a stage). All choices of a block share one set of weights, so a supernet is hardly larger than its largest
+network. In a skipped block the kernel has no effect: 3 and 5 then name the same network.
 Conventions of the PyTorch port that the published figures come from: ReLU, BatchNorm eps 1e-5; a depthwise separable
-block 32->16 first and an MBConv k3 e6 192->320 last are fixed. Deviations: PyTorch's default weight initialisation; one
-BatchNorm per superkernel, cut like its convolution.
+block 32->16 first and an MBConv k3 e6 192->320 last are fixed.
+Deviations from the paper: PyTorch's default weight initialisation; one BatchNorm per superkernel, sliced like its
+convolution.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ SKIP = 0  # the expansion of a block that is left out
 
 @dataclass(frozen=True)
 class Preset:
+    """Macro table of the space."""
+
     resolution: int  # height and width of an image, pixels
     classes: int
     stem: tuple[int, int]  # channels after the first convolution, and after the fixed separable block
     stem_stride: int
-    stages: tuple[tuple[int, int, int], ...]
+    stages: tuple[tuple[int, int, int], ...]  # out channels, blocks, stride of the first block
     last_block: int  # out channels of the fixed MBConv k3 e6
     last_width: int  # channels before the classifier
 
@@ -48,14 +51,14 @@ PRESETS = {
 
 
 def superkernel(style: Style, cin: int, cout: int, stride: int, kernel: int, expand: int) -> nn.Module:
-    """One size of a superkernel."""
+    """One size of a superkernel: an MBConv (N, cin, H, W) to (N, cout, H / stride, W / stride), or a skip."""
     if expand == SKIP:
         return nn.Identity()
     return InvertedResidual(style, cin, cout, stride, kernel=kernel, expand=expand)
 
 
 def last_layers(style: Style, cin: int, plan: Preset) -> nn.Module:
-    """The fixed MBConv and the classifier."""
+    """The fixed MBConv and the classifier: (N, cin, H, W) to (N, classes)."""
     return nn.Sequential(
         InvertedResidual(style, cin, plan.last_block, 1, kernel=3, expand=6),
         *pooled_classifier(style, plan.last_block, plan.last_width, plan.classes),
@@ -73,7 +76,9 @@ def single_path_nas(
 
     Args:
         preset: imagenet (224x224), cifar (32x32), or tiny (32x32, narrow, for a CPU).
-        classes, resolution, last_width: the preset's where None.
+        classes: number of classes; None: the preset's.
+        resolution: height and width of an image in pixels; None: the preset's.
+        last_width: channels before the classifier; None: the preset's.
     Raises:
         InputError: unknown preset, or a number out of range.
     """

@@ -4,12 +4,13 @@
 
     block     the paper's block search
     channel   its channel search: the middle of each block has one of 8 widths, 0.2 to 1.6 times the usual
-    plus      OneShot-S+ (github.com/CanyonWind/Single-Path-One-Shot-NAS-MXNet): 10 widths, 0.2 to 2.0;
+    plus      OneShot-S+ (github.com/CanyonWind/Single-Path-One-Shot-NAS-MXNet): 10 widths, 0.2 to 2.0 times the usual;
               squeeze-and-excitation in the last two stages, hard-swish, the last convolution after the pooling
 
 Conventions of the official code (megvii-model/SinglePathOneShot): BatchNorm eps 1e-5, momentum 0.1, without affine
 parameters in the supernet and with them in fixed networks; padding k // 2; classifier without bias; dropout 0.1.
-Deviations: PyTorch's default weight initialisation; any resolution, the pooling takes what is left.
+Deviations from the official code: PyTorch's default weight initialisation; images of any resolution, because the
+pooling before the classifier averages whatever size is left.
 """
 
 from __future__ import annotations
@@ -47,13 +48,12 @@ CANDIDATES: dict[str, Callable[..., nn.Module]] = {
 }
 
 VARIANTS: tuple[dict[str, str], ...] = ({}, {"variant": "channel"}, {"variant": "plus"})
-# channels in the middle of a block, relative to half of its output
+# variant -> channels in the middle of a block, relative to half of its output channels
 WIDTHS = {
     "block": (),
     "channel": (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6),
     "plus": (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0),
 }
-
 
 PRESETS = {
     "imagenet": Preset(224, 1000, 16, 2, STAGES, 1024),
@@ -63,7 +63,7 @@ PRESETS = {
 
 
 def late_classifier(cin: int, width: int, classes: int) -> nn.Module:
-    """Head of the plus variant: the last convolution sees the pooled image, and has no BatchNorm."""
+    """Head of the plus variant, (N, cin, H, W) to (N, classes): the last convolution follows the pooling, without BatchNorm."""
     return nn.Sequential(
         nn.AdaptiveAvgPool2d(1),
         nn.Conv2d(cin, width, 1),
@@ -87,11 +87,11 @@ def spos(
 
     Args:
         preset: imagenet (224x224), cifar (32x32), or tiny (32x32, a quarter as wide, for a CPU).
-        classes: number of classes; the preset's where None.
-        resolution: height and width in pixels; the preset's where None.
+        classes: number of classes; None: the preset's.
+        resolution: height and width of an image in pixels; None: the preset's.
         variant: block, channel or plus, see above.
-        last_width: channels before the classifier; the preset's where None.
-        affine: trainable BatchNorm weight and bias in the supernet too; there is no warm start then.
+        last_width: channels before the classifier; None: the preset's.
+        affine: BatchNorm has a trainable weight and bias in the supernet too; a warm start is then not possible.
     Raises:
         InputError: unknown preset or variant, or a number out of range.
     """
@@ -120,5 +120,5 @@ def spos(
         stem=partial(conv_bn, hswish if plus else relu, 3, plan.stem_width, 3, plan.stem_stride),
         blocks=blocks,
         head=partial(late_classifier, *last) if plus else head,
-        inherit=None if affine else inherit_shuffle,  # which copies no affine parameters
+        inherit=None if affine else inherit_shuffle,  # inherit_shuffle copies no affine parameters
     )
