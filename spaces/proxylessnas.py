@@ -18,13 +18,13 @@ from torch import nn
 from spaces.blocks import (
     InvertedResidual,
     Style,
-    inherit_residual,
     layers,
     mobile_stem,
     pooled_classifier,
     residual_choice,
 )
 from spaces.chain import Chain, choose_preset
+from spaces.warm_start import inherit_residual
 
 # for each stage, its blocks and the stride of the first one; 224x224 in, 7x7 out
 DEPTHS = ((4, 2), (4, 2), (4, 2), (4, 1), (4, 2), (1, 1))

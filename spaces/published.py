@@ -39,6 +39,11 @@ def _words(text: str) -> list[str]:
     return ["skip" if word in ("-", "skip") else word.replace("e", "_e").replace("g", "_g") for word in words]
 
 
+def _mbconvs(text: str) -> dict[str, Any]:
+    """The architecture of MBConvs in the notation of `_words`."""
+    return _blocks(_words(text))
+
+
 def _spos(blocks: str, widths: str = "") -> dict[str, Any]:
     """A SPOS architecture from candidate indices, as in the official tuples; a width index w stands for 0.2 * (w + 1)."""
     names = ("k3", "k5", "k7", "xception")
@@ -118,11 +123,9 @@ PUBLISHED: dict[str, dict[str, Published]] = {
     "fbnet": {
         "fbnet-a": Published(
             "imagenet",
-            _blocks(
-                _words(
-                    "skip | k3e3 k3e1 skip skip | k5e6 k3e3 k5e1 k3e3 | k5e6 k5e3 k5e1g2 k5e6 | "
-                    "k3e6 k5e1g2 k5e3 k3e1g2 | k5e6 k5e6 k5e3 k5e6 | k5e6"
-                )
+            _mbconvs(
+                "skip | k3e3 k3e1 skip skip | k5e6 k3e3 k5e1 k3e3 | k5e6 k5e3 k5e1g2 k5e6 | "
+                "k3e6 k5e1g2 k5e3 k3e1g2 | k5e6 k5e6 k5e3 k5e6 | k5e6"
             ),
             244_452_664,
             4_321_232,
@@ -133,11 +136,9 @@ PUBLISHED: dict[str, dict[str, Published]] = {
         ),
         "fbnet-b": Published(
             "imagenet",
-            _blocks(
-                _words(
-                    "k3e1 | k3e6 k5e1 k3e1 k3e1 | k5e6 k5e3 k3e6 k5e6 | k5e6 k5e6 skip k5e3 | "
-                    "k5e6 k3e1 k5e1 k5e3 | k5e6 k5e1 k5e6 k5e6 | k3e6"
-                )
+            _mbconvs(
+                "k3e1 | k3e6 k5e1 k3e1 k3e1 | k5e6 k5e3 k3e6 k5e6 | k5e6 k5e6 skip k5e3 | "
+                "k5e6 k3e1 k5e1 k5e3 | k5e6 k5e1 k5e6 k5e6 | k3e6"
             ),
             291_004_424,
             4_818_216,
@@ -148,11 +149,9 @@ PUBLISHED: dict[str, dict[str, Published]] = {
         ),
         "fbnet-c": Published(
             "imagenet",
-            _blocks(
-                _words(
-                    "k3e1 | k3e6 skip k3e1 k3e1 | k5e6 k5e3 k5e6 k3e6 | k5e6 k5e3 k5e6 k5e6 | "
-                    "k5e6 k5e6 k5e6 k5e3 | k5e6 k5e6 k5e6 k5e6 | k3e6"
-                )
+            _mbconvs(
+                "k3e1 | k3e6 skip k3e1 k3e1 | k5e6 k5e3 k5e6 k3e6 | k5e6 k5e3 k5e6 k5e6 | "
+                "k5e6 k5e6 k5e6 k5e3 | k5e6 k5e6 k5e6 k5e6 | k3e6"
             ),
             378_136_224,
             5_592_784,
@@ -165,11 +164,9 @@ PUBLISHED: dict[str, dict[str, Published]] = {
     "proxylessnas": {
         "proxyless-mobile": Published(
             "mobile",
-            _blocks(
-                _words(
-                    "k5e3 k3e3 - - | k7e3 k3e3 k5e3 k5e3 | k7e6 k5e3 k5e3 k5e3 | k5e6 k5e3 k5e3 k5e3 | "
-                    "k7e6 k7e6 k7e3 k7e3 | k7e6"
-                )
+            _mbconvs(
+                "k5e3 k3e3 - - | k7e3 k3e3 k5e3 k5e3 | k7e6 k5e3 k5e3 k5e3 | k5e6 k5e3 k5e3 k5e3 | "
+                "k7e6 k7e6 k7e3 k7e3 | k7e6"
             ),
             320_427_584,
             4_080_512,
@@ -179,9 +176,7 @@ PUBLISHED: dict[str, dict[str, Published]] = {
         ),
         "proxyless-gpu": Published(
             "gpu",
-            _blocks(
-                _words("k5e3 - - - | k7e3 - - k3e3 | k7e6 - - k5e3 | k5e6 - k3e3 k5e3 | k7e6 k7e6 k7e6 k5e6 | k7e6")
-            ),
+            _mbconvs("k5e3 - - - | k7e3 - - k3e3 | k7e6 - - k5e3 | k5e6 - k3e3 k5e3 | k7e6 k7e6 k7e6 k5e6 | k7e6"),
             465_260_160,
             7_119_848,
             75.1,
@@ -190,11 +185,9 @@ PUBLISHED: dict[str, dict[str, Published]] = {
         ),
         "proxyless-cpu": Published(
             "cpu",
-            _blocks(
-                _words(
-                    "k3e6 k3e3 k3e3 k3e3 | k3e6 k3e3 k3e3 k5e3 | k3e6 - - k3e3 | k5e6 k3e3 k3e3 k3e3 | "
-                    "k5e6 k5e3 k5e3 k3e3 | k5e6"
-                )
+            _mbconvs(
+                "k3e6 k3e3 k3e3 k3e3 | k3e6 k3e3 k3e3 k5e3 | k3e6 - - k3e3 | k5e6 k3e3 k3e3 k3e3 | "
+                "k5e6 k5e3 k5e3 k3e3 | k5e6"
             ),
             439_243_864,
             4_361_648,
@@ -204,11 +197,9 @@ PUBLISHED: dict[str, dict[str, Published]] = {
         ),
         "proxyless-mobile-14": Published(
             "mobile-14",
-            _blocks(
-                _words(
-                    "k5e3 k3e3 - - | k7e3 k3e3 k5e3 k5e3 | k7e6 k5e3 k5e3 k5e3 | k5e6 k5e3 k5e3 k5e3 | "
-                    "k7e6 k7e6 k7e3 k7e3 | k7e6"
-                )
+            _mbconvs(
+                "k5e3 k3e3 - - | k7e3 k3e3 k5e3 k5e3 | k7e6 k5e3 k5e3 k5e3 | k5e6 k5e3 k5e3 k5e3 | "
+                "k7e6 k7e6 k7e3 k7e3 | k7e6"
             ),
             580_883_408,
             6_857_568,
@@ -218,11 +209,9 @@ PUBLISHED: dict[str, dict[str, Published]] = {
         ),
         "fairnas-a": Published(
             "fairnas",
-            _blocks(
-                _words(
-                    "k7e3 k3e3 | k7e3 k3e6 k7e6 k3e3 | k3e3 k7e6 k7e6 k5e3 | k3e6 k5e3 k5e3 k3e6 | "
-                    "k3e6 k7e6 k3e6 k7e6 | k5e6"
-                )
+            _mbconvs(
+                "k7e3 k3e3 | k7e3 k3e6 k7e6 k3e3 | k3e3 k7e6 k7e6 k5e3 | k3e6 k5e3 k5e3 k3e6 | "
+                "k3e6 k7e6 k3e6 k7e6 | k5e6"
             ),
             388_122_848,
             4_651_352,
@@ -232,11 +221,9 @@ PUBLISHED: dict[str, dict[str, Published]] = {
         ),
         "fairnas-b": Published(
             "fairnas",
-            _blocks(
-                _words(
-                    "k5e3 k3e3 | k5e3 k3e3 k3e6 k5e3 | k7e3 k3e3 k3e6 k5e3 | k3e3 k3e6 k7e3 k3e3 | "
-                    "k7e6 k5e6 k7e6 k3e6 | k5e6"
-                )
+            _mbconvs(
+                "k5e3 k3e3 | k5e3 k3e3 k3e6 k5e3 | k7e3 k3e3 k3e6 k5e3 | k3e3 k3e6 k7e3 k3e3 | "
+                "k7e6 k5e6 k7e6 k3e6 | k5e6"
             ),
             345_297_632,
             4_506_272,
@@ -246,11 +233,9 @@ PUBLISHED: dict[str, dict[str, Published]] = {
         ),
         "fairnas-c": Published(
             "fairnas",
-            _blocks(
-                _words(
-                    "k5e3 k3e3 | k7e3 k3e3 k3e3 k3e3 | k3e3 k3e3 k3e3 k3e6 | k3e3 k3e3 k3e3 k3e3 | "
-                    "k7e6 k7e6 k3e6 k3e6 | k5e6"
-                )
+            _mbconvs(
+                "k5e3 k3e3 | k7e3 k3e3 k3e3 k3e3 | k3e3 k3e3 k3e3 k3e6 | k3e3 k3e3 k3e3 k3e3 | "
+                "k7e6 k7e6 k3e6 k3e6 | k5e6"
             ),
             321_024_992,
             4_397_864,

@@ -24,7 +24,6 @@ from spaces.blocks import (
     Preset,
     Style,
     conv_bn,
-    inherit_shuffle,
     layers,
     pooled_classifier,
     shuffle_block,
@@ -32,6 +31,7 @@ from spaces.blocks import (
 )
 from spaces.chain import Chain, Choice, check_flag, choose_preset
 from spaces.errors import InputError, unknown
+from spaces.warm_start import inherit_shuffle
 
 # out channels, blocks, stride of the first block; 224x224 in, 7x7 out
 STAGES = ((64, 4, 2), (160, 4, 2), (320, 8, 2), (640, 4, 2))
