@@ -17,9 +17,10 @@ import torch
 
 from spaces.arch import activate_mixture
 from spaces.cost import CostTable, measure
+from spaces.elastic import squared_norms
 from spaces.errors import InputError
 from spaces.latency import LatencyTable
-from spaces.model_space import MixedLayer, squared_norms
+from spaces.model_space import MixedLayer
 from strategies import arch_learner, cost_loss
 from strategies import differentiable as nas
 from strategies.feasible import FeasibleSpace, draw_within_limits

@@ -10,8 +10,9 @@ import torch
 import spaces
 from spaces.arch import Weights, activate_mixture
 from spaces.cost import CostTable, measure
+from spaces.elastic import squared_norms
 from spaces.errors import InputError
-from spaces.model_space import make_supernet, squared_norms
+from spaces.model_space import make_supernet
 from strategies import arch_learner, cost_loss
 from strategies import differentiable as nas
 from strategies.most_probable import best_within, most_probable

@@ -17,9 +17,10 @@ from spaces.arch import activate, freeze
 from spaces.chain import Chain, Choice, Network, slice_shared_weight
 from spaces.cost import CostTable, measure, search_space
 from spaces.counting import COUNTING, count
+from spaces.elastic import Elastic
 from spaces.errors import InputError
 from spaces.files import load_json, save_json
-from spaces.model_space import Elastic, make_supernet
+from spaces.model_space import make_supernet
 from spaces.published import PUBLISHED
 from tests.conftest import ROOT
 from trials.networks.batchnorm import recalibrate_batchnorm

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 
 from spaces.arch import Weights, activate_mixture, arch_id
 from spaces.cost import CostTable
+from spaces.elastic import squared_norms
 from spaces.errors import InputError
-from spaces.model_space import make_supernet, squared_norms
+from spaces.model_space import make_supernet
 from spaces.spec import SpaceSpec
 from strategies import arch_learner, cost_loss
 from strategies import differentiable as nas
