@@ -40,23 +40,23 @@ def main(argv: list[str] | None = None) -> None:
     stored_config = stored_config or run_dir.load_run(config.run, "retrain")
     if not {"model", "preprocessing"} <= stored.keys():
         raise InputError(f"'{config.network_file}' is not a network of trials.retrain; name its network.pt")
-    files._check_arch(config, stored)
+    files.require_fixed_arc(config, stored)
     network = load_network(config.network_file).float()
-    data, preprocessing = files._open_data(config, stored_config, stored)
-    about = files.describe(config, stored, network, preprocessing, data.name)
+    data, preprocessing = files.open_data(config, stored_config, stored)
+    description = files.describe_network(config, stored, network, preprocessing, data.name)
     target = config.target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent)
     except OSError as error:
         raise InputError(f"cannot write to '{target.parent}' ({error.strerror}); choose another --out") from None
-    with folder as place:
-        draft = Path(place) / target.name
-        files.write(config, network, draft, about, data)
-        comparison = files.check(config, network, draft, data, about["result"])
+    with folder as draft_folder:
+        draft = Path(draft_folder) / target.name
+        files.write_files(config, network, draft, description, data)
+        comparison = files.compare_files(config, network, draft, data, description.result)
         problems = files.find_problems(config, comparison)
         rows = [files.table_row(name, draft, target, comparison, name in problems) for name in config.wanted]
-        files.publish(config, draft, problems)
+        files.publish_files(config, draft, problems)
     header = ("format", "files", "KB", "largest logit difference", "same answers %", "test top-1 %")
     kilobytes = f"{config.network_file.stat().st_size / 1000:,.0f}"
     network_row = ("PyTorch", config.network_file.name, kilobytes, "", "", f"{comparison.top1:.2f}")
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
         name, problem = next(iter(problems.items()))
         more = f" (and {len(problems) - 1} more: {', '.join([*problems][1:])})" if len(problems) > 1 else ""
         raise Stopped(
-            f"format {name}: {problem}; kept as '{files.file_of(target, name)}.failed'{more}; {files._remedy(name)}"
+            f"format {name}: {problem}; kept as '{files.format_path(target, name)}.failed'{more}; {files.remedy_for(name)}"
         )
 
 

@@ -23,7 +23,7 @@ from trials import export, retrain
 from trials.common import run_dir
 from trials.export_formats.formats import run_module, run_onnx, run_program
 from trials.export_formats.module_file import module_text
-from trials.export_formats.module_source import Writer
+from trials.export_formats.module_source import SourceWriter
 from trials.images.load import load_data
 from trials.images.options import DataOptions
 from trials.networks import build
@@ -253,12 +253,14 @@ class Residual(nn.Sequential):
 def test_source_of_ones_own_classes():
     torch.manual_seed(0)
     network = nn.Sequential(Odd(), Residual(nn.Conv2d(3, 3, 1), nn.GELU()), nn.GroupNorm(3, 3)).eval()
-    writer = Writer()
+    writer = SourceWriter()
     text = writer.expression(network).flat()
-    from trials.export_formats.module_source import PART
+    from trials.export_formats.module_source import PART_SOURCE
 
     space = {}
-    exec("\n".join(["import torch\nfrom torch import nn", *writer.imports, *writer.helpers.values(), PART]), space)
+    exec(
+        "\n".join(["import torch\nfrom torch import nn", *writer.imports, *writer.helpers.values(), PART_SOURCE]), space
+    )
     exec("\n".join(writer.classes), space)
     made = eval(text, space).eval()
     assert {*made.state_dict()} == {*network.state_dict()}
@@ -290,7 +292,7 @@ class UsesSuper(Residual):
 )
 def test_source_that_cannot_be_written(module, says):
     with pytest.raises(InputError) as caught:
-        Writer().expression(nn.Sequential(module()))
+        SourceWriter().expression(nn.Sequential(module()))
     assert says in str(caught.value)
     assert "leave module out of --formats" in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Written files against the network that they were written from, over the test images."""
+"""Compare written files with the network that they were written from, over the test images."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from trials.common import cli
 from trials.export_formats.formats import Run
 
 BATCH = 64
-TOLERANCE = 1e-4  # of a logit, in standard deviations of the logits where these are above 1
+# A file in 32 bits may differ from the network by so much in a logit: rounding does that. The unit is 1, or the standard
+# deviation of the logits where that is larger.
+TOLERANCE = 1e-4
 
 
 @dataclass
-class Compared:
+class FileComparison:
     """One file's answers beside the network's.
 
     Attributes:
-        largest: difference of two logits.
-        correct: images classified as they are labelled.
-        same: images with the network's answer, bool; a tensor for each batch.
-        error: why it cannot be loaded or run; empty: it can.
+        largest: the largest difference between a logit of the file and the network's; NaN if any difference is.
+        correct: number of images classified as they are labelled.
+        same: for each batch, a bool tensor (N,): whether an image got the network's answer.
+        error: why the file cannot be loaded or run; "": it can.
     """
 
     largest: float = 0.0
@@ -33,7 +35,13 @@ class Compared:
     error: str = ""
 
     def add(self, logits: torch.Tensor, expected: torch.Tensor, labels: torch.Tensor) -> None:
-        """Count a batch: logits (N, classes) of the file and of the network, labels (N,)."""
+        """Count a batch.
+
+        Args:
+            logits: of the file, (N, classes).
+            expected: logits of the network, (N, classes).
+            labels: (N,).
+        """
         answers = logits.argmax(1)
         difference = float((logits - expected).abs().max())
         self.largest = difference if difference != difference else max(self.largest, difference)  # NaN stays
@@ -46,11 +54,14 @@ class Comparison:
     """The network's own answers, and each file's.
 
     Attributes:
-        margin: of each image, its best logit over its second, (images,).
-        std: of all logits of the network.
+        files: each file's answers, by the name of its format.
+        images: number of images.
+        correct: number of images that the network classifies as they are labelled.
+        margin: for each image, how far the network's best logit is above its second, (images,).
+        std: standard deviation of all logits of the network.
     """
 
-    files: dict[str, Compared]
+    files: dict[str, FileComparison]
     images: int
     correct: int
     margin: torch.Tensor
@@ -58,7 +69,7 @@ class Comparison:
 
     @property
     def top1(self) -> float:
-        """Of the network, percent."""
+        """Top-1 accuracy of the network, percent."""
         return 100 * self.correct / self.images
 
     def same(self, name: str) -> float:
@@ -66,7 +77,7 @@ class Comparison:
         return 100 * sum(int(batch.sum()) for batch in self.files[name].same) / self.images
 
     def file_top1(self, name: str) -> float:
-        """Of a file, percent."""
+        """Top-1 accuracy of a file, percent."""
         return 100 * self.files[name].correct / self.images
 
     @property
@@ -79,7 +90,10 @@ class Comparison:
         return int((self.margin <= 2 * self.rounding).sum())
 
     def float_problem(self, name: str) -> str:
-        """Why a file in 32 bits does not compute what the network does; empty: it does, so only undecided answers may change."""
+        """Why a file in 32 bits does not compute what the network does; "" where it does.
+
+        Where the logits agree up to rounding, no answer can differ but on undecided images.
+        """
         file = self.files[name]
         if file.error:
             return file.error
@@ -88,7 +102,11 @@ class Comparison:
         return ""
 
     def int8_problem(self, name: str, drop: float) -> str:
-        """Why a file in 8 bits is not good enough; empty: it is."""
+        """Why a file in 8 bits is not good enough; "" where it is.
+
+        Args:
+            drop: largest loss of top-1 that is allowed, percentage points.
+        """
         if self.files[name].error:
             return self.files[name].error
         lost = self.top1 - self.file_top1(name)
@@ -98,7 +116,7 @@ class Comparison:
 
 
 @torch.no_grad()
-def compare(
+def compare_outputs(
     network: nn.Module,
     loaders: Mapping[str, Callable[[], Run]],
     batches: Iterator[tuple[torch.Tensor, torch.Tensor]],
@@ -108,11 +126,11 @@ def compare(
 
     Args:
         network: in eval mode.
-        loaders: name of a file -> what loads it.
+        loaders: for each format, a function that loads its file and returns what runs it.
         batches: normalised images (N, 3, R, R) and labels (N,).
-        images: how many they will be.
+        images: number of images that will come, for the progress bar.
     """
-    files = {name: Compared() for name in loaders}
+    files = {name: FileComparison() for name in loaders}
     runs: dict[str, Run] = {}
     correct, count, total, squares = 0, 0, 0.0, 0.0
     margins, logits = [], torch.empty(0)
@@ -126,7 +144,7 @@ def compare(
                     if name not in runs:
                         runs[name] = loaders[name]()
                     file.add(runs[name](inputs), logits, labels)
-                except Exception as error:  # whatever a bad file leads to
+                except Exception as error:  # a bad file may lead to any exception
                     reason = " ".join(str(error).split())[:200]
                     file.error = f"it cannot be run ({type(error).__name__}: {reason})"
             correct += int((logits.argmax(1) == labels).sum())

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from spaces.arch import arch_id
+import torch
+from torch import nn
+
+from spaces.arch import Arch, arch_id
 from spaces.cost import measure
 from spaces.errors import InputError, Stopped
 from spaces.files import atomic, load_json
@@ -17,30 +21,59 @@ from spaces.published import read_arch
 from spaces.spec import SpaceSpec
 from trials.common.run_dir import provenance
 from trials.export_formats import formats
-from trials.export_formats.compare import BATCH, Comparison, compare
+from trials.export_formats.compare import BATCH, Comparison, compare_outputs
 from trials.export_formats.export_config import FORMATS, Config
 from trials.images.crops import short_side_of
+from trials.images.dataset import Data
 from trials.images.image_list import LIST
 from trials.images.load import load_data
 from trials.images.options import DataOptions
 
 
-def _remedy(name: str) -> str:
+@dataclass(frozen=True)
+class Description:
+    """What is known about the network that is exported.
+
+    Attributes:
+        metadata: what the files say about themselves, as JSON-able values: classes, preprocessing, architecture, test accuracy.
+        titles: for each child of `network.blocks`, what was chosen there; [] for a network without choices.
+        lines: the text at the top of STEM.py.
+        result: result.json of the training, with the test accuracy that was measured right after it.
+    """
+
+    metadata: dict[str, Any]
+    titles: list[str]
+    lines: list[str]
+    result: dict[str, Any]
+
+
+def format_path(target: Path, name: str) -> Path:
+    """The file of a format; its first file where it has two.
+
+    Args:
+        target: folder and stem of the files.
+        name: of the format.
+    """
+    return target.with_name(target.name + FORMATS[name][0])
+
+
+def remedy_for(name: str) -> str:
+    """What to do when the file of a format is not good enough: the end of the error message."""
     if name == "int8":
         return "try --int8-ranges percentile or more --calibration-images, or allow more with --int8-drop"
     return "leave this format out of --formats, and report it"
 
 
-def file_of(target: Path, name: str) -> Path:
-    """The file of a format, its first where it has two."""
-    return target.with_name(target.name + FORMATS[name][0])
+def require_fixed_arc(config: Config, stored: Mapping[str, Any]) -> None:
+    """Check that the weights are those of --fixed-arc, where it is given.
 
-
-def _check_arch(config: Config, stored: Mapping[str, Any]) -> None:
-    """Raises InputError: the weights are not of --fixed-arc."""
+    Args:
+        stored: content of network.pt.
+    Raises:
+        InputError: they are of another architecture, or of a network without a space.
+    """
     if config.fixed_arc is None:
         return
-
     if stored.get("arch") is None:
         raise InputError(f"--fixed-arc: '{config.weights}' is a network of no space of ours; leave --fixed-arc out")
     arch = read_arch(config.fixed_arc, SpaceSpec.read(stored["space"]).describe().choices)
@@ -52,84 +85,111 @@ def _check_arch(config: Config, stored: Mapping[str, Any]) -> None:
         )
 
 
-def _open_data(config: Config, options: dict[str, Any], stored: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The images of the run, and how they are prepared, complete where the network's file is of an older version."""
+def open_data(config: Config, options: dict[str, Any], stored: Mapping[str, Any]) -> tuple[Data, dict[str, Any]]:
+    """Open the images that the network was trained and tested on.
+
+    Args:
+        options: the run's configuration, which says where the images are.
+        stored: content of network.pt.
+    Returns:
+        The images, and how they are prepared; complete also where network.pt was written by an older version.
+    Raises:
+        InputError: the images are missing, or have other classes than the network.
+    """
     options = options | ({"data_root": config.data_root} if config.data_root else {})
-    about = dict(stored["preprocessing"])
-    folder = options.get("data") == "folder"
-    about.setdefault("short_side", short_side_of(about["resolution"]) if folder else None)
+    preprocessing = dict(stored["preprocessing"])
+    in_folders = options.get("data") == "folder"
+    preprocessing.setdefault("short_side", short_side_of(preprocessing["resolution"]) if in_folders else None)
+    # The list of images lies in the run that made it: this one, or the supernet's
     listed = config.run if (config.run / LIST).exists() else options.get("supernet") or config.run
-    data = load_data(DataOptions.of(options), about["resolution"], score_fraction=0.1, run=listed)
-    if data.classes != about["classes"]:
+    data = load_data(DataOptions.of(options), preprocessing["resolution"], score_fraction=0.1, run=listed)
+    if data.classes != preprocessing["classes"]:
         raise InputError(
-            f"the images have other classes than the network ({len(data.classes)}, {len(about['classes'])})"
+            f"the images have other classes than the network ({len(data.classes)}, {len(preprocessing['classes'])})"
         )
     data.check_files("test")
-    parts = ["test"] + (["all"] if "int8" in config.wanted else [])
-    for part in parts:
+    for part in ["test"] + (["all"] if "int8" in config.wanted else []):
         if not data.size(part):
             raise InputError(f"there are no images of part '{part}'; restore them, or give --data-root")
-    return data, about
+    return data, preprocessing
 
 
-def describe(
-    config: Config, stored: Mapping[str, Any], network: Any, preprocessing: Mapping[str, Any], data_name: str
-) -> dict[str, Any]:
-    """What the files say about themselves: the metadata, `titles` of blocks and `lines` of text for the source."""
-    import torch
+def describe_network(
+    config: Config, stored: Mapping[str, Any], network: nn.Module, preprocessing: Mapping[str, Any], data_name: str
+) -> Description:
+    """Collect what the files say about themselves.
 
+    Args:
+        stored: content of network.pt.
+        preprocessing: what `open_data` returned.
+        data_name: the data set's name.
+    """
     seed = stored.get("seed", config.seed)
     result = load_json(config.network_file.parent / "result.json", "result")
-    about = {"classes": preprocessing["classes"]}
-    about["preprocessing"] = {key: value for key, value in preprocessing.items() if key != "classes"}
-    params, macs, titles = sum(p.numel() for p in network.parameters()), None, []
+    params = sum(parameter.numel() for parameter in network.parameters())
+    macs, titles = None, []
+    architecture: dict[str, Any]
     if stored.get("arch"):
         space, arch = stored["space"], stored["arch"]
         chain = SpaceSpec.read(space).describe()
         titles = [block_title(number, block.choices, arch) for number, block in enumerate(chain.blocks)]
         macs = measure(chain).macs(arch)
-        about["architecture"] = {"space": space, "arch": arch, "id": arch_id(arch)}
-        line = f"Architecture {arch_id(arch)} of space {space['name']}, preset {space['preset']}."
+        architecture = {"space": space, "arch": arch, "id": arch_id(arch)}
+        first_line = f"Architecture {arch_id(arch)} of space {space['name']}, preset {space['preset']}."
     else:
         name = stored.get("baseline", type(network).__name__)
         summary = config.run / "result.json"
         macs = load_json(summary, "result").get("macs") if summary.exists() else None
-        about["architecture"] = {"baseline": name}
-        line = f"Network {name}."
+        architecture = {"baseline": name}
+        first_line = f"Network {name}."
+
+    made_by = f"Onepath {provenance()['commit'][:12]}, torch {torch.__version__}, seed {seed}"
+    metadata = {
+        "classes": preprocessing["classes"],
+        "preprocessing": {key: value for key, value in preprocessing.items() if key != "classes"},
+        "architecture": architecture,
+        "made_by": made_by,
+        "test_top1": str(result["test_top1"]),
+        "test_images": str(result.get("test_images")),
+    }
+
     cost = (f"{macs:,} MACs, " if macs else "") + f"{params:,} params"
     size = preprocessing["resolution"]
-    about["made_by"] = f"Onepath {provenance()['commit'][:12]}, torch {torch.__version__}, seed {seed}"
-    about["test_top1"], about["test_images"] = result["test_top1"], result.get("test_images")
     tested = f"{result['test_top1']:.2f}% on {result.get('test_images', 'all')} test images"
     lines = [
-        line,
+        first_line,
         "",
         f"{cost}, {size}x{size} pixels, {len(preprocessing['classes'])} classes.",
         f"Data set {data_name}: top-1 {tested}.",
-        f"Made by {about['made_by']}.",
+        f"Made by {made_by}.",
     ]
-    return about | {"titles": titles, "lines": lines, "result": result}
+    return Description(metadata, titles, lines, result)
 
 
-def block_title(number: int, choices: Mapping[str, Any], arch: Mapping[str, Any]) -> str:
-    """A block's labels and what was chosen there."""
+def block_title(number: int, choices: Mapping[str, Sequence[Any]], arch: Arch) -> str:
+    """A block's labels and what was chosen there, such as "block03: shuffle5"."""
     return ", ".join(f"{label}: {arch[label]}" for label in choices) or f"block {number}, without a choice"
 
 
-def write(config: Config, network: Any, draft: Path, about: dict[str, Any], data: Any) -> None:
-    """Write every format that is wanted, unchecked."""
-    metadata = {key: value for key, value in about.items() if key not in ("titles", "lines", "result")}
-    metadata |= {"test_top1": str(metadata["test_top1"]), "test_images": str(metadata["test_images"])}
-    resolution = about["preprocessing"]["resolution"]
+def write_files(config: Config, network: nn.Module, draft: Path, description: Description, data: Data) -> None:
+    """Write every format that is wanted, unchecked.
+
+    Args:
+        network: in eval mode, on the CPU.
+        draft: folder and stem of the files.
+        data: the images, for the ranges of activations of int8.
+    """
+    metadata = description.metadata
+    resolution = metadata["preprocessing"]["resolution"]
     for name in config.wanted:
-        path = file_of(draft, name)
+        path = format_path(draft, name)
         if name == "module":
-            every = about["preprocessing"] | {"classes": about["classes"]}
-            formats.write_module(network, path, every, about["titles"], about["lines"])
+            preprocessing = metadata["preprocessing"] | {"classes": metadata["classes"]}
+            formats.write_module(network, path, preprocessing, description.titles, description.lines)
         elif name == "program":
             formats.write_program(network, path, resolution, metadata)
         else:
-            source = file_of(draft, "onnx")
+            source = format_path(draft, "onnx")  # int8 is made from this file, also where onnx itself is not wanted
             if not source.exists():
                 formats.write_onnx(network, source, resolution, metadata)
             if name == "int8":
@@ -139,59 +199,69 @@ def write(config: Config, network: Any, draft: Path, about: dict[str, Any], data
                 formats.write_int8(source, path, images, ranges=config.int8_ranges)
 
 
-def check(config: Config, network: Any, draft: Path, data: Any, result: Mapping[str, Any]) -> Comparison:
+def compare_files(config: Config, network: nn.Module, draft: Path, data: Data, result: Mapping[str, Any]) -> Comparison:
     """Load every file anew and run it over the test images.
 
     Args:
+        draft: folder and stem of the files.
         result: what was measured right after training.
     Raises:
-        Stopped: the network itself is not what it was then.
+        Stopped: the network itself is not as accurate as it was right after training.
     """
-    known = {"module": formats.run_module, "program": formats.run_program}
-    loaders = {name: partial(known.get(name, formats.run_onnx), file_of(draft, name)) for name in config.wanted}
+    run_format = {"module": formats.run_module, "program": formats.run_program}
+    loaders = {
+        name: partial(run_format.get(name, formats.run_onnx), format_path(draft, name)) for name in config.wanted
+    }
     size = data.size("test")
     count = min(config.check_images or size, size)
 
-    def batches() -> Iterator[tuple[Any, Any]]:
+    def normalised_batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for images, labels in data.eval_batches("test", BATCH, count=count):
             yield data.normalise(images), labels
 
-    comparison = compare(network, loaders, batches(), count)
-    before = round(result["test_top1"] * comparison.images / 100)
-    # tested in 16 bits, as on a GPU by default, a few answers are others; in 32 bits those that are as good as undecided
+    comparison = compare_outputs(network, loaders, normalised_batches(), count)
+    correct_then = round(result["test_top1"] * comparison.images / 100)
+    # A network that was tested in 16 bits, the default on a GPU, gives a few other answers here. In 32 bits, only images
+    # may change whose two best classes are as good as equal.
     exact = result.get("precision", "32") == "32"
     allowed = comparison.undecided() if exact else math.ceil(0.005 * comparison.images)
-    if comparison.images == result.get("test_images", size) and abs(comparison.correct - before) > allowed:
+    all_tested = comparison.images == result.get("test_images", size)
+    if all_tested and abs(comparison.correct - correct_then) > allowed:
         raise Stopped(
             f"'{config.network_file}' classifies {comparison.correct:,} of {comparison.images:,} test images rightly, right "
-            f"after training it was {before:,}; nothing was written; is it another file, or are they other images?"
+            f"after training it was {correct_then:,}; nothing was written; is it another file, or are they other images?"
         )
     return comparison
 
 
 def find_problems(config: Config, comparison: Comparison) -> dict[str, str]:
-    """format -> why its file is not good enough, for those that are not."""
-    found = {
+    """Why files are not good enough, by format; formats whose file is good are left out."""
+    problems = {
         name: comparison.int8_problem(name, config.int8_drop) if name == "int8" else comparison.float_problem(name)
         for name in config.wanted
     }
-    return {name: problem for name, problem in found.items() if problem}
+    return {name: problem for name, problem in problems.items() if problem}
 
 
-def publish(config: Config, draft: Path, problems: Mapping[str, str]) -> None:
-    """Give checked files their names, one by one; those that failed are kept as *.failed, and have no good name."""
+def publish_files(config: Config, draft: Path, problems: Mapping[str, str]) -> None:
+    """Give checked files their names, one by one; those that failed are kept as *.failed, and have no good name.
+
+    Args:
+        draft: folder and stem of the written files.
+        problems: what `find_problems` returned.
+    """
     for name in config.wanted:
-        for suffix in reversed(FORMATS[name]):  # the weights before the source that reads them
-            made = draft.with_name(draft.name + suffix)
+        for suffix in reversed(FORMATS[name]):  # the weights come before the source that reads them
+            written = draft.with_name(draft.name + suffix)
             good = config.target.with_name(config.target.name + suffix)
             failed = good.with_name(good.name + ".failed")
             with atomic(failed if name in problems else good) as temporary:
-                os.replace(made, temporary)
+                os.replace(written, temporary)
             (good if name in problems else failed).unlink(missing_ok=True)
 
 
 def table_row(name: str, draft: Path, target: Path, comparison: Comparison, failed: bool) -> tuple[Any, ...]:
-    """One line of the table: format, files, size, largest logit difference, same answers, top-1."""
+    """One line of the table: format, files, size in KB, largest logit difference, same answers in percent, top-1."""
     suffixes = FORMATS[name]
     size = sum(draft.with_name(draft.name + suffix).stat().st_size for suffix in suffixes) / 1000
     files = ", ".join(target.name + suffix + (".failed" if failed else "") for suffix in suffixes)

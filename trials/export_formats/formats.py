@@ -1,7 +1,7 @@
-"""The files of an export: how each is written, and how it is run again from what was written.
+"""The formats of an export: how each file is written, and how it is run again from what was written.
 
-Each `write_*` takes the network and a path, each `run_*` gives a function from normalised images (N, 3, R, R) to logits
-(N, classes). Nothing here knows how the network was found or trained.
+Each `write_*` takes the network and a path. Each `run_*` loads a file and returns a function from normalised images
+(N, 3, R, R) to logits (N, classes). Nothing here knows how the network was found or trained.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -25,24 +25,31 @@ from spaces.errors import InputError
 from trials.export_formats.module_file import module_text
 from trials.networks.batchnorm import fold_batchnorm
 
+if TYPE_CHECKING:
+    import onnx
+
 Run = Callable[[torch.Tensor], torch.Tensor]
 INPUT, OUTPUT = "images", "logits"
 
 
 def write_module(
-    network: nn.Module, path: Path, preprocessing: Mapping[str, Any], titles: Sequence[str], about: Sequence[str]
+    network: nn.Module, path: Path, preprocessing: Mapping[str, Any], titles: Sequence[str], lines: Sequence[str]
 ) -> None:
-    """STEM.py and STEM.safetensors; arguments as for `module_text`."""
+    """Write the readable source STEM.py, and STEM.safetensors with the weights; arguments as for `module_text`.
+
+    Args:
+        path: of STEM.py.
+    """
     from safetensors.torch import save
 
-    path.write_text(module_text(network, preprocessing, titles, about, path.stem), encoding="utf-8")
-    # tensors of their own: safetensors takes none that share memory
+    path.write_text(module_text(network, preprocessing, titles, lines, path.stem), encoding="utf-8")
+    # each tensor is copied, because safetensors takes none that share memory
     weights = {name: tensor.detach().contiguous().clone() for name, tensor in network.state_dict().items()}
-    path.with_suffix(".safetensors").write_bytes(save(weights, {"about": " ".join(about)}))
+    path.with_suffix(".safetensors").write_bytes(save(weights, {"about": " ".join(lines)}))
 
 
 def run_module(path: Path) -> Run:
-    """The network of STEM.py, imported from the file."""
+    """Import STEM.py from the file, and load its network with the weights beside it."""
     spec = importlib.util.spec_from_file_location(f"onepath_export_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
@@ -52,25 +59,39 @@ def run_module(path: Path) -> Run:
 
 
 def write_program(network: nn.Module, path: Path, resolution: int, metadata: Mapping[str, Any]) -> None:
-    """A torch.export program for any number of images."""
-    with _quiet(), cannot("program"):
+    """Write a torch.export program that takes any number of images.
+
+    Args:
+        resolution: side of the images in pixels.
+        metadata: JSON-able values, stored in the file as metadata.json.
+    Raises:
+        InputError: torch cannot export this network.
+    """
+    with _quiet(), refuse_network("program"):
         program = torch.export.export(network, _example(resolution), dynamic_shapes=_any_batch())
         with open(path, "wb") as file:
             torch.export.save(program, file, extra_files={"metadata.json": json.dumps(metadata)})
 
 
 def run_program(path: Path) -> Run:
-    """The program of a .pt2 file."""
+    """Load the program of a .pt2 file."""
     with _quiet():
         return torch.export.load(path).module()
 
 
 def write_onnx(network: nn.Module, path: Path, resolution: int, metadata: Mapping[str, Any]) -> None:
-    """ONNX for any number of images, BatchNorm folded into the convolutions, weights in the same file."""
+    """Write an ONNX file for any number of images: BatchNorm folded into the convolutions, weights in the same file.
+
+    Args:
+        resolution: side of the images in pixels.
+        metadata: JSON-able values, stored in the model's metadata.
+    Raises:
+        InputError: torch cannot export this network.
+    """
     import onnx
 
     folded = fold_batchnorm(copy.deepcopy(network))
-    with _quiet(), cannot("onnx"):
+    with _quiet(), refuse_network("onnx"):
         torch.onnx.export(
             folded,
             _example(resolution),
@@ -83,32 +104,37 @@ def write_onnx(network: nn.Module, path: Path, resolution: int, metadata: Mappin
             verbose=False,
         )
     model = onnx.load(path)
-    describe(model, metadata)
+    set_metadata(model, metadata)
     onnx.save(model, path)
 
 
 def write_int8(source: Path, path: Path, batches: Iterable[torch.Tensor], *, ranges: str = "minmax") -> None:
-    """An ONNX file in 8 bits, from one in 32; its metadata is kept.
+    """Write an ONNX file in 8 bits from one in 32, with the same metadata.
 
     Args:
         source: the ONNX file in 32 bits.
-        batches: normalised training images, which the ranges of activations are measured on.
-        ranges: minmax or percentile (99.999, onnxruntime's).
+        batches: normalised training images (N, 3, R, R), which the ranges of activations are measured on.
+        ranges: "minmax", or "percentile" (onnxruntime's 99.999 %).
+    Raises:
+        InputError: onnxruntime cannot quantise this network.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):
+        """Gives onnxruntime the batches one by one."""
+
         def __init__(self) -> None:
             self.batches = iter(batches)
 
         def get_next(self) -> dict[str, Any] | None:
+            """The inputs of the next batch; None after the last."""
             batch = next(self.batches, None)
             return None if batch is None else {INPUT: batch.contiguous().numpy()}
 
     method = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile}[ranges]
-    with tempfile.TemporaryDirectory() as folder, _quiet(), cannot("int8"):
+    with tempfile.TemporaryDirectory() as folder, _quiet(), refuse_network("int8"):
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         quantize_static(
@@ -116,17 +142,17 @@ def write_int8(source: Path, path: Path, batches: Iterable[torch.Tensor], *, ran
             str(path),
             Reader(),
             calibrate_method=method,
-            per_channel=True,  # depthwise filters differ widely
+            per_channel=True,  # the weights of depthwise filters differ widely from one to the next
             quant_format=QuantFormat.QDQ,
         )
     model = onnx.load(path)
     stored = onnx.load(source, load_external_data=False).metadata_props
-    describe(model, {entry.key: entry.value for entry in stored})
+    set_metadata(model, {entry.key: entry.value for entry in stored})
     onnx.save(model, path)
 
 
-def describe(model: Any, metadata: Mapping[str, Any]) -> None:
-    """Put metadata into an ONNX model in place of what it has; what is no text is written as JSON."""
+def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> None:
+    """Replace the metadata of an ONNX model; values that are not text are written as JSON."""
     del model.metadata_props[:]
     for key, value in metadata.items():
         entry = model.metadata_props.add()
@@ -134,12 +160,12 @@ def describe(model: Any, metadata: Mapping[str, Any]) -> None:
 
 
 def run_onnx(path: Path) -> Run:
-    """An ONNX file in ONNX Runtime on the CPU."""
+    """Load an ONNX file into ONNX Runtime, on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 3  # errors only
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(images: torch.Tensor) -> torch.Tensor:
@@ -149,27 +175,34 @@ def run_onnx(path: Path) -> Run:
 
 
 def _example(resolution: int) -> tuple[torch.Tensor]:
-    """Two images: of one, the exporter would take the number for a constant."""
+    """An example input of two images: with one, the exporter would take the number of images for a constant."""
     return (torch.zeros(2, 3, resolution, resolution),)
 
 
 def _any_batch() -> tuple[dict[int, Any]]:
+    """Tells the exporters that the first dimension of the input, the number of images, may have any size."""
     return ({0: torch.export.Dim("batch")},)
 
 
 @contextlib.contextmanager
-def cannot(name: str) -> Iterator[None]:
-    """Raises InputError: in place of what an exporter raises at a network that it cannot take."""
+def refuse_network(name: str) -> Iterator[None]:
+    """Turn whatever an exporter raises at a network that it cannot take into one line.
+
+    Args:
+        name: of the format.
+    Raises:
+        InputError: in place of any other exception of the body.
+    """
     try:
         yield
-    except Exception as error:  # of many kinds
+    except Exception as error:  # the exporters raise exceptions of many kinds
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(f"format {name} cannot hold this network ({reason}); leave {name} out of --formats") from error
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' reports of progress and advice."""
+    """Run the body without the exporters' reports of progress and their advice."""
     was = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

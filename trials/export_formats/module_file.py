@@ -1,18 +1,25 @@
-"""STEM.py of an export: one network's source, with its preprocessing, in a file that needs torch and safetensors alone."""
+"""STEM.py of an export: one network's source, with its preprocessing, in a file that needs torch and safetensors alone.
+
+The file has, from top to bottom: a docstring that says what the network is and how to use it, imports, PREPROCESSING and
+CLASSES, helper functions, the classes that the network's author wrote, `class Network`, `preprocess` and `load`.
+module_source.py writes the classes; this module, all else.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from trials.export_formats.module_source import PART, Writer
+from trials.export_formats.module_source import PART_SOURCE, SourceWriter
 from trials.export_formats.python_source import WIDTH, Call, literal
 
-# Each is the source of `preprocess` for one way to bring an image to its size
+# Source inside `preprocess`, for each of the two ways to bring an image to its size: the whole image resized, or its short
+# side resized and the centre cut out
 WHOLE = """    side = PREPROCESSING["resolution"]
     images = F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True).round().clamp(0, 255)
 """
@@ -24,6 +31,7 @@ CENTRE = """    side, short = PREPROCESSING["resolution"], PREPROCESSING["short_
     top, left = round((size[0] - side) / 2), round((size[1] - side) / 2)
     images = images[:, :, top : top + side, left : left + side]
 """
+# Length of the long side in pixels: torchvision cuts it off, the official SPOS code with OpenCV rounds it
 LONG = "short * max(height, width) // min(height, width)"
 LONG_OPENCV = "int(short / min(height, width) * max(height, width) + 0.5)"
 LOAD = '''def load(path=None):
@@ -35,40 +43,42 @@ LOAD = '''def load(path=None):
 
 
 def module_text(
-    network: nn.Module, preprocessing: Mapping[str, Any], titles: Sequence[str], about: Sequence[str], stem: str
+    network: nn.Module, preprocessing: Mapping[str, Any], titles: Sequence[str], lines: Sequence[str], stem: str
 ) -> str:
-    """The whole file.
+    """The text of the whole file.
 
     Args:
         network: in eval mode.
-        preprocessing: as a network.pt has it.
-        titles: what was chosen in each child of `network.blocks`; empty where there are no choices.
-        about: lines that say what network this is.
+        preprocessing: as a network.pt has it, with the "classes".
+        titles: what was chosen in each child of `network.blocks`; [] where there are no choices.
+        lines: text for the top of the file, which says what network this is.
         stem: name of the file, without .py.
     Raises:
         InputError: a class of the network cannot be written as source.
     """
-    writer = Writer()
+    writer = SourceWriter()
     comments = block_comments(network, preprocessing["resolution"], titles)
     doc = inspect.cleandoc(type(network).__doc__ or "The network.").splitlines()[0] if not titles else ""
-    body = writer.network(network, comments, doc or "(N, 3, H, W) normalised images to (N, classes) logits.")
+    network_class = writer.network_class(
+        network, comments, doc or "(N, 3, H, W) normalised images to (N, classes) logits."
+    )
+    imports = {"import torch", "import torch.nn.functional as F", "from torch import nn", "from pathlib import Path"}
+    standard, others = import_lines(imports | {"from safetensors.torch import load_file"} | writer.imports)
     values = {key: value for key, value in preprocessing.items() if key != "classes"}
-    lines = {"import torch", "import torch.nn.functional as F", "from torch import nn", "from pathlib import Path"}
-    standard, others = import_lines(lines | {"from safetensors.torch import load_file"} | writer.imports)
-    parts = [
-        header(about, stem),
+    top = [
+        header(lines, stem),
         "from __future__ import annotations\n\n" + standard,
         others,
         constant("PREPROCESSING", values) + constant("CLASSES", preprocessing["classes"]),
     ]
     sources = [*writer.helpers.values()]
-    sources += [PART, *writer.classes] if writer.classes else []
-    sources += [body, preprocess_source(preprocessing), LOAD]
-    return "\n".join(parts) + "\n\n" + "\n\n".join(source.strip("\n") + "\n" for source in sources)
+    sources += [PART_SOURCE, *writer.classes] if writer.classes else []
+    sources += [network_class, preprocess_source(preprocessing), LOAD]
+    return "\n".join(top) + "\n\n" + "\n\n".join(source.strip("\n") + "\n" for source in sources)
 
 
-def header(about: Sequence[str], stem: str) -> str:
-    """The file's docstring."""
+def header(lines: Sequence[str], stem: str) -> str:
+    """The file's docstring: what the network is, and how to use the file."""
     use = f"""
     import torch
     import {stem}
@@ -78,36 +88,35 @@ def header(about: Sequence[str], stem: str) -> str:
     with torch.no_grad():
         print({stem}.CLASSES[int(network(images).argmax())])
 """
-    text = "\n".join(about).replace("\\", "\\\\").replace('"""', "'''")
+    text = "\n".join(lines).replace("\\", "\\\\").replace('"""', "'''")
     return f'"""{text}\n{use}"""\n'
 
 
-def constant(name: str, value: Any) -> str:
-    """An assignment, in several lines where one is too long."""
-    if isinstance(value, dict):
-        inner = [(None, Call(f'"{key}": ', [(None, literal(part))], ("", ""))) for key, part in value.items()]  # type: ignore[arg-type]
-        return Call("", inner, "{}").lines(0, f"{name} = ") + "\n"
-    return Call("", [(None, literal(part)) for part in value], "[]").lines(0, f"{name} = ") + "\n"
+def constant(name: str, value: Mapping[str, Any] | Sequence[Any]) -> str:
+    """An assignment of a dict or a list, in several lines where one is too long."""
+    if isinstance(value, Mapping):
+        entries = [(None, Call(f'"{key}": ', [(None, literal(entry))], ("", ""))) for key, entry in value.items()]
+        return Call("", entries, "{}").wrapped(0, f"{name} = ") + "\n"
+    return Call("", [(None, literal(entry)) for entry in value], "[]").wrapped(0, f"{name} = ") + "\n"
 
 
-def preprocess_source(about: Mapping[str, Any]) -> str:
+def preprocess_source(preprocessing: Mapping[str, Any]) -> str:
     """Source of `preprocess`, with the steps that this network needs and no others."""
-    opencv = about["resize"] == "opencv"
-    if about["short_side"] is None:
+    opencv = preprocessing["resize"] == "opencv"
+    if preprocessing["short_side"] is None:
         how, resize = "resized whole", WHOLE
     else:
         how = "its short side resized, then its centre cut out"
         resize = CENTRE.format(long=LONG_OPENCV if opencv else LONG, antialias=not opencv)
-    bgr = about["channels"] == "BGR"
     lines = [
         "def preprocess(image):",
         f'    """uint8 RGB (3, H, W) or (N, 3, H, W), 0 to 255, to float (N, 3, R, R): {how}, then normalised."""',
         "    images = image if image.dim() == 4 else image[None]",
         resize.rstrip("\n"),
     ]
-    if bgr:
+    if preprocessing["channels"] == "BGR":
         lines.append("    images = images.flip(1)  # to BGR")
-    divisor = " / 255" if about["range"] == 1 else ""
+    divisor = " / 255" if preprocessing["range"] == 1 else ""
     lines += [
         '    mean = torch.tensor(PREPROCESSING["mean"], device=images.device).view(3, 1, 1)',
         '    std = torch.tensor(PREPROCESSING["std"], device=images.device).view(3, 1, 1)',
@@ -118,31 +127,39 @@ def preprocess_source(about: Mapping[str, Any]) -> str:
 
 @torch.no_grad()
 def block_comments(network: nn.Module, resolution: int, titles: Sequence[str]) -> dict[str, str]:
-    """child -> its choices and the shapes (C, H, W) that enter and leave it, for the stem, the blocks and the head."""
+    """A line for the stem, each block and the head: what was chosen there, and the shapes that enter and leave it.
+
+    Args:
+        resolution: side of the images in pixels.
+        titles: what was chosen in each block; [] for a network without choices, which gets no lines.
+    Returns:
+        By name of the child, for example "shuffle5; (64, 28, 28) -> (64, 28, 28)"; the shapes are (C, H, W).
+    """
     blocks = dict(zip((f"blocks.{number}" for number in range(len(titles))), titles, strict=True))
     wanted = {"stem": "stem", **blocks, "head": "head"} if titles else {}
     comments: dict[str, str] = {}
 
-    def watch(name: str, module: nn.Module) -> Any:
-        def note(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            shapes = " -> ".join(str(tuple(tensor.shape[1:])) for tensor in (inputs[0], output))
-            comments[name] = f"{wanted[name]}; {shapes}"
-            if len(comments[name]) > WIDTH - 10:
-                comments[name] = f"{wanted[name][:60]}...; {shapes}"
+    def write_comment(name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        shapes = " -> ".join(str(tuple(tensor.shape[1:])) for tensor in (inputs[0], output))
+        comments[name] = f"{wanted[name]}; {shapes}"
+        if len(comments[name]) > WIDTH - 10:
+            comments[name] = f"{wanted[name][:60]}...; {shapes}"
 
-        return module.register_forward_hook(note)
-
-    watched = [watch(name, network.get_submodule(name)) for name in wanted]
+    handles = [network.get_submodule(name).register_forward_hook(partial(write_comment, name)) for name in wanted]
     try:
         network(torch.zeros(1, 3, resolution, resolution))
     finally:
-        for handle in watched:
+        for handle in handles:
             handle.remove()
     return comments
 
 
 def import_lines(lines: set[str]) -> tuple[str, str]:
-    """Imports of Python's library, and the others, each sorted; names from one module share a line."""
+    """Sort imports: those of Python's library, then the others; names from one module share a line.
+
+    Args:
+        lines: such as "import math" and "from torch import nn".
+    """
     names: dict[str, list[str]] = {}
     sections: tuple[list[str], list[str]] = ([], [])
     for line in sorted(lines):

@@ -1,55 +1,44 @@
 """Readable Python source of any network: torch.nn layers as calls, other classes with the methods they were written with.
 
-The source needs torch alone. Children keep their names, so the weights' names are those of the network. What cannot be
-written down, such as a method that uses an object of another module, is refused with a line that names it.
+An introduction. A network is a tree of modules, and `SourceWriter.expression` writes each module in one of three ways:
+
+- A layer of torch.nn becomes a call, `nn.Conv2d(3, 16, 3, bias=False)`. Its arguments are read from its attributes; then
+  the call is run once, to see that the layer it makes is the same.
+- A container becomes a call around its children, `nn.Sequential(nn.Conv2d(...), nn.ReLU())`.
+- An object of any other class becomes a call that names its children and settings, `Residual(branch=nn.Conv2d(...),
+  scale=0.5)`. The class itself is copied into the file once: `forward`, and the methods that it uses. Its constructor is
+  not copied, because it may need anything (a space, a choice, a configuration); the base class `Part`, in PART_SOURCE,
+  takes the children and settings instead. method_source.py copies the methods and what they use.
+
+`SourceWriter.network_class` writes the root, with one statement for each child and a comment above it.
+
+The source needs torch alone. Children keep their names, so the weights have the names that they have in the network. What
+cannot be written down, such as a method that uses an object of another module, is refused with a line that names it.
 """
 
 from __future__ import annotations
 
-import ast
-import builtins
-import inspect
-import textwrap
-import types
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-from spaces.errors import InputError
+from trials.export_formats.method_source import CodeCollector, refusal
 from trials.export_formats.python_source import (
-    LIBRARY,
     Call,
-    arguments_of,
-    docstring,
-    globals_of,
-    importable,
+    constructor_arguments,
+    docstring_source,
     is_plain,
+    is_torch_layer,
+    layer_state,
     literal,
-    of_torch,
-    overridden,
-    overrides,
-    same,
-    settings,
+    overridden_methods,
 )
 
-BASE = "Part"
-OURS = (
-    "Network",
-    "load",
-    "preprocess",
-    "PREPROCESSING",
-    "CLASSES",
-    BASE,
-    "load_file",
-    "Path",
-    "OrderedDict",
-)  # names in the file
-KNOWN = {"torch": torch, "nn": nn, "F": torch.nn.functional}
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-OWN_ATTRIBUTES = frozenset(vars(nn.Module()))
-PART = '''class Part(nn.Module):
+MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))  # what every module has, such as `training`
+PART_SOURCE = '''class Part(nn.Module):
     """What the classes below share: children and settings are given by name."""
     def __init__(self, **parts):
         super().__init__()
@@ -61,8 +50,8 @@ PART = '''class Part(nn.Module):
 '''
 
 
-class Writer:
-    """Collects what a network's source needs, while `expression` writes its modules.
+class SourceWriter:
+    """Writes modules as expressions, and collects what these expressions need in their file.
 
     Attributes:
         imports: lines.
@@ -71,11 +60,10 @@ class Writer:
     """
 
     def __init__(self) -> None:
-        self.imports: set[str] = set()
-        self.helpers: dict[str, str] = {}
+        self._code = CodeCollector()
+        self.imports = self._code.imports
+        self.helpers = self._code.helpers
         self.classes: list[str] = []
-        self._values: dict[str, Any] = dict(KNOWN)
-        self._names: dict[type, str] = {}
 
     def expression(self, module: nn.Module) -> Call:
         """The call that makes a module of this structure.
@@ -86,60 +74,65 @@ class Writer:
         kind = type(module)
         if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
             raise refusal(kind, "an object of it has hooks or a forward of its own")
-        plain: type[nn.Module] = next(base for base in kind.__mro__ if of_torch(base))  # type: ignore[assignment]
-        if plain is not kind and any(overrides(kind, plain)):
-            return self._custom(module, plain)
-        if issubclass(plain, CONTAINERS):
-            return self._container(module, plain)
-        if plain is nn.Module or module._modules:
+        torch_class: type[nn.Module] = next(base for base in kind.__mro__ if is_torch_layer(base))  # type: ignore[assignment]
+        if torch_class is not kind and any(overridden_methods(kind, torch_class)):
+            return self._custom(module, torch_class)
+        if issubclass(torch_class, CONTAINERS):
+            return self._container(module, torch_class)
+        if torch_class is nn.Module or module._modules:
             raise refusal(kind, "a module without a forward, or one of torch's that holds others")
-        return self._layer(module, plain, f"nn.{plain.__name__}")
+        return self._layer(module, torch_class, f"nn.{torch_class.__name__}")
 
-    def network(self, module: nn.Module, comments: dict[str, str], doc: str) -> str:
-        """Source of `class Network`, which takes nothing.
+    def network_class(self, module: nn.Module, comments: dict[str, str], doc: str) -> str:
+        """Source of `class Network`, whose constructor takes nothing.
 
         Args:
             module: the root of a network.
-            comments: child -> a line before it; a child of a ModuleList is named "blocks.3".
+            comments: a line for above a child, by the child's name; a child of a ModuleList is named "blocks.3".
             doc: docstring of the class.
         """
-        attributes, methods = self._inside(type(module))
+        attributes, methods = self._code.methods_of(type(module))
         lines = []
-        for name, value in self._parts(module, attributes):
+        for name, value in self._arguments(module, attributes):
             lines += [f"        # {comments[name]}"] if name in comments else []
             child = module._modules.get(name)
             if type(child) is nn.ModuleList:
                 lines.append(f"        self.{name} = nn.ModuleList()")
-                for number, part in child.named_children():
-                    where = f"{name}.{number}"
-                    lines += [f"        # {comments[where]}"] if where in comments else []
-                    lines.append(self.expression(part).lines(8, f"self.{name}.append(", ")"))
+                for number, block in child.named_children():
+                    block_name = f"{name}.{number}"
+                    lines += [f"        # {comments[block_name]}"] if block_name in comments else []
+                    lines.append(self.expression(block).wrapped(8, f"self.{name}.append(", ")"))
             elif isinstance(value, Call):
-                lines.append(value.lines(8, f"self.{name} = "))
+                lines.append(value.wrapped(8, f"self.{name} = "))
             else:
                 lines.append(f"        self.{name} = {value}")
         head = f'class Network(nn.Module):\n    """{doc}"""\n\n    def __init__(self):\n        super().__init__()\n'
         return head + "\n".join(lines) + "\n\n" + "\n".join(methods)
 
-    def _layer(self, layer: nn.Module, kind: type[nn.Module], name: str) -> Call:
-        """A layer of torch.nn from its attributes; made once from what is written, to see that it is the same."""
-        short, exact = ([*arguments_of(layer, kind, tidy)] for tidy in (True, False))
-        for arguments in (short, exact):
+    def _layer(self, layer: nn.Module, torch_class: type[nn.Module], name: str) -> Call:
+        """The call that makes a layer of torch.nn, first with tidy arguments, then with exact ones.
+
+        Args:
+            name: of the function in the call; that of a copied class where the layer is an object of one.
+        """
+        for tidy in (True, False):
+            arguments = list(constructor_arguments(layer, torch_class, tidy))
             try:
-                with torch.device("meta"):
-                    made = eval(Call(f"nn.{kind.__name__}", arguments).flat(), {"nn": nn, "torch": torch})
-            except Exception:  # whatever a layer says to arguments that are not its own
+                with torch.device("meta"):  # without memory for the weights
+                    made = eval(Call(f"nn.{torch_class.__name__}", arguments).flat(), {"nn": nn, "torch": torch})
+            except Exception:  # a layer may raise anything at arguments that are not its own
                 continue
-            if settings(made) == settings(layer):
+            if layer_state(made) == layer_state(layer):
                 return Call(name, arguments)
         raise refusal(type(layer), f"{layer} cannot be made again from what it shows")
 
-    def _container(self, module: nn.Module, kind: type[nn.Module]) -> Call:
+    def _container(self, module: nn.Module, torch_class: type[nn.Module]) -> Call:
+        """The call that makes a container: children without names where they are numbered, else in an OrderedDict."""
         children = {name: self.expression(child) for name, child in module._modules.items() if child is not None}
-        name = f"nn.{kind.__name__}"
+        name = f"nn.{torch_class.__name__}"
         if list(children) == [str(number) for number in range(len(children))]:
             inner = [(None, child) for child in children.values()]
-            return Call(name, inner) if kind is nn.Sequential else Call(name, [(None, Call("", inner, "[]"))])
+            return Call(name, inner) if torch_class is nn.Sequential else Call(name, [(None, Call("", inner, "[]"))])
         if all(child.isidentifier() for child in children):
             named = Call("OrderedDict", list(children.items()))
         else:
@@ -148,35 +141,40 @@ class Writer:
         self.imports.add("from collections import OrderedDict")
         return Call(name, [(None, named)])
 
-    def _custom(self, module: nn.Module, plain: type[nn.Module]) -> Call:
-        """An object of a class that is not torch's; the class goes into the source, once."""
+    def _custom(self, module: nn.Module, torch_class: type[nn.Module]) -> Call:
+        """The call that makes an object of a class that is not torch's; the class is copied into the file, once.
+
+        Args:
+            torch_class: the class of torch.nn that it is derived from.
+        """
         kind = type(module)
-        attributes, methods = self._inside(kind)
-        if kind not in self._names:
-            name, number = kind.__name__, 1
-            while name in (*OURS, *self._values, *self._names.values()):
-                number += 1
-                name = f"{kind.__name__}{number}"
-            self._names[kind] = name
-            bases = {nn.Module: BASE}.get(plain, f"nn.{plain.__name__}")
-            if issubclass(plain, CONTAINERS):
-                bases = f"{BASE}, {bases}"
-            doc = docstring(kind)
+        attributes, methods = self._code.methods_of(kind)
+        name, new = self._code.class_name(kind)
+        if new:
+            bases = "Part" if torch_class is nn.Module else f"nn.{torch_class.__name__}"
+            if issubclass(torch_class, CONTAINERS):
+                bases = f"Part, {bases}"
+            doc = docstring_source(kind)
             origin = f"# as in {kind.__module__}.{kind.__qualname__}\n"
             self.classes.append(f"{origin}class {name}({bases}):\n{doc}" + "\n".join(methods))
-        if plain is nn.Module or issubclass(plain, CONTAINERS):
-            parts = [*self._parts(module, attributes)]
-            if all(key.isidentifier() for key, _ in parts):
-                return Call(self._names[kind], parts)
-            pairs = Call("", [(None, Call(f"{key!r}: ", [(None, part)])) for key, part in parts], "{}")
-            return Call(self._names[kind], [(None, Call("**", [(None, pairs)]))])
-        for name in attributes - {*vars(module), *module._parameters, *module._buffers}:
-            if not hasattr(plain, name):
-                raise refusal(kind, f"nn.{plain.__name__} has no '{name}'")
-        return self._layer(module, plain, self._names[kind])
+        if torch_class is nn.Module or issubclass(torch_class, CONTAINERS):
+            arguments = list(self._arguments(module, attributes))
+            if all(key.isidentifier() for key, _ in arguments):
+                return Call(name, arguments)
+            pairs = Call("", [(None, Call(f"{key!r}: ", [(None, value)])) for key, value in arguments], "{}")
+            return Call(name, [(None, Call("**", [(None, pairs)]))])
+        # a layer of torch.nn with another forward: torch's constructor has to set everything that this forward reads
+        for attribute in attributes - {*vars(module), *module._parameters, *module._buffers}:
+            if not hasattr(torch_class, attribute):
+                raise refusal(kind, f"nn.{torch_class.__name__} has no '{attribute}'")
+        return self._layer(module, torch_class, name)
 
-    def _parts(self, module: nn.Module, attributes: set[str]) -> Iterator[tuple[str, Any]]:
-        """Parameters, buffers, children and settings of a module, as they are written."""
+    def _arguments(self, module: nn.Module, attributes: set[str]) -> Iterator[tuple[str, Any]]:
+        """Parameters, buffers, children and settings of a module, by name; values are source text or calls.
+
+        Args:
+            attributes: the settings that its methods read.
+        """
         kind = type(module)
         for name, parameter in module._parameters.items():
             if parameter is not None:
@@ -192,93 +190,11 @@ class Writer:
                 yield name, "None"
         for name, child in module._modules.items():
             yield name, "None" if child is None else self.expression(child)
-        for name in sorted(attributes - {*module._parameters, *module._buffers, *module._modules} - OWN_ATTRIBUTES):
+        settings = attributes - {*module._parameters, *module._buffers, *module._modules} - MODULE_ATTRIBUTES
+        for name in sorted(settings):
             value = getattr(module, name)
             if not is_plain(value):
                 raise refusal(
                     kind, f"'self.{name}' is a {type(value).__name__}; numbers, texts and lists of them can be"
                 )
             yield name, literal(value)
-
-    def _inside(self, kind: type[nn.Module]) -> tuple[set[str], list[str]]:
-        """What the forward of a class needs: attributes of its objects, and sources of its methods."""
-        attributes: set[str] = set()
-        methods: dict[str, str] = {}
-        todo = ["forward"]
-        while todo:
-            name = todo.pop(0)
-            found = inspect.getattr_static(kind, name, None)
-            function = getattr(found, "fget", None) or getattr(found, "__func__", None) or found
-            inherited = any(name in vars(base) for base in kind.__mro__ if of_torch(base))
-            if name in methods or (inherited and not overridden(kind, name)):
-                continue
-            if not isinstance(function, types.FunctionType):
-                attributes.add(name)
-                continue
-            source, tree = self._read(function, kind)
-            methods[name] = textwrap.indent(source, "    ")
-            first = next(iter(inspect.signature(function).parameters), "")
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == first:
-                    todo.append(node.attr)
-        return attributes, list(methods.values())
-
-    def _read(self, function: types.FunctionType, kind: type) -> tuple[str, ast.Module]:
-        """Source of a function, after what it refers to was brought along."""
-        plain = inspect.unwrap(function)
-        try:
-            source = textwrap.dedent(inspect.getsource(function))
-        except (OSError, TypeError):
-            raise refusal(kind, f"the source of '{function.__qualname__}' cannot be read") from None
-        tree = ast.parse(source)
-        if plain.__code__.co_freevars:
-            name = plain.__code__.co_freevars[0]
-            raise refusal(kind, f"'{function.__qualname__}' uses {'super()' if name == '__class__' else repr(name)}")
-        needed = set(globals_of(plain.__code__))
-        definition = tree.body[0]
-        assert isinstance(definition, ast.FunctionDef)
-        outside = [*definition.decorator_list, *definition.args.defaults, *filter(None, definition.args.kw_defaults)]
-        needed |= {node.id for part in outside for node in ast.walk(part) if isinstance(node, ast.Name)}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                wanted = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
-                for name in wanted:
-                    if name.split(".")[0] not in LIBRARY:
-                        raise refusal(kind, f"'{function.__qualname__}' imports '{name}'")
-            elif isinstance(node, ast.Name) and importable(node.id, plain.__globals__.get(node.id)):
-                needed.add(node.id)  # of an annotation
-        for name in sorted(needed):
-            if name in plain.__globals__:
-                self._bring(name, plain.__globals__[name], kind)
-            elif not hasattr(builtins, name):
-                raise refusal(kind, f"'{function.__qualname__}' uses '{name}', which its file does not have")
-        return source, tree
-
-    def _bring(self, name: str, value: Any, kind: type) -> None:
-        """Have a name of a class's file in the source."""
-        if name in self._values and same(self._values[name], value):
-            return
-        known = importable(name, value) == "from collections import OrderedDict"
-        if not known and (name in self._values or name in OURS or name in self._names.values()):
-            raise refusal(kind, f"it uses '{name}', and that name means something else in the file; rename it")
-        if isinstance(value, type) and issubclass(value, nn.Module) and not of_torch(value):
-            raise refusal(kind, f"it uses class '{name}' by its name")
-        line = importable(name, value)
-        self._values[name] = value
-        if line:
-            self.imports.add(line)
-        elif isinstance(value, types.FunctionType):
-            source, _ = self._read(value, kind)
-            self.helpers[name] = source
-        elif is_plain(value):
-            self.helpers[name] = f"{name} = {value!r}\n"
-        else:
-            raise refusal(kind, f"it uses '{name}', a {type(value).__name__} that cannot be written down")
-
-
-def refusal(kind: type, reason: str) -> InputError:
-    """The error about a class whose source cannot be written."""
-    return InputError(
-        f"format module: class {kind.__module__}.{kind.__qualname__} cannot be written as source: {reason}; "
-        "change it, or leave module out of --formats"
-    )

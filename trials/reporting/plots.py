@@ -145,8 +145,9 @@ def plot_progress(contents: RunContents) -> str:
     if len(means) > 1:
         for generation, mean in means.items():
             positions = [n for n, g in zip(numbers, generations, strict=True) if g == generation]
-            label = "mean of a generation" if generation == generations[0] else None
-            axes.hlines(mean, positions[0] - 0.5, positions[-1] + 0.5, color=ORANGE, label=label)
+            line = axes.hlines(mean, positions[0] - 0.5, positions[-1] + 0.5, color=ORANGE)
+            if generation == generations[0]:
+                line.set_label("mean of a generation")
     axes.set(xlabel="architecture, in order of evaluation", ylabel="top-1 on the supernet, %")
     axes.legend(frameon=False)
     return _svg(figure)
