@@ -393,7 +393,7 @@ def test_fixed_images_are_decoded_once_for_all_processes(tree, tmp_path):
     run.mkdir()
     options = ["data='folder'", f"data_root={str(tree)!r}", "workers=1"]
     code = (
-        "import sys, torch; from pathlib import Path; from trials import fixed_images as f; decode = f._decode\n"
+        "import sys, torch; from pathlib import Path; from trials.scoring import fixed_images as f; decode = f._decode\n"
         f"def counted(*a): open({str(run / 'decoded')!r}, 'a').write('x'); decode(*a)\n"
         "f._decode = counted\n"
         f"config = dict({', '.join(options)}, score_fraction=0.25)\n"
