@@ -2,33 +2,159 @@
 
     python -m benchmarks.latency --space spos --threads 1
     python -m benchmarks.latency --space proxylessnas --runtime onnxruntime --threads 2 --rounds 20
+    python -m benchmarks.latency --smoke                   # a tiny space, in seconds; the figures say nothing
 
 in a network   trials.latency: every part timed between its neighbours while networks run
 alone          every part timed alone in a loop, then added up: how look-up tables are usually made (FBNet, arXiv:1812.03443;
                ProxylessNAS, arXiv:1812.00332; Once-for-All)
 MACs           proportional to the multiply-adds
 
-Each way is corrected by what the first eight networks tell (an offset for the tables, a factor for MACs); without says what it
-would be as it is. The networks that are compared had no part in that.
+Each way is corrected by what the first eight networks tell: an offset for the tables, a factor for MACs. The last column is
+the error without that correction. The networks that are compared had no part in it.
+
+A part is the stem, a combination of a block's choices, or the head; its position is (index in the chain, option). Parts of
+several positions that do the same work have one name, and are timed together.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from scipy.stats import kendalltau
 
 import spaces
+from benchmarks.common import parse
+from spaces.arch import Arch
+from spaces.chain import Chain
 from spaces.cost import measure
 from spaces.latency import FIT_NETWORKS
 from trials.common import cli
 from trials.timing.measure import build, draw, path_of
-from trials.timing.runtimes import RUNTIMES, make_runtime
+from trials.timing.runtimes import RUNTIMES, OnnxRuntime, TorchRuntime, make_runtime
 from trials.timing.stopwatch import WARM_UP, Timing, settle
 
+SMOKE = {"preset": "tiny", "rounds": 2, "networks": 3}
 
-def main() -> None:
+Position = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Times:
+    """Nanoseconds of all rounds."""
+
+    passes: np.ndarray  # parts in running networks, (passes, parts of a network)
+    parts: np.ndarray  # which part that was, (passes, parts of a network)
+    alone: np.ndarray  # every part alone, (rounds, parts)
+    networks: np.ndarray  # whole networks, (rounds, networks)
+
+
+def measure_all(
+    chain: Chain,
+    combinations: Sequence[Sequence[Mapping[str, Any]]],
+    archs: Sequence[Arch],
+    runtime: TorchRuntime | OnnxRuntime,
+    rounds: int,
+    seed: int,
+) -> tuple[Times, dict[Position, int]]:
+    """Time every part in running networks and alone, and whole networks, in turns.
+
+    Args:
+        combinations: of each block.
+        archs: the whole networks.
+        rounds: in each, every part runs in a network and alone, and every whole network runs.
+    Returns:
+        The times; which part is at each position, 0, 1, ...
+    """
+    # what is timed
+    bar = cli.progress(sum(map(len, combinations)) + 2 + len(archs), desc="building", unit="part")
+    prepared, keys, networks, example = build(chain, combinations, archs, runtime, 1, bar)
+    bar.close()
+    inputs = inputs_of(chain, runtime, example)
+    x, generator = runtime.input(example.shape), np.random.default_rng(seed)
+    names = list(dict.fromkeys(keys.values()))
+    part_at = {position: names.index(key) for position, key in keys.items()}
+    first = {part: position for position, part in reversed(part_at.items())}
+    passes_in_round = max(map(len, combinations))  # in which every option of every block comes by once
+
+    passes, parts, alone, whole = [], [], [], []
+    bar = cli.progress(WARM_UP + rounds, desc="measuring", unit="round")
+    for number in range(WARM_UP + rounds):
+        # parts in running networks
+        orders = [generator.permutation(len(row)) for row in combinations]
+        paths = [path_of([int(order[turn % len(order)]) for order in orders]) for turn in range(passes_in_round)]
+        in_networks = [runtime.run([prepared[position] for position in path], x) for path in paths]
+        # parts alone; what ran before the last of three runs is the part itself
+        by_itself = []
+        for part in range(len(names)):
+            index, _ = first[part]
+            by_itself.append([runtime.run([prepared[first[part]]], inputs[index])[0] for _ in range(3)][-1])
+        # whole networks
+        row = [runtime.run([network], x)[0] for network in networks]
+        if number >= WARM_UP:
+            passes += in_networks
+            parts += [[part_at[position] for position in path] for path in paths]
+            alone.append(by_itself)
+            whole.append(row)
+        bar.update()
+    bar.close()
+    return Times(np.array(passes), np.array(parts), np.array(alone), np.array(whole)), part_at
+
+
+@torch.no_grad()
+def inputs_of(chain: Chain, runtime: TorchRuntime | OnnxRuntime, x: torch.Tensor) -> list[Any]:
+    """An input of the stem, of each block and of the head.
+
+    Args:
+        x: an input of the network, (N, 3, R, R).
+    """
+    inputs = []
+    for module in (chain.stem(), *(block.build(next(block.combinations())) for block in chain.blocks)):
+        inputs.append(runtime.input(x.shape))
+        x = module.eval()(x)
+    return [*inputs, runtime.input(x.shape)]
+
+
+def in_turns(rounds: np.ndarray) -> list[Timing]:
+    """Timings of things that were all timed in every round.
+
+    Args:
+        rounds: nanoseconds, (rounds, things).
+    """
+    return settle(rounds, np.broadcast_to(np.arange(rounds.shape[1]), rounds.shape))[0]
+
+
+def add_parts(
+    combinations: Sequence[Sequence[Mapping[str, Any]]],
+    arch: Arch,
+    milliseconds: Sequence[float],
+    part_at: Mapping[Position, int],
+) -> float:
+    """The sum of the parts of an architecture, in milliseconds.
+
+    Args:
+        milliseconds: of each part.
+    """
+    options = [row.index({label: arch[label] for label in row[0]}) for row in combinations]
+    return sum(milliseconds[part_at[position]] for position in path_of(options))
+
+
+def error(predicted: np.ndarray, clock: np.ndarray) -> float:
+    """Mean absolute error in percent."""
+    return float(100 * (np.abs(predicted - clock) / clock).mean())
+
+
+def agreement(predicted: np.ndarray, clock: np.ndarray) -> tuple[float, float]:
+    """Mean absolute error in percent, and Kendall's tau."""
+    return error(predicted, clock), float(kendalltau(predicted, clock).statistic)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Time, then compare the three ways with the clock."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -40,100 +166,35 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--networks", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    args = parse(parser, argv, SMOKE)
 
-    chain = spaces.describe(given.space, given.preset)
-    where = make_runtime(given.runtime, given.device, given.threads)
-    archs = draw(chain, FIT_NETWORKS + given.networks, given.seed)
+    chain = spaces.describe(args.space, args.preset)
+    runtime = make_runtime(args.runtime, args.device, args.threads)
+    archs = draw(chain, FIT_NETWORKS + args.networks, args.seed)
     combinations = [list(block.combinations()) for block in chain.blocks]
-    bar = cli.progress(sum(map(len, combinations)) + 2 + len(archs), desc="building", unit="part")
-    built = build(chain, combinations, archs, where, 1, bar)
-    bar.close()
-    parts, keys, networks, example = built
-    inputs = shapes(chain, where, example)
-    x, generator = where.input(example.shape), np.random.default_rng(given.seed)
-    names = list(dict.fromkeys(keys.values()))
-    first = {name: next(place for place in keys if keys[place] == name) for name in names}
-    turns = max(map(len, combinations))
-    inside, which, alone, whole = [], [], [], []
-    bar = cli.progress(WARM_UP + given.rounds, desc="measuring", unit="round")
-    for number in range(WARM_UP + given.rounds):
-        orders = [generator.permutation(len(row)) for row in combinations]
-        passes, timed, by_itself = [], [], []
-        for turn in range(turns):
-            chosen = [int(order[turn % len(order)]) for order in orders]
-            path = path_of(chosen)
-            passes.append(where.run([parts[at] for at in path], x))
-            timed.append([names.index(keys[at]) for at in path])
-        for at in first.values():
-            loop = [where.run([parts[at]], inputs[at[0]])[0] for _ in range(3)]
-            by_itself.append(loop[-1])  # what came before is the part itself
-        row = [where.run([network], x)[0] for network in networks]
-        if number >= WARM_UP:
-            inside += passes
-            which += timed
-            alone.append(by_itself)
-            whole.append(row)
-        bar.update()
-    bar.close()
+    times, part_at = measure_all(chain, combinations, archs, runtime, args.rounds, args.seed)
 
-    clock = np.array([timing.median_ms for timing in in_turns(whole)])
-    ways = {"in a network": settle(np.array(inside), np.array(which))[0], "alone": in_turns(alone)}
-    macs = np.array([measure(chain).macs(arch) for arch in archs], dtype=float)
+    clock = np.array([timing.median_ms for timing in in_turns(times.networks)])
+    fitted, compared = slice(None, FIT_NETWORKS), slice(FIT_NETWORKS, None)
     rows = []
-    for name, timings in ways.items():
-        found = {key: timing.median_ms for key, timing in zip(names, timings, strict=True)}
-        sums = np.array([add(chain, combinations, arch, found, keys) for arch in archs])
-        offset = np.median((clock - sums)[:FIT_NETWORKS])
-        rows.append(
-            (
-                name,
-                *agreement((sums + offset)[FIT_NETWORKS:], clock[FIT_NETWORKS:]),
-                error(sums[FIT_NETWORKS:], clock[FIT_NETWORKS:]),
-            )
-        )
-    factor = np.median((clock / macs)[:FIT_NETWORKS])
-    rows.append(("MACs", *agreement(macs[FIT_NETWORKS:] * factor, clock[FIT_NETWORKS:]), float("nan")))
+    for name, timings in (
+        ("in a network", settle(times.passes, times.parts)[0]),
+        ("alone", in_turns(times.alone)),
+    ):
+        milliseconds = [timing.median_ms for timing in timings]
+        sums = np.array([add_parts(combinations, arch, milliseconds, part_at) for arch in archs])
+        offset = np.median((clock - sums)[fitted])
+        uncorrected = error(sums[compared], clock[compared])
+        rows.append((name, *agreement(sums[compared] + offset, clock[compared]), uncorrected))
+    macs = np.array([measure(chain).macs(arch) for arch in archs], dtype=float)
+    factor = np.median((clock / macs)[fitted])
+    rows.append(("MACs", *agreement(macs[compared] * factor, clock[compared]), float("nan")))
     print(
-        f"{given.space} {given.preset}, {where.name}, {given.runtime}, {where.threads} threads, {given.rounds} rounds"
+        f"{args.space} {args.preset}, {runtime.name}, {args.runtime}, {runtime.threads} threads, {args.rounds} rounds"
     )
-    print(f"{given.networks} networks, {clock[FIT_NETWORKS:].min():.2f} to {clock[FIT_NETWORKS:].max():.2f} ms")
+    print(f"{args.networks} networks, {clock[compared].min():.2f} to {clock[compared].max():.2f} ms")
     print(cli.table(rows, ("way", "mean abs. error %", "Kendall's tau", "without correction, error %")))
 
 
-def in_turns(times: list[list[float]]) -> list[Timing]:
-    """Timings of things that were all timed in every round."""
-    rounds = np.array(times)
-    return settle(rounds, np.broadcast_to(np.arange(rounds.shape[1]), rounds.shape))[0]
-
-
-def shapes(chain: object, where: object, example: object) -> list[object]:
-    """An input of each place in the chain."""
-    import torch
-
-    found, x = [], example
-    with torch.no_grad():
-        for part in (chain.stem(), *(block.build(next(block.combinations())) for block in chain.blocks)):
-            found.append(where.input(x.shape))
-            x = part.eval()(x)
-    return [*found, where.input(x.shape)]
-
-
-def add(chain: object, combinations: list, arch: dict, found: dict, keys: dict) -> float:
-    """The sum of the parts of an architecture, milliseconds."""
-    total = found[keys[0, 0]] + found[keys[len(combinations) + 1, 0]]
-    for place, (block, row) in enumerate(zip(chain.blocks, combinations, strict=True), 1):
-        total += found[keys[place, row.index({label: arch[label] for label in block.choices})]]
-    return total
-
-
-def error(said: np.ndarray, clock: np.ndarray) -> float:
-    return float(100 * (np.abs(said - clock) / clock).mean())
-
-
-def agreement(said: np.ndarray, clock: np.ndarray) -> tuple[float, float]:
-    return error(said, clock), float(kendalltau(said, clock).statistic)
-
-
 if __name__ == "__main__":
-    main()
+    cli.run(main, resumes=False)

@@ -4,14 +4,17 @@
     python -m benchmarks.strategies --data fashion-mnist            # 200 training images of each class; Debian's dataset-fashion-mnist
     python -m benchmarks.strategies --part differentiable --space proxylessnas --max-macs 5M
     python -m benchmarks.strategies --dry-run                       # the commands that are still to be run
+    python -m benchmarks.strategies --smoke                         # seconds; the figures say nothing
 
-fairness: supernets trained by uniform sampling and by strict fairness, after the same warm start: equal in weight updates,
-then equal in images that go through the network. Prints the accuracy of 50 fixed random paths on held-out images.
+fairness: supernets are trained by uniform sampling and by strict fairness, after the same warm start: once with equally many
+weight updates, once with equally many images that go through the network. Prints the accuracy of 50 fixed random paths on
+held-out images.
 
-differentiable: each strategy searches an architecture within --max-macs. Those and random architectures within the same
+differentiable: each strategy searches an architecture within --max-macs. These and random architectures within the same
 limit are retrained in the same way. Prints test accuracies, and how many of the random ones each strategy beats.
 
-Every run keeps its directory under --out, and none is made twice, so that a killed benchmark goes on where it was.
+Every run keeps its directory under --out, and none is made twice, so that a killed benchmark goes on where it was. The
+commands run one after the other in this process.
 """
 
 from __future__ import annotations
@@ -21,14 +24,16 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # of the commands too
 
 import argparse
+import contextlib
 import gzip
+import importlib
 import json
 import platform
 import random
 import shlex
 import statistics
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -38,6 +43,7 @@ from typing import Any
 import numpy as np
 
 import spaces
+from benchmarks.common import parse
 from spaces.arch import Arch, arch_id, save_arch
 from spaces.cost import CostTable, measure
 from spaces.errors import InputError
@@ -45,10 +51,22 @@ from spaces.files import atomic, load_json
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from trials.common import cli
+from trials.timing.runtimes import processor
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 PER_CLASS = 200  # training images of Fashion-MNIST that are kept
 DIFFERENTIABLE = ("softmax", "gumbel", "gates")
+SMOKE = {
+    "epochs": 2,
+    "warm_epochs": 1,
+    "seeds": 1,
+    "paths": 2,
+    "strategies": "gumbel",
+    "random": 2,
+    "retrain_epochs": 1,
+    "retrain_seeds": 1,
+    "out": None,  # a temporary folder
+}
 
 
 class Runs:
@@ -58,30 +76,40 @@ class Runs:
         self.folder, self.common, self.dry, self.planned = folder, common, dry, 0
 
     def run(self, module: str, result: str, name: str, options: str, unnamed: str = "") -> Path:
-        """Run a command unless its directory has the file `result`.
+        """Run a command unless its directory has the file `result`. Returns the directory.
 
         Args:
+            module: of the command, in trials/.
+            name: how the directory's name begins.
             unnamed: options that do not show in the directory's name.
+        Raises:
+            InputError: the command failed.
         """
         run = self.folder / "-".join([name, *options.replace("--", "").split()])
         if (run / result).exists():
             return run
-        command = f"{sys.executable} -m trials.{module} {options} {unnamed} --device cpu --out {quote(run)} --resume"
+        words = f"{options} {unnamed} --device cpu --out {quote(run)} --resume"
+        command = f"{sys.executable} -m trials.{module} {words}"
         self.planned += 1
         if self.dry:
             print(command)
             return run
         run.mkdir(parents=True, exist_ok=True)
         print(f"{time.strftime('%H:%M:%S')} {run}", file=sys.stderr, flush=True)
-        with open(run / "output.txt", "a") as output:
-            code = subprocess.run(shlex.split(command), stdout=output, stderr=subprocess.STDOUT).returncode
-        if code:
-            last = (run / "output.txt").read_text().splitlines()[-1:]
-            raise InputError(f"'{command}' failed ({' '.join(last).removeprefix('error: ')}); see {run / 'output.txt'}")
+        try:
+            with (
+                open(run / "output.txt", "a") as output,
+                contextlib.redirect_stdout(output),
+                contextlib.redirect_stderr(output),
+            ):
+                importlib.import_module(f"trials.{module}").main(shlex.split(words))
+        except InputError as error:
+            raise InputError(f"'{command}' failed ({error}); see {run / 'output.txt'}") from None
         return run
 
 
 def quote(path: Path) -> str:
+    """A path as a word of a command line."""
     return shlex.quote(str(path))
 
 
@@ -106,99 +134,107 @@ def cut_fashion_mnist(source: Path, folder: Path) -> None:
             temporary.write_bytes(gzip.compress(content))
 
 
-def lines(run: Path, name: str) -> list[dict[str, Any]]:
+def read_lines(run: Path, name: str) -> list[dict[str, Any]]:
+    """The entries of a file of a run with one JSON object in each line."""
     return [json.loads(line) for line in (run / name).read_text().splitlines()]
 
 
-def spread(values: Sequence[float]) -> str:
+def mean_and_deviation(values: Sequence[float]) -> str:
     """Mean and standard deviation, where there are several."""
     deviation = f" +- {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.2f}{deviation}"
 
 
-def fairness(runs: Runs, arguments: argparse.Namespace, table: CostTable) -> None:
-    """Uniform sampling against strict fairness."""
-    paths = max(len(candidates) for candidates in table.choices.values())  # of a strictly fair step
-    epochs, warm = arguments.epochs, arguments.warm_epochs
-    longer = warm + paths * (epochs - warm)
-    found: dict[tuple[str, int, int], list[list[float]]] = {
+def fairness(runs: Runs, args: argparse.Namespace, table: CostTable) -> None:
+    """Train supernets by uniform sampling and by strict fairness, and print the accuracies of fixed paths."""
+    fair_paths = max(len(candidates) for candidates in table.choices.values())  # that a strictly fair step trains
+    epochs, warm = args.epochs, args.warm_epochs
+    longer = warm + fair_paths * (epochs - warm)
+    # (strategy, epochs, passes of an image through the network in an epoch) -> accuracies of the paths, for each seed
+    accuracies: dict[tuple[str, int, int], list[list[float]]] = {
         ("uniform", epochs, 1): [],
-        ("strict-fair", epochs, paths): [],
+        ("strict-fair", epochs, fair_paths): [],
         ("uniform", longer, 1): [],
     }
-    for seed in range(arguments.seeds):
-        for (strategy, length, _), scores in found.items():
+    for seed in range(args.seeds):
+        for (strategy, length, _), of_seeds in accuracies.items():
             # the warm start is given as a part of the run, and is equally long in all three
             options = f"--strategy {strategy} --epochs {length} --warm-start {warm / length:.6g} --seed {seed}"
-            watch = f"--eval-paths {arguments.paths} --eval-every {length}"
+            watch = f"--eval-paths {args.paths} --eval-every {length}"
             run = runs.run("supernet", "supernet.pt", "fairness", options, f"{runs.common} {watch}")
             if not runs.dry:
-                scores.append([line for line in lines(run, "log.jsonl") if "fixed_paths" in line][-1]["fixed_paths"])
+                logged = [line["fixed_paths"] for line in read_lines(run, "log.jsonl") if "fixed_paths" in line]
+                of_seeds.append(logged[-1])
     if runs.dry:
         return
     rows = []
-    for (strategy, length, each), scores in found.items():
-        over_paths = [[function(one) for one in scores] for function in (statistics.mean, min, statistics.stdev)]
-        rows.append((strategy, length, warm + each * (length - warm), *map(spread, over_paths)))
+    for (strategy, length, passes), of_seeds in accuracies.items():
+        over_paths = [[function(paths) for paths in of_seeds] for function in (statistics.mean, min, statistics.stdev)]
+        rows.append((strategy, length, warm + passes * (length - warm), *map(mean_and_deviation, over_paths)))
     header = ("strategy", "epochs", "passes", "mean %", "min %", "std over paths")
-    print(f"\nfairness: {arguments.paths} fixed paths on held-out images, {warm} epochs of warm start in each run")
+    print(f"\nfairness: {args.paths} fixed paths on held-out images, {warm} epochs of warm start in each run")
     print("passes: how often each image goes through the network; epochs: weight updates / steps per epoch")
-    print(f"n = {arguments.seeds} seeds, mean +- standard deviation over seeds")
+    print(f"n = {args.seeds} seeds, mean +- standard deviation over seeds")
     print(cli.table(rows, header, as_is=True))
 
 
-def differentiable(runs: Runs, arguments: argparse.Namespace, table: CostTable) -> None:
-    """Architectures that the differentiable strategies find, against random ones."""
-    warm = arguments.warm_epochs / arguments.epochs
-    options = f"--max-macs {arguments.max_macs} --epochs {arguments.epochs} --warm-start {warm:.6g} {arguments.search}".strip()
+def differentiable(runs: Runs, args: argparse.Namespace, table: CostTable) -> None:
+    """Retrain the architectures that the differentiable strategies find, and random ones, and print their accuracies."""
+    # search
+    warm = args.warm_epochs / args.epochs
+    options = f"--max-macs {args.max_macs} --epochs {args.epochs} --warm-start {warm:.6g} {args.search}".strip()
     searches = {
         (strategy, seed): runs.run(
             "supernet", "arc.json", "search", f"--strategy {strategy} {options} --seed {seed}", runs.common
         )
-        for strategy in arguments.strategies.split(",")
-        for seed in range(arguments.search_seeds)
+        for strategy in args.strategies.split(",")
+        for seed in range(args.search_seeds)
     }
     if runs.dry and runs.planned:
-        print(f"then retrain {len(searches)} architectures that were found and {arguments.random} random ones")
+        print(f"then retrain {len(searches)} architectures that were found and {args.random} random ones")
         return
+
+    # retrain what was found, and random architectures within the same limit
     supernet = next(iter(searches.values()))
-    feasible, generator = FeasibleSpace(table, Limits.of({"max_macs": arguments.max_macs})), random.Random(0)
-    others: dict[str, Arch] = {}
-    while len(others) < arguments.random:
+    feasible, generator = FeasibleSpace(table, Limits.of({"max_macs": args.max_macs})), random.Random(0)
+    random_archs: dict[str, Arch] = {}
+    while len(random_archs) < args.random:
         arch = feasible.sample(generator)
-        others[arch_id(arch)] = arch
+        random_archs[arch_id(arch)] = arch
 
     def retrain(arch: Arch) -> Any:
         path = runs.folder / "architectures" / f"{arch_id(arch)}.json"
         save_arch(path, arch)
-        options = f"--epochs {arguments.retrain_epochs} --seeds {arguments.retrain_seeds}"
+        options = f"--epochs {args.retrain_epochs} --seeds {args.retrain_seeds}"
         unnamed = f"--fixed-arc {quote(path)} --supernet {quote(supernet)}"
         run = runs.run("retrain", "result.json", f"retrain-{arch_id(arch)}", options, unnamed)
         return None if runs.dry else load_json(run / "result.json", "result")
 
-    found = {key: retrain(load_json(run / "arc.json", "architecture")) for key, run in searches.items()}
-    compared = [retrain(arch) for arch in others.values()]
+    searched = {key: retrain(load_json(run / "arc.json", "architecture")) for key, run in searches.items()}
+    at_random = [retrain(arch) for arch in random_archs.values()]
     if runs.dry:
         return
-    means = [result["mean"] for result in compared]
+
+    # the tables
+    means = [result["mean"] for result in at_random]
     low, median, high = np.percentile(means, (25, 50, 75))
-    print(f"\ndifferentiable: {runs.common} {options}, retrained for {arguments.retrain_epochs} epochs")
-    print(
-        f"{len(means)} random architectures within {feasible.limits}, test top-1 % (n = {arguments.retrain_seeds} seeds):"
-    )
+    print(f"\ndifferentiable: {runs.common} {options}, retrained for {args.retrain_epochs} epochs")
+    print(f"{len(means)} random architectures within {feasible.limits}, test top-1 % (n = {args.retrain_seeds} seeds):")
     print(
         f"median {median:.2f}, quartiles {low:.2f} and {high:.2f}, lowest {min(means):.2f}, highest {max(means):.2f}; "
         f"standard deviation over architectures {statistics.stdev(means):.2f}"
-        + (f", over seeds {within(compared + list(found.values())):.2f}" if arguments.retrain_seeds > 1 else "")
+        + (f", over seeds {within(at_random + list(searched.values())):.2f}" if args.retrain_seeds > 1 else "")
     )
     rows = []
-    for (strategy, seed), result in found.items():
-        about = load_json(searches[strategy, seed] / "most_probable.json", "most probable architecture")
-        last = lines(searches[strategy, seed], "probabilities.jsonl")[-1]["probabilities"].values()
+    for (strategy, seed), result in searched.items():
+        most_probable = load_json(searches[strategy, seed] / "most_probable.json", "most probable architecture")
+        probabilities = read_lines(searches[strategy, seed], "probabilities.jsonl")[-1]["probabilities"].values()
         beaten = sum(result["mean"] > mean for mean in means)
         each = ", ".join(f"{top1:.1f}" for top1 in result["test_top1"])
         row = (strategy, seed, f"{result['mean']:.2f}", each, f"{beaten} of {len(means)}", f"{result['macs']:,}")
-        rows.append((*row, f"{about['macs_without_limit']:,}", f"{statistics.mean(map(max, last)):.2f}"))
+        rows.append(
+            (*row, f"{most_probable['macs_without_limit']:,}", f"{statistics.mean(map(max, probabilities)):.2f}")
+        )
     header = ("strategy", "seed", "top-1 %", "each seed", "beats", "MACs", "without limit", "largest p")
     print(cli.table(rows, header, as_is=True))
     print("largest p: the probability of a choice's most probable candidate, mean over choices")
@@ -209,15 +245,8 @@ def within(results: Sequence[dict[str, Any]]) -> float:
     return statistics.mean(statistics.variance(result["test_top1"]) for result in results) ** 0.5
 
 
-def processor() -> str:
-    try:
-        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        return names[0].split(":")[1].strip()
-    except (OSError, IndexError):
-        return platform.processor() or platform.machine()
-
-
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run what is not complete yet, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=("fairness", "differentiable", "both"), default="both")
     parser.add_argument("--data", choices=("digits", "fashion-mnist"), default="digits")
@@ -236,25 +265,27 @@ def main() -> None:
     parser.add_argument("--retrain-seeds", type=int, default=2, help="differentiable: networks of each architecture")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark-strategies"), help="folder of all runs")
     parser.add_argument("--dry-run", action="store_true", help="only print the commands that are left to run")
-    arguments = parser.parse_args()
+    args = parse(parser, argv, SMOKE)
 
-    common = f"--space {arguments.space} --preset tiny --data {arguments.data} --score-fraction 0.25"
-    if arguments.data == "fashion-mnist":
-        root = arguments.out / f"fashion-mnist-{PER_CLASS}"
-        cut_fashion_mnist(arguments.fashion, root)
-        common += f" --data-root {quote(root)}"
-    table = measure(spaces.describe(arguments.space, "tiny", classes=10))
-    runs = Runs(arguments.out / arguments.data / arguments.space, common, arguments.dry_run)
-    if not arguments.dry_run:
-        print(
-            f"{common}; one thread of {os.cpu_count()} x {processor()}; python {platform.python_version()}, "
-            + ", ".join(f"{name} {version(name)}" for name in ("torch", "nni"))
-        )
-    if arguments.part != "differentiable":
-        fairness(runs, arguments, table)
-    if arguments.part != "fairness":
-        differentiable(runs, arguments, table)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.out or Path(temporary)
+        common = f"--space {args.space} --preset tiny --data {args.data} --score-fraction 0.25"
+        if args.data == "fashion-mnist":
+            root = folder / f"fashion-mnist-{PER_CLASS}"
+            cut_fashion_mnist(args.fashion, root)
+            common += f" --data-root {quote(root)}"
+        table = measure(spaces.describe(args.space, "tiny", classes=10))
+        runs = Runs(folder / args.data / args.space, common, args.dry_run)
+        if not args.dry_run:
+            print(
+                f"{common}; one thread of {os.cpu_count()} x {processor()}; python {platform.python_version()}, "
+                + ", ".join(f"{name} {version(name)}" for name in ("torch", "nni"))
+            )
+        if args.part != "differentiable":
+            fairness(runs, args, table)
+        if args.part != "fairness":
+            differentiable(runs, args, table)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, resumes=False)

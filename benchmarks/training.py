@@ -3,11 +3,12 @@
     python -m benchmarks.training                          # 32x32, batch 32, one CPU thread
     python -m benchmarks.training --resolution 224         # 224x224, batch 16, one CPU thread
     python -m benchmarks.training --cuda                   # 224x224, bf16, batches 256 and 1024; never run so far
+    python -m benchmarks.training --smoke                  # seconds; the figures say nothing
 
 Both train the SPOS space with 1,000 classes, one uniform path per step, on the same images: crops of scikit-learn's two
-photographs, prepared beforehand. They take turns in one process: n steps of theirs, n of ours, and so on. Prints
-images/s and the ratio ours / theirs of each round: the median, lowest and highest, by wall-clock and by processor time;
-the latter says more on a shared machine.
+photographs, prepared beforehand. They take turns in one process: n steps of theirs, n of ours, and so on. Prints images/s,
+and the median, the lowest and the highest of the rounds' ratios ours / theirs, by wall-clock and by processor time. The
+latter says more on a shared machine.
 
 Each is what its user gets: NNI's `ShuffleNetSpace` has its defaults, so its BatchNorm is affine (ours is not, as in the
 paper), and its evaluator logs loss and accuracy; our step adds them up, as `trials.supernet` does.
@@ -25,7 +26,7 @@ import math
 import statistics
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -41,13 +42,14 @@ with warnings.catch_warnings():  # NNI 3.0 complains about every newer class in 
     from nni.nas.hub.pytorch import ShuffleNetSpace
     from nni.nas.strategy import RandomOneShot
 
-from sklearn.datasets import load_sample_images
 from torch import nn
 
 import spaces
+from benchmarks.common import parse, photograph_crops, spread
 from spaces.arch import activate
 from spaces.model_space import make_supernet
 from strategies.sampling import step_generator, uniform
+from trials.common import cli
 from trials.training.optimizers import make_optimizer
 
 CLASSES = 1000
@@ -57,11 +59,15 @@ LR, MOMENTUM, WEIGHT_DECAY, LABEL_SMOOTHING = 0.05, 0.9, 4e-5, 0.1
 # times: at the 3.35 TB/s of one H100, no more than 24,000 images/s. Arithmetic, not a measurement.
 H100_BOUND = 24_000
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+SMOKE = {"steps": 1, "rounds": 2, "warmup": 1, "batch_size": 4}
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # images (N, 3, R, R) and labels (N,)
 
 
 @dataclass(frozen=True)
 class Setting:
+    """What is trained, and for how long."""
+
     resolution: int
     batch_size: int
     steps: int  # of each, per round
@@ -79,10 +85,13 @@ class Slice(NamedTuple):
 
 
 class Stopwatch:
+    """Measures slices on a device; on a GPU, from and to the end of all work that was begun."""
+
     def __init__(self, device: str) -> None:
         self.cuda = device == "cuda"
 
     def start(self) -> None:
+        """Begin a slice."""
         if self.cuda:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
@@ -90,6 +99,7 @@ class Stopwatch:
         self.began = time.perf_counter(), time.process_time()
 
     def stop(self) -> Slice:
+        """End the slice."""
         if self.cuda:
             torch.cuda.synchronize()
         wall, cpu = time.perf_counter() - self.began[0], time.process_time() - self.began[1]
@@ -97,19 +107,13 @@ class Stopwatch:
 
 
 def prepare_batches(setting: Setting, count: int = 4) -> list[Batch]:
-    """Random crops of two photographs, normalised, (N, 3, H, W) in memory order NCHW; labels are random."""
-    draw = np.random.default_rng(0)
-    size = setting.resolution
-    photos = load_sample_images().images  # (427, 640, 3), uint8
+    """Random crops of two photographs, normalised, (N, 3, R, R) in memory order NCHW; labels are random."""
+    generator = np.random.default_rng(0)
     batches = []
     for _ in range(count):
-        crops = []
-        for _ in range(setting.batch_size):
-            photo = photos[draw.integers(len(photos))]
-            top, left = (draw.integers(0, side - size + 1) for side in photo.shape[:2])
-            crops.append(photo[top : top + size, left : left + size])
-        images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div(255).sub(0.45).div(0.225)
-        labels = torch.from_numpy(draw.integers(0, CLASSES, setting.batch_size))
+        crops = photograph_crops(generator, setting.batch_size, setting.resolution)
+        images = torch.from_numpy(crops).permute(0, 3, 1, 2).float().div(255).sub(0.45).div(0.225)
+        labels = torch.from_numpy(generator.integers(0, CLASSES, setting.batch_size))
         batches.append((images.contiguous().to(setting.device), labels.to(setting.device)))
     return batches
 
@@ -130,6 +134,7 @@ class Ours:
         self.loss, self.correct = torch.zeros(2, device=setting.device)
 
     def train(self, steps: int) -> None:
+        """Train for so many steps more."""
         for step in range(self.step, self.step + steps):
             images, labels = self.batches[step % len(self.batches)]
             torch.manual_seed(step_generator(0, step).getrandbits(63))  # dropout
@@ -153,6 +158,8 @@ class Smoothed(nn.CrossEntropyLoss):
 
 
 class MomentumSGD(torch.optim.SGD):
+    """SGD with the momentum of the paper."""
+
     def __init__(self, parameters: Iterator[nn.Parameter], lr: float, weight_decay: float) -> None:
         super().__init__(parameters, lr=lr, momentum=MOMENTUM, weight_decay=weight_decay)
 
@@ -190,7 +197,7 @@ def run(setting: Setting) -> tuple[list[Slice], list[Slice]]:
     """Train both in turn.
 
     Returns:
-        The slices of ours and of theirs, one per round.
+        Our slices and theirs, one per round.
     """
     torch.manual_seed(0)
     batches = prepare_batches(setting)
@@ -229,6 +236,7 @@ def run(setting: Setting) -> tuple[list[Slice], list[Slice]]:
 
 
 def report(setting: Setting, ours: list[Slice], theirs: list[Slice]) -> None:
+    """Print speeds and ratios."""
     cuda = setting.device == "cuda"
     where = torch.cuda.get_device_name() + ", bf16" if cuda else f"one thread of {os.cpu_count()} CPUs, float32"
     print(
@@ -248,36 +256,38 @@ def report(setting: Setting, ours: list[Slice], theirs: list[Slice]) -> None:
         print(line)
     for clock, title in enumerate(("by wall-clock", "by processor time")):
         ratios = [b[clock] / a[clock] for a, b in zip(ours, theirs, strict=True)]
-        print(f"ratio {title:17} {statistics.median(ratios):.2f} [{min(ratios):.2f}-{max(ratios):.2f}]")
+        print(f"ratio {title:17} {spread(ratios)}")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train and print, for each size of images and batches."""
     warnings.simplefilter("ignore")
     for name in ("nni", "pytorch_lightning", "pytorch_lightning.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--resolution", type=int, choices=(32, 224), default=32, help="height and width of an image")
+    parser.add_argument("--batch-size", type=int, help="images in a batch (default: 32, and 16 at 224x224)")
     parser.add_argument("--steps", type=int, help="steps of each per round")
+    parser.add_argument("--warmup", type=int, help="steps of each before the first round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cuda", action="store_true", help="224x224 in bf16 on a GPU, batches 256 and 1024")
-    arguments = parser.parse_args()
-    if arguments.cuda and not torch.cuda.is_available():
+    args = parse(parser, argv, SMOKE)
+    if args.cuda and not torch.cuda.is_available():
         parser.error("--cuda needs a GPU, and torch sees none")
 
-    if arguments.cuda:
+    if args.cuda:
         sizes = [(224, 256), (224, 1024)]
     else:
         torch.set_num_threads(1)
-        sizes = [(arguments.resolution, 32 if arguments.resolution == 32 else 16)]
+        sizes = [(args.resolution, args.batch_size or (32 if args.resolution == 32 else 16))]
+    steps = args.steps or (20 if args.cuda or args.resolution == 32 else 5)
     # A round of warm-up, but not fewer than 8 steps, after which a candidate has been trained with probability 0.9:
     # its first step is slower, because buffers of the optimiser and kernels are made.
-    steps = arguments.steps or (20 if arguments.cuda or arguments.resolution == 32 else 5)
+    warmup = args.warmup or max(steps, 8)
     for resolution, batch_size in sizes:
-        setting = Setting(
-            resolution, batch_size, steps, arguments.rounds, max(steps, 8), "cuda" if arguments.cuda else "cpu"
-        )
+        setting = Setting(resolution, batch_size, steps, args.rounds, warmup, "cuda" if args.cuda else "cpu")
         report(setting, *run(setting))
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main, resumes=False)

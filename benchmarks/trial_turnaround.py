@@ -1,11 +1,12 @@
 """How long a trial takes from its start to its end under NNI: with the warm evaluator, and as a process of its own.
 
     python -m benchmarks.trial_turnaround runs/digits
+    python -m benchmarks.trial_turnaround runs/digits --smoke      # half a minute of NNI's starts; the figures say nothing
 
-Real experiments on a run of trials.supernet, one trial at a time, in turn: an ordinary NNI trial (`import nni` as it is,
-PyTorch, the score in the trial), ours without the warm evaluator (--no-warm), ours with it. Seconds of whole processes, as
-the shell measures them; the first trial of each experiment is left out, because it starts the evaluator and reads files
-that the later ones find in memory. Give --calibration-images so that a score takes about as long as yours do.
+Real experiments on a run of trials.supernet, one trial at a time, run in turn: ordinary NNI trials (`import nni` as it is,
+PyTorch, the score in the trial), ours without the warm evaluator (--no-warm), and ours with it. Seconds are those of whole
+processes, as the shell measures them. The first trial of each experiment is left out, because it starts the evaluator and
+reads files that the later ones find in memory. Give --calibration-images so that a score takes about as long as yours do.
 """
 
 from __future__ import annotations

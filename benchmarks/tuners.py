@@ -2,6 +2,7 @@
 
     python -m benchmarks.tuners --table nas-bench-macro_cifar10.json
     python -m benchmarks.tuners --table nas-bench-macro_cifar10.json --tuners guided --limits 45M,55M,70M --first-seed 1000
+    python -m benchmarks.tuners --smoke      # on a made-up table, in seconds
 
 The table is https://github.com/xiusu/NAS-Bench-Macro, data/nas-bench-macro_cifar10.json (arXiv:2103.11922). It has 8
 layers with 3 candidates each: identity, mb3_k3 and mb6_k5 (inverted bottlenecks of expansion 3 and 6, kernel 3 and 5).
@@ -9,8 +10,8 @@ Layers 0, 2 and 5 change the shape, so that their identity is no skip. Layers 3 
 gives the same accuracies whichever of the two is skipped, so that 3,969 different networks are left.
 
 Every tuner is asked through NNI's interface, one architecture at a time. Regret is in percentage points: the best
-mean accuracy within the limit, less the best that was found. NNI's own evolution knows no limit; what breaks it scores 0
-and counts as an evaluation, as in experiments/spos_evo_builtin.yml. A search ends when it has found the best.
+mean accuracy within the limit, less the best that was found. NNI's own evolution knows no limit; an architecture that breaks
+it scores 0 and counts as an evaluation, as in experiments/spos_evo_builtin.yml. A search ends when it has found the best.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import platform
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -34,6 +35,7 @@ from typing import Any
 import numpy as np
 from nni.algorithms.hpo.evolution_tuner import EvolutionTuner as BuiltinTuner
 
+from benchmarks.common import parse
 from spaces.arch import Arch
 from spaces.cost import BlockCosts, CostTable, search_space
 from spaces.errors import InputError, unknown
@@ -50,8 +52,14 @@ CANDIDATES = ["identity", "mb3_k3", "mb6_k5"]  # digits 0, 1, 2 of the table's k
 SKIPS = (1, 3, 4, 6, 7)  # layers whose identity changes nothing
 TWINS = (4, 7)  # layers like the one before
 EVALUATIONS = (50, 100, 200, 400)
+SMOKE = {
+    "seeds": 1,
+    "limits": "50M",
+    "tuners": "random,builtin,evolution,pareto",
+}  # ModelGuidedTuner takes 10 s a search
 
-Seeded = Callable[[str, int, dict[str, int]], Any]  # cost table, seed, limits -> tuner
+Entries = dict[str, dict[str, Any]]  # the networks of the table by their keys, such as 02120012
+MakeTuner = Callable[[str, int, dict[str, int]], Any]  # cost table, seed, limits -> tuner
 
 
 def digits(arch: Arch) -> str:
@@ -59,7 +67,23 @@ def digits(arch: Arch) -> str:
     return "".join(str(CANDIDATES.index(str(arch[label]))) for label in LAYERS)
 
 
-def cost_table(entries: dict[str, dict[str, Any]]) -> CostTable:
+def made_up_table(seed: int = 0) -> Entries:
+    """A table like that of NAS-Bench-Macro, with random costs and accuracies that add up over the layers."""
+    generator = np.random.default_rng(seed)
+    macs = np.stack([np.zeros(len(LAYERS)), *generator.uniform((2e6,), (9e6,), (2, len(LAYERS)))], axis=1).astype(int)
+    gains = generator.uniform(0, 1, macs.shape)
+    for layer in TWINS:
+        macs[layer], gains[layer] = macs[layer - 1], gains[layer - 1]
+    entries: Entries = {}
+    for genes in product(range(len(CANDIDATES)), repeat=len(LAYERS)):
+        added = int(macs[range(len(LAYERS)), genes].sum())
+        accuracy = round(85 + float(gains[range(len(LAYERS)), genes].sum()), 6)
+        entry = {"flops": 10_000_000 + added, "params": 1_000_000 + added, "mean_acc": accuracy, "test_acc": accuracy}
+        entries["".join(map(str, genes))] = entry
+    return entries
+
+
+def cost_table(entries: Entries) -> CostTable:
     """Costs of each candidate of each layer, by taking differences from the network of identities.
 
     Raises:
@@ -103,7 +127,7 @@ def builtin(costs: str, seed: int, limits: dict[str, int]) -> BuiltinTuner:
     return tuner
 
 
-TUNERS: dict[str, tuple[str, Seeded]] = {
+TUNERS: dict[str, tuple[str, MakeTuner]] = {
     "random": ("RandomTuner", lambda costs, seed, limits: RandomTuner(costs, seed=seed, **limits)),
     "builtin": ("NNI's Evolution", builtin),
     "evolution": ("EvolutionTuner", lambda costs, seed, limits: EvolutionTuner(costs, seed=seed, **limits)),
@@ -112,71 +136,74 @@ TUNERS: dict[str, tuple[str, Seeded]] = {
 }
 
 
-def regrets(tuner: Any, entries: dict[str, dict[str, Any]], max_macs: float) -> np.ndarray:
-    """Regret after each evaluation, in percentage points."""
+def regrets(tuner: Any, entries: Entries, max_macs: float) -> np.ndarray:
+    """Let a tuner search. Returns the regret after each evaluation, in percentage points, (EVALUATIONS[-1],)."""
     optimum = max(entry["mean_acc"] for entry in entries.values() if entry["flops"] <= max_macs)
-    found, left = 0.0, np.zeros(EVALUATIONS[-1])
+    best, regret = 0.0, np.zeros(EVALUATIONS[-1])
     for number in range(EVALUATIONS[-1]):
         arch = tuner.generate_parameters(number)
         entry = entries[digits(arch)]
         score = entry["mean_acc"] if entry["flops"] <= max_macs else 0.0
         tuner.receive_trial_result(number, arch, {"default": score})
         tuner.trial_end(number, True)
-        found = max(found, score)
-        left[number] = optimum - found
-        if found == optimum:
+        best = max(best, score)
+        regret[number] = optimum - best
+        if best == optimum:
             break
-    return left
+    return regret
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    """Search with every tuner under every limit, and print the regrets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", required=True, help="nas-bench-macro_cifar10.json")
+    parser.add_argument("--table", help="nas-bench-macro_cifar10.json")
     parser.add_argument("--seeds", type=int, default=60, help="searches of each tuner under each limit")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--limits", default="40M,50M,60M,80M,none", help="MACs, with commas")
     parser.add_argument("--tuners", default=",".join(TUNERS), help="which, with commas")
-    arguments = parser.parse_args()
-    names, limits = arguments.tuners.split(","), arguments.limits.split(",")
+    args = parse(parser, argv, SMOKE)
+    names, limits = args.tuners.split(","), args.limits.split(",")
     for name in names:
         if name not in TUNERS:
             raise InputError(unknown("tuner", name, TUNERS))
-    if arguments.seeds < 1:
-        raise InputError(f"--seeds {arguments.seeds} is not above 0; give at least 1")
-    most = {limit: amount(limit, "--limits") if limit != "none" else None for limit in limits}
-    entries = load_json(arguments.table, "table")
+    if args.seeds < 1:
+        raise InputError(f"--seeds {args.seeds} is not above 0; give at least 1")
+    if not (args.table or args.smoke):
+        raise InputError("--table is missing; give nas-bench-macro_cifar10.json, or --smoke for a made-up table")
+    max_macs = {limit: amount(limit, "--limits") if limit != "none" else None for limit in limits}
+    entries = load_json(args.table, "table") if args.table else made_up_table()
     logging.getLogger("nni").setLevel(logging.ERROR)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         costs = str(Path(folder) / "costs.json")
         cost_table(entries).save(costs)
-        bar = cli.progress(len(names) * len(limits) * arguments.seeds, desc="searches", unit="search")
+        bar = cli.progress(len(names) * len(limits) * args.seeds, desc="searches", unit="search")
         for name in names:
             title, make = TUNERS[name]
-            for limit, macs in most.items():
+            for limit, macs in max_macs.items():
                 began = time.process_time()
-                left = []
-                for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+                of_seeds = []
+                for seed in range(args.first_seed, args.first_seed + args.seeds):
                     tuner = make(costs, seed, {"max_macs": macs} if macs else {})
-                    left.append(regrets(tuner, entries, macs or np.inf))
+                    of_seeds.append(regrets(tuner, entries, macs or np.inf))
                     bar.update()
                 cells = [
-                    f"{function(np.array(left)[:, evaluations - 1]):.3f}"
+                    f"{function(np.array(of_seeds)[:, evaluations - 1]):.3f}"
                     for evaluations in EVALUATIONS
                     for function in (np.median, lambda values: np.quantile(values, 0.9))
                 ]
-                seconds = (time.process_time() - began) / arguments.seeds
+                seconds = (time.process_time() - began) / args.seeds
                 rows.append((title, limit, *cells, f"{seconds:.1f}"))
         bar.close()
     header = [f"{what} {evaluations}" for evaluations in EVALUATIONS for what in ("median", "90%")]
     print(cli.table(rows, ("tuner", "limit", *header, "s/search"), as_is=True))
     print(
-        f"\nregret in percentage points after {', '.join(map(str, EVALUATIONS))} evaluations; seeds {arguments.first_seed} to "
-        f"{arguments.first_seed + arguments.seeds - 1}; {os.cpu_count()} cores, {platform.machine()}, one thread; "
+        f"\nregret in percentage points after {', '.join(map(str, EVALUATIONS))} evaluations; seeds {args.first_seed} to "
+        f"{args.first_seed + args.seeds - 1}; {os.cpu_count()} cores, {platform.machine()}, one thread; "
         f"python {platform.python_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in ("nni", "numpy", "scikit-learn", "pymoo"))
     )
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, resumes=False)
