@@ -89,7 +89,7 @@ def count_many(names: Sequence[str], number: int) -> list[tuple[str, ...]]:
         A row for each imagenet preset of the spaces.
     """
     generator = np.random.default_rng(0)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name in names:
         for preset, options in spaces.presets(name):
             if preset != "imagenet":

@@ -59,7 +59,7 @@ SMOKE = {
 }  # ModelGuidedTuner takes 10 s a search
 
 Entries = dict[str, dict[str, Any]]  # the networks of the table by their keys, such as 02120012
-MakeTuner = Callable[[str, int, dict[str, int]], Any]  # cost table, seed, limits -> tuner
+MakeTuner = Callable[[str, int, dict[str, Any]], Any]  # cost table, seed, limits -> tuner
 
 
 def digits(arch: Arch) -> str:
@@ -115,7 +115,7 @@ def cost_table(entries: Entries) -> CostTable:
     return table
 
 
-def builtin(costs: str, seed: int, limits: dict[str, int]) -> BuiltinTuner:
+def builtin(costs: str, seed: int, limits: dict[str, Any]) -> BuiltinTuner:
     """NNI's own evolution, with a seed; it draws from random, and from a state that it makes without one."""
     tuner = BuiltinTuner(optimize_mode="maximize", population_size=50)
     tuner.update_search_space(search_space(CostTable.load(costs).choices))

@@ -36,10 +36,15 @@ OFFICIAL, OURS = slice(3, 5), slice(5, 7)  # bytes written by either forward pas
 COUNTED = 7  # entries of an array of costs
 
 
+_aten = torch.ops.aten
+# operators that return a tensor without writing its numbers
+_WRITE_NOTHING = (_aten._unsafe_view.default, _aten.empty.memory_format, _aten.empty_strided.default)
+
+
 class Writes(TorchDispatchMode):
     """Adds up the bytes of the tensors that operators write.
 
-    Views write none. Single numbers, such as the batch counter of a BatchNorm, are not counted.
+    Views and empty tensors write none. Single numbers, such as the batch counter of a BatchNorm, are not counted.
     """
 
     def __init__(self) -> None:
@@ -48,13 +53,15 @@ class Writes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func is torch.ops.aten.convolution.default and not _dense(args[0]):
+        if func is _aten.convolution.default and not _dense(args[0]):
             self.bytes += args[0].nbytes  # its kernels take no input with gaps: it is copied first
+        if func in _WRITE_NOTHING:
+            return result
         values = result if isinstance(result, tuple) else (result,)
         for returned, value in zip(func._schema.returns, values, strict=True):
             view = returned.alias_info is not None and not returned.alias_info.is_write
-            if isinstance(value, torch.Tensor) and not view and func is not torch.ops.aten._unsafe_view.default:
-                self.bytes += value.nbytes if value.dim() else 0
+            if isinstance(value, torch.Tensor) and value.dim() and not view:
+                self.bytes += value.nbytes
         return result
 
 
@@ -113,7 +120,7 @@ def _official_writes(module: nn.Module, x: torch.Tensor) -> list[int]:
 def _our_writes(module: nn.Module, x: torch.Tensor) -> list[int]:
     """Bytes that a node of a prefix tree writes at precision "32", in calibration and in scoring."""
     part = Part(module, ARITHMETIC["32"], torch.device("meta"))
-    fresh = [(torch.zeros_like(mean), torch.ones_like(var), torch.tensor(0)) for mean, var, _ in part.own]
+    fresh = [(torch.zeros_like(mean), torch.ones_like(var), torch.tensor(0, device="cpu")) for mean, var, _ in part.own]
     node = Node(part, fresh, {})
     x = x.contiguous(memory_format=torch.channels_last)
     written = []
