@@ -9,6 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import torch
+from PIL import Image, ImageDraw
 
 from spaces.errors import InputError
 from spaces.files import atomic
@@ -127,9 +129,6 @@ def _print_files(title: str, files: list[tuple[str, str]]) -> None:
 
 def _draw_sheet(images: ImageList, root: Path, path: Path) -> None:
     """Write a picture with a row for each of a few classes: the same images as they are scored, and as they are trained."""
-    import torch
-    from PIL import Image, ImageDraw
-
     labels, sizes, classes = images.labels, images.sizes, images.classes
     loader = TorchLoader(images.paths.under(root), sizes, images.nbytes, SHEET_PIXELS, workers=0)
     generator = np.random.default_rng(0)

@@ -67,7 +67,7 @@ class DaliLoader:
         self.resolution, self.workers, self.device = resolution, max(1, workers), device
         self.fallback = TorchLoader(files, sizes, nbytes, resolution, workers=0)
         self._readers = ThreadPoolExecutor(2 * self.workers, thread_name_prefix="read")
-        self._failures = 0  # of DALI, on images that PIL can decode
+        self._failures = 0  # batches of good images that DALI failed on
 
     def read(self, plans: Iterable[CropPlan]) -> Iterator[Decoded]:
         """Decode one batch for each plan, in order, on the device; none may be larger than the first.

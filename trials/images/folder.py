@@ -89,9 +89,15 @@ class FolderData(Data):
         self._loader: DaliLoader | TorchLoader | None = None
 
     def fingerprint(self) -> int:
+        """A checksum of the paths of all images and of their parts."""
         return zlib.crc32(self.images.parts.tobytes(), self.images.paths.crc())
 
     def check_files(self, part: str) -> None:
+        """Refuse a part of which more than MAX_MISSING of the files are gone, or have another size than in the list.
+
+        Raises:
+            InputError: naming one of them.
+        """
         indices = self.parts[part]
         gone = [self.files[i] for i in indices.tolist() if not _is_unchanged(self.files[i], int(self.images.nbytes[i]))]
         if len(gone) > max(1, MAX_MISSING * len(indices)):
@@ -101,10 +107,12 @@ class FolderData(Data):
             )
 
     def save(self, run: Path) -> None:
+        """Write the list of images into a run that has none yet."""
         if not (run / LIST).exists():
             save_list(self.images, run)
 
     def to(self, device: torch.device) -> None:
+        """Give batches on this device from now on; a new loader is made for it."""
         if device != self.device:
             self.device, self._loader = device, None
 
@@ -122,6 +130,7 @@ class FolderData(Data):
     def train_batches(
         self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0, take: np.ndarray | None = None
     ) -> Iterator[Batch]:
+        """Read the batches of one epoch; see Data. An unreadable image is replaced by another one of its batch."""
         positions = np.arange(batch) if take is None else take
         order = self.epoch_order(part, batch, seed, epoch)
 
@@ -150,6 +159,11 @@ class FolderData(Data):
     def eval_batches(
         self, part: str, batch: int, *, count: int | None = None, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
+        """Read a part in order; see Data. Unreadable images are left out, as long as they are few.
+
+        Raises:
+            InputError: more than MAX_MISSING of the images cannot be read.
+        """
         mine = self.eval_indices(part, count)[rank::world]
         batches = [mine[first : first + batch] for first in range(0, len(mine), batch)]
         decoded = iter(

@@ -139,7 +139,7 @@ def save_list(images: ImageList, run: Path) -> None:
             _write_csv(file, ("path", "reason"), images.left_out)
 
 
-def _write_csv(file: IO[bytes], header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def _write_csv(file: IO[bytes] | gzip.GzipFile, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a table; names of files that are not UTF-8 are kept as they are."""
     text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
     writer = csv.writer(text)

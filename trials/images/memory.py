@@ -87,6 +87,7 @@ class MemoryData(Data):
         return tensor.to(self.device), torch.from_numpy(labels).to(self.device)
 
     def to(self, device: torch.device) -> None:
+        """Move all images to this device, and give batches there from now on."""
         self.device = device
         self._stores = {key: (images.to(device), labels.to(device)) for key, (images, labels) in self._stores.items()}
 
@@ -106,6 +107,7 @@ class MemoryData(Data):
     def train_batches(
         self, part: str, batch: int, *, seed: int, epoch: int, start: int = 0, take: np.ndarray | None = None
     ) -> Iterator[Batch]:
+        """Take the batches of one epoch from memory; see Data."""
         positions = np.arange(batch) if take is None else take
         order = self.epoch_order(part, batch, seed, epoch)
 
@@ -119,6 +121,7 @@ class MemoryData(Data):
     def augment_geometry(
         self, images: torch.Tensor, key: tuple[int, int, int], positions: np.ndarray, batch: int
     ) -> torch.Tensor:
+        """Shift, turn and mirror normalised images as GEOMETRY allows; arguments as for `prepare`."""
         generator = torch.Generator().manual_seed(int(np.random.default_rng(key).integers(2**62)))
         return augment_geometry(
             images, GEOMETRY[self.name], generator, positions=torch.from_numpy(positions), batch=batch
@@ -127,6 +130,7 @@ class MemoryData(Data):
     def eval_batches(
         self, part: str, batch: int, *, count: int | None = None, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
+        """Take a part from memory in order; see Data."""
         indices = self.eval_indices(part, count)[rank::world]
         for first in range(0, len(indices), batch):
             yield self._get(part, indices[first : first + batch])

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from trials.images.crops import CropPlan
@@ -27,8 +28,6 @@ def decode(path: str) -> torch.Tensor:
     Raises:
         OSError, ValueError, SyntaxError: the file is missing, truncated, or no image.
     """
-    from PIL import Image
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PIL warns of large images and odd metadata; the scan lists what matters
         with Image.open(path) as image:
