@@ -1,4 +1,4 @@
-"""Two steps of Trainers and Retrainings in float64, alone or as one of several processes of torchrun; see test_parallel.py.
+"""Two steps of both trainers in float64, alone or as one of several processes of torchrun; see test_parallel.py.
 
 torchrun --nproc-per-node 2 -m tests.parallel_worker CASES.json FOLDER
 """
@@ -58,15 +58,15 @@ def retrain_one(flags: list[str], out: str) -> None:
     data = retrain_trainer.open_data(config)
     arch = None if config.baseline else retrain_plan.read_arch(config)
     network, _, _ = retrain_plan.describe_network(config, arch, data)
-    trainer = retrain_trainer.Retraining(config, network, 0, data)
+    trainer = retrain_trainer.NetworkTrainer(config, network, 0, data)
     losses = []
     for step, (images, labels) in zip(range(2), trainer.batches(0), strict=False):
         losses.append(trainer.step(step, images.double(), labels)[0])
     mean = torch.stack(losses)
     average([mean])
-    counts = accuracy.count_correct(trainer.fabric, trainer.tested.float(), data, "test")
+    counts = accuracy.count_correct(trainer.fabric, trainer.tested_network.float(), data, "test")
     if trainer.rank == 0:
-        model = {name: tensor.double() for name, tensor in trainer.tested.state_dict().items()}
+        model = {name: tensor.double() for name, tensor in trainer.tested_network.state_dict().items()}
         torch.save({"model": model, "search": {}, "losses": mean, "counts": counts}, out)
 
 

@@ -73,18 +73,18 @@ def train_missing_seeds(plan: RetrainPlan, run: Path) -> None:
         imported.load_state_dict(plan.imported.weights)
         fabric = make_fabric(config.device, "32")
         for seed in missing:
-            retrain_loop.test(fabric, imported.to(fabric.device), config, network, seed, plan.data, 0.0)
+            retrain_loop.test_network(fabric, imported.to(fabric.device), config, network, seed, plan.data, 0.0)
     elif config.jobs > 1 and len(missing) > 1:
         with ProcessPoolExecutor(config.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
             try:
-                list(pool.map(retrain_loop.train, [config] * len(missing), [network] * len(missing), missing))
+                list(pool.map(retrain_loop.train_seed, [config] * len(missing), [network] * len(missing), missing))
             except (KeyboardInterrupt, SystemExit):  # the seeds go on from their checkpoints with --resume
                 for process in multiprocessing.active_children():
                     process.terminate()
                 raise
     else:
         for seed in missing:
-            retrain_loop.train(config, network, seed)
+            retrain_loop.train_seed(config, network, seed)
 
 
 def summarise(run: Path, seeds: int, network: dict[str, Any]) -> dict[str, Any]:

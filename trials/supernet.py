@@ -60,12 +60,12 @@ def main(argv: list[str] | None = None) -> None:
     if plan.imported:
         weights = plan.imported.weights
     else:
-        from trials.training.supernet_loop import make_paths, train
+        from trials.training.supernet_loop import make_paths, training_loop
         from trials.training.supernet_trainer import SupernetTrainer
 
         paths = make_paths(config, plan.chain, plan.feasible, plan.data)
         trainer = SupernetTrainer(config, plan.data, plan.space, plan.loss_table, paths)
-        weights = train(trainer, run, plan.feasible, plan.watched)
+        weights = training_loop(trainer, run, plan.feasible, plan.watched)
     if weights and speaks:
         contents = {"space": plan.space.plain(), "seed": config.seed, "preprocessing": plan.data.preprocessing()}
         run_dir.save_checkpoint(run / "supernet.pt", {"model": weights, **contents})

@@ -210,7 +210,7 @@ def test_a_resumed_run_is_bitwise_the_same(arc, tmp_path, monkeypatch):
     """With an average, mixing, RandAugment and held-out images; stopped between two checkpoints."""
     flags = ["--fixed-arc", str(arc), *SMALL, *EVERYTHING, "--epochs", "2", "--hold-out", "0.2"]
     flags += ["--checkpoint-every", "5", "--resume", "--out"]
-    original = retrain_trainer.Retraining.step
+    original = retrain_trainer.NetworkTrainer.step
 
     def stop(self, step, *batch):
         if step == 13:  # of 16; the last checkpoint is at 10, the first measurement at 8
@@ -218,7 +218,7 @@ def test_a_resumed_run_is_bitwise_the_same(arc, tmp_path, monkeypatch):
         return original(self, step, *batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(retrain_trainer.Retraining, "step", stop)
+        patch.setattr(retrain_trainer.NetworkTrainer, "step", stop)
         with pytest.raises(KeyboardInterrupt):
             retrain.main([*flags, str(tmp_path / "cut")])
     for name in ("cut", "whole"):
@@ -260,7 +260,7 @@ def test_the_scale_of_fp16_gradients_is_in_the_checkpoint(arc, tmp_path):
     config = configured("--fixed-arc", arc, *SMALL, "--out", tmp_path)
     space = {"name": "spos", "preset": "tiny", "options": {"classes": 10, "resolution": 16}}
     about = {"arch": retrain_plan.read_arch(config), "space": space}
-    trainer = retrain_trainer.Retraining(config, about, 0, retrain_trainer.open_data(config))
+    trainer = retrain_trainer.NetworkTrainer(config, about, 0, retrain_trainer.open_data(config))
     scaler = torch.amp.GradScaler("cpu", init_scale=512.0)  # training with it needs a GPU
     trainer.fabric.strategy._precision = MixedPrecision("16-mixed", "cpu", scaler)
     run_dir.save_checkpoint(tmp_path / "last.pt", trainer.state())

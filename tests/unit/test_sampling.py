@@ -184,7 +184,7 @@ def test_gradients_of_a_strict_fair_step_are_the_sum_of_separate_ones(name, monk
     from trials.common import cli
     from trials.images.load import load_data
     from trials.images.options import DataOptions
-    from trials.training import supernet_config, supernet_loop, supernet_trainer
+    from trials.training import supernet_config, supernet_loop, supernet_trainer, trainer
 
     flags = ["--space", name, "--preset", "tiny", "--data", "digits", "--batch-size", "8", "--strategy", "strict-fair"]
     config = cli.parse(
@@ -216,7 +216,7 @@ def test_gradients_of_a_strict_fair_step_are_the_sum_of_separate_ones(name, monk
     net.zero_grad()
     together = {}
     monkeypatch.setattr(
-        supernet_trainer,
+        trainer,
         "average_gradients",
         lambda _: together.update({k: p.grad.clone() for k, p in net.named_parameters()}),
     )

@@ -1,4 +1,4 @@
-"""What a run of trials.supernet would take: parameters, steps, memory, hours, after timing a few steps. Writes nothing."""
+"""What a run of trials.supernet would take: parameters, steps, memory and hours. It times a few steps and writes nothing."""
 
 from __future__ import annotations
 
@@ -18,35 +18,38 @@ GIB = 2**30
 def estimate(trainer: SupernetTrainer, table: CostTable) -> list[tuple[str, str]]:
     """Run a few real steps and extrapolate.
 
+    Args:
+        table: the cost table of the space, which knows how many architectures there are.
     Returns:
-        Rows of a table. Memory is this process's: weights, gradients and optimiser state of the whole supernet, and what
-        one pass of a path keeps for its backward pass; on a GPU also the peak that was measured.
+        Rows of a table: name and value. Memory is that of this process: weights, gradients and optimiser state of the whole
+        supernet, and what one pass of a path keeps for its backward pass; on a GPU also the peak that was measured.
     """
     config, device = trainer.config, trainer.fabric.device
     parameters = sum(p.numel() for p in trainer.supernet.parameters())
     count = min(WARM_STEPS + TIMED_STEPS, max(1, trainer.steps - trainer.warm_steps))
-    first = trainer.steps - count  # the last steps: every width is open, the architecture learns
-    kept, passes, seconds = 0, 0, []
+    first = trainer.steps - count  # in the last steps every width is open, and the architecture parameters learn
+    activation_bytes, passes, seconds = 0, 0, []
     batches = trainer.batches(first)
     began = time.perf_counter()
-    for number, (images, labels, arch) in enumerate(islice(batches, count)):
+    for number, (images, labels, arch_batches) in enumerate(islice(batches, count)):
         if number < WARM_STEPS:
-            kept = max(kept, activations(trainer, first + number, images))
+            activation_bytes = max(activation_bytes, measure_activations(trainer, first + number, images))
         trainer.step(first + number, images, labels)
-        for place, (x, y) in enumerate(arch):
-            trainer.arch_step(first + number, place, x, y)
+        for arch_number, (x, y) in enumerate(arch_batches):
+            trainer.arch_step(first + number, arch_number, x, y)
         if device.type == "cuda":
             torch.cuda.synchronize()
         if number >= WARM_STEPS or count <= WARM_STEPS:
             seconds.append(time.perf_counter() - began)
-            passes += len(trainer.drawn(first + number))
+            passes += len(trainer.paths_of_step(first + number))
         began = time.perf_counter()
     batches.close()  # type: ignore[attr-defined]
     step_seconds = sum(seconds) / len(seconds)
-    total = sum(len(trainer.drawn(epoch * trainer.steps_per_epoch)) for epoch in range(config.epochs))
-    hours = sum(seconds) / passes * total * trainer.steps_per_epoch / 3600
-    states = {"sgd": 1 if config.momentum else 0, "adam": 2, "rmsprop": 2}[config.optimizer]
-    memory = parameters * 4 * (2 + states) + kept
+    total_passes = sum(len(trainer.paths_of_step(epoch * trainer.steps_per_epoch)) for epoch in range(config.epochs))
+    hours = sum(seconds) / passes * total_passes * trainer.steps_per_epoch / 3600
+    # tensors of the size of the weights that the optimiser keeps
+    optimizer_states = {"sgd": 1 if config.momentum else 0, "adam": 2, "rmsprop": 2}[config.optimizer]
+    memory = parameters * 4 * (2 + optimizer_states) + activation_bytes
     paths = trainer.paths.paths_per_step() if trainer.paths else 1
     rows = [
         ("architectures", f"{table.architectures():.2e}"),
@@ -57,7 +60,7 @@ def estimate(trainer: SupernetTrainer, table: CostTable) -> list[tuple[str, str]
         ),
         ("steps", f"{trainer.steps:,} ({config.epochs} epochs of {trainer.steps_per_epoch:,})"),
         ("processes", f"{trainer.world}, {device.type}"),
-        ("memory of a process, estimated", f"{memory / GIB:.2f} GiB ({kept / GIB:.2f} GiB of activations)"),
+        ("memory of a process, estimated", f"{memory / GIB:.2f} GiB ({activation_bytes / GIB:.2f} GiB of activations)"),
         ("seconds per step", f"{step_seconds:.3f} (mean of {len(seconds)} steps)"),
         ("images per second", f"{config.batch_size / step_seconds:,.0f}"),
         ("hours expected", f"{hours:.2f}, without evaluations"),
@@ -70,18 +73,22 @@ def estimate(trainer: SupernetTrainer, table: CostTable) -> list[tuple[str, str]
     return rows
 
 
-def activations(trainer: SupernetTrainer, step: int, images: torch.Tensor) -> int:
-    """Bytes that one pass of the first path of a step keeps for its backward pass."""
-    saved: dict[int, int] = {}
+def measure_activations(trainer: SupernetTrainer, step: int, images: torch.Tensor) -> int:
+    """Bytes that one pass of the first path of a step keeps for its backward pass.
+
+    Args:
+        images: a batch (N, 3, R, R); its first micro-batch is run.
+    """
+    saved: dict[int, int] = {}  # address of a tensor's memory -> bytes
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    activate_mixture(trainer.supernet, trainer.drawn(step)[0])
-    part = images.chunk(trainer.config.accumulate)[0].to(trainer.fabric.device)
+    activate_mixture(trainer.supernet, trainer.paths_of_step(step)[0])
+    micro_batch = images.chunk(trainer.config.accumulate)[0].to(trainer.fabric.device)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        output = trainer.model(part)
+        output = trainer.model(micro_batch)
     weights = {p.untyped_storage().data_ptr() for p in trainer.supernet.parameters()}
     del output
-    return sum(size for place, size in saved.items() if place not in weights)
+    return sum(size for address, size in saved.items() if address not in weights)

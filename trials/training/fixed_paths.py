@@ -1,21 +1,21 @@
 """Does the supernet learn? The accuracy of a fixed set of its paths, measured now and then during training.
 
-As in scoring: the paths become a prefix tree with recalibrated BatchNorm, so the supernet itself is not touched.
-The images are a part of the training part (for BatchNorm) and of the scoring part; no test image is read.
+As in scoring, the paths become a prefix tree with recalibrated BatchNorm, so the supernet itself is not touched. BatchNorm is
+recalibrated on some of the training images, and accuracy is measured on some of the scoring images; no test image is read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from spaces.arch import Arch
+from spaces.chain import Chain
 from trials.images.dataset import Data
 from trials.scoring.prefix_tree import ARITHMETIC, Parts, PrefixTree
 
-CALIBRATION_IMAGES, SCORING_IMAGES = 320, 1000  # at most; enough to see a trend
+CALIBRATION_IMAGES, SCORING_IMAGES = 320, 1000  # the most that are used: enough to see a trend
 
 
 class FixedPaths:
@@ -23,10 +23,12 @@ class FixedPaths:
 
     Args:
         paths: architectures of `chain`.
-        batch_size: images at a time.
+        data: the images of the run.
+        batch_size: the most images in a pass.
+        device: where the networks run.
     """
 
-    def __init__(self, chain: Any, paths: Sequence[Arch], data: Data, batch_size: int, device: torch.device) -> None:
+    def __init__(self, chain: Chain, paths: Sequence[Arch], data: Data, batch_size: int, device: torch.device) -> None:
         self.chain, self.paths, self.device = chain, list(paths), device
         size = min(batch_size, 128, data.size("train"))
         calibration = list(data.eval_batches("train", size, count=CALIBRATION_IMAGES))
@@ -36,16 +38,19 @@ class FixedPaths:
 
     @torch.no_grad()
     def top1(self, weights: dict[str, torch.Tensor]) -> list[float]:
-        """Top-1 of each path, percent.
+        """Measure all paths.
 
         Args:
             weights: state dict of the supernet.
+        Returns:
+            Top-1 of each path, percent.
         """
         tree = PrefixTree(Parts(self.chain, weights, ARITHMETIC["32"], self.device), self.paths)
         tree.calibrate(self._images(x) for x in self.calibration)
         hits = tree.hits((self._images(x), y.to(self.device)) for x, y in self.scoring)
-        return [100 * int(right) / sum(len(y) for _, y in self.scoring) for right in hits[:, 0]]
+        images = sum(len(y) for _, y in self.scoring)
+        return [100 * int(top1_hits) / images for top1_hits in hits[:, 0]]
 
     def _images(self, images: torch.Tensor) -> torch.Tensor:
-        """What a network sees, on the device; kept as uint8 in the machine's memory until then."""
+        """Normalised images on the device. Until a pass they stay uint8 in the machine's memory, a quarter of the size."""
         return self.data.normalise(images.to(self.device))

@@ -26,9 +26,9 @@ COMMON: dict[str, Any] = {
     "momentum": 0.9,
     "nesterov": False,
     "decay_norm_and_bias": False,
-    "warmup": 0.0,  # part of the steps
-    "decay_epochs": 2.4,  # of schedule exponential
-    "decay_rate": 0.97,
+    "warmup": 0.0,  # fraction of the steps
+    "decay_epochs": 2.4,  # epochs between the falls of schedule exponential
+    "decay_rate": 0.97,  # what each of them multiplies the rate by
     "label_smoothing": 0.1,
     "clip_norm": 0.0,
     "ema": 0.0,
@@ -66,20 +66,20 @@ RECIPES: dict[str, dict[str, Any]] = {
         **{"epochs": 16, "batch_size": 64, "lr": 0.2, "schedule": "cosine", "weight_decay": 1e-4, "warmup": 0.1},
     },
 }
-OPTIONS = tuple(RECIPES["spos"])  # what a recipe decides, unless it is given
-# presets of space proxylessnas -> its dropout; `imagenet` is `mobile` under another name
+OPTIONS = tuple(RECIPES["spos"])  # the options that a recipe decides, unless they are given
+# preset of space proxylessnas -> dropout of its network; `imagenet` is `mobile` under another name
 PROXYLESS_DROPOUT = {"imagenet": 0.1, "mobile": 0.1, "cpu": 0.2, "gpu": 0.3, "mobile-14": 0.3}
 
 
 def default_name(space: str, preset: str) -> str:
-    """The recipe of a network of this space and preset."""
+    """The name of the recipe that a network of this space and preset is trained with by default."""
     if preset in RECIPES:  # tiny, cifar, fairnas
         return preset
     return "proxylessnas" if space == "proxylessnas" else "spos"
 
 
 def recipe(name: str, space: str, preset: str) -> dict[str, Any]:
-    """The values of a recipe for a network of this space and preset."""
+    """The options of a recipe, by name, for a network of this space and preset."""
     if name == "proxylessnas" and space == "proxylessnas":
         return RECIPES[name] | {"dropout": PROXYLESS_DROPOUT.get(preset)}
     return dict(RECIPES[name])

@@ -5,126 +5,130 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
 from spaces.files import save_json
 from trials.common import cli, run_dir
 from trials.common.cli import rank_and_world
-from trials.common.distributed import average, same_everywhere
+from trials.common.distributed import average
 from trials.images.dataset import Data
 from trials.networks.accuracy import count_correct
+from trials.training.loop import LOG_EVERY, LastCheckpoint, TrainingLog, Window, stop_if_not_finite
 from trials.training.retrain_config import Config
-from trials.training.retrain_trainer import Retraining, open_data
+from trials.training.retrain_trainer import NetworkTrainer, open_data
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
-def train(config: Config, about: Mapping[str, Any], seed: int) -> None:
-    """Train with one seed, then test: writes seedK/ of the run."""
-    began = time.perf_counter()
-    run = Path(config.out) / f"seed{seed}"
-    data = open_data(config)
-    trainer = Retraining(config, about, seed, data)
-    seconds = fit(trainer, run, seed if config.jobs > 1 else 0, began)
-    best = run / "checkpoints" / "best.pt"
-    if config.hold_out:
-        trainer.tested.load_state_dict(run_dir.load_checkpoint(best, "best checkpoint")["model"])
-    test(trainer.fabric, trainer.tested, config, about, seed, data, seconds)
-
-
-def fit(trainer: Retraining, run: Path, position: int, began: float) -> float:
-    """The training loop, from the last checkpoint, if there is one.
+def train_seed(config: Config, description: Mapping[str, Any], seed: int) -> None:
+    """Train with one seed, then test: writes seedK/ of the run.
 
     Args:
-        run: seedK/ of the run.
-        position: of the progress bar.
-        began: time.perf_counter() at the start.
-    Returns:
-        Seconds, with those before the checkpoint.
+        description: a network description, see trials.networks.build.
     Raises:
         Stopped: a loss or weight is not finite.
         InputError: the processes see other images or checkpoints.
     """
-    config, data, fabric = trainer.config, trainer.data, trainer.fabric
-    steps, per_epoch, size, speaks = trainer.steps, trainer.steps_per_epoch, config.batch_size, trainer.rank == 0
-    last, best_path = run / "checkpoints" / "last.pt", run / "checkpoints" / "best.pt"
-    first, window_steps, best = 0, 0, -1.0
-    window = torch.zeros(2, device=fabric.device)  # sums of loss and top-1 since the last line of the log
-    if last.exists():
-        state = run_dir.load_checkpoint(last, "checkpoint")
-        trainer.restore(state)
-        first, best = state["step"], state["best"]
-        window, window_steps = state["window"].to(fabric.device), state["window_steps"]
-        began -= state["seconds"]
-        print(f"seed {trainer.seed}: resumed at step {first:,}")
-    same_everywhere(fabric.device, first, last, data.fingerprint(), config.data_root)
-    good = f"the last good checkpoint is '{last}' (step {first:,})" if first else "there is no checkpoint yet"
-    if speaks:
-        run.mkdir(parents=True, exist_ok=True)
-        log = run_dir.Log(run / "log.jsonl", after_step=first or -1)
-        board = SummaryWriter(str(run / "tensorboard"), purge_step=first + 1)
+    began = time.perf_counter()
+    run = Path(config.out) / f"seed{seed}"
+    data = open_data(config)
+    trainer = NetworkTrainer(config, description, seed, data)
+    seconds = training_loop(trainer, run, seed if config.jobs > 1 else 0, began)
+    if config.hold_out:
+        best = run_dir.load_checkpoint(run / "checkpoints" / "best.pt", "best checkpoint")
+        trainer.tested_network.load_state_dict(best["model"])
+    test_network(trainer.fabric, trainer.tested_network, config, description, seed, data, seconds)
 
-    def note(step: int, **values: float) -> None:
-        if speaks:
-            log.write(step=step, epoch=step / per_epoch, **values)
-            for name, value in values.items():
-                board.add_scalar(name, value, step)
 
+def training_loop(trainer: NetworkTrainer, run: Path, bar_position: int, began: float) -> float:
+    """The training loop, from the last checkpoint, if there is one.
+
+    Args:
+        run: seedK/ of the run.
+        bar_position: the line of the progress bar, where several seeds are trained at the same time.
+        began: time.perf_counter() at the start.
+    Returns:
+        Seconds of training, with those before the checkpoint.
+    Raises:
+        Stopped: a loss or weight is not finite.
+        InputError: the processes see other images or checkpoints.
+    """
+    config, data, device, writes = trainer.config, trainer.data, trainer.fabric.device, trainer.rank == 0
+    steps, per_epoch, size = trainer.steps, trainer.steps_per_epoch, config.batch_size
+
+    # go on from the last checkpoint, if there is one
+    checkpoint, window, best = LastCheckpoint(run), Window(device), -1.0
+    state = checkpoint.resume(trainer)
+    if state:
+        window.restore(state)
+        best, began = state["best"], began - state["seconds"]
+    first = checkpoint.step
+
+    # the log, the progress bar, and the losses that were not looked at yet
+    log = TrainingLog(run, first=first, steps_per_epoch=per_epoch, writes=writes)
+    title = f"retrain, seed {trainer.seed}"
+    bar = cli.progress(steps * size, desc=title, unit="img", initial=first * size, position=bar_position)
     unchecked: list[tuple[int, torch.Tensor]] = []
-    bar = cli.progress(
-        steps * size, desc=f"retrain, seed {trainer.seed}", unit="img", initial=first * size, position=position
-    )
+
     for step, (images, labels) in zip(range(first, steps), trainer.batches(first), strict=False):
+        # one step
         loss, top1 = trainer.step(step, images, labels)
         unchecked.append((step, loss))
-        window, window_steps = window + torch.stack((loss, top1)), window_steps + 1
+        window.add(loss, top1)
         bar.update(size)
 
+        # what is due after this step; nothing of it may see a loss that is not finite
         done = step + 1
         saves = done % config.checkpoint_every == 0 or done % per_epoch == 0
-        logs = done % min(50, per_epoch) == 0 or done == steps
+        logs = done % min(LOG_EVERY, per_epoch) == 0 or done == steps
         measures = bool(config.hold_out) and (done % (per_epoch * config.eval_every) == 0 or done == steps)
         if saves or logs or measures:
-            trainer.check(unchecked, good)
+            stop_if_not_finite(trainer, unchecked, checkpoint)
             unchecked.clear()
+
+        # a line of the log
         if logs:
-            average([window])
-            mean, accuracy = float(window[0]) / window_steps, 100 * float(window[1]) / window_steps
-            note(done, lr=trainer.rate(step), loss=mean, train_top1=accuracy)
+            mean, accuracy = window.means()
+            log.write(done, {"lr": trainer.rate(step), "loss": mean, "train_top1": accuracy})
             bar.set_postfix_str(f"loss {mean:.3f}, top-1 {accuracy:.1f}%", refresh=False)
-            window, window_steps = torch.zeros_like(window), 0
+
+        # accuracy on the held-out images; the best epoch is kept
         if measures:
-            hits, _, images_held = count_correct(fabric, trainer.tested, data, "score")
+            hits, _, images_held = count_correct(trainer.fabric, trainer.tested_network, data, "score")
             accuracy = 100 * hits / images_held
-            note(done, val_top1=accuracy)
+            log.write(done, {"val_top1": accuracy})
             bar.write(f"seed {trainer.seed}, epoch {done // per_epoch}: {accuracy:.2f}% of held-out images")
             if accuracy > best:
                 best = accuracy
-                if speaks:
-                    state = {"model": trainer.tested.state_dict(), "step": done, "val_top1": accuracy}
-                    run_dir.save_checkpoint(best_path, state)
-        if saves:  # last, so that a run that goes on from here has written all that comes before
-            if speaks:
-                board.flush()
-                more = {"step": done, "best": best, "window": window, "window_steps": window_steps}
-                run_dir.save_checkpoint(last, {**trainer.state(), **more, "seconds": time.perf_counter() - began})
-            good = f"the last good checkpoint is '{last}' (step {done:,})"
+                if writes:
+                    weights = trainer.tested_network.state_dict()
+                    content = {"model": weights, "step": done, "val_top1": accuracy}
+                    run_dir.save_checkpoint(run / "checkpoints" / "best.pt", content)
+
+        # the checkpoint comes last, so that a run that goes on from here has written all that comes before
+        if saves:
+            log.flush()
+            seconds = time.perf_counter() - began
+            checkpoint.save(trainer, done, best=best, **window.state(), seconds=seconds)
     bar.close()
-    if speaks:
-        board.close()
-    window = torch.zeros(1, device=fabric.device)
-    average([window])
-    window.item()  # wait for what the first process wrote
+    log.close()
+
+    # all processes wait for what the first one wrote
+    signal = torch.zeros(1, device=device)
+    average([signal])
+    signal.item()
     return time.perf_counter() - began
 
 
-def test(
-    fabric: Any,
+def test_network(
+    fabric: Fabric,
     network: nn.Module,
     config: Config,
-    about: Mapping[str, Any],
+    description: Mapping[str, Any],
     seed: int,
     data: Data,
     seconds: float,
@@ -132,7 +136,8 @@ def test(
     """Read the test images once; write network.pt and result.json.
 
     Args:
-        seconds: that training took.
+        description: a network description, which goes into network.pt.
+        seconds: how long training took.
     """
     began = time.perf_counter()
     top1, top5, size = count_correct(fabric, network, data, "test")
@@ -140,14 +145,15 @@ def test(
         return
     run = Path(config.out) / f"seed{seed}"
     weights = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
-    more = {**about, "seed": seed, "preprocessing": data.preprocessing()}
-    run_dir.save_checkpoint(run / "network.pt", {"model": weights, **more})
+    metadata = {**description, "seed": seed, "preprocessing": data.preprocessing()}
+    run_dir.save_checkpoint(run / "network.pt", {"model": weights, **metadata})
+    bits = "32" if str(fabric.strategy.precision.precision).startswith("32") else "16"
     result: dict[str, Any] = {
         "test_top1": 100 * top1 / size,
         "test_top5": 100 * top5 / size,
         "test_images": size,
         "test_correct": top1,
-        "precision": "32" if str(fabric.strategy.precision.precision).startswith("32") else "16",  # bits of the test
+        "precision": bits,  # of the test
         "seconds": seconds + time.perf_counter() - began,
         "seed": seed,
     }

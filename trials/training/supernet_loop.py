@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from spaces.arch import arch_id, save_arch
+import torch
+
+from spaces.arch import Arch, arch_id, save_arch
+from spaces.chain import Chain
 from spaces.files import save_json
 from spaces.latency import NANOSECONDS_PER_MS
-from strategies.feasible import draw_from_bins, draw_within_limits
+from strategies.feasible import FeasibleSpace, draw_from_bins, draw_within_limits
 from strategies.most_probable import most_probable
 from strategies.sampling import STRATEGIES, Paths
 from trials.common import cli, run_dir
-from trials.common.distributed import average, same_everywhere
+from trials.images.dataset import Data
 from trials.training.fixed_paths import FixedPaths
-from trials.training.supernet_config import DIFFERENTIABLE, Config
+from trials.training.loop import LOG_EVERY, LastCheckpoint, TrainingLog, Window, stop_if_not_finite
+from trials.training.strategy_options import DIFFERENTIABLE
+from trials.training.supernet_config import Config
+
+if TYPE_CHECKING:
+    from trials.training.supernet_trainer import SupernetTrainer
 
 
-def make_paths(config: Config, chain: Any, feasible: Any, data: Any) -> Any:
+def make_paths(config: Config, chain: Chain, feasible: FeasibleSpace, data: Data) -> Paths | None:
     """What the steps of a sampling strategy train; None for a differentiable one.
 
     Args:
+        chain: the space.
         feasible: the part of the space within the limits.
     Raises:
         InputError: settings that contradict each other.
@@ -50,153 +60,167 @@ def make_paths(config: Config, chain: Any, feasible: Any, data: Any) -> Any:
     )
 
 
-def train(trainer: Any, run: Path, feasible: Any, watched: list[dict[str, Any]]) -> dict[str, Any]:
+def training_loop(
+    trainer: SupernetTrainer, run: Path, feasible: FeasibleSpace, fixed_archs: Sequence[Arch]
+) -> dict[str, torch.Tensor]:
     """The training loop, from the last checkpoint, if there is one.
 
     Args:
-        trainer: a trials.trainer.SupernetTrainer: what one step does.
+        trainer: does the single steps.
+        run: the folder of the run.
         feasible: the part of the space within the limits.
-        watched: the paths whose accuracy is followed.
+        fixed_archs: the paths whose accuracy is followed.
     Returns:
-        The state dict of the supernet; {} when it was stopped before the end.
+        The state dict of the supernet, on the CPU; {} when it was stopped before the end.
+    Raises:
+        Stopped: a loss or weight is not finite.
+        InputError: the processes see other images or checkpoints.
     """
-    import torch
-    from torch.utils.tensorboard import SummaryWriter
-
-    config, data = trainer.config, trainer.data
+    config, device, writes = trainer.config, trainer.fabric.device, trainer.rank == 0
     steps, per_epoch, size = trainer.steps, trainer.steps_per_epoch, config.batch_size
-    speaks = trainer.rank == 0
-    print(
-        f"{config.space} {config.preset}: {feasible.table.architectures():.2e} architectures, {data.size('train'):,} training images, "
-        f"{data.size('score'):,} scoring images, {steps:,} steps on {trainer.fabric.device}"
-        + (f" x {trainer.world} processes" if trainer.world > 1 else "")
-    )
-
-    last = run / "checkpoints" / "last.pt"
-    first, window_steps = 0, 0
-    window = torch.zeros(2, device=trainer.fabric.device)  # sums of loss and top-1 since the last line of the log
-    costs: list[float] = []  # expected, since then
-    if last.exists():
-        state = run_dir.load_checkpoint(last, "checkpoint")
-        trainer.restore(state)
-        first = state["step"]
-        window, window_steps = state["log"]["window"].to(trainer.fabric.device), state["log"]["window_steps"]
-        costs = state["log"]["costs"]
-        print(f"resumed at step {first:,}")
-    same_everywhere(trainer.fabric.device, first, last, data.fingerprint(), config.data_root)
-    good = f"the last good checkpoint is '{last}' (step {first:,})" if first else "there is no checkpoint yet"
-    if speaks and watched:
-        watch = FixedPaths(trainer.chain, watched, data, size, trainer.fabric.device)
-    if speaks:
-        log = run_dir.Log(run / "log.jsonl", after_step=first or -1)
-        board = SummaryWriter(str(run / "tensorboard"), purge_step=first + 1)
-    if speaks and trainer.search is not None:
-        history = run_dir.Log(run / "probabilities.jsonl", after_step=first or -1)
-        if not first:
-            history.write(step=0, probabilities=trainer.probabilities())
-
-    def note(step: int, values: dict[str, float], **more: Any) -> None:
-        log.write(step=step, epoch=step / per_epoch, **more, **values)
-        for name, value in values.items():
-            board.add_scalar(name, value, step)
-
-    def save(step: int) -> str:
-        if speaks:
-            board.flush()
-            sums = {"window": window, "window_steps": window_steps, "costs": costs}
-            run_dir.save_checkpoint(last, {**trainer.state(), "step": step, "log": sums})
-        return f"the last good checkpoint is '{last}' (step {step:,})"
-
     stop = min(steps, config.stop_after or steps)
-    began = time.perf_counter()
-    unchecked: list[tuple[int, torch.Tensor]] = []
+    print(_headline(trainer, feasible))
+
+    # go on from the last checkpoint, if there is one
+    checkpoint, window = LastCheckpoint(run), Window(device)
+    expected_costs: list[float] = []  # since the last line of the log
+    state = checkpoint.resume(trainer)
+    if state:
+        window.restore(state["log"])
+        expected_costs = state["log"]["costs"]
+    first = checkpoint.step
+
+    # what follows the training, the progress bar, and the losses that were not looked at yet
+    fixed_paths = FixedPaths(trainer.chain, fixed_archs, trainer.data, size, device) if writes and fixed_archs else None
+    log = TrainingLog(run, first=first, steps_per_epoch=per_epoch, writes=writes)
+    probabilities = ProbabilityLog(trainer, run, log, first) if writes and trainer.search is not None else None
     bar = cli.progress(steps * size, desc="supernet", unit="img", initial=first * size)
+    unchecked: list[tuple[int, torch.Tensor]] = []
+    began = time.perf_counter()
+
     for step, (images, labels, arch_batches) in zip(range(first, stop), trainer.batches(first), strict=False):
+        # one step of the weights, then those of the architecture parameters
         loss, top1 = trainer.step(step, images, labels)
         for number, batch in enumerate(arch_batches):
-            expected, arch_loss = trainer.arch_step(step, number, *batch)
-            costs.append(expected)
+            expected_cost, arch_loss = trainer.arch_step(step, number, *batch)
+            expected_costs.append(expected_cost)
             unchecked.append((step, arch_loss))
         unchecked.append((step, loss))
-        window, window_steps = window + torch.stack((loss, top1)), window_steps + 1
+        window.add(loss, top1)
         bar.update(size)
 
+        # what is due after this step; nothing of it may see a loss that is not finite
         done = step + 1
         saves = done % config.checkpoint_every == 0 or done == stop
-        logs = done % min(50, per_epoch) == 0 or done == stop
+        logs = done % min(LOG_EVERY, per_epoch) == 0 or done == stop
         if saves or logs:
-            trainer.check(unchecked, good)
+            stop_if_not_finite(trainer, unchecked, checkpoint)
             unchecked.clear()
+
+        # a line of the log
         if logs:
-            average([window])
-            values = {"loss": float(window[0]) / window_steps, "train_top1": 100 * float(window[1]) / window_steps}
-            if costs:
-                values["expected_cost"] = sum(costs) / len(costs)
-                costs.clear()
-            if speaks:
-                speed = (done - first) * size / (time.perf_counter() - began)
-                note(done, {**values, "lr": trainer.rate(step)}, images_per_second=speed)
-            bar.set_postfix_str(f"loss {values['loss']:.3f}, top-1 {values['train_top1']:.1f}%", refresh=False)
-            window, window_steps = torch.zeros_like(window), 0
-        if done % per_epoch == 0 and speaks:
-            if watched and (done % (per_epoch * config.eval_every) == 0 or done == steps):
-                found = watch.top1(trainer.supernet.state_dict())
-                mean = sum(found) / len(found)
-                note(done, {"fixed_paths_top1": mean}, fixed_paths=found)
-                bar.write(
-                    f"epoch {done // per_epoch}: {len(found)} fixed paths score {mean:.1f}% ({min(found):.1f} to {max(found):.1f})"
-                )
-            if trainer.search is not None:
-                probabilities = trainer.probabilities()
-                history.write(step=done, probabilities=probabilities)
-                for label, row in probabilities.items():
-                    for candidate, probability in zip(trainer.chain.choices[label], row, strict=True):
-                        board.add_scalar(f"probability/{label}/{candidate}", probability, done)
-        if saves:  # last, so that a run that goes on from here has written all that comes before
-            good = save(done)
+            mean, accuracy = window.means()
+            values = {"loss": mean, "train_top1": accuracy}
+            if expected_costs:
+                values["expected_cost"] = sum(expected_costs) / len(expected_costs)
+                expected_costs.clear()
+            speed = (done - first) * size / (time.perf_counter() - began)
+            log.write(done, {**values, "lr": trainer.rate(step)}, images_per_second=speed)
+            bar.set_postfix_str(f"loss {mean:.3f}, top-1 {accuracy:.1f}%", refresh=False)
+
+        # after an epoch: the accuracy of the fixed paths, and what the architecture parameters have learned
+        if done % per_epoch == 0:
+            if fixed_paths and (done % (per_epoch * config.eval_every) == 0 or done == steps):
+                scores = fixed_paths.top1(trainer.supernet.state_dict())
+                mean = sum(scores) / len(scores)
+                log.write(done, {"fixed_paths_top1": mean}, fixed_paths=scores)
+                span = f"{min(scores):.1f} to {max(scores):.1f}"
+                bar.write(f"epoch {done // per_epoch}: {len(scores)} fixed paths score {mean:.1f}% ({span})")
+            if probabilities:
+                probabilities.write(done)
+
+        # the checkpoint comes last, so that a run that goes on from here has written all that comes before
+        if saves:
+            log.flush()
+            checkpoint.save(trainer, done, log={**window.state(), "costs": expected_costs})
     bar.close()
-    if speaks:
-        board.close()
+    log.close()
+
     if stop < steps:
         print(f"stopped after {stop:,} of {steps:,} steps; go on with --resume")
         return {}
     print(f"trained in {time.perf_counter() - began:.0f} s")
-    if speaks and trainer.search is not None:
-        export(trainer, run, feasible)
+    if writes and trainer.search is not None:
+        write_learned_arch(trainer, run, feasible)
     return {name: tensor.cpu() for name, tensor in trainer.supernet.state_dict().items()}
 
 
-def export(trainer: Any, run: Path, feasible: Any) -> None:
-    """Write the most probable architecture within the limit to arc.json, and how it was found to most_probable.json."""
-    config, limits, table, latency = trainer.config, feasible.limits, feasible.table, feasible.latency
-    if limits.max_latency_ms is not None:
-        arch, _ = most_probable(
-            latency.costs, trainer.preferences(), math.floor(limits.max_latency_ms * NANOSECONDS_PER_MS)
-        )
+class ProbabilityLog:
+    """probabilities.jsonl, and curves in TensorBoard: how probable each candidate is, at the start and after each epoch.
+
+    Args:
+        first: the step that training goes on from; later lines of a killed run are dropped.
+    """
+
+    def __init__(self, trainer: SupernetTrainer, run: Path, log: TrainingLog, first: int) -> None:
+        self.trainer, self.log = trainer, log
+        self.lines = run_dir.Log(run / "probabilities.jsonl", after_step=first or -1)
+        if not first:
+            self.lines.write(step=0, probabilities=trainer.probabilities())
+
+    def write(self, step: int) -> None:
+        """Write what the probabilities are after so many steps."""
+        probabilities = self.trainer.probabilities()
+        self.lines.write(step=step, probabilities=probabilities)
+        for label, row in probabilities.items():
+            candidates = self.trainer.chain.choices[label]
+            self.log.plot(step, {f"probability/{label}/{c}": p for c, p in zip(candidates, row, strict=True)})
+
+
+def _headline(trainer: SupernetTrainer, feasible: FeasibleSpace) -> str:
+    """What is about to be trained, on what, in one line."""
+    config, data, world = trainer.config, trainer.data, trainer.world
+    return (
+        f"{config.space} {config.preset}: {feasible.table.architectures():.2e} architectures, {data.size('train'):,} training images, "
+        f"{data.size('score'):,} scoring images, {trainer.steps:,} steps on {trainer.fabric.device}"
+        + (f" x {world} processes" if world > 1 else "")
+    )
+
+
+def write_learned_arch(trainer: SupernetTrainer, run: Path, feasible: FeasibleSpace) -> None:
+    """Write the most probable architecture within the limit to arc.json, and how it was found to most_probable.json.
+
+    Raises:
+        InputError: no architecture meets the limit.
+    """
+    limits, table, latency = feasible.limits, feasible.table, feasible.latency
+    if limits.max_latency_ms is not None and latency is not None:
+        limit = math.floor(limits.max_latency_ms * NANOSECONDS_PER_MS)
+        arch, _ = most_probable(latency.costs, trainer.export_scores(), limit)
     else:
-        arch, _ = most_probable(table, trainer.preferences(), limits.max_macs)
-    free, _ = most_probable(table, trainer.preferences())
+        arch, _ = most_probable(table, trainer.export_scores(), limits.max_macs)
+    without_limit, _ = most_probable(table, trainer.export_scores())
     chosen = [row[table.choices[label].index(arch[label])] for label, row in trainer.probabilities().items()]
-    logarithm = sum(math.log(p) if p else -math.inf for p in chosen)
-    about = {
+    log_probability = sum(math.log(p) if p else -math.inf for p in chosen)
+    result = {
         "arch": arch,
-        "strategy": config.strategy,
+        "strategy": trainer.config.strategy,
         "max_macs": limits.max_macs,
         "max_latency_ms": limits.max_latency_ms,
         "latency": latency and {"on": str(latency), "error": latency.error(), "best_ms": latency.ms(arch)},
-        "log_probability": logarithm if math.isfinite(logarithm) else None,
+        "log_probability": log_probability if math.isfinite(log_probability) else None,
         "macs": table.macs(arch),
         "params": table.params(arch),
-        "macs_without_limit": table.macs(free),
+        "macs_without_limit": table.macs(without_limit),
     }
-    save_json(run / "most_probable.json", about)
+    save_json(run / "most_probable.json", result)
     save_arch(run / "arc.json", arch)
     save_arch(run / "learned_arc.json", arch)  # a search of this supernet writes its own arc.json
     rows = [
         ("most probable architecture", arch_id(arch)),
         ("within", str(limits)),
-        ("its MACs, params", f"{about['macs']:,}, {about['params']:,}"),
-        ("MACs of the most probable without a limit", f"{about['macs_without_limit']:,}"),
+        ("its MACs, params", f"{result['macs']:,}, {result['params']:,}"),
+        ("MACs of the most probable without a limit", f"{result['macs_without_limit']:,}"),
     ]
     if latency:
         rows.append(("its latency by the table", f"{latency.ms(arch):.3g} ms {latency.error()} ({latency})"))

@@ -1,79 +1,72 @@
-"""One step of supernet training: paths or mixtures, gradients, optimisers; on one device or several.
+"""One step of supernet training: paths or mixtures, their gradients, and the architecture parameters.
 
 Everything random in a step is a function of (seed, step), so all processes agree and a resumed run repeats nothing.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from spaces.arch import Weights, activate_mixture, arch_id
+from spaces.arch import Mixture, Weights, activate_mixture, arch_id
+from spaces.chain import Chain
 from spaces.cost import CostTable
 from spaces.elastic import squared_norms
-from spaces.errors import InputError
 from spaces.model_space import make_supernet
 from spaces.spec import SpaceSpec
 from strategies import arch_learner, cost_loss
 from strategies import differentiable as nas
 from strategies.sampling import Paths, step_generator
-from trials.common.cli import rank_and_world
-from trials.common.distributed import average, average_gradients, make_fabric, synchronise_bn
+from trials.common.distributed import average
 from trials.images.dataset import Batch, Data
-from trials.training import optimizers
 from trials.training.supernet_config import Config
+from trials.training.trainer import Trainer
 
 
-class SupernetTrainer:
+class SupernetTrainer(Trainer):
     """A supernet and all that its training needs.
 
     Args:
-        config: of trials.supernet.
-        space: with the classes and the resolution of the images.
+        config: the options of trials.supernet.
+        space: the space, with the classes and the resolution of the images.
         table: the costs that the loss of the architecture parameters sees.
-        paths: those of a sampling strategy; None for a differentiable one.
+        paths: the paths of a sampling strategy; None for a differentiable one.
     Attributes:
+        supernet: the network, with one path or a mixture active.
         search: the architecture parameters of a differentiable strategy; else None.
-        steps, steps_per_epoch, arch_steps_per_epoch: weight steps of the run; batches of an epoch.
+        arch_steps_per_epoch: batches that the architecture parameters learn from in an epoch.
+        warm_steps: the first steps, which train one path alone.
+        first_arch_epoch: the epoch from which on the architecture parameters learn.
     """
 
-    def __init__(self, config: Config, data: Data, space: SpaceSpec, table: CostTable, paths: Paths | None) -> None:
-        self.config, self.data = config, data
-        self.rank, self.world = rank_and_world()
-        self.fabric = make_fabric(config.device, config.precision)
-        data.to(self.fabric.device)
-        torch.manual_seed(config.seed)
-        self.supernet = make_supernet(space.build())
-        synchronise_bn(self.supernet)
-        self.supernet.to(memory_format=torch.channels_last)
-        self.chain = self.supernet.chain
-        optimizer = optimizers.make_optimizer(
-            self.supernet,
-            config.optimizer,
-            lr=config.lr,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            decay_norm_and_bias=config.decay_norm_and_bias,
-        )
-        self.model, self.optimizer = self.fabric.setup(self.supernet, optimizer)
+    config: Config
+
+    def __init__(
+        self, config: Config, data: Data, space: SpaceSpec, table: CostTable, paths: Paths | None
+    ) -> None:
         learns = config.strategy in nas.SEARCHES
-        self.part = "weights" if learns else "train"
-        self.steps_per_epoch = data.steps_per_epoch(self.part, config.batch_size)
+        super().__init__(
+            config,
+            data,
+            seed=config.seed,
+            part="weights" if learns else "train",
+            make_network=lambda: make_supernet(space.build()),
+        )
+        self.supernet: Any = self.network
+        self.chain: Chain = self.supernet.chain
         self.arch_steps_per_epoch = data.steps_per_epoch("arch", config.batch_size) if learns else 0
-        self.steps = config.epochs * self.steps_per_epoch
         self.warm_steps = config.warm_steps(self.steps)
         self.first_arch_epoch = config.first_arch_epoch(self.steps_per_epoch)
         self.paths = paths
         self.search: nas.SoftmaxSearch | None = None
         if learns:
             self._make_search(table)
-        self.model.train()
 
     def _make_search(self, table: CostTable) -> None:
         config, choices = self.config, self.chain.choices
@@ -86,7 +79,7 @@ class SupernetTrainer:
         else:
             search = nas.SEARCHES[config.strategy](choices)
         self.search = search.to(self.fabric.device)
-        # Not given to Fabric: its gradients come from autograd.grad, unscaled.
+        # Fabric does not know this optimiser: its gradients come from autograd.grad, unscaled.
         optimizer = arch_learner.make_optimizer(
             self.search,
             config.strategy,
@@ -94,41 +87,41 @@ class SupernetTrainer:
             lr=config.arch_lr,
             weight_decay=config.arch_weight_decay,
         )
-
-        def loss_of(loss: torch.Tensor, cost: torch.Tensor) -> torch.Tensor:
-            return cost_loss.cost_loss(
-                config.cost_loss,
-                loss,
-                cost,
-                alpha=config.cost_alpha,
-                beta=config.cost_beta,
-                weight=config.cost_weight,
-                target=config.target(),
-            )
-
+        loss_of = partial(
+            cost_loss.cost_loss,
+            config.cost_loss,
+            alpha=config.cost_alpha,
+            beta=config.cost_beta,
+            weight=config.cost_weight,
+            target=config.target(),
+        )
         self.learner = arch_learner.ArchLearner(self.search, optimizer, table, loss_of, average)
 
     def batches(self, first: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[Batch]]]:
-        """From step `first` on: images and labels for the weights, and the batches of the architecture step after it."""
-        size, seed = self.config.batch_size, self.config.seed
-        # each part of an accumulated batch is shared among the processes
-        take = np.arange(size).reshape(self.config.accumulate, self.world, -1)[:, self.rank].ravel()
-        for epoch in range(first // self.steps_per_epoch, self.config.epochs):
-            start = first % self.steps_per_epoch if epoch == first // self.steps_per_epoch else 0
-            weights = self.data.train_batches(self.part, size, seed=seed, epoch=epoch, start=start, take=take)
-            learning = self.search is not None and epoch >= self.first_arch_epoch
-            begin = start * self.arch_steps_per_epoch // self.steps_per_epoch
-            arch: Iterator[Batch] = iter(())
-            if learning:
-                arch = self.data.train_batches("arch", size, seed=seed, epoch=epoch, start=begin, take=take)
-            for number, (images, labels) in enumerate(weights, start):
-                due = arch_learner.arch_steps(
-                    number, self.steps_per_epoch, self.arch_steps_per_epoch if learning else 0
-                )
-                yield images, labels, [next(arch) for _ in due]
+        """What each step needs, from step `first` on.
 
-    def drawn(self, step: int) -> list[dict[str, Any]]:
-        """What a step of the weights trains, one after the other."""
+        Yields:
+            Images (N, 3, R, R) and labels (N,) for the weights, this process's share of the batch; and the batches of the
+            architecture steps that follow.
+        """
+        size, seed = self.config.batch_size, self.config.seed
+        # each micro-batch is shared among the processes
+        share = np.arange(size).reshape(self.config.accumulate, self.world, -1)[:, self.rank].ravel()
+        for epoch, start in self.epochs_from(first):
+            weight_batches = self.data.train_batches(self.part, size, seed=seed, epoch=epoch, start=start, take=share)
+            arch_steps = self.arch_steps_per_epoch if epoch >= self.first_arch_epoch else 0
+            arch_batches: Iterator[Batch] = iter(())
+            if arch_steps:
+                arch_start = start * arch_steps // self.steps_per_epoch
+                arch_batches = self.data.train_batches(
+                    "arch", size, seed=seed, epoch=epoch, start=arch_start, take=share
+                )
+            for number, (images, labels) in enumerate(weight_batches, start):
+                due = arch_learner.arch_steps(number, self.steps_per_epoch, arch_steps)
+                yield images, labels, [next(arch_batches) for _ in due]
+
+    def paths_of_step(self, step: int) -> Sequence[Mixture]:
+        """The paths or mixtures that a step of the weights trains, one after the other."""
         if step < self.warm_steps:
             return [self.chain.warm_path]
         if self.search is not None:
@@ -140,40 +133,32 @@ class SupernetTrainer:
         """One step of the weights.
 
         Args:
-            images, labels: this process's part of the batch.
+            step: its number, from 0.
+            images, labels: this process's share of the batch, (N, 3, R, R) normalised and (N,).
         Returns:
             Mean loss and top-1 (0 to 1) over the paths, of this process, on the device.
         """
-        config = self.config
+        config, device = self.config, self.fabric.device
         images, labels = self.fabric.to_device((images, labels))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(step)
-        torch.manual_seed(step_generator(config.seed, step).getrandbits(63) ^ self.rank)  # dropout
+        self.set_rate(step)
+        torch.manual_seed(step_generator(config.seed, step).getrandbits(63) ^ self.rank)  # for dropout
         if step == self.warm_steps and self.warm_steps:
-            spread(self.supernet)
-            self.optimizer.state.clear()  # momentum of weights that were replaced
-        drawn = self.drawn(step)
-        share = 1 / config.accumulate
-        mean_loss, top1 = torch.zeros(2, device=self.fabric.device)
-        for chosen in drawn:  # gradients of the paths add up, as in FairNAS: a candidate is trained as if it were alone
-            activate_mixture(self.supernet, chosen)
-            parts = zip(images.chunk(config.accumulate), labels.chunk(config.accumulate), strict=True)
-            for number, (x, y) in enumerate(parts, 1):
+            inherit_from_warm_path(self.supernet)
+            self.optimizer.state.clear()  # the momentum is that of weights that were replaced
+        paths, fraction = self.paths_of_step(step), 1 / config.accumulate
+        mean_loss, top1 = torch.zeros(2, device=device)
+        for path in paths:  # gradients of the paths add up, as in FairNAS: a candidate is trained as if it were alone
+            activate_mixture(self.supernet, path)
+            for number, (x, y) in enumerate(self._micro_batches(images, labels), 1):
                 logits = self.model(x)
                 loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
-                # what thresholds mix depends on the weights, and all parts share that piece of the graph
+                # what thresholds mix depends on the weights, and all micro-batches share that piece of the graph
                 shared = isinstance(self.search, nas.ThresholdSearch) and number < config.accumulate
-                self.fabric.backward(loss * share, retain_graph=shared)
-                mean_loss = mean_loss + loss.detach() * share / len(drawn)
-                top1 = top1 + (logits.detach().argmax(1) == y).float().mean() * share / len(drawn)
-                del logits, loss  # before the next part is computed
-        average_gradients(self.supernet.parameters())
-        if config.clip_norm:
-            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
-        self.optimizer.step()
-        # To None: candidates off the path are neither decayed nor moved by momentum. (The unused part of a shared weight
-        # is: its gradient is zero, not absent.)
-        self.optimizer.zero_grad()
+                self.fabric.backward(loss * fraction, retain_graph=shared)
+                mean_loss = mean_loss + loss.detach() * fraction / len(paths)
+                top1 = top1 + (logits.detach().argmax(1) == y).float().mean() * fraction / len(paths)
+                del logits, loss  # frees their memory before the next micro-batch is computed
+        self.update_weights()
         return mean_loss, top1
 
     def arch_step(
@@ -181,102 +166,80 @@ class SupernetTrainer:
     ) -> tuple[float, torch.Tensor]:
         """One step of the architecture parameters, the `number`-th after weight step `step`.
 
+        Args:
+            images, labels: this process's share of the batch, (N, 3, R, R) normalised and (N,).
         Returns:
             The expected cost in millions of the table's units; the loss, on the device.
         """
         assert self.search is not None
         images, labels = self.fabric.to_device((images, labels))
-        chosen = self.search.draw(self._generator(f"arch{number}", step), step // self.steps_per_epoch, learn=True)
-        activate_mixture(self.supernet, chosen)
-        parts = self.config.accumulate
+        mixture = self.search.draw(self._generator(f"arch{number}", step), step // self.steps_per_epoch, learn=True)
+        activate_mixture(self.supernet, mixture)
 
         def loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             with self.fabric.autocast():  # Fabric's own wrapper of the supernet refuses autograd.grad in 16 bits
                 return F.cross_entropy(self.supernet(x), y, label_smoothing=self.config.label_smoothing)
 
-        losses = (loss(x, y) for x, y in zip(images.chunk(parts), labels.chunk(parts), strict=True))
-        scaler = getattr(self.fabric.strategy.precision, "scaler", None)  # of fp16
+        losses = (loss(x, y) for x, y in self._micro_batches(images, labels))
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)  # 16-mixed alone has one
         scale = scaler.get_scale() if scaler is not None else 1.0
-        result = self.learner.step(chosen, losses, parts, scale)
-        activate_mixture(self.supernet, self.chain.warm_path)  # lets go of the weights, and of the graph behind them
+        result = self.learner.step(mixture, losses, self.config.accumulate, scale)
+        activate_mixture(self.supernet, self.chain.warm_path)  # lets go of the mixture, and of the graph behind it
         return result
 
-    def rate(self, step: int) -> float:
-        """The learning rate of a step."""
-        config = self.config
-        return optimizers.learning_rate(
-            step, self.steps, peak=config.lr, schedule=config.schedule, warmup=config.warmup
-        )
+    def _micro_batches(self, images: torch.Tensor, labels: torch.Tensor) -> Iterator[Batch]:
+        """A batch in the equal pieces whose gradients are accumulated."""
+        count = self.config.accumulate
+        return zip(images.chunk(count), labels.chunk(count), strict=True)
 
     def probabilities(self) -> dict[str, list[float]]:
-        """label -> how probable each candidate is, of a differentiable strategy."""
+        """How probable a differentiable strategy holds each candidate, by label."""
         assert self.search is not None
         return nas.as_lists(self.search.probabilities())
 
-    def preferences(self) -> dict[str, list[float]]:
-        """label -> what the export maximises the product of: the probabilities, but for thresholds."""
+    def export_scores(self) -> dict[str, list[float]]:
+        """Scores of the candidates by label; the export picks the path with the largest product.
+
+        They are the probabilities, but for thresholds.
+        """
         assert self.search is not None
         return nas.as_lists(self.search.export_scores())
 
+    def parameters(self) -> list[nn.Parameter]:
+        """The weights of the supernet, and the architecture parameters."""
+        return super().parameters() + ([] if self.search is None else list(self.search.parameters()))
+
+    def describe_step(self, step: int) -> str:
+        """The path or paths that a step trained, for an error."""
+        names = []
+        for path in self.paths_of_step(step):
+            if any(isinstance(value, Weights) for value in path.values()) or self.search is not None:
+                return "what its architecture parameters chose"
+            names.append(f"{arch_id(path)} ({', '.join(f'{label} {value}' for label, value in path.items())})")
+        return f"path {names[0]}" if len(names) == 1 else f"one of the {len(names)} paths {'; '.join(names)}"
+
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds; tensors and JSON-able values."""
-        state = {
-            "model": self.supernet.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "precision": self.fabric.strategy.precision.state_dict(),
-        }
+        """What a checkpoint holds: tensors and JSON-able values."""
+        state = super().state()
         if self.search is not None:
             state |= {"search": self.search.state_dict(), "search_optimizer": self.learner.optimizer.state_dict()}
         return state
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from `state()`."""
-        self.supernet.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.fabric.strategy.precision.load_state_dict(state["precision"])
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state()` returned."""
+        super().restore(state)
         if self.search is not None:
             self.search.load_state_dict(state["search"])
             self.learner.optimizer.load_state_dict(state["search_optimizer"])
 
-    def check(self, losses: list[tuple[int, torch.Tensor]], good: str) -> None:
-        """Stop if a loss, or a weight by now, is not finite. Every process sees the mean over all, so all stop.
-
-        Args:
-            losses: steps and their losses since the last check; looked at together, so that a GPU need not wait.
-            good: what to say of the last checkpoint.
-        Raises:
-            InputError: naming the first such step, its path and the checkpoint.
-        """
-        values = torch.stack([loss for _, loss in losses])
-        average([values])
-        remedy = f"{good}; start again with a lower --lr, or with --clip-norm"
-        for (step, _), value in zip(losses, values.tolist(), strict=True):
-            if not math.isfinite(value):
-                raise InputError(f"the loss became {value} at step {step + 1:,} on {self._describe(step)}; {remedy}")
-        learned = [] if self.search is None else list(self.search.parameters())
-        norms = torch.nn.utils.get_total_norm([p.detach() for p in (*self.supernet.parameters(), *learned)])
-        if not torch.isfinite(norms):
-            step = losses[-1][0]
-            raise InputError(
-                f"the weights are no longer finite after step {step + 1:,}, {self._describe(step)}; {remedy}"
-            )
-
-    def _describe(self, step: int) -> str:
-        names = []
-        for chosen in self.drawn(step):
-            if any(isinstance(value, Weights) for value in chosen.values()) or self.search is not None:
-                return "what its architecture parameters chose"
-            names.append(f"{arch_id(chosen)} ({', '.join(f'{label} {value}' for label, value in chosen.items())})")
-        return f"path {names[0]}" if len(names) == 1 else f"one of the {len(names)} paths {'; '.join(names)}"
-
-    def _generator(self, what: str, step: int) -> torch.Generator:
-        """The same in every process."""
+    def _generator(self, purpose: str, step: int) -> torch.Generator:
+        """The generator of what a step draws for one purpose; the same in every process."""
         seed = step_generator(self.config.seed, step).getrandbits(32)
-        return torch.Generator().manual_seed(int.from_bytes(what.encode()) % 1_000_003 + seed)
+        return torch.Generator().manual_seed(int.from_bytes(purpose.encode()) % 1_000_003 + seed)
 
 
-def spread(supernet: Any) -> None:
-    """End of a warm start: every candidate inherits the weights of the first one in its choice block.
+def inherit_from_warm_path(supernet: Any) -> None:
+    """End a warm start: every candidate inherits the weights of the first one in its choice block.
 
     The sizes of an elastic block share their weights anyway.
     """
