@@ -34,9 +34,7 @@ def make_ema(network: nn.Module, decay: float) -> AveragedModel:
     """
 
     @torch.no_grad()
-    def update(
-        mean: TensorList, current: TensorList, _: torch.Tensor | int
-    ) -> None:
+    def update(mean: TensorList, current: TensorList, _: torch.Tensor | int) -> None:
         if mean[0].is_floating_point():
             # the counter of updates lies on the CPU, so that a GPU need not wait
             torch._foreach_lerp_(mean, current, 1 - decay_at(int(averaged.n_averaged), decay))

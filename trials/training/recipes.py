@@ -1,20 +1,21 @@
 """How networks are trained from scratch: the recipes of the papers, as data. Sources were read in November 2026.
 
 spos            github.com/megvii-model/SinglePathOneShot, src/Evaluation/template/train.py: 300,000 steps of 1,024 images are 240
-                epochs; no warm-up; ColorJitter(0.4, 0.4, 0.4). Not done here: its last epoch without learning, which measures the
-                BatchNorm statistics anew.
+                epochs; there is no warm-up; ColorJitter(0.4, 0.4, 0.4). Deviation: its last epoch, which learns nothing and
+                measures the BatchNorm statistics anew, is left out here.
 proxylessnas    github.com/mit-han-lab/proxylessnas, search/imagenet_run_exp.py (300 epochs, batch 256, SGD with Nesterov momentum,
                 0.05 cosine) and search/README.md (the dropout of each network). Deviations: its colour distortion also turns
-                the hue by up to 0.1; it decays biases. Its `normal` distortion (brightness 32/255, saturation 0.5) has no
-                counterpart here. A second official recipe (training/: batch 512, lr 0.1, 5e-5, warm-up of 5 epochs) is not this one.
-fairnas         arXiv:1907.01845 trains as MnasNet does. MnasNet's are the figures of github.com/tensorflow/tpu,
+                the hue by up to 0.1, and it decays biases. Its `normal` distortion (brightness 32/255, saturation 0.5) has no
+                counterpart here. This is not its second official recipe (training/: batch 512, lr 0.1, 5e-5, warm-up of 5 epochs).
+fairnas         FairNAS (arXiv:1907.01845) trains as MnasNet does. The figures are those of MnasNet in github.com/tensorflow/tpu,
                 models/official/mnasnet (configs/mnasnet_config.py): 437,898 steps of 1,024 images are 350 epochs; 0.016 per 256
-                images is 0.256 for 4,096; EMA 0.9999. Not verified: that FairNAS used MnasNet's 350 epochs and EMA.
-                The learning rate is multiplied by 0.97 every 2.4 epochs, counted from the first step.
+                images is 0.256 for 4,096; EMA 0.9999. The learning rate is multiplied by 0.97 every 2.4 epochs, counted from
+                the first step. Not verified: that FairNAS used MnasNet's 350 epochs and EMA.
 cifar           github.com/ShunLu91/Single-Path-One-Shot-NAS, retrain_best_choice.py: 600 epochs, batch 96, SGD 0.025 linear (an
-                earlier version: cosine), no label smoothing. Deviation: it hands 3e-4 to PyTorch's SGD by place, where
-                `dampening` stands; here it is the weight decay that it is called there. Its 93.31 % is the best epoch on the test images.
-tiny            ours, for a CPU.
+                earlier version: cosine), no label smoothing. Deviation: that code calls 3e-4 its weight decay, but passes it to
+                PyTorch's SGD in the position of `dampening`; here it is the weight decay. Its 93.31 % is the accuracy of the
+                epoch that is best on the test images.
+tiny            our own, for a CPU.
 """
 
 from __future__ import annotations
