@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
 
         paths = make_paths(config, plan.chain, plan.feasible, plan.data)
         trainer = SupernetTrainer(config, plan.data, plan.space, plan.loss_table, paths)
-        weights = training_loop(trainer, run, plan.feasible, plan.watched)
+        weights = training_loop(trainer, run, plan.feasible, plan.fixed_archs)
     if weights and speaks:
         contents = {"space": plan.space.plain(), "seed": config.seed, "preprocessing": plan.data.preprocessing()}
         run_dir.save_checkpoint(run / "supernet.pt", {"model": weights, **contents})

@@ -34,7 +34,7 @@ class SupernetPlan:
         chain, table: its description and its exact costs.
         latency: the table of --latency-table; None without one.
         feasible: the part of the space within the limits.
-        watched: the paths whose accuracy is followed during training, always the same ones.
+        fixed_archs: the paths whose accuracy is followed during training, always the same ones.
         imported: the official checkpoint that becomes this run; None where the supernet is trained.
     """
 
@@ -44,7 +44,7 @@ class SupernetPlan:
     table: CostTable
     latency: LatencyTable | None
     feasible: FeasibleSpace
-    watched: list[Arch]
+    fixed_archs: list[Arch]
     imported: official_spos.OfficialCheckpoint | None
 
     @property
@@ -90,8 +90,8 @@ def plan_supernet(config: Config) -> SupernetPlan:
     table = measure(chain)  # builds every candidate once: what is wrong with a space comes out before the run exists
     latency = LatencyTable.load(config.latency_table, table) if config.latency_table else None
     feasible = FeasibleSpace(table, config.limits(), latency)  # refuses limits out of reach
-    watched = [feasible.sample(random.Random(f"fixed path {number}")) for number in range(config.eval_paths)]
-    plan = SupernetPlan(data, space, chain, table, latency, feasible, watched, imported)
+    fixed_archs = [feasible.sample(random.Random(f"fixed path {number}")) for number in range(config.eval_paths)]
+    plan = SupernetPlan(data, space, chain, table, latency, feasible, fixed_archs, imported)
     least = plan.loss_table.bounds().min_macs
     if config.cost_loss == "power" and least <= 1e6:
         raise InputError(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,10 +15,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from spaces.arch import Mixture, Weights, activate_mixture, arch_id
-from spaces.chain import Chain
 from spaces.cost import CostTable
 from spaces.elastic import squared_norms
-from spaces.model_space import make_supernet
+from spaces.model_space import ChainSpace, MixedLayer, make_supernet
 from spaces.spec import SpaceSpec
 from strategies import arch_learner, cost_loss
 from strategies import differentiable as nas
@@ -47,9 +46,7 @@ class SupernetTrainer(Trainer):
 
     config: Config
 
-    def __init__(
-        self, config: Config, data: Data, space: SpaceSpec, table: CostTable, paths: Paths | None
-    ) -> None:
+    def __init__(self, config: Config, data: Data, space: SpaceSpec, table: CostTable, paths: Paths | None) -> None:
         learns = config.strategy in nas.SEARCHES
         super().__init__(
             config,
@@ -58,8 +55,8 @@ class SupernetTrainer(Trainer):
             part="weights" if learns else "train",
             make_network=lambda: make_supernet(space.build()),
         )
-        self.supernet: Any = self.network
-        self.chain: Chain = self.supernet.chain
+        self.supernet = cast(ChainSpace, self.network)
+        self.chain = self.supernet.chain
         self.arch_steps_per_epoch = data.steps_per_epoch("arch", config.batch_size) if learns else 0
         self.warm_steps = config.warm_steps(self.steps)
         self.first_arch_epoch = config.first_arch_epoch(self.steps_per_epoch)
@@ -238,12 +235,15 @@ class SupernetTrainer(Trainer):
         return torch.Generator().manual_seed(int.from_bytes(purpose.encode()) % 1_000_003 + seed)
 
 
-def inherit_from_warm_path(supernet: Any) -> None:
+def inherit_from_warm_path(supernet: ChainSpace) -> None:
     """End a warm start: every candidate inherits the weights of the first one in its choice block.
 
     The sizes of an elastic block share their weights anyway.
     """
-    for choice, block in zip(supernet.chain.blocks, supernet.blocks, strict=True):
-        if choice.label is not None:
-            for name in block.names[1:]:
-                supernet.chain.inherit(block[name], block[block.names[0]])
+    inherit = supernet.chain.inherit
+    for block in supernet.blocks:
+        if isinstance(block, MixedLayer):
+            assert inherit is not None  # else the options were refused
+            first, *others = block.names
+            for name in others:
+                inherit(block[name], block[first])
