@@ -74,7 +74,7 @@ class Config(
         choices=tuple(recipes.RECIPES),
         unset="by the space and preset",
     )
-    seeds: int = option(1, "Number of networks to train, with seeds 0, 1, ...")
+    seeds: int = option(1, "Number of networks to train, with the seeds from 0 on")
     jobs: int = option(1, "Number of seeds that are trained at the same time, each in a process of its own")
     hold_out: float = option(0.0, "Part of the training images that chooses the best epoch instead; 0 means none")
 
