@@ -107,6 +107,7 @@ def run_in_process(plan: Plan, earlier: dict[str, Any] | None) -> tuple[str, Pat
     """
     from trials.search_driver.in_process import search_in_process
 
+    assert plan.tuner is not None  # main refuses the tuners that only NNI can run
     name, folder = "in this process", plan.run / "in_process"
     if earlier is None:
         (folder / JOURNAL).unlink(missing_ok=True)

@@ -35,6 +35,7 @@ def search_in_process(
     from nni.experiment.config.utils import parse_time
 
     tuner = plan.tuner
+    assert tuner is not None  # trials.search refuses the other tuners, which only NNI itself can run
     scorer = Scorer(plan.run, plan.settings, plan.evaluate.device, reference=plan.evaluate.reference)
     tuner.update_search_space({label: {"_value": values} for label, values in plan.table.choices.items()})
     jobs = [{"status": "SUCCEEDED"} for entry in tuner.asked.values() if entry["score"] is not None]

@@ -34,6 +34,7 @@ from spaces.errors import Stopped
 from strategies.tuner import GUARD
 from trials.search_driver.plan import Plan
 from trials.search_driver.ports import listen_host
+from trials.search_driver.tuner_log import TunerLog
 
 if TYPE_CHECKING:
     from nni.experiment import Experiment
@@ -250,33 +251,3 @@ def end_leftovers(experiment: str) -> None:
             if "--experiment-id" in process.cmdline():
                 process.terminate()
     end_processes(running, seconds=STOP_SECONDS)
-
-
-class TunerLog:
-    """dispatcher.log, read on from where it was: the only place where NNI says that a tuner has raised."""
-
-    def __init__(self, path: Path, start: int) -> None:
-        """Read `path` from byte `start` on; what stands before is of an earlier start of the experiment."""
-        self.path, self.start = path, start
-
-    def error(self) -> str:
-        """The last line of the first traceback since the start; empty: there is none.
-
-        A connection that NNI tries again has a traceback too, after a line with "Retry in": that is no failure.
-        """
-        if not self.path.exists():
-            return ""
-        with open(self.path, "rb") as file:
-            file.seek(self.start)
-            text = file.read()
-        complete = text[: text.rfind(b"\n") + 1]
-        lines = complete.decode(errors="replace").splitlines()
-        for number, line in enumerate(lines):
-            if not line.startswith("Traceback") or (number and "Retry in" in lines[number - 1]):
-                continue
-            for last in lines[number + 1 :]:
-                if last and not last[0].isspace():
-                    return last.removeprefix("spaces.errors.InputError: ")
-            return ""  # the rest of the traceback is still to come
-        self.start += len(complete)
-        return ""

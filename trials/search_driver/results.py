@@ -169,7 +169,7 @@ def _print_results(
     )
     if len(results) < plan.wanted:
         print(f"that is less than {plan.wanted:,}: the limits leave nothing new, or maxExperimentDuration was over")
-    if summary["failed"]:
+    if plan.tuner and summary["failed"]:
         print(f"failed {plan.tuner.tries} times and were left out: {', '.join(summary['failed'])}")
     if latency:
         print(f"latency: {latency}, by the table")

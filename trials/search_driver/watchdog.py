@@ -160,7 +160,7 @@ def tuner_awaits_score(manager: Manager, plan: Plan) -> bool:
     NNI's list of trials is not enough: it lacks those that no machine has taken yet.
     """
     path = manager.folder / "checkpoint" / JOURNAL
-    return path.exists() and has_unscored(read_jsonl(path), plan.tuner.tries)
+    return plan.tuner is not None and path.exists() and has_unscored(read_jsonl(path), plan.tuner.tries)
 
 
 def trial_error(manager: Manager, trial: str) -> str:
