@@ -127,6 +127,27 @@ def test_slow_libraries_have_a_reason():
     assert inner == named
 
 
+def test_files_that_the_docs_name_exist():
+    """Of the README (its tour through six files among them), of docs/ and CONTRIBUTING: paths in backticks, and links."""
+    missing = []
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        text = page.read_text()
+        for path in re.findall(
+            r"`((?:spaces|strategies|trials|tests|docs|benchmarks)/[\w/]+\.(?:py|js|md|txt))`", text
+        ):
+            if not (ROOT / path).exists():
+                missing.append((page.name, path))
+        for link in re.findall(r"\]\((?!http)([^)#]+)", text):
+            if not (page.parent / link).exists():
+                missing.append((page.name, link))
+    assert missing == []
+
+
+def test_the_readme_is_narrow():
+    wide = [line for line in (ROOT / "README.md").read_text().splitlines() if len(line) > 110]
+    assert wide == []
+
+
 def test_files_are_short():
     lines = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
     assert {name: number for name, number in lines.items() if number > 300} == {}

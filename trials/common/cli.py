@@ -14,6 +14,9 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from tabulate import tabulate
+from tqdm import tqdm
+
 from spaces.errors import InputError, Stopped, unknown
 
 C = TypeVar("C")
@@ -242,8 +245,6 @@ def run(main: Callable[[], None], *, resumes: bool = True) -> NoReturn:
 
 def progress(total: int, *, desc: str, unit: str, initial: int = 0, position: int = 0) -> Any:
     """A tqdm bar; a line every half minute where the output is a file."""
-    from tqdm import tqdm
-
     return tqdm(
         total=total,
         desc=desc,
@@ -259,6 +260,4 @@ def progress(total: int, *, desc: str, unit: str, initial: int = 0, position: in
 
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str], *, as_is: bool = False) -> str:
     """A plain text table; numbers are set right-aligned, integers with thousands separators; `as_is` leaves cells alone."""
-    from tabulate import tabulate
-
     return tabulate(rows, header, tablefmt="simple", intfmt=",", floatfmt=".2f", disable_numparse=as_is)
