@@ -31,7 +31,7 @@ from benchmarks.common import parse
 from spaces.arch import Arch
 from trials.common import cli
 from trials.scoring.evaluate_config import Settings
-from trials.scoring.prefix_tree import ARITHMETIC, PrefixTree
+from trials.scoring.prefix_tree import PRECISIONS, PrefixTree
 from trials.scoring.scorer import Scorer
 
 COUNTS = (128, 256, 512, 1280, 2560, 5120, 12800, 25600)
@@ -55,13 +55,13 @@ def by_images(scorer: Scorer, archs: list[Arch]) -> dict[int, np.ndarray]:
     scores: dict[int, list[float]] = {count: [] for count in counts}
     bar = cli.progress(len(archs), desc="architectures", unit="arch")
     for first in range(0, len(archs), GROUP):
-        tree = PrefixTree(scorer.parts, archs[first : first + GROUP])
+        tree = PrefixTree(scorer.blocks, archs[first : first + GROUP])
         done = 0
         for count in counts:
-            tree.calibrate(islice(scorer.calibration(), done // size, count // size))
+            tree.calibrate(islice(scorer.calibration_batches(), done // size, count // size))
             done = count
-            scores[count] += [100 * int(hits) / images for hits in tree.hits(scorer.scoring())[:, 0]]
-        bar.update(tree.size)
+            scores[count] += [100 * int(hits) / images for hits in tree.hits(scorer.scoring_batches())[:, 0]]
+        bar.update(tree.arch_count)
     bar.close()
     return {count: np.array(values) for count, values in scores.items()}
 
@@ -97,10 +97,10 @@ def score_all(scorer: Scorer, archs: list[Arch]) -> Scored:
     logits: list[torch.Tensor] = []
     began = time.process_time()
     for first in range(0, len(archs), GROUP):
-        tree = PrefixTree(scorer.parts, archs[first : first + GROUP])
-        tree.calibrate(scorer.calibration())
-        hits.append(tree.hits(scorer.scoring())[:, 0])
-        x, _ = next(scorer.scoring())
+        tree = PrefixTree(scorer.blocks, archs[first : first + GROUP])
+        tree.calibrate(scorer.calibration_batches())
+        hits.append(tree.hits(scorer.scoring_batches())[:, 0])
+        x, _ = next(scorer.scoring_batches())
         logits += [y for _, y in sorted(tree.logits(x), key=lambda pair: pair[0])]
     seconds = time.process_time() - began
     return Scored(torch.cat(hits).numpy() * 100 / len(scorer.fixed.images), torch.stack(logits), seconds)
@@ -162,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", type=int, default=0, metavar="N", help="compare precisions on N architectures")
     parser.add_argument(
-        "--only", nargs="+", default=["32", "bf16"], choices=list(ARITHMETIC), help="precisions to compare"
+        "--only", nargs="+", default=["32", "bf16"], choices=list(PRECISIONS), help="precisions to compare"
     )
     args = parse(parser, argv, SMOKE)
     settings = Settings(args.images, args.scoring_images, args.batch_size)

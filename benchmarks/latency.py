@@ -36,7 +36,7 @@ from spaces.latency import FIT_NETWORKS
 from trials.common import cli
 from trials.timing.measure import build, draw, path_of
 from trials.timing.runtimes import RUNTIMES, OnnxRuntime, TorchRuntime, make_runtime
-from trials.timing.stopwatch import WARM_UP, Timing, settle
+from trials.timing.stopwatch import WARM_UP, Timing, normalise_by_pace
 
 SMOKE = {"preset": "tiny", "rounds": 2, "networks": 3}
 
@@ -125,7 +125,7 @@ def in_turns(rounds: np.ndarray) -> list[Timing]:
     Args:
         rounds: nanoseconds, (rounds, things).
     """
-    return settle(rounds, np.broadcast_to(np.arange(rounds.shape[1]), rounds.shape))[0]
+    return normalise_by_pace(rounds, np.broadcast_to(np.arange(rounds.shape[1]), rounds.shape))[0]
 
 
 def add_parts(
@@ -178,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     fitted, compared = slice(None, FIT_NETWORKS), slice(FIT_NETWORKS, None)
     rows = []
     for name, timings in (
-        ("in a network", settle(times.passes, times.parts)[0]),
+        ("in a network", normalise_by_pace(times.passes, times.parts)[0]),
         ("alone", in_turns(times.alone)),
     ):
         milliseconds = [timing.median_ms for timing in timings]

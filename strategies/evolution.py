@@ -10,22 +10,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from spaces.arch import Arch, Choices
+from spaces.arch import Arch
 from spaces.errors import InputError
+from strategies.mutation import crossover, mutate
 from strategies.tuner import ArchTuner
-
-
-def mutate(parent: Arch, choices: Choices, probability: float, generator: random.Random) -> Arch:
-    """Draw each gene anew with `probability`; the new value may equal the old one, as in the official code."""
-    return {
-        label: generator.choice(list(candidates)) if generator.random() < probability else parent[label]
-        for label, candidates in choices.items()
-    }
-
-
-def crossover(mother: Arch, father: Arch, generator: random.Random) -> Arch:
-    """Uniform crossover: each gene from either parent."""
-    return {label: generator.choice((mother[label], father[label])) for label in mother}
 
 
 class EvolutionTuner(ArchTuner):

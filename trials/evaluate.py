@@ -41,8 +41,9 @@ from spaces.errors import InputError  # noqa: E402
 from spaces.latency import LatencyTable  # noqa: E402
 from trials.common import cli  # noqa: E402
 from trials.common.supernet_run import SupernetRun  # noqa: E402
-from trials.scoring import evaluator_client, score_store  # noqa: E402
+from trials.scoring import evaluator_client  # noqa: E402
 from trials.scoring.evaluate_config import Config, Settings  # noqa: E402
+from trials.scoring.score_store import ScoreStore  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     if config.self_check:
         from trials.scoring import self_check
 
-        self_check.run(config)
+        self_check.run(config.run, Settings.of(config), config.device, config.self_check)
         return
     if PARAMETERS is None and config.arch is None:
         raise InputError("no architecture: give --arch FILE, or start it through NNI with trials.search")
@@ -76,8 +77,8 @@ def score(run: SupernetRun, config: Config, arch: Arch) -> dict[str, Any]:
     """The stored score; or, under NNI, that of the warm evaluator; or one that this process computes."""
     settings = Settings.of(config)
     if PARAMETERS is not None and config.warm and not config.reference:
-        result = score_store.stored_score(run.path, arch, run.hash, vars(settings))
-        result = result or evaluator_client.ask(run.path, run.hash, vars(settings), config.device, arch)
+        store = ScoreStore(run.path, run.hash, settings)
+        result = store.read(arch) or evaluator_client.request_score(store, config.device, arch)
         if result:
             return result
     from trials.scoring.scorer import Scorer  # with torch: a warm trial does without

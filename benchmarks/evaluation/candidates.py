@@ -95,9 +95,9 @@ def supernet_scores(run: str, choices: dict[str, list[Any]]) -> ScoreFunction:
         raise InputError(f"--run '{run}' is of a space with other labels than spos; make one with --space spos")
 
     def score(archs: list[Arch]) -> list[float]:
-        tree = PrefixTree(scorer.parts, archs)
-        tree.calibrate(scorer.calibration())
-        return [100 * int(hits) / len(scorer.fixed.images) for hits in tree.hits(scorer.scoring())[:, 0]]
+        tree = PrefixTree(scorer.blocks, archs)
+        tree.calibrate(scorer.calibration_batches())
+        return [100 * int(hits) / len(scorer.fixed.images) for hits in tree.hits(scorer.scoring_batches())[:, 0]]
 
     return score
 

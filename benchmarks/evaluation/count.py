@@ -25,7 +25,7 @@ from spaces.cost import CostTable
 from spaces.counting import count
 from spaces.files import CLONE
 from trials.common import cli
-from trials.scoring.prefix_tree import ARITHMETIC, Node, Part, Pass
+from trials.scoring.prefix_tree import PRECISIONS, Node, Pass, SharedBlock
 
 CALIBRATION, SCORING = 25_600, 8_000  # images of the official search, for each candidate
 
@@ -119,8 +119,11 @@ def _official_writes(module: nn.Module, x: torch.Tensor) -> list[int]:
 @torch.no_grad()
 def _our_writes(module: nn.Module, x: torch.Tensor) -> list[int]:
     """Bytes that a node of a prefix tree writes at precision "32", in calibration and in scoring."""
-    part = Part(module, ARITHMETIC["32"], torch.device("meta"))
-    fresh = [(torch.zeros_like(mean), torch.ones_like(var), torch.tensor(0, device="cpu")) for mean, var, _ in part.own]
+    part = SharedBlock(module, PRECISIONS["32"], torch.device("meta"))
+    fresh = [
+        (torch.zeros_like(mean), torch.ones_like(var), torch.tensor(0, device="cpu"))
+        for mean, var, _ in part.supernet_statistics
+    ]
     node = Node(part, fresh, {})
     x = x.contiguous(memory_format=torch.channels_last)
     written = []

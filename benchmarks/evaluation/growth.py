@@ -95,7 +95,7 @@ def one_search(source: Path, folder: Path, size: int, args: argparse.Namespace) 
     scoring: list[
         tuple[int, Clock]
     ] = []  # (candidates that had a score before, the time that scoring the next ones took)
-    score_tree = Scorer._together
+    score_tree = Scorer._score_tree
     stand_in = stand_in_scores(args.scores, args.seed, plan.table.choices) if args.unscored else None
 
     def timed(self: Scorer, archs: Sequence[Arch], tick: Callable[[float], None]) -> Any:
@@ -114,12 +114,12 @@ def one_search(source: Path, folder: Path, size: int, args: argparse.Namespace) 
         bar.update()
 
     # the search
-    Scorer._together = timed  # type: ignore[method-assign]
+    Scorer._score_tree = timed  # type: ignore[method-assign]
     began = Clock.now()
     try:
         search_in_process(plan, scored)
     finally:
-        Scorer._together = score_tree  # type: ignore[method-assign]
+        Scorer._score_tree = score_tree  # type: ignore[method-assign]
         bar.close()
     shutil.rmtree(folder)
 

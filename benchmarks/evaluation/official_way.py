@@ -15,7 +15,7 @@ from spaces.arch import Arch
 from spaces.blocks import ShuffleBlock
 from spaces.chain import Chain
 from trials.networks.batchnorm import recalibrate_batchnorm
-from trials.scoring.prefix_tree import ARITHMETIC, Parts, PrefixTree
+from trials.scoring.prefix_tree import PRECISIONS, PrefixTree, SharedBlocks
 
 
 def official_forward(self: ShuffleBlock, x: torch.Tensor) -> torch.Tensor:
@@ -83,18 +83,18 @@ def in_trees(
     Args:
         weights: state dict of the supernet.
         calibration, scoring: batches of normalised images.
-        precision: a key of ARITHMETIC.
+        precision: a key of PRECISIONS.
         group: candidates in a tree; 0: all.
     Returns:
         Logits (K, N, classes).
     """
-    parts = Parts(chain, weights, ARITHMETIC[precision], torch.device("cpu"))
+    parts = SharedBlocks(chain, weights, PRECISIONS[precision], torch.device("cpu"))
     size = group or len(archs)
     logits: list[torch.Tensor] = []
     for first in range(0, len(archs), size):
         tree = PrefixTree(parts, archs[first : first + size])
         tree.calibrate(calibration)
-        batches: list[list[torch.Tensor]] = [[] for _ in range(tree.size)]  # for each candidate
+        batches: list[list[torch.Tensor]] = [[] for _ in range(tree.arch_count)]  # for each candidate
         for x in scoring:
             for number, y in tree.logits(x):
                 batches[number].append(y)

@@ -41,7 +41,7 @@ from benchmarks.gpu.report import benchmark
 from spaces.errors import InputError, unknown
 from trials.common import cli
 from trials.common.distributed import use_cuda
-from trials.scoring.prefix_tree import ARITHMETIC
+from trials.scoring.prefix_tree import PRECISIONS
 
 SMOKE = {
     "device": "cpu",
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--precisions", default="32,bf16,16", help="with commas; the first is what others are compared with"
     )
-    parser.add_argument("--profile", choices=list(ARITHMETIC), default="bf16", help="precision of the kernels' tables")
+    parser.add_argument("--profile", choices=list(PRECISIONS), default="bf16", help="precision of the kernels' tables")
     parser.add_argument("--calibration", default="2560,25600", help="numbers of images, with commas")
     parser.add_argument("--scoring", type=int, default=8000, help="images")
     parser.add_argument("--batch-size", type=int, default=256)
@@ -72,8 +72,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_score_options(parser)
     args = parse(parser, argv, SMOKE)
     for precision in args.precisions.split(","):
-        if precision not in ARITHMETIC:
-            raise InputError(unknown("precision", precision, ARITHMETIC))
+        if precision not in PRECISIONS:
+            raise InputError(unknown("precision", precision, PRECISIONS))
     counts = args.calibration.split(",")
     if not all(count.isdecimal() and int(count) >= args.batch_size >= 1 for count in counts):
         raise InputError(f"--calibration '{args.calibration}': give numbers of at least --batch-size {args.batch_size}")

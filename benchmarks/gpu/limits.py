@@ -11,7 +11,7 @@ import torch
 import spaces
 from benchmarks.evaluation.count import OURS, all_costs, tally
 from spaces.arch import Arch
-from trials.scoring.prefix_tree import ARITHMETIC
+from trials.scoring.prefix_tree import PRECISIONS
 
 # Forward passes of one image at 224 px per second, 16 bits, if an H100 only moved the bytes. Arithmetic, not a measurement.
 H100_BYTES_PER_SECOND = 3.35e12
@@ -63,4 +63,4 @@ def memory_bound(device: torch.device, precision: str, resolution: int) -> tuple
             bandwidth = 2 * clock * 1000 * bus / 8  # kHz, two transfers a cycle, bits
             passes *= bandwidth / H100_BYTES_PER_SECOND
             gpu = f"this GPU ({bandwidth / 1e12:.2f} TB/s)"
-    return passes / (ARITHMETIC[precision].dtype.itemsize / 2), gpu
+    return passes / (PRECISIONS[precision].dtype.itemsize / 2), gpu

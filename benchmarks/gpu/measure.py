@@ -16,7 +16,7 @@ from benchmarks.evaluation.official_way import official_shuffle, one_by_one
 from spaces.arch import Arch
 from spaces.chain import Chain
 from trials.images.dataset import normalise
-from trials.scoring.prefix_tree import Parts, PrefixTree
+from trials.scoring.prefix_tree import PrefixTree, SharedBlocks
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def now(device: torch.device) -> float:
 
 @torch.no_grad()
 def tree_timing(
-    parts: Parts, archs: Sequence[Arch], images: Images, calibration: int, scoring: int
+    parts: SharedBlocks, archs: Sequence[Arch], images: Images, calibration: int, scoring: int
 ) -> tuple[Timing, torch.Tensor, torch.Tensor]:
     """Score candidates in one tree.
 

@@ -20,7 +20,7 @@ from benchmarks.gpu.limits import Written, bytes_written, memory_bound
 from benchmarks.gpu.measure import Images, Timing, now, official_seconds, tree_timing
 from spaces.arch import Arch
 from trials.common import cli
-from trials.scoring.prefix_tree import ARITHMETIC, Parts, PrefixTree
+from trials.scoring.prefix_tree import PRECISIONS, PrefixTree, SharedBlocks
 
 SEARCH = 21  # generations of 50: 1,050 candidates
 BEST = 10  # candidates that a precision should keep
@@ -60,7 +60,7 @@ def benchmark(args: argparse.Namespace, device: torch.device) -> None:
     outputs: dict[str, Output] = {}  # with the most calibration images
     gpu = ""
     for precision in args.precisions.split(","):
-        parts = Parts(chain, weights, ARITHMETIC[precision], device)
+        parts = SharedBlocks(chain, weights, PRECISIONS[precision], device)
         tree_timing(parts, archs, images, args.batch_size, args.batch_size)  # kernels are chosen, memory is taken
         bounds, gpu = memory_bound(device, precision, args.resolution)
         for count in counts:
@@ -88,7 +88,7 @@ def benchmark(args: argparse.Namespace, device: torch.device) -> None:
     if device.type == "cuda":
         print(f"\nmost GPU memory in use: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB, images included")
     print(f"\nprecision {args.profile}:\n")
-    print(kernels(Parts(chain, weights, ARITHMETIC[args.profile], device), archs, images))
+    print(kernels(SharedBlocks(chain, weights, PRECISIONS[args.profile], device), archs, images))
 
 
 def speed_cells(
@@ -137,7 +137,7 @@ def best(scores: torch.Tensor) -> set[int]:
     return set(scores.argsort(descending=True, stable=True)[:BEST].tolist())
 
 
-def kernels(parts: Parts, archs: Sequence[Arch], images: Images) -> str:
+def kernels(parts: SharedBlocks, archs: Sequence[Arch], images: Images) -> str:
     """Tables of the ten most expensive kernels of a calibration and a scoring batch."""
     cuda = parts.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]

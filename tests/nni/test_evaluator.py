@@ -21,6 +21,7 @@ from tests.conftest import ROOT, assert_one_clear_line, onepath
 from tests.experiments import ENVIRONMENT, IMAGES, copy_run, experiment, left_behind
 from trials.common import run_dir
 from trials.scoring import evaluator_client
+from trials.scoring.score_store import ScoreStore
 from trials.scoring.scorer import Scorer, Settings
 
 SETTINGS = Settings(256, 128, 128)
@@ -62,7 +63,8 @@ def archs_of(scorer: Scorer, number: int, seed: int = 0) -> list[dict]:
 
 
 def ask(run: Path, arch: dict) -> dict | None:
-    return evaluator_client.ask(run, run_dir.file_hash(run / "supernet.pt"), vars(SETTINGS), "cpu", arch)
+    store = ScoreStore(run, run_dir.file_hash(run / "supernet.pt"), SETTINGS)
+    return evaluator_client.request_score(store, "cpu", arch)
 
 
 def expected(run: Path, to: Path, archs: list[dict]) -> list[float]:
@@ -84,7 +86,7 @@ def test_many_ask_at_once_one_evaluator_answers(copy, run, tmp_path):
     assert max(len(line.get("scored", ())) for line in lines) > 1
     assert load_json(copy / "search" / f"{arch_id(archs[0])}.json", "") == results[0]
     with (
-        evaluator_client.folder(copy) as short,
+        evaluator_client.socket_folder(copy) as short,
         socket.socket(socket.AF_UNIX) as link,
     ):  # a trial that is killed while it waits
         link.connect(f"{short}/{next((copy / evaluator_client.FOLDER).glob('*.sock')).name}")

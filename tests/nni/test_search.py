@@ -56,8 +56,8 @@ def test_score_is_that_of_the_frozen_network(run):
         hits = sum(topk_hits(network(data.normalise(images)), labels) for images, labels in scoring)
     assert [result["top1"], result["top5"]] == [100 * int(h) / 128 for h in hits]
     assert (result["macs"], result["calibration_images"]) == (scorer.table.macs(arch), 256)
-    assert scorer.known(arch) == result
-    assert Scorer(run, Settings(128, 128, 64)).known(arch) is None
+    assert scorer.store.read(arch) == result
+    assert Scorer(run, Settings(128, 128, 64)).store.read(arch) is None
 
 
 def test_no_statistics_leak_between_candidates(run):

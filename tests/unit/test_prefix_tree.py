@@ -9,9 +9,9 @@ from torch import nn
 
 import spaces
 from spaces.chain import Chain, Choice
-from strategies.evolution import crossover, mutate
+from strategies.mutation import crossover, mutate
 from trials.networks.batchnorm import conv_batchnorm_pairs, fold_batchnorm, recalibrate_batchnorm
-from trials.scoring.prefix_tree import ARITHMETIC, Parts, PrefixTree
+from trials.scoring.prefix_tree import PRECISIONS, PrefixTree, SharedBlocks
 from trials.scoring.scorer import Scorer, Settings
 
 CPU = torch.device("cpu")
@@ -54,15 +54,15 @@ def evolved(chain: Chain, number: int, seed: int = 0) -> list[dict]:
 @torch.no_grad()
 def alone(chain, weights, arch, arithmetic, calibration, scoring):
     """One fixed network, plainly. Returns its logits before and after recalibration, and its BatchNorm statistics."""
-    network = arithmetic.place(chain.network(arch, weights), CPU)
+    network = arithmetic.prepare(chain.network(arch, weights), CPU)
     cast = arithmetic.cast(copy.deepcopy(network))
-    before = [cast(arithmetic.images(x)).float() for x in scoring]
-    recalibrate_batchnorm(cast, [arithmetic.images(x) for x in calibration])
+    before = [cast(arithmetic.cast_images(x)).float() for x in scoring]
+    recalibrate_batchnorm(cast, [arithmetic.cast_images(x) for x in calibration])
     statistics = {key: value for key, value in cast.state_dict().items() if "running_" in key}
     if arithmetic.fold:
         network.load_state_dict(statistics, strict=False)
         cast = arithmetic.cast(fold_batchnorm(network))
-    return before, [cast(arithmetic.images(x)).float() for x in scoring], list(statistics.values())
+    return before, [cast(arithmetic.cast_images(x)).float() for x in scoring], list(statistics.values())
 
 
 def statistics_of(tree: PrefixTree) -> dict[int, list[torch.Tensor]]:
@@ -71,8 +71,8 @@ def statistics_of(tree: PrefixTree) -> dict[int, list[torch.Tensor]]:
 
     def walk(node, above):
         here = above + [tensor for mean, var, _ in node.statistics for tensor in (mean, var)]
-        if node.number >= 0:
-            found[node.number] = here
+        if node.arch_index >= 0:
+            found[node.arch_index] = here
         for child in node.children.values():
             walk(child, here)
 
@@ -88,9 +88,9 @@ def test_together_equals_one_by_one(name, options, precision):
     archs = evolved(chain, 6)
     calibration = [torch.randn(9, 3, 32, 32) for _ in range(3)]
     scoring = [torch.randn(size, 3, 32, 32) for size in (9, 4)]
-    arithmetic = ARITHMETIC[precision]
-    tree = PrefixTree(Parts(chain, weights, arithmetic, CPU), archs)
-    assert tree.nodes < 1 + len(archs) * (len(chain.blocks) + 1)  # something is shared
+    arithmetic = PRECISIONS[precision]
+    tree = PrefixTree(SharedBlocks(chain, weights, arithmetic, CPU), archs)
+    assert tree.node_count < 1 + len(archs) * (len(chain.blocks) + 1)  # something is shared
     before = [dict(tree.logits(x, before=True)) for x in scoring]
     assert tree.calibrate(calibration) == 27
     after = [dict(tree.logits(x)) for x in scoring]
@@ -121,7 +121,7 @@ def test_order_and_company_change_nothing():
     chain, weights = supernet("single-path-nas", {})
     archs = evolved(chain, 6, seed=3)
     calibration, x = [torch.randn(8, 3, 32, 32) for _ in range(2)], torch.randn(8, 3, 32, 32)
-    parts = Parts(chain, weights, ARITHMETIC["32"], CPU)
+    parts = SharedBlocks(chain, weights, PRECISIONS["32"], CPU)
 
     def logits(chosen):
         tree = PrefixTree(parts, chosen)
@@ -164,8 +164,8 @@ def test_a_block_that_writes_into_its_input_harms_no_sibling():
     paths = ["a b a", "b b b", "skip b a", "skip a skip", "skip skip b", "b a a"]
     archs = [{f"block{n}": candidate for n, candidate in enumerate(path.split())} for path in paths]
     calibration, scoring = [torch.randn(6, 3, 8, 8) for _ in range(2)], [torch.randn(5, 3, 8, 8)]
-    for arithmetic in ARITHMETIC.values():  # 16 bits, which a CPU computes slowly, are tested here alone
-        tree = PrefixTree(Parts(chain, weights, arithmetic, CPU), archs)
+    for arithmetic in PRECISIONS.values():  # 16 bits, which a CPU computes slowly, are tested here alone
+        tree = PrefixTree(SharedBlocks(chain, weights, arithmetic, CPU), archs)
         tree.calibrate(calibration)
         got = dict(tree.logits(scoring[0]))
         for number, arch in enumerate(archs):
@@ -237,11 +237,11 @@ def test_unusual_modules(name):
     calibration, scoring = [torch.randn(6, 3, 8, 8) for _ in range(3)], [torch.randn(5, 3, 8, 8)]
     found = {}
     for precision in ("exact", "32"):
-        tree = PrefixTree(Parts(chain, weights, ARITHMETIC[precision], CPU), archs)
+        tree = PrefixTree(SharedBlocks(chain, weights, PRECISIONS[precision], CPU), archs)
         tree.calibrate(calibration)
         found[precision] = dict(tree.logits(scoring[0]))
         for number, arch in enumerate(archs):
-            expected = alone(chain, weights, arch, ARITHMETIC[precision], calibration, scoring)[1][0]
+            expected = alone(chain, weights, arch, PRECISIONS[precision], calibration, scoring)[1][0]
             assert torch.equal(found[precision][number], expected)
     for number in range(len(archs)):
         torch.testing.assert_close(found["32"][number], found["exact"][number], rtol=1e-4, atol=1e-5)
@@ -250,14 +250,14 @@ def test_unusual_modules(name):
 def test_cudnn_stays_on(run):
     """PyTorch's context manager for its flags turns cuDNN off unless it is told otherwise."""
     for precision in ("exact", "32"):
-        with Scorer(run, Settings(64, 64, 64, precision)).arithmetic_flags():
+        with Scorer(run, Settings(64, 64, 64, precision)).precision_flags():
             assert torch.backends.cudnn.enabled
             assert torch.backends.cudnn.deterministic == (precision == "exact")
 
 
 def test_calibration_needs_images():
     chain, weights = supernet("spos", {})
-    tree = PrefixTree(Parts(chain, weights, ARITHMETIC["32"], CPU), evolved(chain, 2))
+    tree = PrefixTree(SharedBlocks(chain, weights, PRECISIONS["32"], CPU), evolved(chain, 2))
     with pytest.raises(ValueError, match="at least one batch"):
         tree.calibrate([])
 

@@ -14,8 +14,9 @@ from spaces.arch import arch_id, load_arch
 from spaces.cost import BlockCosts, CostTable, measure, search_space
 from spaces.errors import InputError
 from spaces.files import read_jsonl
-from strategies.evolution import EvolutionTuner, crossover, mutate
+from strategies.evolution import EvolutionTuner
 from strategies.model_guided import ModelGuidedTuner
+from strategies.mutation import crossover, mutate
 from strategies.pareto import ParetoTuner, pareto_front
 from strategies.random_search import RandomTuner
 from strategies.tuner import has_unscored

@@ -11,6 +11,7 @@ from spaces.cost import CostTable
 from spaces.files import load_json
 from trials.common import run_dir
 from trials.reporting import baselines_table
+from trials.scoring.score_store import score_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ def collect_run(run: Path) -> RunContents:
     summary = _read(run / "search.json", "search summary") or {}
     results = []
     for entry in summary.get("history", []):
-        result = load_json(run / "search" / f"{entry['id']}.json", "score")
+        result = load_json(score_path(run, entry["id"]), "score")
         results.append({**result, **entry})
     contents = RunContents(
         config=config,

@@ -1,9 +1,10 @@
-"""Ask for a score of an evaluator that stays warm: a trial then needs neither PyTorch nor the supernet in its own process.
+"""Request a score from the evaluator of this machine, so that a trial needs neither PyTorch nor the supernet.
 
-The first trial starts trials/scoring/evaluator_server.py on its machine, the next ones find it by a Unix socket in the run folder, one
-for each supernet, data, settings and GPU. Requests and answers are lines of JSON. If it dies, a fresh one is started, once;
-then, or where sockets cannot be had, the trial computes the score itself. Standard library and psutil only: a trial
-starts in the time that NNI takes.
+The first trial on a machine starts an evaluator (evaluator_server.py); the next ones find it through a Unix socket in the
+run's folder. There is one evaluator for each combination of supernet, data, settings and GPU. Requests and answers are
+lines of JSON. If the evaluator dies, a fresh one is started, once; if that is lost too, or where sockets cannot be had,
+the trial computes the score itself. Neither PyTorch nor the rest of what a score needs is imported here, because a trial
+should start in the time that NNI itself takes.
 """
 
 from __future__ import annotations
@@ -26,61 +27,44 @@ from typing import Any
 
 from spaces.errors import InputError
 from spaces.files import CLONE
+from trials.scoring.score_store import ScoreStore
 
-FOLDER = "evaluator"  # in the run
-ATTEMPTS = 2
-STARTS = 5  # of one attempt
-START_SECONDS = 60.0  # a fresh one listens at once, and loads the supernet afterwards
-BEAT_SECONDS = 5.0  # it says so often that it is alive
-SILENT_SECONDS = 60.0  # then it counts as dead
-
-
-class Lost(Exception):
-    """The evaluator died, or cannot be reached."""
+FOLDER = "evaluator"  # in the run: sockets, locks and logs of its evaluators
+ATTEMPTS = 2  # evaluators that a request may use before the trial computes the score itself
+STARTS = 5  # times that one attempt starts an evaluator
+START_SECONDS = 60.0  # limit of the start; a fresh evaluator listens at once and loads the supernet afterwards
+BEAT_SECONDS = 5.0  # a working evaluator sends a sign of life this often
+SILENT_SECONDS = 60.0  # an evaluator that sends nothing for this long counts as dead
 
 
-def key(run: Path, supernet: str, settings: Mapping[str, Any], device: str) -> str:
-    """Name of the evaluator that gives these scores on this machine and GPU.
+class EvaluatorLost(Exception):
+    """The evaluator died or cannot be reached."""
+
+
+def request_score(store: ScoreStore, device: str, arch: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Let the evaluator score an architecture.
 
     Args:
-        supernet: hash of supernet.pt.
-    """
-    parts = [
-        platform.node(),
-        os.environ.get("CUDA_VISIBLE_DEVICES"),
-        str(CLONE),
-        max(
-            path.stat().st_mtime_ns for part in ("spaces", "trials") for path in (CLONE / part).rglob("*.py")
-        ),  # its code
-        supernet,
-        (run / "config.json").read_text(),
-        dict(settings),
-        device,
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def ask(
-    run: Path, supernet: str, settings: Mapping[str, Any], device: str, arch: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """The score of an architecture from the warm evaluator; None: there is none to be had, evaluate it here.
-
+        store: of the run, its supernet and the settings of the score.
+        device: auto, cpu or cuda.
+    Returns:
+        The record of the score, see `ScoreStore.record`. None: no evaluator can be had; compute the score here.
     Raises:
         InputError: the evaluator cannot work with this run.
-        RuntimeError: this architecture cannot be scored, for example out of memory.
+        RuntimeError: this architecture cannot be scored, for example for lack of memory.
     """
-    name = key(run, supernet, settings, device)
+    run, name = store.run, evaluator_name(store, device)
     request = {"arch": dict(arch), "owner": owner()}
     for attempt in range(ATTEMPTS):
         try:
-            with connected(run, name, [str(run.resolve()), json.dumps(dict(settings)), device]) as link:
+            with connected(run, name, [str(run.resolve()), json.dumps(vars(store.settings)), device]) as link:
                 link.sendall(json.dumps(request).encode() + b"\n")
                 try:
                     answer = read_line(link)
                 except TimeoutError:
                     end_peer(link, run / FOLDER / f"{name}.lock")
-                    raise Lost(f"silent for {SILENT_SECONDS:g} s, ended") from None
-        except (OSError, Lost, ValueError) as error:
+                    raise EvaluatorLost(f"silent for {SILENT_SECONDS:g} s, ended") from None
+        except (OSError, EvaluatorLost, ValueError) as error:
             last = attempt + 1 == ATTEMPTS
             then = "this trial evaluates by itself" if last else "asking a fresh one"
             print(f"warm evaluator: {error or type(error).__name__}; {then}", file=sys.stderr)
@@ -91,24 +75,49 @@ def ask(
     return None
 
 
+def evaluator_name(store: ScoreStore, device: str) -> str:
+    """Name of the evaluator that computes these scores: a hash of everything that they depend on.
+
+    The machine, its visible GPUs and the time of the newest source file are part of it, so an evaluator that runs old code
+    is never asked again.
+    """
+    sources = [path for folder in ("spaces", "trials") for path in (CLONE / folder).rglob("*.py")]
+    identity = [
+        platform.node(),
+        os.environ.get("CUDA_VISIBLE_DEVICES"),
+        str(CLONE),
+        max(path.stat().st_mtime_ns for path in sources),
+        store.supernet_hash,
+        (store.run / "config.json").read_text(),
+        vars(store.settings),
+        device,
+    ]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+
+
 def read_line(link: socket.socket) -> dict[str, Any]:
-    """The next line that is not empty; empty ones are a sign of life. Raises: Lost."""
+    """Wait for the next message; empty lines are signs of life.
+
+    Raises:
+        EvaluatorLost: the other end closed the connection.
+        TimeoutError: nothing came for SILENT_SECONDS.
+    """
     link.settimeout(SILENT_SECONDS)
     with link.makefile("rb") as file:
         for line in file:
             if line.strip():
                 return json.loads(line)
-    raise Lost("it is gone")
+    raise EvaluatorLost("it is gone")
 
 
 def peer(link: socket.socket) -> tuple[int, int]:
-    """Process and user at the other end, as the kernel knows them."""
+    """Process id and user id of the other end of a connection, according to the kernel."""
     credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return struct.unpack("3i", credentials)[:2]
 
 
 def end_peer(link: socket.socket, lock: Path) -> None:
-    """Kill an evaluator that hangs, and wait until it is gone."""
+    """Kill an evaluator that hangs, and wait until it has released its lock."""
     process, user = peer(link)
     if user == os.getuid() and process > 1:
         with contextlib.suppress(OSError):
@@ -119,7 +128,11 @@ def end_peer(link: socket.socket, lock: Path) -> None:
 
 
 def owner() -> list[float] | None:
-    """Process and start time of the NNI manager (or, on a worker, keeper) that this trial belongs to."""
+    """The NNI manager that this trial belongs to; on a worker, NNI's process that runs trials there.
+
+    Returns:
+        Process id and start time in seconds since 1970; None where no such process is a parent of the trial.
+    """
     import psutil
 
     with contextlib.suppress(psutil.Error):
@@ -130,48 +143,53 @@ def owner() -> list[float] | None:
 
 
 @contextlib.contextmanager
-def folder(run: Path) -> Iterator[str]:
-    """A path to the run's folder of sockets that is short, as an address has to be (108 bytes)."""
-    place = run / FOLDER
-    place.mkdir(mode=0o700, exist_ok=True)
-    place.chmod(0o700)
-    handle = os.open(place, os.O_RDONLY)
+def socket_folder(run: Path) -> Iterator[str]:
+    """Make the run's folder of sockets, private to this user, and yield a short path to it.
+
+    The address of a Unix socket has at most 108 bytes, and the path of a run may be longer.
+    """
+    folder = run / FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o700)
+    handle = os.open(folder, os.O_RDONLY)
     try:
         short = f"/proc/self/fd/{handle}"
-        yield short if os.path.exists(short) else str(place)
+        yield short if os.path.exists(short) else str(folder)
     finally:
         os.close(handle)
 
 
 @contextlib.contextmanager
 def connected(run: Path, name: str, arguments: list[str]) -> Iterator[socket.socket]:
-    """A connection to the evaluator, which is started if it is not there.
+    """Connect to the evaluator of this name; start it if it does not run.
 
+    Args:
+        arguments: what evaluator_server.py is started with, after the name.
     Raises:
-        Lost: it does not start.
+        EvaluatorLost: it does not start.
     """
     end = time.monotonic() + START_SECONDS
     started: subprocess.Popen[bytes] | None = None
     starts = 0
-    with folder(run) as short, socket.socket(socket.AF_UNIX) as link:
+    with socket_folder(run) as short, socket.socket(socket.AF_UNIX) as link:
         while True:
             try:
                 link.connect(f"{short}/{name}.sock")
                 break
             except (FileNotFoundError, ConnectionRefusedError):
                 pass
-            ready = started is None or started.poll() == 0  # one that finds another starting ends with 0
+            ready = started is None or started.poll() == 0  # one that finds another starting exits with 0
             if ready and not held(run / FOLDER / f"{name}.lock"):
                 starts += 1
                 started = start(run, name, arguments)
             if (started and started.poll()) or starts > STARTS or time.monotonic() > end:
-                raise Lost(f"it does not start; see {run / FOLDER / name}.log")
+                raise EvaluatorLost(f"it does not start; see {run / FOLDER / name}.log")
             time.sleep(0.05)
         yield link
 
 
 def start(run: Path, name: str, arguments: list[str]) -> subprocess.Popen[bytes]:
-    """Start an evaluator; the process that is returned ends as soon as it listens."""
+    """Start an evaluator. The process that is returned exits as soon as the evaluator listens."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("NNI_", "ONEPATH_"))}
     with open(run / FOLDER / f"{name}.log", "ab") as log:
         return subprocess.Popen(
@@ -186,7 +204,7 @@ def start(run: Path, name: str, arguments: list[str]) -> subprocess.Popen[bytes]
 
 
 def held(path: Path) -> bool:
-    """Whether a process holds this lock."""
+    """Whether a process holds the lock on this file."""
     try:
         with open(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,26 +1,111 @@
-"""Scores that a run keeps, one JSON file per architecture in RUN/search."""
+"""The scores that a run keeps: one JSON file per architecture, RUN/search/<arch id>.json.
+
+A score depends on the architecture, on the supernet and on the settings of the scoring. All three stand in its file, and
+a file of another supernet or of other settings counts as no score; a new score replaces it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import fcntl
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spaces.arch import arch_id
-from spaces.files import load_json
+from spaces.files import load_json, save_json
+from trials.scoring.evaluate_config import Settings
+
+if TYPE_CHECKING:
+    from spaces.cost import CostTable
 
 
-def stored_score(
-    run: Path, arch: Mapping[str, Any], supernet: str, settings: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """The score of an architecture that is kept in a run; None: there is none of this supernet and these settings.
+class ScoreStore:
+    """Reads and writes the scores of one run, for one supernet and one set of settings.
 
     Args:
-        supernet: hash of supernet.pt.
-        settings: those of a score, as a dict.
+        run: directory of trials.supernet.
+        supernet_hash: `run_dir.file_hash` of its supernet.pt.
+        settings: what a score depends on besides the supernet.
     """
-    path = run / "search" / f"{arch_id(arch)}.json"
-    if not path.exists():
-        return None
-    result = load_json(path, "score")
-    return result if (result["supernet"], result["settings"]) == (supernet, dict(settings)) else None
+
+    def __init__(self, run: Path, supernet_hash: str, settings: Settings) -> None:
+        self.run, self.supernet_hash, self.settings = run, supernet_hash, settings
+
+    def path(self, arch: Mapping[str, Any]) -> Path:
+        """The file that holds the score of an architecture, whether or not it exists."""
+        return score_path(self.run, arch_id(arch))
+
+    def read(self, arch: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The stored record of an architecture, see `record`.
+
+        Returns:
+            None where there is no score of this supernet with these settings.
+        """
+        path = self.path(arch)
+        if not path.exists():
+            return None
+        record = load_json(path, "score")
+        return record if (record["supernet"], record["settings"]) == (self.supernet_hash, vars(self.settings)) else None
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Store a record atomically, in place of an older one of the same architecture."""
+        save_json(self.path(record["arch"]), record)
+
+    def record(
+        self,
+        arch: Mapping[str, Any],
+        costs: CostTable,
+        *,
+        top1: float,
+        top5: float,
+        top1_before_recalibration: float,
+        seconds: float,
+        calibration_images: int,
+        seed: int,
+        computed_with: Mapping[str, str],
+    ) -> dict[str, Any]:
+        """What a score file contains; nothing is written yet.
+
+        Args:
+            costs: cost table of the space, which gives MACs and parameters.
+            top1, top5, top1_before_recalibration: percent of the scoring images. The accuracy before recalibration is
+                measured on the first batch of them alone.
+            seconds: time that the score took. Candidates that are scored together have equal shares of their time.
+            calibration_images: number of images that recalibrated BatchNorm.
+            seed: of the training of the supernet.
+            computed_with: precision and device, as far as they are known.
+        """
+        return {
+            "arch": arch,
+            "top1": top1,
+            "top5": top5,
+            "top1_before_recalibration": top1_before_recalibration,
+            "macs": costs.macs(arch),
+            "params": costs.params(arch),
+            "seconds": seconds,
+            "calibration_images": calibration_images,
+            **computed_with,
+            "seed": seed,
+            "supernet": self.supernet_hash,
+            "settings": vars(self.settings),
+            "finished": time.time(),
+        }
+
+    @contextlib.contextmanager
+    def claimed(self, archs: Iterable[Mapping[str, Any]]) -> Iterator[None]:
+        """Hold the right to compute the scores of these architectures; other processes that want one of them wait."""
+        path = self.run / "search" / ".lock"
+        path.parent.mkdir(exist_ok=True)
+        with open(path, "a") as lock:
+            # Each architecture locks one byte of the file. The bytes are locked in ascending order, so that two processes
+            # never wait for each other.
+            for byte in sorted({int(arch_id(arch)[:8], 16) for arch in archs}):
+                fcntl.lockf(lock, fcntl.LOCK_EX, 1, byte)
+            yield
+
+
+def score_path(run: Path, arch_identity: str) -> Path:
+    """The file in a run that holds the score of the architecture with this `arch_id`."""
+    return run / "search" / f"{arch_identity}.json"

@@ -1,40 +1,53 @@
-"""Score architectures with a supernet's weights: BN recalibration on fixed images, accuracy on fixed images.
+"""Score architectures with a supernet's weights: recalibrate BatchNorm on fixed images, then measure accuracy on fixed images.
 
-Many candidates are scored together, as a tree of prefixes (trials/prefix_tree.py), bit for bit as one by one. The images are
-decoded once per run (trials/fixed_images.py). The weights of a path are copied, so no statistics leak from one candidate
-to the next, and NNI's NAS package is not imported.
+Many candidates are scored together, as a tree of prefixes (prefix_tree.py), with results that equal those of scoring them
+one by one, bit for bit. The images are decoded once per run (fixed_images.py). The weights of a path are copied, so no
+statistics leak from one candidate to the next, and NNI's NAS package is not imported.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import fcntl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from spaces.arch import Arch, arch_id, validate
 from spaces.errors import InputError
-from spaces.files import save_json
 from trials.common.distributed import use_cuda
 from trials.common.supernet_run import SupernetRun
 from trials.images.dataset import normalise
 from trials.networks.accuracy import topk_hits
 from trials.networks.batchnorm import fold_batchnorm, recalibrate_batchnorm
-from trials.scoring import score_store
 from trials.scoring.evaluate_config import Settings
 from trials.scoring.fixed_images import FixedImages, fixed_images
-from trials.scoring.prefix_tree import ARITHMETIC, Arithmetic, Parts, PrefixTree
+from trials.scoring.prefix_tree import PRECISIONS, PrefixTree, SharedBlocks
+from trials.scoring.score_store import ScoreStore
 
-GROUP_SECONDS = 60.0  # candidates that are scored together take about so long: a kill loses them
-LEAST = 5  # of them, however long they take
-GROUP_BYTES = 1 << 30  # of their folded weights
-DEFAULT = {"cpu": "32", "cuda": "32"}  # the fastest that keeps the ranking: bf16 does not (docs/evaluation.md)
-Found = tuple[float, torch.Tensor, int]  # top-1 before recalibration in percent; hits in 1 and in 5; calibration images
+GROUP_SECONDS = 60.0  # time that a group of candidates should take; a kill loses the group that is being scored
+MIN_GROUP = 5  # candidates in a group, however long they take
+GROUP_BYTES = 1 << 30  # memory for the folded weights of a group
+# What `auto` means on each kind of device: the fastest precision that keeps the ranking. bf16 does not (docs/evaluation.md).
+AUTO_PRECISION = {"cpu": "32", "cuda": "32"}
+
+Progress = Callable[[int, float], None]  # (candidates in the group that is being scored, share of it that is done)
+
+
+def no_progress(group: int, share: float) -> None:
+    """A `Progress` that shows nothing."""
+
+
+class Measured(NamedTuple):
+    """What scoring one candidate gives."""
+
+    top1_before: float  # percent, before recalibration, on the first batch of scoring images
+    hits: torch.Tensor  # int64 (2,): scoring images that are right in the first 1 and in the first 5 guesses
+    calibration_images: int
 
 
 class Scorer:
@@ -42,6 +55,7 @@ class Scorer:
 
     Args:
         run: directory of `trials.supernet`, with supernet.pt.
+        settings: what a score depends on besides the supernet.
         device: auto, cpu or cuda.
         reference: score candidates one by one, each as a fixed network: the same results, slower.
     Raises:
@@ -52,25 +66,20 @@ class Scorer:
         self.run, self.settings, self.reference = Path(run), settings, reference
         supernet_run = SupernetRun.open(run)
         self.config, self.table, self.chain = supernet_run.config, supernet_run.table, supernet_run.chain
-        self.weights, self.hash = supernet_run.weights, supernet_run.hash
+        self.weights = supernet_run.weights
+        self.store = ScoreStore(self.run, supernet_run.hash, settings)
         self.device = torch.device("cuda" if use_cuda(device) else "cpu")
-        self.precision = DEFAULT[self.device.type] if settings.precision == "auto" else settings.precision
-        self.arithmetic: Arithmetic = ARITHMETIC[self.precision]
-        self.parts = Parts(self.chain, self.weights, self.arithmetic, self.device)
-        self.seconds: float | None = None  # that the last candidates took, each
+        self.precision_name = AUTO_PRECISION[self.device.type] if settings.precision == "auto" else settings.precision
+        self.precision = PRECISIONS[self.precision_name]
+        self.blocks = SharedBlocks(self.chain, self.weights, self.precision, self.device)
+        self.seconds: float | None = None  # per candidate of the last group
         self.fixed = self._fixed_images(supernet_run.checkpoint.get("preprocessing"))
 
-    def result_path(self, arch: Arch) -> Path:
-        """Where the score of an architecture is kept."""
-        return self.run / "search" / f"{arch_id(arch)}.json"
-
-    def known(self, arch: Arch) -> dict[str, Any] | None:
-        """The stored score, if it is of this supernet and these settings."""
-        return score_store.stored_score(self.run, arch, self.hash, vars(self.settings))
-
     def result(self, arch: Arch) -> dict[str, Any]:
-        """The stored score, or else a new one.
+        """The stored score of one architecture, or else a new one.
 
+        Returns:
+            The record of the score, see `ScoreStore.record`.
         Raises:
             ArchError: `arch` does not fit the space.
             Exception: whatever went wrong, such as too little memory.
@@ -82,16 +91,18 @@ class Scorer:
         raise AssertionError
 
     def results(
-        self, archs: Sequence[Arch], tick: Callable[[int, float], None] = lambda group, share: None
+        self, archs: Sequence[Arch], on_progress: Progress = no_progress
     ) -> Iterator[tuple[Arch, dict[str, Any] | Exception]]:
-        """Stored scores, or else new ones, in any order. Of processes that want the same one, one computes it.
+        """Stored scores of architectures, or else new ones, in any order.
 
-        Candidates are scored in groups of neighbours in the tree; how they are grouped changes no bit of a score.
+        Candidates are scored in groups of neighbours in the tree; how they are grouped changes no bit of a score. Of
+        processes that want the same score, one computes it and the others wait for it.
 
         Args:
-            tick: is told after each batch the size of the group that is being scored, and what part of it is done.
+            on_progress: called after each batch of images.
         Yields:
-            The architecture and its score, or the error (RuntimeError, MemoryError, OSError) that stood in the way.
+            An architecture and the record of its score, or the error (RuntimeError, MemoryError, OSError) that
+            prevented it.
         Raises:
             ArchError: an architecture does not fit the space.
         """
@@ -99,160 +110,160 @@ class Scorer:
             validate(arch, self.chain.choices)
         waiting = []
         for arch in {arch_id(arch): arch for arch in archs}.values():
-            known = self.known(arch)
-            if known:
-                yield arch, known
+            stored = self.store.read(arch)
+            if stored:
+                yield arch, stored
             else:
                 waiting.append(arch)
-        waiting.sort(key=self.table.combinations)  # neighbours
+        # Architectures with a long common prefix become neighbours.
+        waiting.sort(key=self.table.combinations)
         while waiting:
             size = self._group_size(waiting[0])
             group, waiting = waiting[:size], waiting[size:]
-            with self._claimed(group):
-                found = {arch_id(arch): self.known(arch) for arch in group}  # another process may have been faster
-                new = [arch for arch in group if found[arch_id(arch)] is None]
-                results = dict(zip(map(arch_id, new), self._try(new, tick) if new else [], strict=True))
-            yield from ((arch, found[name] or results[name]) for arch in group if (name := arch_id(arch)))
+            with self.store.claimed(group):
+                # Another process may have stored some of the scores while this one waited for the claim.
+                stored_now = {arch_id(arch): self.store.read(arch) for arch in group}
+                new = [arch for arch in group if stored_now[arch_id(arch)] is None]
+                results = self._score_or_halve(new, on_progress) if new else []
+                computed = dict(zip(map(arch_id, new), results, strict=True))
+            yield from ((arch, stored_now[name] or computed[name]) for arch in group if (name := arch_id(arch)))
 
-    @contextlib.contextmanager
-    def _claimed(self, archs: Sequence[Arch]) -> Iterator[None]:
-        """No other process computes these meanwhile."""
-        path = self.run / "search" / ".lock"
-        path.parent.mkdir(exist_ok=True)
-        with open(path, "a") as lock:
-            # each architecture is a byte of it; in order, so that two processes never wait for each other
-            for byte in sorted({int(arch_id(arch)[:8], 16) for arch in archs}):
-                fcntl.lockf(lock, fcntl.LOCK_EX, 1, byte)
-            yield
+    def score(self, archs: Sequence[Arch], on_progress: Progress = no_progress) -> list[dict[str, Any]]:
+        """Score architectures as one group, and store the results.
 
-    def _try(self, group: list[Arch], tick: Callable[[int, float], None]) -> list[dict[str, Any] | Exception]:
-        """Scores of a group; where it fails, of its halves, so that one candidate takes no other with it."""
+        Returns:
+            The records of the scores, see `ScoreStore.record`.
+        Raises:
+            ArchError: an architecture does not fit the space.
+        """
+        began = time.perf_counter()
+        if self.reference:
+            measured = [self._score_reference(arch) for arch in archs]
+        else:
+            measured = self._score_tree(archs, lambda share: on_progress(len(archs), share))
+        self.seconds = (time.perf_counter() - began) / len(archs)
+        records = []
+        images = len(self.fixed.images)
+        for arch, (before, hits, used) in zip(archs, measured, strict=True):
+            record = self.store.record(
+                arch,
+                self.table,
+                top1=float(hits[0]) * 100 / images,
+                top5=float(hits[1]) * 100 / images,
+                top1_before_recalibration=before,
+                seconds=self.seconds,
+                calibration_images=used,
+                computed_with={"precision": self.precision_name, "device": self.device.type},
+                seed=self.config["seed"],
+            )
+            self.store.write(record)
+            records.append(record)
+        return records
+
+    def _score_or_halve(self, group: list[Arch], on_progress: Progress) -> list[dict[str, Any] | Exception]:
+        """Score a group. Where that fails, score its halves, so that one bad candidate takes no other with it."""
         try:
-            return [*self.score(group, tick)]
-        except OSError as error:  # the disk
+            return [*self.score(group, on_progress)]
+        except OSError as error:  # the disk, which halves would not help
             return [error] * len(group)
         except (RuntimeError, MemoryError) as error:
             if len(group) == 1:
                 return [error]
-        self.parts.clear()
+        self.blocks.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         half = len(group) // 2
-        return self._try(group[:half], tick) + self._try(group[half:], tick)
+        return self._score_or_halve(group[:half], on_progress) + self._score_or_halve(group[half:], on_progress)
 
     def _group_size(self, arch: Arch) -> int:
         """How many candidates like this one to score together."""
         if self.seconds is None:
-            return LEAST
+            return MIN_GROUP
         by_time, by_memory = GROUP_SECONDS / self.seconds, GROUP_BYTES / (4 * self.table.params(arch))
-        return max(1, int(min(max(by_time, LEAST), by_memory)))
+        return max(1, int(min(max(by_time, MIN_GROUP), by_memory)))
 
-    def score(
-        self, archs: Sequence[Arch], tick: Callable[[int, float], None] = lambda group, share: None
-    ) -> list[dict[str, Any]]:
-        """Score architectures together, and store the results.
+    def _score_tree(self, archs: Sequence[Arch], on_share: Callable[[float], None]) -> list[Measured]:
+        """Score candidates together, as a prefix tree.
 
-        Returns:
-            arch, top1 and top5 and top1_before_recalibration (percent), macs, params, seconds (its part of the time), and
-            what they depend on. The accuracy before recalibration is that on the first batch of scoring images alone.
-        Raises:
-            ArchError: one does not fit the space.
+        Args:
+            on_share: called after each batch with the share of all batches that is done.
         """
-        began = time.perf_counter()
-        if self.reference:
-            found = [self._one_by_one(arch) for arch in archs]
-        else:
-            found = self._together(archs, lambda share: tick(len(archs), share))
-        self.seconds = (time.perf_counter() - began) / len(archs)
-        results = []
-        for arch, (before, hits, used) in zip(archs, found, strict=True):
-            images = len(self.fixed.images)
-            result = {
-                "arch": arch,
-                "top1": float(hits[0]) * 100 / images,
-                "top5": float(hits[1]) * 100 / images,
-                "top1_before_recalibration": before,
-                "macs": self.table.macs(arch),
-                "params": self.table.params(arch),
-                "seconds": self.seconds,
-                "calibration_images": used,
-                "precision": self.precision,
-                "device": self.device.type,
-                "seed": self.config["seed"],
-                "supernet": self.hash,
-                "settings": vars(self.settings),
-                "finished": time.time(),
-            }
-            save_json(self.result_path(arch), result)
-            results.append(result)
-        return results
-
-    def _together(self, archs: Sequence[Arch], tick: Callable[[float], None]) -> list[Found]:
-        steps, done = self._steps(), 0
+        batches_in_all, done = self._batches_per_score(), 0
 
         def counted(batches: Iterator[Any]) -> Iterator[Any]:
             nonlocal done
             for batch in batches:
                 yield batch
                 done += 1
-                tick(min(1.0, done / steps))
+                on_share(min(1.0, done / batches_in_all))
 
-        with self.arithmetic_flags():
-            tree = PrefixTree(self.parts, archs)
-            first = next(self.scoring())
-            before = tree.hits([first], before=True)
-            used = tree.calibrate(counted(self.calibration()))
-            hits = tree.hits(counted(self.scoring()))
-        return [(float(b[0]) * 100 / len(first[1]), h, used) for b, h in zip(before, hits, strict=True)]
+        with self.precision_flags():
+            tree = PrefixTree(self.blocks, archs)
+            first_batch = next(self.scoring_batches())
+            before = tree.hits([first_batch], before=True)
+            used = tree.calibrate(counted(self.calibration_batches()))
+            hits = tree.hits(counted(self.scoring_batches()))
+        size = len(first_batch[1])
+        return [Measured(float(b[0]) * 100 / size, h, used) for b, h in zip(before, hits, strict=True)]
 
     @torch.no_grad()
-    def _one_by_one(self, arch: Arch) -> Found:
-        """The score of one architecture the plain way, a fixed network: what `_together` must equal."""
-        with self.arithmetic_flags():
+    def _score_reference(self, arch: Arch) -> Measured:
+        """Score one architecture the plain way, as a fixed network. `_score_tree` must give the same."""
+        with self.precision_flags():
             before, network, used = self.fixed_network(arch)
-            hits = torch.zeros(2, dtype=torch.int64, device=self.device)
-            for x, labels in self.scoring():
-                hits += topk_hits(network(self.arithmetic.images(x)).float(), labels)
-        return before, hits.cpu(), used
+            hits = self.hits_of_network(network)
+        return Measured(before, hits, used)
 
     @torch.no_grad()
-    def fixed_network(self, arch: Arch) -> tuple[float, torch.nn.Module, int]:
-        """One architecture as a network with recalibrated BatchNorm, which takes `self.arithmetic.images`.
+    def fixed_network(self, arch: Arch) -> tuple[float, nn.Module, int]:
+        """One architecture as a network with recalibrated BatchNorm, whose input is `self.precision.cast_images(x)`.
 
         Returns:
-            Top-1 in percent on the first scoring batch before recalibration; the network; images used.
+            Top-1 in percent on the first scoring batch before recalibration; the network; number of calibration images.
         """
-        images = self.arithmetic.images
-        network = self.arithmetic.place(self.chain.network(arch, self.weights), self.device)
-        cast = self.arithmetic.cast(copy.deepcopy(network))
-        x, labels = next(self.scoring())
-        before = topk_hits(cast(images(x)).float(), labels)
-        used = recalibrate_batchnorm(cast, (images(x) for x in self.calibration()))
-        if self.arithmetic.fold:
+        cast_images = self.precision.cast_images
+        network = self.precision.prepare(self.chain.network(arch, self.weights), self.device)
+        cast = self.precision.cast(copy.deepcopy(network))
+        x, labels = next(self.scoring_batches())
+        before = topk_hits(cast(cast_images(x)).float(), labels)
+        used = recalibrate_batchnorm(cast, (cast_images(x) for x in self.calibration_batches()))
+        if self.precision.fold:
+            # The weights are folded in 32 bits and cast afterwards, as in the tree.
             statistics = {key: value for key, value in cast.state_dict().items() if "running_" in key}
             network.load_state_dict(statistics, strict=False)
-            cast = self.arithmetic.cast(fold_batchnorm(network))
+            cast = self.precision.cast(fold_batchnorm(network))
         return float(before[0]) * 100 / len(labels), cast, used
 
-    def arithmetic_flags(self) -> Any:
-        """On a GPU, `exact` means 32 bits in the products too, and the same algorithm each time."""
-        exact = self.precision == "exact"
-        now = torch.backends.cudnn
-        return now.flags(enabled=now.enabled, benchmark=False, deterministic=exact, allow_tf32=not exact)
+    @torch.no_grad()
+    def hits_of_network(self, network: nn.Module) -> torch.Tensor:
+        """Scoring images that a `fixed_network` has right in its first 1 and in its first 5 guesses, int64 (2,)."""
+        hits = torch.zeros(2, dtype=torch.int64, device=self.device)
+        for x, labels in self.scoring_batches():
+            hits += topk_hits(network(self.precision.cast_images(x)).float(), labels)
+        return hits.cpu()
 
-    def _steps(self) -> int:
-        """Batches of one score."""
+    def precision_flags(self) -> contextlib.AbstractContextManager[None]:
+        """PyTorch's settings for this precision.
+
+        On a GPU, `exact` also means 32 bits (no TF32) in products, and the same algorithm each time.
+        """
+        exact = self.precision_name == "exact"
+        cudnn = torch.backends.cudnn
+        return cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=exact, allow_tf32=not exact)
+
+    def _batches_per_score(self) -> int:
+        """Number of calibration and scoring batches of one score."""
         size = self.settings.batch_size
         return max(1, len(self.fixed.calibration) // size) + -(-len(self.fixed.images) // size)
 
-    def calibration(self) -> Iterator[torch.Tensor]:
-        """Normalised calibration images, in full batches alone, because each counts the same in a BN average."""
+    def calibration_batches(self) -> Iterator[torch.Tensor]:
+        """Normalised calibration images (N, 3, R, R), in full batches only: each batch has the same weight in a BN average."""
         size = min(self.settings.batch_size, len(self.fixed.calibration))
         for first in range(0, len(self.fixed.calibration) - size + 1, size):
             yield self._normalised(self.fixed.calibration[first : first + size])
 
-    def scoring(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Normalised scoring images with their labels."""
+    def scoring_batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Normalised scoring images (N, 3, R, R) with their labels (N,); the last batch may be smaller."""
         batches = (tensor.split(self.settings.batch_size) for tensor in (self.fixed.images, self.fixed.labels))
         for images, labels in zip(*batches, strict=True):
             yield self._normalised(images), labels.to(self.device)
@@ -263,6 +274,8 @@ class Scorer:
     def _fixed_images(self, preprocessing: dict[str, Any] | None) -> FixedImages:
         """The images of all scores of this run, on the device.
 
+        Args:
+            preprocessing: what the checkpoint says about the images of the training; None in old checkpoints.
         Raises:
             InputError: the run's configuration contradicts what its supernet was trained on.
         """

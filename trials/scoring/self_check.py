@@ -2,98 +2,107 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import time
+from pathlib import Path
 
 import torch
 
-from spaces.arch import Arch
+from spaces.arch import Arch, Choices
 from spaces.errors import Stopped
+from strategies.mutation import mutate
+from strategies.sampling import uniform_path
 from trials.common import cli
-from trials.networks.accuracy import topk_hits
-from trials.scoring.evaluate_config import Config, Settings
+from trials.scoring.evaluate_config import Settings
 from trials.scoring.prefix_tree import PrefixTree
 from trials.scoring.scorer import Scorer
 
-CHANGED = 0.1  # part of the choices that a child draws anew
+MUTATION = 0.1  # probability that a child draws a choice anew
 
 
-def relatives(choices: dict[str, list], number: int) -> list[Arch]:
-    """A random architecture and its descendants: candidates as a late generation of a search has them."""
+def relatives(choices: Choices, number: int) -> list[Arch]:
+    """A random architecture and its descendants, which share prefixes as the candidates of a late generation do."""
     generator = random.Random(0)
-    archs: list[Arch] = [{label: generator.choice(values) for label, values in choices.items()}]
+    archs = [uniform_path(choices, generator)]
     while len(archs) < number:
-        parent = generator.choice(archs)
-        archs.append(
-            {
-                label: generator.choice(values) if generator.random() < CHANGED else parent[label]
-                for label, values in choices.items()
-            }
-        )
+        archs.append(mutate(generator.choice(archs), choices, MUTATION, generator))
     return archs
 
 
 @torch.no_grad()
-def run(config: Config) -> None:
-    """Print scores and times of the ways to score, and how they differ. Stores no score.
+def run(run_folder: str | Path, settings: Settings, device: str, number: int) -> None:
+    """Score candidates together, one by one, and in precision `exact`; print times and differences. Stores no score.
 
+    Args:
+        run_folder: directory of trials.supernet.
+        settings: of the scores.
+        device: auto, cpu or cuda.
+        number: of candidates.
     Raises:
-        Stopped: scored together, a candidate is not what it is alone.
+        Stopped: a candidate that is scored with others differs from the same candidate alone.
     """
-    settings = vars(Settings.of(config))
-    scorer = Scorer(config.run, Settings(**settings), config.device)
-    exact = Scorer(config.run, Settings(**settings | {"precision": "exact"}), config.device)
-    archs = relatives(scorer.chain.choices, config.self_check)
-    x, _ = next(scorer.scoring())
+    scorer = Scorer(run_folder, settings, device)
+    exact = Scorer(run_folder, dataclasses.replace(settings, precision="exact"), device)
+    archs = relatives(scorer.chain.choices, number)
+    x, _ = next(scorer.scoring_batches())
     bar = cli.progress(2 * len(archs) + 1, desc="self-check", unit="step")
-    with bar, scorer.arithmetic_flags():
+    with bar, scorer.precision_flags():
+        # Together, as a tree.
         began = time.perf_counter()
-        tree = PrefixTree(scorer.parts, archs)
-        tree.calibrate(scorer.calibration())
-        hits = tree.hits(scorer.scoring())
-        together = time.perf_counter() - began
+        tree = PrefixTree(scorer.blocks, archs)
+        tree.calibrate(scorer.calibration_batches())
+        hits = tree.hits(scorer.scoring_batches())
+        together_seconds = time.perf_counter() - began
         logits = dict(tree.logits(x))
         bar.update()
-        differ, largest, alone = [], 0.0, 0.0
-        for number, arch in enumerate(archs):
+
+        # One by one: hits of all images and logits of the first batch must be the same bits.
+        different, alone_seconds = [], 0.0
+        for index, arch in enumerate(archs):
             began = time.perf_counter()
             _, network, _ = scorer.fixed_network(arch)
-            right = torch.zeros(2, dtype=torch.int64, device=scorer.device)
-            for images, labels in scorer.scoring():
-                right += topk_hits(network(scorer.arithmetic.images(images)).float(), labels)
-            same = torch.equal(right.cpu(), hits[number])  # waits for the device
-            alone += time.perf_counter() - began
-            y = network(scorer.arithmetic.images(x)).float()
-            if not (same and torch.equal(y, logits[number])):
-                differ.append(number)
+            same = torch.equal(scorer.hits_of_network(network), hits[index])
+            alone_seconds += time.perf_counter() - began
+            y = network(scorer.precision.cast_images(x)).float()
+            if not (same and torch.equal(y, logits[index])):
+                different.append(index)
             bar.update()
-        changed, answers = 0, 0
-        for number, arch in enumerate(archs):
-            with exact.arithmetic_flags():
+
+        # In precision `exact`: how far are the logits of the first batch apart?
+        largest, changed, answers = 0.0, 0, 0
+        for index, arch in enumerate(archs):
+            with exact.precision_flags():
                 _, network, _ = exact.fixed_network(arch)
-                y = network(exact.arithmetic.images(x)).float()
-            largest = max(largest, float((y - logits[number]).abs().max() / y.std()))
-            changed += int((y.argmax(1) != logits[number].argmax(1)).sum())
+                y = network(exact.precision.cast_images(x)).float()
+            largest = max(largest, float((y - logits[index]).abs().max() / y.std()))
+            changed += int((y.argmax(1) != logits[index].argmax(1)).sum())
             answers += len(y)
             bar.update()
+
+    images = len(scorer.fixed.images)
+    lowest, highest = int(hits[:, 0].min()) * 100 / images, int(hits[:, 0].max()) * 100 / images
     rows = [
         (
             "candidates, nodes of their tree",
-            f"{len(archs)}, {tree.nodes} instead of {len(archs) * (len(scorer.chain.blocks) + 2)}",
+            f"{len(archs)}, {tree.node_count} instead of {len(archs) * (len(scorer.chain.blocks) + 2)}",
         ),
-        ("precision, device", f"{scorer.precision}, {scorer.device.type}"),
-        ("seconds a candidate, together", f"{together / len(archs):.2f}"),
-        ("seconds a candidate, one by one", f"{alone / len(archs):.2f} (ratio {alone / together:.2f})"),
-        ("together equals one by one", "bit for bit" if not differ else f"no, in {len(differ)} candidates"),
+        ("precision, device", f"{scorer.precision_name}, {scorer.device.type}"),
+        ("seconds a candidate, together", f"{together_seconds / len(archs):.2f}"),
+        (
+            "seconds a candidate, one by one",
+            f"{alone_seconds / len(archs):.2f} (ratio {alone_seconds / together_seconds:.2f})",
+        ),
+        (
+            "together equals one by one",
+            "bit for bit" if not different else f"no, in {len(different)} candidates",
+        ),
         ("largest logit difference to 'exact'", f"{largest:.2g} of the logits' standard deviation"),
         ("other answers than 'exact'", f"{changed} of {answers:,}"),
-        (
-            "top-1",
-            f"{int(hits[:, 0].min()) * 100 / len(scorer.fixed.images):.2f} to {int(hits[:, 0].max()) * 100 / len(scorer.fixed.images):.2f}%",
-        ),
+        ("top-1", f"{lowest:.2f} to {highest:.2f}%"),
     ]
     print(cli.table(rows, ("self-check", ""), as_is=True))
-    if differ:
+    if different:
         raise Stopped(
-            f"{len(differ)} of {len(archs)} candidates score otherwise together than alone; use --reference, and please report it"
+            f"{len(different)} of {len(archs)} candidates score otherwise together than alone; use --reference, and please report it"
         )

@@ -9,14 +9,14 @@ from typing import Any
 
 from spaces.arch import arch_id
 from spaces.errors import InputError, Stopped
-from trials.scoring.scorer import Scorer
+from trials.scoring.scorer import Progress, Scorer, no_progress
 from trials.search_driver.plan import Plan
 
 
 def search_in_process(
     plan: Plan,
     on_score: Callable[[dict[str, Any]], None],
-    on_progress: Callable[[int, float], None] = lambda group, share: None,
+    on_progress: Progress = no_progress,
 ) -> list[dict[str, Any]]:
     """Ask the tuner for whole generations, score them and tell it, until enough architectures have a score.
 
@@ -25,7 +25,7 @@ def search_in_process(
 
     Args:
         on_score: is told each stored score.
-        on_progress: is told, while candidates are scored together, how many there are and what share of the work is done.
+        on_progress: called while candidates are scored together, see `scorer.Progress`.
     Returns:
         One {"status": ...} per trial.
     Raises:

@@ -19,6 +19,7 @@ from trials.common import cli
 from trials.common.supernet_run import SupernetRun
 from trials.scoring.evaluate_config import Config as EvaluateConfig
 from trials.scoring.evaluate_config import Settings
+from trials.scoring.score_store import ScoreStore
 from trials.search_driver import experiment_yaml
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ class Plan:
     def settings(self) -> Settings:
         """How a score is computed; scores with other settings do not count."""
         return Settings.of(self.evaluate)
+
+    @property
+    def score_store(self) -> ScoreStore:
+        """The scores of this search."""
+        return ScoreStore(self.run, self.supernet, self.settings)
 
     @property
     def service(self) -> dict[str, Any]:

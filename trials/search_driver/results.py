@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from spaces.errors import Stopped
 from spaces.files import load_json, save_json
 from strategies import pareto
 from trials.common import cli, run_dir
-from trials.scoring import score_store
+from trials.scoring.score_store import score_path
 from trials.search_driver.plan import Plan
 
 
@@ -27,7 +26,7 @@ def arch_of(job: dict[str, Any]) -> dict[str, Any] | None:
 
 def score_of(plan: Plan, arch: dict[str, Any] | None) -> dict[str, Any] | None:
     """The stored score of an architecture; None when it has none or breaks the limits."""
-    result = score_store.stored_score(plan.run, arch or {}, plan.supernet, vars(plan.settings))
+    result = plan.score_store.read(arch or {})
     return result if result and plan.feasible.allows(result["arch"]) else None
 
 
@@ -49,22 +48,18 @@ def store_remote_score(plan: Plan, job: dict[str, Any], metrics: list[dict[str, 
     if arch is None or "FINAL" not in values:
         return
     final = values["FINAL"]
-    result = {
-        "arch": arch,
-        "top1": final["default"],
-        "top5": final["top5"],
-        "top1_before_recalibration": float(values.get("PERIODICAL", final["default"])),
-        "macs": plan.table.macs(arch),
-        "params": plan.table.params(arch),
-        "seconds": ((job.get("endTime") or 0) - (job.get("startTime") or 0)) / 1000,  # NNI times the whole trial
-        "calibration_images": plan.settings.calibration_images,
-        "seed": run_dir.load_run(plan.run, "supernet")["seed"],
-        "supernet": plan.supernet,
-        "settings": vars(plan.settings),
-        "finished": time.time(),
-        "trial": job.get("logPath"),
-    }
-    save_json(plan.run / "search" / f"{arch_id(arch)}.json", result)
+    record = plan.score_store.record(
+        arch,
+        plan.table,
+        top1=final["default"],
+        top5=final["top5"],
+        top1_before_recalibration=float(values.get("PERIODICAL", final["default"])),
+        seconds=((job.get("endTime") or 0) - (job.get("startTime") or 0)) / 1000,  # NNI times the whole trial
+        calibration_images=plan.settings.calibration_images,
+        computed_with={},
+        seed=run_dir.load_run(plan.run, "supernet")["seed"],
+    )
+    plan.score_store.write(record | {"trial": job.get("logPath")})
 
 
 def pareto_front(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -112,7 +107,7 @@ def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) 
     # the results in the order of the search
     results = []
     for entry in history:
-        result = load_json(plan.run / "search" / f"{entry['id']}.json", "score")
+        result = load_json(score_path(plan.run, entry["id"]), "score")
         if latency:
             entry["latency_ms"] = latency.ms(result["arch"])
         results.append(result | entry)

@@ -13,7 +13,7 @@ import torch
 from spaces.arch import Arch
 from spaces.chain import Chain
 from trials.images.dataset import Data
-from trials.scoring.prefix_tree import ARITHMETIC, Parts, PrefixTree
+from trials.scoring.prefix_tree import PRECISIONS, PrefixTree, SharedBlocks
 
 CALIBRATION_IMAGES, SCORING_IMAGES = 320, 1000  # the most that are used: enough to see a trend
 
@@ -45,7 +45,7 @@ class FixedPaths:
         Returns:
             Top-1 of each path, percent.
         """
-        tree = PrefixTree(Parts(self.chain, weights, ARITHMETIC["32"], self.device), self.paths)
+        tree = PrefixTree(SharedBlocks(self.chain, weights, PRECISIONS["32"], self.device), self.paths)
         tree.calibrate(self._images(x) for x in self.calibration)
         hits = tree.hits((self._images(x), y.to(self.device)) for x, y in self.scoring)
         images = sum(len(y) for _, y in self.scoring)
