@@ -34,8 +34,8 @@ from spaces.chain import Chain
 from spaces.cost import measure
 from spaces.latency import FIT_NETWORKS
 from trials.common import cli
-from trials.timing.measure import build, draw, path_of
-from trials.timing.runtimes import RUNTIMES, OnnxRuntime, TorchRuntime, make_runtime
+from trials.timing.measure import path_of, prepare_parts, random_archs
+from trials.timing.runtimes import RUNTIMES, Runtime, make_runtime
 from trials.timing.stopwatch import WARM_UP, Timing, normalise_by_pace
 
 SMOKE = {"preset": "tiny", "rounds": 2, "networks": 3}
@@ -57,7 +57,7 @@ def measure_all(
     chain: Chain,
     combinations: Sequence[Sequence[Mapping[str, Any]]],
     archs: Sequence[Arch],
-    runtime: TorchRuntime | OnnxRuntime,
+    runtime: Runtime,
     rounds: int,
     seed: int,
 ) -> tuple[Times, dict[Position, int]]:
@@ -72,7 +72,7 @@ def measure_all(
     """
     # what is timed
     bar = cli.progress(sum(map(len, combinations)) + 2 + len(archs), desc="building", unit="part")
-    prepared, keys, networks, example = build(chain, combinations, archs, runtime, 1, bar)
+    prepared, keys, networks, example = prepare_parts(chain, combinations, archs, runtime, 1, bar.update)
     bar.close()
     inputs = inputs_of(chain, runtime, example)
     x, generator = runtime.input(example.shape), np.random.default_rng(seed)
@@ -106,7 +106,7 @@ def measure_all(
 
 
 @torch.no_grad()
-def inputs_of(chain: Chain, runtime: TorchRuntime | OnnxRuntime, x: torch.Tensor) -> list[Any]:
+def inputs_of(chain: Chain, runtime: Runtime, x: torch.Tensor) -> list[Any]:
     """An input of the stem, of each block and of the head.
 
     Args:
@@ -170,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     chain = spaces.describe(args.space, args.preset)
     runtime = make_runtime(args.runtime, args.device, args.threads)
-    archs = draw(chain, FIT_NETWORKS + args.networks, args.seed)
+    archs = random_archs(chain, FIT_NETWORKS + args.networks, args.seed)
     combinations = [list(block.combinations()) for block in chain.blocks]
     times, part_at = measure_all(chain, combinations, archs, runtime, args.rounds, args.seed)
 

@@ -13,6 +13,7 @@ the table is from them is printed and kept in it. Milliseconds are of a batch of
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     from spaces.cost import CostTable, measure
     from trials.common import run_dir
     from trials.timing import latency_csv
-    from trials.timing.measure import described, draw, measured
+    from trials.timing.measure import MeasureSettings, chain_of, measure_table, random_archs
 
     if config.supernet:
         run_dir.load_run(config.supernet, "supernet")
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     else:
         about = {key: getattr(config, key) for key in ("preset", "classes", "resolution")}
         about |= {"name": config.space, "options": cli.space_options(config.space_options)}
-    chain = described(about)
+    chain = chain_of(about)
     costs = measure(chain)  # refuses a space that does not fit together
     place = Path(config.template or config.out)
     if config.template and place.exists():
@@ -50,13 +51,20 @@ def main(argv: list[str] | None = None) -> None:
     except OSError as error:
         raise InputError(f"cannot write to '{place}' ({error.strerror}); choose another place") from None
     if config.template:
-        latency_csv.write_template(config.template, costs, draw(chain, FIT_NETWORKS + config.networks, config.seed))
+        latency_csv.write_template(
+            config.template, costs, random_archs(chain, FIT_NETWORKS + config.networks, config.seed)
+        )
         print(f"wrote {config.template}: fill in the milliseconds, then: --csv {config.template} --out FILE.json")
         print(
             f"rows of networks are optional; with {FIT_NETWORKS + MIN_CHECK_NETWORKS} or more the table is corrected and its error known"
         )
         return
-    table = latency_csv.read(config.csv, costs) if config.csv else measured(config, chain, costs.space)
+    if config.csv:
+        table = latency_csv.read(config.csv, costs)
+    else:
+        names = [field.name for field in dataclasses.fields(MeasureSettings)]
+        settings = MeasureSettings(**{name: getattr(config, name) for name in names})
+        table = measure_table(settings, chain, costs.space)
     table.save(config.out)
     show(table, config.out)
 
@@ -122,9 +130,9 @@ def compare(config: Config) -> None:
 
     from spaces.arch import arch_id
     from spaces.published import read_arch
-    from trials.timing.measure import calibrated, described, draw
+    from trials.timing.measure import calibrated_network, chain_of, random_archs
     from trials.timing.runtimes import make_runtime
-    from trials.timing.stopwatch import MANY, time_networks
+    from trials.timing.stopwatch import MIN_FOR_PACE, time_networks
 
     table = LatencyTable.load(config.table)
     arch = read_arch(config.fixed_arc, table.costs.choices)
@@ -135,11 +143,11 @@ def compare(config: Config) -> None:
     here = make_runtime(about["runtime"], device, threads).name
     if here != about["device"]:
         raise InputError(f"table '{config.table}' is of {about['device']}, this is {here}; compare it there")
-    chain = described(table.costs.space)
-    known = draw(chain, FIT_NETWORKS + check["networks"], about["seed"])[FIT_NETWORKS:][:MANY]
+    chain = chain_of(table.costs.space)
+    known = random_archs(chain, FIT_NETWORKS + check["networks"], about["seed"])[FIT_NETWORKS:][:MIN_FOR_PACE]
     bar = cli.progress(config.rounds, desc="measuring", unit="round")
     timing, *others = time_networks(
-        [calibrated(chain, each) for each in (arch, *known)],
+        [calibrated_network(chain, each) for each in (arch, *known)],
         chain.resolution,
         device=device,
         runtime=about["runtime"],

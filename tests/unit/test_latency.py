@@ -163,7 +163,9 @@ def test_few_networks_are_not_compared_with_themselves():
     """Of two networks, neither tells the pace of the other; both have a spread."""
     chain = spaces.describe("spos", "tiny")
     archs = [{label: values[number] for label, values in chain.choices.items()} for number in (0, 3)]
-    timings = stopwatch.time_networks([timing.calibrated(chain, arch) for arch in archs], 32, threads=1, rounds=20)
+    timings = stopwatch.time_networks(
+        [timing.calibrated_network(chain, arch) for arch in archs], 32, threads=1, rounds=20
+    )
     assert all(timing.spread_ms > 0 < timing.median_ms for timing in timings)
 
 
@@ -174,7 +176,7 @@ def test_a_part_in_a_network_computes_what_the_network_computes(name):
     arch = uniform_path(chain.choices, random.Random(3))
     if name == "fbnet":
         arch["block05"] = "k5_e1_g2"  # whose channel shuffle only one of torch's two exporters knows
-    network = timing.calibrated(chain, arch)
+    network = timing.calibrated_network(chain, arch)
     x = torch.randn(1, 3, 32, 32)
     for where in (runtimes.TorchRuntime("cpu", 1), runtimes.OnnxRuntime("cpu", 1)):
         shapes, parts = x, []
@@ -205,12 +207,12 @@ def test_the_pace_of_the_machine_is_told_apart_from_what_things_take():
     paces = 1 + 0.25 * (1 + np.sin(np.arange(600) / 40))
     times = true[keys] * paces[:, None] * draw.normal(1, 0.01, keys.shape)
     times[draw.random(keys.shape) < 0.05] += 4e6  # another process took over
-    timings, found = stopwatch.settle(times, keys)
+    timings, found = stopwatch.normalise_by_pace(times, keys)
     taken = np.array([timing.median_ms for timing in timings]) * 1e6
     scale = np.median(taken / true)
     error = np.abs(taken / true / scale - 1).max()
     assert error < 0.01
-    assert scale == pytest.approx(np.quantile(paces, stopwatch.QUIET), rel=0.02)
+    assert scale == pytest.approx(np.quantile(paces, stopwatch.QUIET_QUANTILE), rel=0.02)
     assert np.corrcoef(found, paces)[0, 1] > 0.99
     # medians alone, without telling paces apart, are no way to know it
     plain = np.array([np.median(times[keys == key]) for key in range(60)])
@@ -219,10 +221,10 @@ def test_the_pace_of_the_machine_is_told_apart_from_what_things_take():
 
 def test_whole_networks_are_timed_equally_often_and_spread_out():
     for passes, networks in ((400, 38), (30, 28), (4000, 38)):
-        visits = timing.whole_visits(passes, networks)
+        visits = timing.spread_visits(passes, networks)
         counts = np.bincount(np.concatenate(visits).astype(int), minlength=networks)
         assert len(visits) == passes
-        assert counts.min() == counts.max() >= timing.VISITS
+        assert counts.min() == counts.max() >= timing.MIN_VISITS
         assert max(map(len, visits)) - min(map(len, visits)) <= 1
 
 

@@ -6,8 +6,8 @@
     head,,0.35
     network,block00=k3 width00=0.4 block01=...,21.7
 
-Rows of `network` are whole networks. They are optional; with enough of them the table is corrected for what lies between the
-parts, and its error becomes known.
+Rows of `network` are whole networks. They are optional. With enough of them the table is corrected for the time that a
+runtime spends between the parts, and its error becomes known.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spaces.cost import CostTable
+from spaces.cost import BlockCosts, CostTable
 from spaces.errors import InputError
 from spaces.files import atomic
 from spaces.latency import FIT_NETWORKS, MIN_CHECK_NETWORKS, LatencyTable
@@ -25,17 +25,22 @@ from spaces.latency import FIT_NETWORKS, MIN_CHECK_NETWORKS, LatencyTable
 HEADER = ["part", "choice", "latency_ms"]
 
 
-def title(arch: Mapping[str, Any]) -> str:
-    """block00=k3 width00=0.4"""
+def arch_text(arch: Mapping[str, Any]) -> str:
+    """An architecture, or the choices of a block, as a row names them: `block00=k3 width00=0.4`."""
     return " ".join(f"{label}={value}" for label, value in arch.items())
 
 
 def write_template(path: str, costs: CostTable, networks: Sequence[Mapping[str, Any]]) -> None:
-    """A CSV with all rows and no times."""
+    """Write a CSV with a row for each part of a space, to be filled in.
+
+    Args:
+        costs: cost table of the space.
+        networks: architectures that get a row of their own.
+    """
     rows = [("stem", "")]
     for block in costs.blocks:
-        rows += [("block", title(block.combination(option))) for option in range(len(block.macs))]
-    rows += [("head", ""), *(("network", title(arch)) for arch in networks)]
+        rows += [("block", arch_text(choices)) for choices in _combinations(block)]
+    rows += [("head", ""), *(("network", arch_text(arch)) for arch in networks)]
     with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(HEADER)
@@ -43,16 +48,66 @@ def write_template(path: str, costs: CostTable, networks: Sequence[Mapping[str, 
 
 
 def read(path: str, costs: CostTable) -> LatencyTable:
-    """A table from a CSV.
+    """Make a latency table from a CSV that was filled in.
 
+    Args:
+        costs: cost table of the space.
     Raises:
         InputError: not such a CSV; a row that is missing, unknown, given twice, or without a time.
     """
-    expected = {("stem", ""), ("head", "")} | {
-        ("block", " ".join(sorted(title(block.combination(option)).split())))
+    expected = {("stem", ""), ("head", "")}
+    expected |= {_key("block", arch_text(choices)) for block in costs.blocks for choices in _combinations(block)}
+    given = _given_times(path, expected)
+
+    def milliseconds(part: str, choice: str) -> float:
+        key = _key(part, choice)
+        if key not in given:
+            missing, number = f"{part} {choice}".strip(), len(expected - given.keys())
+            raise InputError(
+                f"'{path}' lacks {missing}; give every row of the form that --template writes ({number} of {len(expected)} "
+                f"{'is' if number == 1 else 'are'} missing)"
+            )
+        return given[key]
+
+    ends_ms = milliseconds("stem", "") + milliseconds("head", "")
+    blocks = [
+        [round(1e6 * milliseconds("block", arch_text(choices))) for choices in _combinations(block)]
         for block in costs.blocks
-        for option in range(len(block.macs))
-    }
+    ]
+    networks = [(choice, time) for (part, choice), time in given.items() if part == "network"]
+    archs = [_arch(path, choice, costs) for choice, _ in networks]
+
+    choices_of_blocks = [block.choices for block in costs.blocks]
+    measured = {"device": f"that of {Path(path).name}"}
+    table = LatencyTable(costs.space, choices_of_blocks, round(1e6 * ends_ms), blocks, measured=measured)
+    if not networks:
+        return table
+    if len(networks) < FIT_NETWORKS + MIN_CHECK_NETWORKS:
+        raise InputError(
+            f"'{path}' has times of {len(networks)} networks; give at least {FIT_NETWORKS + MIN_CHECK_NETWORKS} (the first {FIT_NETWORKS} tell what "
+            "lies between the parts, the others check the table), or none"
+        )
+    return table.validated_on(archs, [time for _, time in networks])
+
+
+def _combinations(block: BlockCosts) -> list[dict[str, Any]]:
+    """All combinations of the choices of a block, in the order of its tables."""
+    return [block.combination(index) for index in range(len(block.macs))]
+
+
+def _key(part: str, choice: str) -> tuple[str, str]:
+    """What identifies a row; the order of the words of a choice does not matter."""
+    return part, " ".join(sorted(choice.split()))
+
+
+def _given_times(path: str, expected: set[tuple[str, str]]) -> dict[tuple[str, str], float]:
+    """Milliseconds of every row that has a time, by the row's `_key`; rows of networks without a time are left out.
+
+    Args:
+        expected: the keys of all rows that are not whole networks.
+    Raises:
+        InputError: a row that is unknown, given twice, or without a time.
+    """
     given: dict[tuple[str, str], float] = {}
     for number, row in _rows(path):
         part, choice, text = (row[name].strip() for name in HEADER)
@@ -65,44 +120,17 @@ def read(path: str, costs: CostTable) -> LatencyTable:
                 raise ValueError
         except ValueError:
             raise InputError(f"{where}: latency_ms is '{text}'; give milliseconds, such as 0.73") from None
-        key = (part, " ".join(sorted(choice.split())))
+        key = _key(part, choice)
         if part != "network" and key not in expected:
             raise InputError(f"{where}: this space has no {part} {choice}; compare it with what --template writes")
         if key in given:
             raise InputError(f"{where}: {part} {choice} is there twice; leave one out")
         given[key] = milliseconds
-
-    def take(part: str, choice: str) -> float:
-        key = (part, " ".join(sorted(choice.split())))
-        if key not in given:
-            missing, number = f"{part} {choice}".strip(), len(expected - given.keys())
-            raise InputError(
-                f"'{path}' lacks {missing}; give every row of the form that --template writes ({number} of {len(expected)} "
-                f"{'is' if number == 1 else 'are'} missing)"
-            )
-        return given[key]
-
-    ends = take("stem", "") + take("head", "")
-    blocks = [
-        [round(1e6 * take("block", title(block.combination(option)))) for option in range(len(block.macs))]
-        for block in costs.blocks
-    ]
-    networks = [(choice, time) for (part, choice), time in given.items() if part == "network"]
-    archs = [_arch(path, choice, costs) for choice, _ in networks]
-
-    choices, about = [block.choices for block in costs.blocks], {"device": f"that of {Path(path).name}"}
-    table = LatencyTable(costs.space, choices, round(1e6 * ends), blocks, measured=about)
-    if not networks:
-        return table
-    if len(networks) < FIT_NETWORKS + MIN_CHECK_NETWORKS:
-        raise InputError(
-            f"'{path}' has times of {len(networks)} networks; give at least {FIT_NETWORKS + MIN_CHECK_NETWORKS} (the first {FIT_NETWORKS} tell what "
-            "lies between the parts, the others check the table), or none"
-        )
-    return table.validated_on(archs, [time for _, time in networks])
+    return given
 
 
 def _rows(path: str) -> list[tuple[int, dict[str, str]]]:
+    """Line number and columns of each row. Raises InputError: not a CSV file with these columns."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -120,7 +148,7 @@ def _rows(path: str) -> list[tuple[int, dict[str, str]]]:
 
 
 def _arch(path: str, choice: str, costs: CostTable) -> dict[str, Any]:
-    """The architecture that a row names."""
+    """The architecture that a row of a network names. Raises InputError: a label is missing or has no such candidate."""
     words = dict(word.partition("=")[::2] for word in choice.split())
     arch = {}
     for label, candidates in costs.choices.items():

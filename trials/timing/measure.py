@@ -1,4 +1,8 @@
-"""How a latency table is measured: parts in running networks, whole networks between them; see docs/latency.md."""
+"""Measure a latency table: blocks are timed inside running networks, and whole networks between them (docs/latency.md).
+
+A "part" is what the table has an entry for: the stem, one combination of choices of a block, or the head. A pass is one run
+through a chain of parts that makes up a network.
+"""
 
 from __future__ import annotations
 
@@ -6,167 +10,222 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 import spaces
-from spaces.arch import arch_id
+from spaces.arch import Arch, arch_id
+from spaces.chain import Chain, Network
 from spaces.latency import FIT_NETWORKS, LatencyTable
 from strategies.sampling import uniform_path
 from trials.common import cli, run_dir
 from trials.networks.batchnorm import recalibrate_batchnorm
-from trials.timing.latency_config import Config
-from trials.timing.runtimes import make_runtime
-from trials.timing.stopwatch import WARM_UP, settle
+from trials.timing.runtimes import Runtime, make_runtime
+from trials.timing.stopwatch import WARM_UP, normalise_by_pace
 
-VISITS = 25  # times that a whole network is timed, at least
+MIN_VISITS = 25  # times that each whole network is timed, at least
+
+PartIndex = tuple[int, int]  # (0 for the stem, 1.. for the blocks, last for the head; index of the combination)
 
 
-def measured(config: Config, chain: Any, space: Mapping[str, Any]) -> LatencyTable:
-    """Measure a whole space."""
-    where = make_runtime(config.runtime, config.device, config.threads)
+@dataclass(frozen=True)
+class MeasureSettings:
+    """How a table is measured."""
+
+    runtime: str  # torch or onnxruntime
+    device: str  # auto, cpu or cuda
+    threads: int  # of a CPU; 0: OMP_NUM_THREADS, or one for each core
+    batch: int  # images at a time
+    rounds: int  # times that every combination is timed at each of its positions
+    networks: int  # random networks that the table is checked against
+    seed: int  # of the random networks, and of the order of the combinations
+
+
+class Prepared(NamedTuple):
+    """What is timed, ready to run."""
+
+    parts: dict[PartIndex, Any]  # what `Runtime.prepare` returns
+    keys: dict[PartIndex, tuple[str, tuple[Any, ...], tuple[int, ...]]]  # equal where parts do the same work
+    networks: list[Any]  # whole networks, from `Runtime.prepare`
+    example: torch.Tensor  # an input, (batch, 3, R, R)
+
+
+def measure_table(settings: MeasureSettings, chain: Chain, space: Mapping[str, Any]) -> LatencyTable:
+    """Measure every part of a space, and check the sums against whole networks.
+
+    Args:
+        space: description of the space of `chain`, as the table stores it.
+    """
+    runtime = make_runtime(settings.runtime, settings.device, settings.threads)
     began = time.perf_counter()
-    archs = draw(chain, FIT_NETWORKS + config.networks, config.seed)
+    archs = random_archs(chain, FIT_NETWORKS + settings.networks, settings.seed)
     combinations = [list(block.combinations()) for block in chain.blocks]
     bar = cli.progress(sum(map(len, combinations)) + 2 + len(archs), desc="building", unit="part")
-    parts, keys, networks, example = build(chain, combinations, archs, where, config.batch, bar)
+    parts, keys, networks, example = prepare_parts(chain, combinations, archs, runtime, settings.batch, bar.update)
     bar.close()
 
-    x = where.input(example.shape)
-    names = list(dict.fromkeys(keys.values()))
-    number = {at: names.index(key) for at, key in keys.items()}
-    turns = max(map(len, combinations))  # passes in which every candidate of every block comes by once
-    visits = whole_visits(config.rounds * turns, len(networks))
-    times, timed = [], []  # of the parts of each pass
-    whole: list[list[tuple[int, float]]] = [[] for _ in networks]  # (passes before it, nanoseconds)
-    generator = random.Random(config.seed)
-    bar = cli.progress(len(visits), desc=f"measuring on {where.name}", unit="pass")
-    for place in range(WARM_UP):
-        where.run([parts[at] for at in parts if at[1] == 0], x)
-        where.run([networks[place % len(networks)]], x)
-    for place, visit in enumerate(visits):
-        if place % turns == 0:
+    # Parts that do the same work at two positions share one entry number, and with it their time.
+    distinct = list(dict.fromkeys(keys.values()))
+    entry = {part: distinct.index(key) for part, key in keys.items()}
+
+    # Warm up, uncounted.
+    x = runtime.input(example.shape)
+    passes_per_round = max(map(len, combinations))  # so many show every combination of every block at least once
+    network_visits = spread_visits(settings.rounds * passes_per_round, len(networks))
+    bar = cli.progress(len(network_visits), desc=f"measuring on {runtime.name}", unit="pass")
+    for index in range(WARM_UP):
+        runtime.run([parts[part] for part in parts if part[1] == 0], x)
+        runtime.run([networks[index % len(networks)]], x)
+
+    # Passes through the parts, each with combinations in a new random company; whole networks between the passes.
+    generator = random.Random(settings.seed)
+    part_times: list[list[float]] = []  # nanoseconds of each part of each pass
+    part_entries: list[list[int]] = []  # which entry that was
+    network_times: list[list[tuple[int, float]]] = [[] for _ in networks]  # (pass before it, nanoseconds)
+    for pass_index, visited in enumerate(network_visits):
+        turn = pass_index % passes_per_round
+        if turn == 0:
             orders = [generator.sample(range(len(row)), len(row)) for row in combinations]
-        chosen = [order[place % turns % len(order)] for order in orders]
-        path = path_of(chosen)
-        times.append(where.run([parts[at] for at in path], x))
-        timed.append([number[at] for at in path])
-        for network in visit:
-            whole[network].append((place, where.run([networks[network]], x)[0]))
+        path = path_of([order[turn % len(order)] for order in orders])
+        part_times.append(runtime.run([parts[part] for part in path], x))
+        part_entries.append([entry[part] for part in path])
+        for network in visited:
+            network_times[network].append((pass_index, runtime.run([networks[network]], x)[0]))
         bar.update()
     bar.close()
 
-    timings, paces = settle(np.array(times), np.array(timed))
-    after = np.append(paces[1:], paces[-1])
-    clock = [
-        float(np.median([nanoseconds * 2 / (paces[at] + after[at]) for at, nanoseconds in visited])) / 1e6
-        for visited in whole
+    # Take the pace of the machine out of all times. A whole network ran between two passes, at the mean of their paces.
+    timings, paces = normalise_by_pace(np.array(part_times), np.array(part_entries))
+    next_paces = np.append(paces[1:], paces[-1])
+    network_ms = [
+        float(np.median([nanoseconds * 2 / (paces[index] + next_paces[index]) for index, nanoseconds in visits])) / 1e6
+        for visits in network_times
     ]
-    places = [[timings[number[at, option]] for option in range(len(row))] for at, row in enumerate(combinations, 1)]
-    ends = timings[number[0, 0]].median_ms + timings[number[len(combinations) + 1, 0]].median_ms
-    about = {
-        "device": where.name,
-        "runtime": config.runtime,
-        "threads": where.threads,
-        "batch": config.batch,
-        "rounds": config.rounds,
-        "seed": config.seed,
-        "seconds": round(time.perf_counter() - began),
-    }
+
+    block_timings = [
+        [timings[entry[position, index]] for index in range(len(row))] for position, row in enumerate(combinations, 1)
+    ]
+    ends_ms = timings[entry[0, 0]].median_ms + timings[entry[len(combinations) + 1, 0]].median_ms
+    seconds = round(time.perf_counter() - began)
+    provenance = run_dir.provenance()
     table = LatencyTable(
         space,
         [block.choices for block in chain.blocks],
-        round(1e6 * ends),
-        [[round(1e6 * timing.median_ms) for timing in row] for row in places],
-        spread=[[round(1e6 * timing.spread_ms) for timing in row] for row in places],
-        measured={**about, **versions()},
+        round(1e6 * ends_ms),
+        [[round(1e6 * timing.median_ms) for timing in row] for row in block_timings],
+        spread=[[round(1e6 * timing.spread_ms) for timing in row] for row in block_timings],
+        measured={
+            "device": runtime.name,
+            "runtime": settings.runtime,
+            "threads": runtime.threads,
+            "batch": settings.batch,
+            "rounds": settings.rounds,
+            "seed": settings.seed,
+            "seconds": seconds,
+            "commit": provenance["commit"],
+            "versions": provenance["versions"],
+            "date": provenance["started"],
+        },
     )
-    return table.validated_on(archs, clock) if len(archs) > FIT_NETWORKS else table
+    return table.validated_on(archs, network_ms) if len(archs) > FIT_NETWORKS else table
 
 
-def build(
-    chain: Any,
+def prepare_parts(
+    chain: Chain,
     combinations: Sequence[Sequence[Mapping[str, Any]]],
-    archs: Sequence[dict[str, Any]],
-    where: Any,
+    archs: Sequence[Arch],
+    runtime: Runtime,
     batch: int,
-    bar: Any,
-) -> tuple[dict[tuple[int, int], Any], dict[tuple[int, int], Any], list[Any], Any]:
-    """What is timed: every part (place in the chain, combination), and whole networks.
+    progress: Callable[[], object],
+) -> Prepared:
+    """Build and prepare every part of a space, and some whole networks, with fresh weights.
 
-    BatchNorm gets the statistics of its input: else the numbers become smaller and smaller from block to block, until the
-    processor slows down over denormal ones.
+    BatchNorm gets the statistics of its input. Without them the activations would shrink from block to block, until the
+    processor slows down over denormal numbers.
 
-    Returns:
-        The prepared parts; what is the same work at different places (equal keys, timed together); the networks; an input.
+    Args:
+        combinations: of each block, from `Choice.combinations`.
+        archs: the whole networks.
+        batch: images at a time.
+        progress: called after each part and each network.
     """
 
-    def prepare(module: Any, x: Any, same: object = None) -> Any:
+    def prepare(module: nn.Module, x: torch.Tensor, key: object = None) -> Any:
         recalibrate_batchnorm(module, [x])
-        bar.update()
-        return where.prepare(module, x[:batch], same)
+        progress()
+        return runtime.prepare(module, x[:batch], key)
 
     parts, keys = {}, {}
     with torch.no_grad():
         x = example = torch.randn(max(2, batch), 3, chain.resolution, chain.resolution)
-        for place, block in enumerate([None, *chain.blocks, None]):
-            row: Sequence[Any] = combinations[place - 1] if block else [{}]
-            for option, arch in enumerate(row):
-                make = block.candidates[block.candidate(arch)] if block else (chain.head if place else chain.stem)
-                values = tuple(arch[label] for label in block.elastic) if block else ()
+        for position, block in enumerate([None, *chain.blocks, None]):
+            end = chain.head if position else chain.stem
+            row: Sequence[Mapping[str, Any]] = combinations[position - 1] if block else [{}]
+            for index, choices in enumerate(row):
+                make = block.candidates[block.candidate(choices)] if block else end
+                values = tuple(choices[label] for label in block.elastic) if block else ()
                 module = make(*values)
+                # Modules from equal functions with equal arguments and input shapes do the same work.
                 same = (make.func, make.args, tuple(make.keywords.items())) if isinstance(make, partial) else make
-                keys[place, option] = (str(same), values, tuple(x.shape))
-                parts[place, option] = prepare(module, x, keys[place, option])
-                if option == 0:
+                keys[position, index] = (str(same), values, tuple(x.shape))
+                parts[position, index] = prepare(module, x, keys[position, index])
+                if index == 0:
                     y = module(x)
             x = y
         networks = [prepare(chain.network(arch), example) for arch in archs]
-    return parts, keys, networks, example[:batch]
+    return Prepared(parts, keys, networks, example[:batch])
 
 
-def path_of(options: Sequence[int]) -> list[tuple[int, int]]:
-    """The parts of a pass, as `build` names them: stem, an option of each block, head."""
-    return [(0, 0), *enumerate(options, 1), (len(options) + 1, 0)]
+def path_of(combination_indices: Sequence[int]) -> list[PartIndex]:
+    """The parts of a pass: stem, the given combination of each block, head."""
+    return [(0, 0), *enumerate(combination_indices, 1), (len(combination_indices) + 1, 0)]
 
 
-def whole_visits(passes: int, networks: int) -> list[list[int]]:
-    """Which whole networks are timed after each pass: all equally often, at least VISITS times, spread over the passes."""
-    total = max(VISITS, math.ceil(passes / networks)) * networks
-    ends = [place * total // passes for place in range(passes + 1)]
+def spread_visits(passes: int, networks: int) -> list[list[int]]:
+    """Which whole networks are timed after each pass.
+
+    All are timed equally often, at least MIN_VISITS times, spread evenly over the passes.
+
+    Args:
+        passes, networks: how many there are.
+    Returns:
+        For each pass, the indices of the networks.
+    """
+    total = max(MIN_VISITS, math.ceil(passes / networks)) * networks
+    ends = [index * total // passes for index in range(passes + 1)]
     return [[visit % networks for visit in range(*span)] for span in itertools.pairwise(ends)]
 
 
-def draw(chain: Any, number: int, seed: int) -> list[dict[str, Any]]:
-    """Distinct random architectures, always the same ones; fewer where a space has no more."""
+def random_archs(chain: Chain, number: int, seed: int) -> list[Arch]:
+    """Distinct random architectures, the same ones for the same seed; fewer where a space has no more."""
     generator = random.Random(seed)
-    found: dict[str, dict[str, Any]] = {}
+    archs: dict[str, Arch] = {}
     for _ in range(100 * number):
         arch = uniform_path(chain.choices, generator)
-        found.setdefault(arch_id(arch), arch)
-        if len(found) == number:
+        archs.setdefault(arch_id(arch), arch)
+        if len(archs) == number:
             break
-    return list(found.values())
+    return list(archs.values())
 
 
-def calibrated(chain: Any, arch: Mapping[str, Any]) -> Any:
-    """A network with fresh weights and BatchNorm statistics of its input; see `build`."""
+def calibrated_network(chain: Chain, arch: Mapping[str, Any]) -> Network:
+    """A network with fresh weights and with BatchNorm statistics of its input, for the reason in `prepare_parts`."""
     network = chain.network(dict(arch))
     recalibrate_batchnorm(network, [torch.randn(2, 3, chain.resolution, chain.resolution)])
     return network
 
 
-def described(about: Mapping[str, Any]) -> Any:
-    """The chain of a space, from name, preset, classes, resolution and options."""
-    numbers = {"classes": about["classes"], "resolution": about["resolution"]}
-    return spaces.describe(about["name"], about["preset"], **numbers, **about["options"])
+def chain_of(space: Mapping[str, Any]) -> Chain:
+    """The chain of a space.
 
-
-def versions() -> dict[str, Any]:
-    """Versions and commit, for the table."""
-    about = run_dir.provenance()
-    return {"commit": about["commit"], "versions": about["versions"], "date": about["started"]}
+    Args:
+        space: its name, preset, classes, resolution and options.
+    """
+    numbers = {"classes": space["classes"], "resolution": space["resolution"]}
+    return spaces.describe(space["name"], space["preset"], **numbers, **space["options"])

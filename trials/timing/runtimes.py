@@ -25,48 +25,78 @@ RUNTIMES = ("torch", "onnxruntime")
 
 
 class TorchRuntime:
-    """PyTorch on a CPU or a GPU."""
+    """PyTorch on a CPU or a GPU. It sets the number of threads of the whole process.
+
+    Args:
+        device: auto, cpu or cuda.
+        threads: of a CPU; 0: OMP_NUM_THREADS, or one for each core.
+    Attributes:
+        name: of the processor or GPU.
+        threads: that are used; None on a GPU.
+    Raises:
+        InputError: a GPU is asked for, and none is visible.
+    """
 
     def __init__(self, device: str, threads: int) -> None:
         self.device = torch.device("cuda" if use_cuda(device) else "cpu")
         self.threads = None if self.device.type == "cuda" else threads or default_threads()
         if self.threads:
             torch.set_num_threads(self.threads)
-        self.name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else processor()
+        self.name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else processor_name()
 
     def input(self, shape: Sequence[int]) -> torch.Tensor:
+        """Random numbers of this shape, (N, 3, R, R), on the device."""
         return torch.randn(*shape).to(self.device, memory_format=torch.channels_last)
 
-    def prepare(self, module: nn.Module, x: torch.Tensor, same: object = None) -> nn.Module:
-        """What runs, of a module; x: its input; same: equal for modules that are the same but for their weights."""
+    def prepare(self, module: nn.Module, x: torch.Tensor, key: object = None) -> nn.Module:
+        """Turn a module into what `run` takes; the module itself is not changed.
+
+        Args:
+            x: an input of the module.
+            key: equal for modules that differ only in their weights; None: nothing is known.
+        """
         return fold_batchnorm(copy.deepcopy(module).eval()).to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def run(self, parts: Sequence[Any], x: torch.Tensor) -> list[float]:
-        """One pass through parts one after another: nanoseconds of each."""
+    def run(self, modules: Sequence[nn.Module], x: torch.Tensor) -> list[float]:
+        """Make one pass through prepared modules, each with the output of the one before.
+
+        Returns:
+            Nanoseconds of each module.
+        """
         with torch.inference_mode():
             if self.device.type == "cpu":
                 marks = [time.perf_counter_ns()]
-                for part in parts:
-                    x = part(x)
+                for module in modules:
+                    x = module(x)
                     marks.append(time.perf_counter_ns())
                 return [float(after - before) for before, after in itertools.pairwise(marks)]
             torch.cuda.synchronize(self.device)
-            events = [torch.cuda.Event(enable_timing=True) for _ in range(len(parts) + 1)]
+            events = [torch.cuda.Event(enable_timing=True) for _ in range(len(modules) + 1)]
             events[0].record()
-            for part, event in zip(parts, events[1:], strict=True):
-                x = part(x)
+            for module, event in zip(modules, events[1:], strict=True):
+                x = module(x)
                 event.record()
             torch.cuda.synchronize(self.device)
             return [1e6 * before.elapsed_time(after) for before, after in itertools.pairwise(events)]
 
 
 class OnnxRuntime:
-    """ONNX Runtime on a CPU or a GPU. Parts are sessions of their own, whole networks one."""
+    """ONNX Runtime on a CPU or a GPU. Each prepared module is a session, be it a part or a whole network.
+
+    Args:
+        device: auto, cpu or cuda.
+        threads: of a CPU; 0: OMP_NUM_THREADS, or one for each core.
+    Attributes:
+        name: of the processor or GPU.
+        threads: that are used; None on a GPU.
+    Raises:
+        InputError: a GPU is asked for, and none is visible, or this onnxruntime cannot use it.
+    """
 
     def __init__(self, device: str, threads: int) -> None:
         import onnxruntime
 
-        self.runtime = onnxruntime
+        self.library = onnxruntime
         able = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
         cuda = use_cuda(device) and (able or device == "cuda")
         if cuda and not able:
@@ -75,51 +105,67 @@ class OnnxRuntime:
             )
         self.providers = ["CUDAExecutionProvider" if cuda else "CPUExecutionProvider"]
         self.threads = None if cuda else threads or default_threads()
-        self.where = "cuda" if cuda else "cpu"
-        self.name = torch.cuda.get_device_name() if cuda else processor()
-        self.settings = onnxruntime.SessionOptions()
-        self.settings.intra_op_num_threads = self.threads or 0
-        self.settings.log_severity_level = 3
-        self.exported: dict[object, bytes] = {}
+        self.device_type = "cuda" if cuda else "cpu"
+        self.name = torch.cuda.get_device_name() if cuda else processor_name()
+        self.options = onnxruntime.SessionOptions()
+        self.options.intra_op_num_threads = self.threads or 0
+        self.options.log_severity_level = 3
+        self.exported: dict[object, bytes] = {}  # ONNX files by their key, because an export takes long
 
     def input(self, shape: Sequence[int]) -> Any:
-        return self.runtime.OrtValue.ortvalue_from_numpy(np.random.randn(*shape).astype(np.float32), self.where, 0)
+        """Random numbers of this shape, (N, 3, R, R), as an OrtValue on the device."""
+        array = np.random.randn(*shape).astype(np.float32)
+        return self.library.OrtValue.ortvalue_from_numpy(array, self.device_type, 0)
 
-    def prepare(self, module: nn.Module, x: torch.Tensor, same: object = None) -> Any:
-        """What runs, of a module; x: its input; same: equal for modules that are the same but for their weights."""
-        content = self.exported.get(same)
+    def prepare(self, module: nn.Module, x: torch.Tensor, key: object = None) -> Any:
+        """Turn a module into an InferenceSession, see `TorchRuntime.prepare`.
+
+        Raises:
+            InputError: the module cannot be written as ONNX.
+        """
+        content = self.exported.get(key)
         if content is None:
             content = onnx_bytes(fold_batchnorm(copy.deepcopy(module).eval()), x)
-            if same is not None:
-                self.exported[same] = content
-        return self.runtime.InferenceSession(content, self.settings, providers=self.providers)
+            if key is not None:
+                self.exported[key] = content
+        return self.library.InferenceSession(content, self.options, providers=self.providers)
 
-    def run(self, parts: Sequence[Any], x: Any) -> list[float]:
-        """One pass through parts one after another: nanoseconds of each."""
+    def run(self, sessions: Sequence[Any], x: Any) -> list[float]:
+        """Make one pass through sessions, each with the output of the one before.
+
+        Returns:
+            Nanoseconds of each session.
+        """
         marks = [time.perf_counter_ns()]
-        for part in parts:
-            binding = part.io_binding()
+        for session in sessions:
+            binding = session.io_binding()
             binding.bind_ortvalue_input("x", x)
-            binding.bind_output("y", self.where)
-            part.run_with_iobinding(binding)
+            binding.bind_output("y", self.device_type)
+            session.run_with_iobinding(binding)
             x = binding.get_outputs()[0]
             marks.append(time.perf_counter_ns())
         return [float(after - before) for before, after in itertools.pairwise(marks)]
 
 
-def onnx_bytes(module: nn.Module, x: torch.Tensor) -> bytes:
-    """A module as an ONNX file.
+Runtime = TorchRuntime | OnnxRuntime
 
-    By the TorchScript exporter, whose operations are the same as the newer one's, thirty times faster; by the newer one where that
-    does not know an operation.
+
+def onnx_bytes(module: nn.Module, x: torch.Tensor) -> bytes:
+    """The content of an ONNX file of a module, with input "x" and output "y".
+
+    PyTorch has two exporters. The older one, TorchScript's, writes the same operations thirty times faster, so it is tried
+    first; the newer one knows some operations that the older one does not.
+
+    Args:
+        x: an input of the module.
     Raises:
-        InputError: neither can write it.
+        InputError: neither exporter can write it.
     """
     file = io.BytesIO()
     names: dict[str, Any] = {"input_names": ["x"], "output_names": ["y"]}
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")  # that the newer one is recommended
+            warnings.simplefilter("ignore")  # PyTorch recommends the newer exporter
             try:
                 torch.onnx.export(module, (x,), file, dynamo=False, opset_version=18, **names)  # type: ignore[arg-type]
                 return file.getvalue()
@@ -127,13 +173,17 @@ def onnx_bytes(module: nn.Module, x: torch.Tensor) -> bytes:
                 program = torch.onnx.export(module, (x,), dynamo=True, verbose=False, **names)
                 assert program is not None
                 return program.model_proto.SerializeToString()
-    except Exception as error:  # of many kinds
+    except Exception as error:  # the exporters raise many kinds
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{type(module).__name__} cannot be written as ONNX ({reason}); use --runtime torch") from None
 
 
-def make_runtime(runtime: str, device: str, threads: int) -> TorchRuntime | OnnxRuntime:
-    """Raises InputError: a device that is not there."""
+def make_runtime(runtime: str, device: str, threads: int) -> Runtime:
+    """The runtime of a name in RUNTIMES.
+
+    Raises:
+        InputError: a device that is not there.
+    """
     return OnnxRuntime(device, threads) if runtime == "onnxruntime" else TorchRuntime(device, threads)
 
 
@@ -143,8 +193,8 @@ def default_threads() -> int:
     return int(given) if given.isdigit() and int(given) else len(os.sched_getaffinity(0))
 
 
-def processor() -> str:
-    """Name of the processor, as the system tells it."""
+def processor_name() -> str:
+    """Name of the processor, as the operating system gives it."""
     try:
         with open("/proc/cpuinfo") as file:
             names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]

@@ -1,9 +1,9 @@
-"""How long networks take on this device, and how long each of their parts takes while the whole network runs.
+"""How long networks take on this device, at the pace of the quiet machine.
 
-Networks are timed as they are deployed: in eval mode, BatchNorm folded into the convolutions, channels last in memory
-(PyTorch), or as ONNX files (ONNX Runtime), 32 bits. The time of a part is taken between the parts before and after it in one
-pass, with the caches and the memory as they then are: parts that are run alone, again and again, are faster than they ever
-are in a network. Shapes: N batch, R resolution in pixels.
+Networks are timed as they are deployed: in eval mode, BatchNorm folded into the convolutions, in 32 bits, with channels
+last in memory (PyTorch) or as ONNX files (ONNX Runtime). The parts of a network are timed while the whole network runs
+(`runtimes`): a part that runs alone, again and again, finds its data in the cache and is faster than it ever is in a
+network.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from torch import nn
 from trials.timing.runtimes import make_runtime
 
 WARM_UP = 3  # rounds that are not counted
-MANY = 8  # networks in a round that can tell its pace: of few, one would be compared with itself
-QUIET = 0.25  # of the passes: so many are faster than the pace that counts. What else runs on a machine only makes it slower
+MIN_FOR_PACE = 8  # networks in a round from which its pace can be told; with fewer, each would be compared with itself
+# Reference pace: the 25 % quantile of the passes. Other work on the machine only ever makes a pass slower, so the fast
+# passes show the quiet machine.
+QUIET_QUANTILE = 0.25
 
 
 @dataclass(frozen=True)
@@ -32,41 +34,45 @@ class Timing:
 
     @classmethod
     def of(cls, nanoseconds: Sequence[float] | np.ndarray) -> Timing:
+        """Median and spread of repeated measurements."""
         low, middle, high = np.percentile(nanoseconds, (25, 50, 75)) / 1e6
         return cls(float(middle), float(high - low))
 
 
-def settle(times: np.ndarray, keys: np.ndarray) -> tuple[list[Timing], np.ndarray]:
-    """What each thing takes, and the pace of the machine in each pass, from passes that timed several things each.
+def normalise_by_pace(times: np.ndarray, keys: np.ndarray) -> tuple[list[Timing], np.ndarray]:
+    """Tell apart what each thing takes and how fast the machine was in each pass; a pass times several things.
 
-    A machine that is shared is now faster, now slower, by a third and for seconds. A pass sees one pace: the median, over
-    what it timed, of the time by what that thing takes otherwise. Times are divided by their pass's pace; both are found in
-    turns. Paces are relative to the one of the quiet machine.
+    A shared machine becomes faster and slower, by a third and for seconds at a time. A pass has one pace: the weighted
+    median, over the things in it, of a thing's time in this pass divided by its usual time. Usual times are medians of
+    times that were divided by the pace of their pass. Both are found by turns. Paces are relative to `QUIET_QUANTILE`.
 
     Args:
         times: nanoseconds, (passes, things in a pass).
-        keys: which thing that was, 0, 1, ..., (passes, things in a pass); each occurs.
+        keys: which thing each time belongs to, 0, 1, ..., (passes, things in a pass); each occurs.
     Returns:
-        A Timing for each thing; the pace of each pass, 1 and above for most.
+        A Timing for each thing. The pace of each pass, (passes,): 1 on the quiet machine, larger when it is slower.
     """
     number = int(keys.max()) + 1
     paces = np.ones(len(times))
 
-    def medians() -> np.ndarray:
-        even = (times / paces[:, None]).ravel()
-        order = np.lexsort((even, keys.ravel()))
-        return np.array([np.median(part) for part in np.split(even[order], np.cumsum(np.bincount(keys.ravel()))[:-1])])
+    def usual_times() -> np.ndarray:
+        normalised = (times / paces[:, None]).ravel()
+        order = np.lexsort((normalised, keys.ravel()))
+        ends = np.cumsum(np.bincount(keys.ravel()))[:-1]
+        return np.array([np.median(times_of_one) for times_of_one in np.split(normalised[order], ends)])
 
     for _ in range(5):
-        weights = np.maximum(medians(), 1.0)[keys]  # nanoseconds: what takes long tells more
+        # The weights are nanoseconds, because a thing that takes long tells the pace more exactly.
+        weights = np.maximum(usual_times(), 1.0)[keys]
         ratios = times / weights
+        # Weighted median of each row: the first ratio at which half of the row's weight is reached.
         order = np.argsort(ratios, axis=1)
         reached = np.cumsum(np.take_along_axis(weights, order, 1), axis=1)
         middle = (reached < 0.5 * reached[:, -1:]).sum(axis=1, keepdims=True)
         paces = np.take_along_axis(np.take_along_axis(ratios, order, 1), middle, 1)[:, 0]
-        paces /= np.quantile(paces, QUIET)
-    even = times / paces[:, None]
-    return [Timing.of(even[keys == key]) for key in range(number)], paces
+        paces /= np.quantile(paces, QUIET_QUANTILE)
+    normalised = times / paces[:, None]
+    return [Timing.of(normalised[keys == key]) for key in range(number)], paces
 
 
 def time_networks(
@@ -80,29 +86,35 @@ def time_networks(
     runtime: str = "torch",
     progress: Callable[[], object] = lambda: None,
 ) -> list[Timing]:
-    """Time whole networks, in turns, so that what disturbs the machine disturbs all of them.
+    """Time whole networks by turns, so that what disturbs the machine disturbs all of them.
 
-    Many networks tell the pace of the machine (`settle`); of few, the faster half of the rounds counts.
+    From MIN_FOR_PACE networks on, the pace of the machine is taken out (`normalise_by_pace`). With fewer, only the faster
+    half of the rounds counts.
 
     Args:
-        resolution: R of the images, (batch, 3, R, R).
+        resolution: R, pixels; images are (batch, 3, R, R).
+        device: auto, cpu or cuda.
         threads: of a CPU; 0: OMP_NUM_THREADS, or one for each core.
-        rounds: passes through all networks, beside a few to warm up.
+        batch: images at a time.
+        rounds: passes through all networks that are counted; WARM_UP more come before them.
+        runtime: torch or onnxruntime.
         progress: called after each round that counts.
+    Returns:
+        A Timing for each network.
     """
-    before = torch.get_num_threads()
-    where = make_runtime(runtime, device, threads)
+    threads_before = torch.get_num_threads()
+    used_runtime = make_runtime(runtime, device, threads)
     example = torch.randn(batch, 3, resolution, resolution)
-    prepared = [where.prepare(network, example) for network in networks]
-    x = where.input(example.shape)
+    prepared = [used_runtime.prepare(network, example) for network in networks]
+    x = used_runtime.input(example.shape)
     times = np.zeros((WARM_UP + rounds, len(networks)))
-    for number, row in enumerate(times):
-        row[:] = [where.run([network], x)[0] for network in prepared]
-        if number >= WARM_UP:
+    for round_index, row in enumerate(times):
+        row[:] = [used_runtime.run([network], x)[0] for network in prepared]
+        if round_index >= WARM_UP:
             progress()
-    torch.set_num_threads(before)
+    torch.set_num_threads(threads_before)
     counted = times[WARM_UP:]
-    if len(networks) < MANY:
+    if len(networks) < MIN_FOR_PACE:
         faster = np.sort(counted, axis=0)[: math.ceil(len(counted) / 2)]
         return [Timing.of(column) for column in faster.T]
-    return settle(counted, np.broadcast_to(np.arange(len(networks)), counted.shape))[0]
+    return normalise_by_pace(counted, np.broadcast_to(np.arange(len(networks)), counted.shape))[0]
