@@ -1,7 +1,8 @@
 """Where training runs: Lightning Fabric brings devices, precision and processes.
 
-Several processes (torchrun sets RANK, WORLD_SIZE, LOCAL_WORLD_SIZE) train one supernet: each has a part of every batch and
-the same path, and BatchNorm sees the whole batch, so the run equals that of one process with the same batch.
+Several processes (torchrun sets RANK, WORLD_SIZE, LOCAL_WORLD_SIZE) train one supernet. Each has its share of every batch and
+trains the same path, and BatchNorm sees the whole batch, so the run equals that of one process with the same batch.
+Why DDP's wrapper and PyTorch's SyncBatchNorm are not used: docs/decisions.md.
 """
 
 from __future__ import annotations
@@ -9,17 +10,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.distributed.nn.functional import all_reduce as all_reduce_with_gradient
 
 from spaces.errors import InputError
 from trials.common.cli import rank_and_world
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 
 def use_cuda(device: str, precision: str = "auto") -> bool:
-    """True if a GPU is to be used.
+    """Decide whether a GPU is used.
 
     Args:
         device: auto (a GPU where there is one), cpu or cuda.
@@ -35,8 +40,12 @@ def use_cuda(device: str, precision: str = "auto") -> bool:
     return cuda
 
 
-def make_fabric(device: str, precision: str) -> Any:
-    """A Lightning Fabric, its processes connected; `auto` precision is bf16-mixed on a GPU and 32 bits on a CPU.
+def make_fabric(device: str, precision: str) -> Fabric:
+    """Make a Lightning Fabric and connect the processes of torchrun.
+
+    Args:
+        device: auto, cpu or cuda.
+        precision: auto is bf16-mixed on a GPU and 32 bits on a CPU.
 
     Raises:
         InputError: fewer GPUs than processes on this machine.
@@ -45,13 +54,9 @@ def make_fabric(device: str, precision: str) -> Any:
     from lightning_fabric.strategies import DDPStrategy
 
     class SamePathDDP(DDPStrategy):
-        """Processes as in DDP, but without its wrapper.
+        """Processes as in DDP, without its wrapper: `average_gradients` sends the gradients of the path alone."""
 
-        All processes train the same path, so they know without asking which gradients there are (`average_gradients`).
-        DDP would search the graph for unused parameters at every step and send the gradients of the whole supernet.
-        """
-
-        def setup_module(self, module: nn.Module) -> Any:
+        def setup_module(self, module: nn.Module) -> nn.Module:  # type: ignore[override]
             return module
 
     cuda = use_cuda(device, precision)
@@ -72,7 +77,11 @@ def make_fabric(device: str, precision: str) -> Any:
 
 
 def average(gradients: Sequence[torch.Tensor]) -> None:
-    """Make tensors the mean over all processes, in place. Every process must give the same ones."""
+    """Replace tensors by their mean over all processes, in place.
+
+    Args:
+        gradients: tensors of the same shapes and in the same order in every process.
+    """
     _, world = rank_and_world()
     if world == 1 or not gradients:
         return
@@ -82,12 +91,12 @@ def average(gradients: Sequence[torch.Tensor]) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
-def same_everywhere(device: torch.device, step: int, last: Path, fingerprint: int, data_root: str) -> None:
-    """Compare what the processes start from.
+def require_same_start(device: torch.device, step: int, last: Path, fingerprint: int, data_root: str) -> None:
+    """Refuse processes that do not start from the same checkpoint and the same images.
 
     Args:
-        step, last: of the checkpoint, and its file.
-        fingerprint, data_root: of the images, and their folder.
+        step, last: step of the checkpoint, and its file.
+        fingerprint, data_root: `Data.fingerprint` of the images, and their folder.
     Raises:
         InputError: the processes have other images, or another checkpoint.
     """
@@ -101,26 +110,22 @@ def same_everywhere(device: torch.device, step: int, last: Path, fingerprint: in
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """The mean of the gradients over all processes; of the parameters on the path alone."""
+    """Average the gradients of the parameters on the path over all processes, in place."""
     average([parameter.grad for parameter in parameters if parameter.grad is not None])
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm whose training statistics are those of the images of all processes, each with equally many.
-
-    PyTorch's SyncBatchNorm refuses the CPU, and is no BatchNorm2d, which BN recalibration looks for.
-    """
+    """BatchNorm whose training statistics are those of the images of all processes, each of which has equally many."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Normalise (N, C, H, W), N images of this process, by the statistics of all processes."""
         _, world = rank_and_world()
         if not self.training or world == 1:
             return super().forward(input)
-        from torch.distributed.nn.functional import all_reduce  # with a gradient
-
         x = input.to(torch.promote_types(input.dtype, torch.float32))
-        mean = all_reduce(x.mean((0, 2, 3))) / world
+        mean = all_reduce_with_gradient(x.mean((0, 2, 3))) / world
         centred = x - mean[:, None, None]
-        variance = all_reduce(centred.square().mean((0, 2, 3))) / world
+        variance = all_reduce_with_gradient(centred.square().mean((0, 2, 3))) / world
         if self.running_mean is not None and self.running_var is not None:
             self.num_batches_tracked.add_(1)  # type: ignore[operator, union-attr]
             momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum  # type: ignore[arg-type]
@@ -135,14 +140,15 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 class SyncBatchNormAct2d(SyncBatchNorm2d):
-    """For timm's BatchNormAct2d, which goes on to a `drop` and an activation."""
+    """The same for timm's BatchNormAct2d, which is followed by a `drop` layer and an activation."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Normalise (N, C, H, W), then drop and activate."""
         return self.act(self.drop(super().forward(input)))  # type: ignore[operator]
 
 
-def synchronise_bn(model: nn.Module) -> None:
-    """Make every BatchNorm of a model a SyncBatchNorm2d, in place; parameters, statistics and names stay.
+def synchronise_batchnorm(model: nn.Module) -> None:
+    """Turn every BatchNorm of a model into a SyncBatchNorm2d, in place; parameters, statistics and names stay.
 
     Raises:
         InputError: it has another kind of BatchNorm.

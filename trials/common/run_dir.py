@@ -16,8 +16,8 @@ from spaces.errors import InputError
 from spaces.files import CLONE, atomic, load_json, save_json
 
 PACKAGES = ("torch", "torchvision", "nni", "pytorch-lightning", "numpy")
-# fields that may change between a run and its continuation: they do not change its result, or are checked elsewhere
-FREE = (
+# options that may differ between a run and its continuation: they do not change its result, or are checked elsewhere
+MAY_CHANGE = (
     "resume",
     "checkpoint_every",
     "eval_every",
@@ -35,7 +35,7 @@ FREE = (
 
 
 def provenance() -> dict[str, Any]:
-    """Git commit, versions and machine, for config.json."""
+    """Say what made a file: git commit, versions of Python and the main packages, kind of machine, local time."""
     try:
         git = ["git", "-C", str(CLONE)]
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
@@ -57,7 +57,9 @@ def open_run(out: str | Path, command: str, config: Any, *, resume: bool) -> Pat
     """Make or reopen a run directory, write and print its configuration.
 
     Args:
-        config: a dataclass; with `resume`, it must equal the stored one but for the fields in FREE.
+        out: the directory.
+        command: the command without `trials.`, such as "supernet".
+        config: a dataclass; with `resume`, it must equal the stored one but for the options in MAY_CHANGE.
     Raises:
         InputError: the directory holds a run and `resume` is off, or a run with another configuration.
     """
@@ -72,29 +74,32 @@ def open_run(out: str | Path, command: str, config: Any, *, resume: bool) -> Pat
             raise InputError(f"'{run}' holds a run of {stored.get('command')}, not of {command}; choose another --out")
         for key, value in given.items():
             was = stored["config"].get(key, type(config).__dataclass_fields__[key].default)
-            picks = key == "eval_every" and given.get("hold_out")  # which epochs can be the best
-            if (key not in FREE or picks) and was != value:
+            chooses_best = key == "eval_every" and given.get("hold_out")  # it decides which epochs can be the best
+            if (key not in MAY_CHANGE or chooses_best) and was != value:
                 flag = "--" + key.replace("_", "-")
                 raise InputError(f"'{run}' was started with {flag} {was}, not {value}; give {was} or another --out")
         if given.get("data_root") != stored["config"].get("data_root"):  # the images have moved
             stored["config"]["data_root"] = given["data_root"]
             save_json(path, stored)
         return run
-    about = {"command": command, "config": given, **provenance()}
+    contents = {"command": command, "config": given, **provenance()}
     try:
-        save_json(path, about)
+        save_json(path, contents)
     except OSError as error:
         raise InputError(f"cannot write to '{run}' ({error.strerror}); choose another --out") from None
     print(f"{command}: " + " ".join(f"{key}={value}" for key, value in given.items() if value not in (None, "", False)))
     print(
-        f"commit {about['commit'][:12]}, " + ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+        f"commit {contents['commit'][:12]}, "
+        + ", ".join(f"{name} {number}" for name, number in contents["versions"].items())
     )
     return run
 
 
 def load_run(run: str | Path, command: str) -> dict[str, Any]:
-    """The configuration stored in a run directory.
+    """Read the configuration stored in a run directory.
 
+    Returns:
+        Option -> value, as the command's Config had them.
     Raises:
         InputError: there is no such run, or it is one of another command.
     """
@@ -107,7 +112,7 @@ def load_run(run: str | Path, command: str) -> dict[str, Any]:
 
 
 def require_supernet(run: str | Path) -> Path:
-    """supernet.pt of a run. Raises InputError: it is not there yet."""
+    """Return the path of a run's supernet.pt. Raises InputError: the run is not trained to the end yet."""
     path = Path(run) / "supernet.pt"
     if not path.exists():
         raise InputError(f"'{run}' is not trained to the end; run trials.supernet with --resume first")
@@ -115,7 +120,7 @@ def require_supernet(run: str | Path) -> Path:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and JSON-able values, atomically."""
+    """Write tensors and JSON-able values into one file, atomically."""
     import torch
 
     with atomic(path) as temporary:
@@ -125,9 +130,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(
     path: str | Path, what: str, *, mmap: bool = False, fix: str = "delete it and train again"
 ) -> dict[str, Any]:
-    """Read a checkpoint; nothing in it is ever executed.
+    """Read a checkpoint to the CPU; nothing in it is ever executed.
 
     Args:
+        what: how to call the file in an error, for example "supernet".
         fix: the end of the message about a damaged file.
         mmap: map the file instead of reading it, when only a part of the tensors is needed.
     Raises:
@@ -155,7 +161,12 @@ def file_hash(path: str | Path) -> str:
 
 
 class Log:
-    """log.jsonl: one JSON object per line; on resume, lines after the checkpoint are dropped."""
+    """A log of one JSON object per line, each with its step.
+
+    Args:
+        path: log.jsonl of a run.
+        after_step: the step of the checkpoint that the run goes on from; later lines are dropped, as they will come again.
+    """
 
     def __init__(self, path: Path, *, after_step: int) -> None:
         lines = path.read_text().splitlines() if path.exists() else []
@@ -171,4 +182,5 @@ class Log:
         self.file = open(path, "a", buffering=1)
 
     def write(self, **values: Any) -> None:
+        """Add a line; `step` must be among the values."""
         self.file.write(json.dumps(values) + "\n")

@@ -15,7 +15,7 @@ import torch
 
 from spaces.errors import Stopped
 from trials.common import run_dir
-from trials.common.distributed import average, same_everywhere
+from trials.common.distributed import average, require_same_start
 from trials.training.trainer import Trainer
 
 LOG_EVERY = 50  # steps between lines of the log; an epoch, where that is shorter
@@ -118,7 +118,7 @@ class LastCheckpoint:
             self.step = state["step"]
             print(f"{trainer.prefix}resumed at step {self.step:,}")
         fingerprint, data_root = trainer.data.fingerprint(), trainer.config.data_root
-        same_everywhere(trainer.fabric.device, self.step, self.path, fingerprint, data_root)
+        require_same_start(trainer.fabric.device, self.step, self.path, fingerprint, data_root)
         return state
 
     def save(self, trainer: Trainer, step: int, **loop_state: Any) -> None:

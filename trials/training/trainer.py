@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from trials.common.cli import rank_and_world
-from trials.common.distributed import average_gradients, make_fabric, synchronise_bn
+from trials.common.distributed import average_gradients, make_fabric, synchronise_batchnorm
 from trials.images.dataset import Data
 from trials.training import optimizers, retrain_config, supernet_config
 
@@ -52,7 +52,7 @@ class Trainer:
         data.to(self.fabric.device)
         torch.manual_seed(seed)
         self.network = make_network()
-        synchronise_bn(self.network)
+        synchronise_batchnorm(self.network)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = optimizers.make_optimizer(
             self.network,
