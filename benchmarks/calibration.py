@@ -50,8 +50,8 @@ def random_archs(scorer: Scorer, number: int, seed: int) -> list[Arch]:
 
 def by_images(scorer: Scorer, archs: list[Arch]) -> dict[int, np.ndarray]:
     """Top-1 in percent of each architecture, for each number of calibration images."""
-    size, images = scorer.settings.batch_size, len(scorer.fixed.images)
-    counts = sorted({min(count, len(scorer.fixed.calibration)) // size * size for count in COUNTS} - {0})
+    size, images = scorer.settings.batch_size, len(scorer.images.scoring)
+    counts = sorted({min(count, len(scorer.images.calibration)) // size * size for count in COUNTS} - {0})
     scores: dict[int, list[float]] = {count: [] for count in counts}
     bar = cli.progress(len(archs), desc="architectures", unit="arch")
     for first in range(0, len(archs), GROUP):
@@ -103,7 +103,7 @@ def score_all(scorer: Scorer, archs: list[Arch]) -> Scored:
         x, _ = next(scorer.scoring_batches())
         logits += [y for _, y in sorted(tree.logits(x), key=lambda pair: pair[0])]
     seconds = time.process_time() - began
-    return Scored(torch.cat(hits).numpy() * 100 / len(scorer.fixed.images), torch.stack(logits), seconds)
+    return Scored(torch.cat(hits).numpy() * 100 / len(scorer.images.scoring), torch.stack(logits), seconds)
 
 
 def compare_precisions(run: str, settings: Settings, number: int, seed: int, names: list[str]) -> None:
@@ -138,7 +138,7 @@ def compare_counts(run: str, settings: Settings, number: int, seed: int) -> None
     archs = random_archs(scorer, number, seed)
     scores = by_images(scorer, archs)
     reference = scores[max(scores)]
-    error = math.sqrt(reference.mean() * (100 - reference.mean()) / len(scorer.fixed.images))
+    error = math.sqrt(reference.mean() * (100 - reference.mean()) / len(scorer.images.scoring))
     rows = []
     for count, values in scores.items():
         tau, rho, kept, loss = agreement(reference, values)
@@ -146,7 +146,7 @@ def compare_counts(run: str, settings: Settings, number: int, seed: int) -> None
         rows.append((f"{count:,}", f"{tau:.3f}", f"{rho:.3f}", kept, f"{loss:.2f}", f"{shift:+.2f}"))
     print(cli.table(rows, ("images", "tau", "rho", "of the 10 best", "loss", "mean score"), as_is=True))
     print(
-        f"{len(archs)} architectures, {len(scorer.fixed.images):,} scoring images: scores {reference.min():.2f} to "
+        f"{len(archs)} architectures, {len(scorer.images.scoring):,} scoring images: scores {reference.min():.2f} to "
         f"{reference.max():.2f}%, standard deviation {reference.std():.2f}, standard error of one {error:.2f}"
     )
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from spaces.errors import InputError
 from spaces.latency import FIT_NETWORKS, MIN_CHECK_NETWORKS, LatencyTable
+from spaces.spec import SpaceSpec
 from trials.common import cli
 from trials.timing.latency_config import Config
 
@@ -32,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     from spaces.cost import CostTable, measure
     from trials.common import run_dir
     from trials.timing import latency_csv
-    from trials.timing.measure import MeasureSettings, chain_of, measure_table, random_archs
+    from trials.timing.measure import MeasureSettings, measure_table, random_archs
 
     if config.supernet:
         run_dir.load_run(config.supernet, "supernet")
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     else:
         about = {key: getattr(config, key) for key in ("preset", "classes", "resolution")}
         about |= {"name": config.space, "options": cli.space_options(config.space_options)}
-    chain = chain_of(about)
+    chain = SpaceSpec.read(about).describe()
     costs = measure(chain)  # refuses a space that does not fit together
     place = Path(config.template or config.out)
     if config.template and place.exists():
@@ -130,7 +131,7 @@ def compare(config: Config) -> None:
 
     from spaces.arch import arch_id
     from spaces.published import read_arch
-    from trials.timing.measure import calibrated_network, chain_of, random_archs
+    from trials.timing.measure import calibrated_network, random_archs
     from trials.timing.runtimes import make_runtime
     from trials.timing.stopwatch import MIN_FOR_PACE, time_networks
 
@@ -143,7 +144,7 @@ def compare(config: Config) -> None:
     here = make_runtime(about["runtime"], device, threads).name
     if here != about["device"]:
         raise InputError(f"table '{config.table}' is of {about['device']}, this is {here}; compare it there")
-    chain = chain_of(table.costs.space)
+    chain = SpaceSpec.read(table.costs.space).describe()
     known = random_archs(chain, FIT_NETWORKS + check["networks"], about["seed"])[FIT_NETWORKS:][:MIN_FOR_PACE]
     bar = cli.progress(config.rounds, desc="measuring", unit="round")
     timing, *others = time_networks(

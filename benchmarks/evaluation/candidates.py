@@ -97,7 +97,7 @@ def supernet_scores(run: str, choices: dict[str, list[Any]]) -> ScoreFunction:
     def score(archs: list[Arch]) -> list[float]:
         tree = PrefixTree(scorer.blocks, archs)
         tree.calibrate(scorer.calibration_batches())
-        return [100 * int(hits) / len(scorer.fixed.images) for hits in tree.hits(scorer.scoring_batches())[:, 0]]
+        return [100 * int(hits) / len(scorer.images.scoring) for hits in tree.hits(scorer.scoring_batches())[:, 0]]
 
     return score
 

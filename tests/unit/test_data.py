@@ -373,7 +373,7 @@ def test_preprocessing_travels_and_contradictions_are_refused(tree, tmp_path):
     scorer = Scorer(run, settings)
     seen, _ = next(scorer.scoring())
     assert seen.max() > 200  # not normalised
-    assert torch.equal(seen[:, 0], scorer.fixed.images[: len(seen), 2].float())
+    assert torch.equal(seen[:, 0], scorer.images.scoring[: len(seen), 2].float())
     (tmp_path / "arc.json").write_text(str((0,) * 20))
     again = ["--fixed-arc", str(tmp_path / "arc.json"), "--supernet", str(run), "--epochs", "1", "--batch-size", "12"]
     with pytest.raises(InputError, match=r"--no-spos-preprocessing: supernet '.*' has True; leave"):
@@ -398,7 +398,7 @@ def test_fixed_images_are_decoded_once_for_all_processes(tree, tmp_path):
         "f._decode = counted\n"
         f"config = dict({', '.join(options)}, score_fraction=0.25)\n"
         f"x = f.fixed_images(Path({str(run)!r}), config, 32, 4, calibration=50, scoring=0, device=torch.device('cpu'))\n"
-        "print(x.calibration.shape, x.images.shape, x.labels.tolist(), x.images.sum().item())"
+        "print(x.calibration.shape, x.scoring.shape, x.labels.tolist(), x.scoring.sum().item())"
     )
     commands = [[sys.executable, "-c", code]] * 3
     started = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for command in commands]
@@ -409,7 +409,7 @@ def test_fixed_images_are_decoded_once_for_all_processes(tree, tmp_path):
     config = {"data": "folder", "data_root": str(tree), "score_fraction": 0.25}
     fixed = fixed_images(run, config, 32, 4, calibration=50, scoring=0, device=torch.device("cpu"))
     batches = list(open_folder(tree).eval_batches("score", 10))
-    assert torch.equal(fixed.images, torch.cat([images for images, _ in batches]))
+    assert torch.equal(fixed.scoring, torch.cat([images for images, _ in batches]))
     assert torch.equal(fixed.labels, torch.cat([labels for _, labels in batches]))
     with pytest.raises(InputError, match="the data has 4 classes now, 5 when the supernet was trained"):
         fixed_images(run, config, 32, 5, calibration=49, scoring=0, device=torch.device("cpu"))

@@ -1,7 +1,9 @@
-"""The images of a search: decoded once, kept as uint8 files in the run, the same for every candidate and process.
+"""The images of all scores of a run: decoded once, kept as uint8 files in RUN/cache, the same for every candidate and process.
 
-Processes map the files, so they share one copy in memory; on a GPU each keeps its own copy there. One process decodes,
-the others wait for it.
+Processes map the files into memory, so all processes of a machine share one copy; on a GPU each has its own copy. One
+process decodes the images while the others wait for it.
+
+Shapes: n images, R resolution in pixels.
 """
 
 from __future__ import annotations
@@ -21,20 +23,25 @@ from trials.images.dataset import Batch
 from trials.images.load import load_data
 from trials.images.options import DataOptions
 
-GPU_SHARE = 0.5  # of a GPU's free memory; larger sets stay in the machine's memory
+GPU_SHARE = 0.5  # of a GPU's free memory; images that take more stay in the machine's memory
+DECODE_BATCH = 128  # images that are decoded at a time
 
 
 @dataclass(frozen=True)
 class FixedImages:
-    """uint8 images (n, 3, R, R) that recalibrate BatchNorm; images that give the score, with labels (n,)."""
+    """uint8 images, not yet normalised."""
 
-    calibration: torch.Tensor
-    images: torch.Tensor
-    labels: torch.Tensor
+    calibration: torch.Tensor  # (n, 3, R, R), recalibrate BatchNorm
+    scoring: torch.Tensor  # (n, 3, R, R), give the score
+    labels: torch.Tensor  # (n,), class numbers of the scoring images
 
 
 def cache_names(calibration: int, scoring: int) -> list[str]:
-    """Files in the run's cache/ that hold the images."""
+    """Names of the files in RUN/cache that hold the images, in the order of the fields of `FixedImages`.
+
+    Args:
+        calibration, scoring: how many images were asked for.
+    """
     return [f"{name}-{calibration}-{scoring}.npy" for name in ("calibration", "images", "labels")]
 
 
@@ -48,15 +55,17 @@ def fixed_images(
     scoring: int,
     device: torch.device,
 ) -> FixedImages:
-    """The images of a run, decoded if no process did it before.
+    """Load the images of a run; decode them first, if no process has done so before.
 
     Args:
-        config: of the run of trials.supernet.
-        resolution, classes: of the supernet.
-        calibration: number of images of the training part; as many as there are.
-        scoring: of the scoring part; 0: all.
+        config: options that the run of trials.supernet was started with.
+        resolution: R of the supernet.
+        classes: number of classes that the supernet was trained on.
+        calibration: how many images of the training part; as many as there are, if that is fewer.
+        scoring: how many images of the scoring part; 0: all.
+        device: where they will be used; a GPU gets them only if they take less than GPU_SHARE of its free memory.
     Raises:
-        InputError: the data is gone, or is another.
+        InputError: the data is gone, or it is other data.
     """
     paths = [run / "cache" / name for name in cache_names(calibration, scoring)]
     if not all(path.exists() for path in paths):
@@ -78,36 +87,45 @@ def _decode(
     config: Mapping[str, Any],
     resolution: int,
     classes: int,
-    wanted: tuple[tuple[str, int], ...],
+    counts: tuple[tuple[str, int], ...],
     paths: list[Path],
 ) -> None:
+    """Write the files of `fixed_images`.
+
+    Args:
+        counts: part of the data, and how many of its images (0: all); of the calibration, then of the scoring images.
+        paths: files of the calibration images, of the scoring images, of the labels.
+    """
     data = load_data(DataOptions.of(config), resolution, score_fraction=config["score_fraction"], run=run)
     if len(data.classes) != classes:
         raise InputError(f"the data has {len(data.classes)} classes now, {classes} when the supernet was trained")
-    for (part, count), path in zip(wanted, paths[:2], strict=True):
+    for (part, count), path in zip(counts, paths[:2], strict=True):
         count = len(data.eval_indices(part, count or None))
-        labels = save_images(path, data.eval_batches(part, 128, count=count), count, resolution)
+        labels = save_images(path, data.eval_batches(part, DECODE_BATCH, count=count), count, resolution)
     with atomic(paths[2]) as temporary, open(temporary, "wb") as file:
-        np.save(file, labels.numpy())  # of the scoring images, which come last
+        np.save(file, labels.numpy())  # the loop ended with the scoring images, so the labels are theirs
 
 
 def save_images(path: Path, batches: Iterator[Batch], count: int, resolution: int) -> torch.Tensor:
-    """Write at most `count` uint8 images (n, 3, R, R) as a .npy file, batch by batch, so that they need not fit in memory.
+    """Write images to a .npy file, uint8 (n, 3, R, R), batch by batch, so that they need not fit in memory.
 
+    Args:
+        batches: images (N, 3, R, R) and labels (N,).
+        count: the largest possible n. Fewer are written if image files became unreadable since the list was made.
     Returns:
-        Their labels, (n,).
+        The labels of the written images, (n,).
     """
     labels: list[torch.Tensor] = []
     with atomic(path) as temporary:
         array = np.lib.format.open_memmap(temporary, "w+", np.uint8, (count, 3, resolution, resolution))
-        place = 0
-        for images, numbers in batches:
-            array[place : place + len(images)] = images.cpu().numpy()
-            place += len(images)
-            labels.append(numbers.cpu())
+        written = 0
+        for images, batch_labels in batches:
+            array[written : written + len(images)] = images.cpu().numpy()
+            written += len(images)
+            labels.append(batch_labels.cpu())
         array.flush()
-        if place < count:  # files that went bad since the list was made
-            read = np.array(array[:place])
+        if written < count:
+            shorter = np.array(array[:written])
             with open(temporary, "wb") as file:
-                np.save(file, read)
+                np.save(file, shorter)
     return torch.cat(labels)

@@ -73,7 +73,7 @@ class Scorer:
         self.precision = PRECISIONS[self.precision_name]
         self.blocks = SharedBlocks(self.chain, self.weights, self.precision, self.device)
         self.seconds: float | None = None  # per candidate of the last group
-        self.fixed = self._fixed_images(supernet_run.checkpoint.get("preprocessing"))
+        self.images = self._fixed_images(supernet_run.checkpoint.get("preprocessing"))
 
     def result(self, arch: Arch) -> dict[str, Any]:
         """The stored score of one architecture, or else a new one.
@@ -143,7 +143,7 @@ class Scorer:
             measured = self._score_tree(archs, lambda share: on_progress(len(archs), share))
         self.seconds = (time.perf_counter() - began) / len(archs)
         records = []
-        images = len(self.fixed.images)
+        images = len(self.images.scoring)
         for arch, (before, hits, used) in zip(archs, measured, strict=True):
             record = self.store.record(
                 arch,
@@ -254,17 +254,17 @@ class Scorer:
     def _batches_per_score(self) -> int:
         """Number of calibration and scoring batches of one score."""
         size = self.settings.batch_size
-        return max(1, len(self.fixed.calibration) // size) + -(-len(self.fixed.images) // size)
+        return max(1, len(self.images.calibration) // size) + -(-len(self.images.scoring) // size)
 
     def calibration_batches(self) -> Iterator[torch.Tensor]:
         """Normalised calibration images (N, 3, R, R), in full batches only: each batch has the same weight in a BN average."""
-        size = min(self.settings.batch_size, len(self.fixed.calibration))
-        for first in range(0, len(self.fixed.calibration) - size + 1, size):
-            yield self._normalised(self.fixed.calibration[first : first + size])
+        size = min(self.settings.batch_size, len(self.images.calibration))
+        for first in range(0, len(self.images.calibration) - size + 1, size):
+            yield self._normalised(self.images.calibration[first : first + size])
 
     def scoring_batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Normalised scoring images (N, 3, R, R) with their labels (N,); the last batch may be smaller."""
-        batches = (tensor.split(self.settings.batch_size) for tensor in (self.fixed.images, self.fixed.labels))
+        batches = (tensor.split(self.settings.batch_size) for tensor in (self.images.scoring, self.images.labels))
         for images, labels in zip(*batches, strict=True):
             yield self._normalised(images), labels.to(self.device)
 

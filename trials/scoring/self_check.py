@@ -80,7 +80,7 @@ def run(run_folder: str | Path, settings: Settings, device: str, number: int) ->
             answers += len(y)
             bar.update()
 
-    images = len(scorer.fixed.images)
+    images = len(scorer.images.scoring)
     lowest, highest = int(hits[:, 0].min()) * 100 / images, int(hits[:, 0].max()) * 100 / images
     rows = [
         (

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import nn
 
-import spaces
 from spaces.arch import Arch, arch_id
 from spaces.chain import Chain, Network
 from spaces.latency import FIT_NETWORKS, LatencyTable
@@ -219,13 +218,3 @@ def calibrated_network(chain: Chain, arch: Mapping[str, Any]) -> Network:
     network = chain.network(dict(arch))
     recalibrate_batchnorm(network, [torch.randn(2, 3, chain.resolution, chain.resolution)])
     return network
-
-
-def chain_of(space: Mapping[str, Any]) -> Chain:
-    """The chain of a space.
-
-    Args:
-        space: its name, preset, classes, resolution and options.
-    """
-    numbers = {"classes": space["classes"], "resolution": space["resolution"]}
-    return spaces.describe(space["name"], space["preset"], **numbers, **space["options"])
