@@ -18,12 +18,13 @@ import numpy as np
 from spaces.errors import InputError
 from spaces.files import atomic
 from trials.images.dataset import TEST_FRACTION, split
-from trials.images.listing import SPLITS_ON_DISK, Listing, PackedPaths
+from trials.images.listing import SPLITS_ON_DISK, Listing
+from trials.images.packed_paths import PackedPaths
 from trials.images.scan import Scan
 
-PARTS = ("train", "score", "test")
-LIST = "images.csv.gz"
-LEFT_OUT = "left_out.csv"
+PARTS = ("train", "score", "test")  # of these the others are made: all, weights, arch; see Data
+LIST = "images.csv.gz"  # file in the run: the images that are used
+LEFT_OUT = "left_out.csv"  # file in the run: those that are not, and why
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,15 @@ The images in `val` become the test part, which is read once, at the end. Where 
 from __future__ import annotations
 
 import os
-import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 
 from spaces.errors import InputError
+from trials.images.packed_paths import PackedPaths
 from trials.images.val_labels import LABEL_FILES, read_val_labels
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision's ImageFolder
@@ -31,51 +30,6 @@ SPLITS_ON_DISK = tuple(SPLIT_FOLDERS)
 SPLIT_FOLDER_NAMES = {name for names in SPLIT_FOLDERS.values() for name in names}
 SUBSET_SEED = 0  # draws the subset of --classes and --per-class, the same in all runs
 MAX_DEPTH = 8  # folders inside folders that are opened to find the classes
-
-
-class PackedPaths(Sequence[str]):
-    """Many paths in one piece of memory: those of ImageNet take 60 MB, as a list of str 200 MB.
-
-    Args:
-        paths: the paths; names of files that are not UTF-8 are kept as they are.
-        prefix: a folder, with a slash, that is put before each path when it is read.
-    """
-
-    def __init__(self, paths: Iterable[str] = (), prefix: str = "") -> None:
-        self.prefix = prefix
-        self._bytes, self._ends = bytearray(), array("q", (0,))
-        for path in paths:
-            self.append(path)
-
-    def append(self, path: str) -> None:
-        """Add a path at the end."""
-        self._bytes += os.fsencode(path)
-        self._ends.append(len(self._bytes))
-
-    def under(self, folder: str | Path) -> PackedPaths:
-        """The same paths, in a folder; the memory is shared."""
-        other = PackedPaths(prefix=os.path.join(folder, ""))
-        other._bytes, other._ends = self._bytes, self._ends
-        return other
-
-    def crc(self) -> int:
-        """A checksum of all paths, without the prefix, 32 bits."""
-        return zlib.crc32(self._bytes)
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    @overload
-    def __getitem__(self, number: int) -> str: ...
-
-    @overload
-    def __getitem__(self, number: slice) -> list[str]: ...
-
-    def __getitem__(self, number: int | slice) -> str | list[str]:
-        numbers = range(len(self))[number]
-        if isinstance(numbers, range):
-            return [self[k] for k in numbers]
-        return self.prefix + os.fsdecode(bytes(self._bytes[self._ends[numbers] : self._ends[numbers + 1]]))
 
 
 @dataclass(frozen=True)
@@ -119,21 +73,13 @@ def find_images(root: Path, *, val_labels: str = "", classes: int = 0, per_class
     ):
         raise InputError(f"'{top}' has {', '.join(sorted(folders))} but no train folder; add it, or name one of them")
 
-    # draw the classes
     source = folders.get("train", top)
     names = _class_names(source)
-    if classes > len(names):
-        raise InputError(f"--classes {classes} exceeds the {len(names)} classes in '{top}'; give at most {len(names)}")
-    kept = names
-    if classes:
-        sampled = np.random.default_rng(SUBSET_SEED).permutation(len(names))[:classes]
-        kept = [names[number] for number in sorted(sampled.tolist())]
-    if len(kept) < 2:
-        raise InputError(f"'{source}' has one class folder ('{names[0]}'); give at least 2 classes")
+    kept = _draw_classes(names, classes, source, top)
     if val_labels and not ("train" in folders and "val" in folders and not _has_folders(folders["val"])):
         raise InputError(f"--val-labels '{val_labels}' is for a flat val/, which '{top}' does not have; leave it out")
 
-    # list the files of each split, class by class
+    # which files are in each split, class by class
     layout = f"{len(names)} class folders, parts cut by us"
     files_of = {"train": _in_class_folders(source, kept)}
     if "train" in folders:
@@ -145,6 +91,8 @@ def find_images(root: Path, *, val_labels: str = "", classes: int = 0, per_class
             if held_out is not None:
                 files_of[split], labelling = held_out
                 layout += f", {folders[split].name}/ {labelling}"
+
+    # their paths in one list, a subset of them where one is asked for
     paths, labels, splits = PackedPaths(), array("q"), []
     start_of_path = len(os.path.join(root, ""))
     for split, files_of_classes in files_of.items():
@@ -158,6 +106,23 @@ def find_images(root: Path, *, val_labels: str = "", classes: int = 0, per_class
             labels.extend([label] * len(files))
         splits.append(np.full(len(paths) - before, SPLITS_ON_DISK.index(split), np.uint8))
     return Listing(root, paths, np.array(labels, np.int64), np.concatenate(splits), kept, layout)
+
+
+def _draw_classes(names: list[str], classes: int, source: Path, top: Path) -> list[str]:
+    """Draw so many of the classes, all where `classes` is 0; in order.
+
+    Args:
+        source, top: the folder of the classes, and the folder of the data set, for messages.
+    """
+    if classes > len(names):
+        raise InputError(f"--classes {classes} exceeds the {len(names)} classes in '{top}'; give at most {len(names)}")
+    kept = names
+    if classes:
+        sampled = np.random.default_rng(SUBSET_SEED).permutation(len(names))[:classes]
+        kept = [names[number] for number in sorted(sampled.tolist())]
+    if len(kept) < 2:
+        raise InputError(f"'{source}' has one class folder ('{names[0]}'); give at least 2 classes")
+    return kept
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
