@@ -1,12 +1,13 @@
 # make search   set up, then the whole road on real images: supernet, search by NNI, retrain, export, report
-# make test     set up, then the tests
+# make quick    set up, then the unit tests (a minute on two quiet cores)
+# make test     set up, then all tests
 # make lint     set up, then the checks of style and types
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/quickstart
 
-.PHONY: setup search test lint clean
+.PHONY: setup search quick test lint clean
 
 setup: $(VENV)/.done
 
@@ -30,8 +31,10 @@ search: setup
 		$(BIN)/python -m trials.export --fixed-arc $(RUN)/arc.json --weights $(RUN)/retrain
 	@$(BIN)/python -m trials.report $(RUN)
 
-# Two processes with one thread each: most of the time of the tests is imports and waiting for NNI.
-test: export OMP_NUM_THREADS = 1
+# Two processes with one thread each (tests/conftest.py sets it).
+quick: setup
+	@$(BIN)/python -m pytest -m unit --numprocesses 2 --dist worksteal
+
 test: setup
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 

@@ -1,19 +1,20 @@
 """Real parts, made once: a short supernet run on digits, and image folders of real photographs and digits."""
 
+import fcntl
 import os
-import subprocess
-import sys
+import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import trials  # noqa: F401 (before torch: it sets how OpenMP waits)
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks this small gain nothing from a second thread, two processes do
 # what a scan of images found is kept here, not in the home of who runs the tests
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="onepath-cache-")
 
-ROOT = Path(__file__).resolve().parent.parent
 SUPERNET = [
     "--space",
     "spos",
@@ -36,40 +37,64 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(item.path.parent.name)
 
 
-def onepath(command: str, *args: object, check: bool = False, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run `python -m trials.COMMAND` as a user does."""
-    line = [sys.executable, "-m", f"trials.{command}", *map(str, args)]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=280, check=check)
-
-
-def assert_one_clear_line(done: subprocess.CompletedProcess[str], *parts: str) -> None:
-    """A user's mistake: non-zero exit, one line, no traceback."""
-    assert done.returncode not in (0, 120), done.stdout + done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("error: ")
-    for part in parts:
-        assert part in lines[0]
+Shared = Callable[[str, Callable[[Path], None]], Path]
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of trials.supernet on digits."""
-    from trials import supernet
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """A function that gives a folder which all processes of the tests read, and which the first that asks makes.
 
-    out = tmp_path_factory.mktemp("runs") / "digits"
-    supernet.main([*SUPERNET, "--out", str(out)])
-    return out
+    Its arguments are the folder's name, and a function that fills it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    everyones = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    everyones.mkdir(exist_ok=True)
+
+    def get(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, done = everyones / name, everyones / f"{name}.done"
+        with open(everyones / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return get
 
 
 @pytest.fixture(scope="session")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(shared: Shared) -> Path:
+    """A finished run of trials.supernet on digits. It is only read: what writes into it takes `own_run`."""
+
+    def fill(folder: Path) -> None:
+        from trials import supernet
+
+        supernet.main([*SUPERNET, "--out", str(folder / "run")])
+
+    return shared("digits", fill) / "run"
+
+
+@pytest.fixture
+def own_run(run: Path, tmp_path: Path) -> Path:
+    """A copy of that run, into which a test may write."""
+    from tests.experiments import copy_run  # imports NNI
+
+    return copy_run(run, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def photos(shared: Shared) -> Path:
     """A folder with two classes of JPEG crops from scikit-learn's two photographs, 20 each, of odd sizes."""
+    return shared("photos", make_photos)
+
+
+def make_photos(folder: Path) -> None:
     import numpy as np
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
-    folder = tmp_path_factory.mktemp("photos")
     sample = load_sample_images()
     draw = np.random.default_rng(0)
     for name, image in zip(("china", "flower"), sample.images, strict=True):
@@ -79,19 +104,21 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
             top, left = draw.integers(0, image.shape[0] - height), draw.integers(0, image.shape[1] - width)
             crop = Image.fromarray(image[top : top + height, left : left + width])
             crop.save(folder / name / f"{number:02d} ä.jpg", quality=95)
-    return folder
 
 
 @pytest.fixture(scope="session")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tree(shared: Shared) -> Path:
     """Four classes of 30 real JPEG files each, of odd sizes: colour crops of two photographs, grey ones of solar cells."""
+    return shared("tree", make_tree)
+
+
+def make_tree(folder: Path) -> None:
     import importlib.util
 
     import numpy as np
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
-    folder = tmp_path_factory.mktemp("tree")
     draw = np.random.default_rng(1)
     cells = Path(str(importlib.util.find_spec("elpv_dataset").submodule_search_locations[0])) / "data" / "images"
     sources = dict(zip(("china", "flower"), load_sample_images().images, strict=True))
@@ -109,4 +136,3 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
             crop.save(
                 folder / name / f"{number:02d} é.JPEG", "JPEG", quality=int(quality), subsampling=int(subsampling)
             )
-    return folder

@@ -10,7 +10,7 @@ from spaces.arch import load_arch, save_arch
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.files import load_json
-from tests.conftest import ROOT, onepath
+from tests.commands import ROOT, onepath
 from trials import report, retrain, search, supernet
 from trials.networks import build
 

@@ -18,7 +18,7 @@ import spaces
 from spaces.chain import make_affine
 from spaces.errors import InputError, Stopped
 from spaces.files import load_json, save_json
-from tests.conftest import ROOT, assert_one_clear_line, onepath
+from tests.commands import ROOT, assert_one_clear_line, onepath
 from trials import export, retrain
 from trials.common import run_dir
 from trials.export_formats.formats import run_module, run_onnx, run_program

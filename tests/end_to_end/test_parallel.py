@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from spaces.files import load_json
-from tests.conftest import ROOT, SUPERNET
+from tests.commands import ROOT
+from tests.conftest import SUPERNET
 from trials.common import run_dir
 
 COMMON = ["--preset", "tiny", "--data", "digits", "--score-fraction", "0.25", "--batch-size", "8", "--out", "unused"]

@@ -12,7 +12,7 @@ import spaces
 from spaces.errors import InputError, Stopped
 from spaces.files import load_json, save_json
 from spaces.published import PUBLISHED
-from tests.conftest import assert_one_clear_line, onepath
+from tests.commands import assert_one_clear_line, onepath
 from trials import report, retrain
 from trials.common import run_dir
 from trials.images.augment import mix_images, rand_augment

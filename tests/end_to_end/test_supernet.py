@@ -2,10 +2,6 @@
 
 import json
 import re
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -16,7 +12,8 @@ from spaces.errors import InputError
 from spaces.files import load_json
 from spaces.spec import SpaceSpec
 from strategies.feasible import FeasibleSpace
-from tests.conftest import ROOT, SUPERNET, assert_one_clear_line, onepath
+from tests.commands import ROOT, Command, assert_one_clear_line, onepath
+from tests.conftest import SUPERNET
 from trials import report, supernet
 from trials.common import cli, run_dir
 from trials.training import supernet_config, supernet_loop, supernet_trainer, trainer
@@ -58,17 +55,11 @@ def test_killed_and_resumed_is_bitwise_equal(name, tmp_path):
     if name in supernet_config.DIFFERENTIABLE:
         flags += ["--arch-warmup", "0"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trials.supernet", *flags, "--out", str(killed)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = Command("trials.supernet", *flags, "--out", killed)
     last = killed / "checkpoints" / "last.pt"
-    deadline = time.time() + 150
-    while not last.exists() and time.time() < deadline and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    while not last.exists():
+        assert process.poll(0.02) is None, process.written()
+    process.kill()
     process.wait()
     assert not (killed / "supernet.pt").exists()
     step = run_dir.load_checkpoint(last, "")["step"]

@@ -18,17 +18,12 @@ from spaces.errors import InputError
 from spaces.files import load_json, read_jsonl
 from strategies import tuner
 from strategies.tuner import GUARD
-from tests.conftest import ROOT
-from tests.experiments import ENVIRONMENT, copy_run, experiment, free_port, metric
+from tests.commands import ROOT
+from tests.experiments import experiment, free_port, metric, nnictl
 from trials.search_driver import nni_manager, watchdog
 from trials.search_driver.plan import plan_experiment
 
 TRIAL = """python -m tests.watched_trial '{"sleep": 3, "before": [2], "after": [5]}' trials.evaluate"""
-
-
-@pytest.fixture
-def copy(run, tmp_path) -> Path:
-    return copy_run(run, tmp_path / "run")
 
 
 @pytest.fixture
@@ -61,10 +56,7 @@ def test_pairs_at_concurrency_4(copy, tmp_path, scheduler_that_defers):
             stored = load_json(copy / "search" / f"{arch_id(given)}.json", "")
             assert metric(job["finalMetricData"][0]["data"])["default"] == stored["top1"]
             assert metric(job["finalMetricData"][0]["data"])["macs"] == stored["macs"]
-        subprocess.run(
-            ["nnictl", "experiment", "export", running.id, "--type", "json", "--filename", str(tmp_path / "export.json")],
-            env=ENVIRONMENT, check=True, capture_output=True,
-        )  # fmt: skip
+        nnictl("experiment", "export", running.id, "--type", "json", "--filename", tmp_path / "export.json")
         exported = load_json(tmp_path / "export.json", "")
         assert len(exported) == number
         for entry in exported:
@@ -95,7 +87,7 @@ def test_pairs_at_concurrency_4(copy, tmp_path, scheduler_that_defers):
 
 def ask(port, path, method="GET", headers=None, host="127.0.0.1", connect="127.0.0.1"):
     """A request as it stands: no client tidies its path. Returns status and text."""
-    connection = http.client.HTTPConnection(connect, port, timeout=10)
+    connection = http.client.HTTPConnection(connect, port, timeout=120)
     connection.putrequest(method, path, skip_host=True)
     for key, value in ({"Host": f"{host}:{port}"} | (headers or {})).items():
         connection.putheader(key, value)
@@ -162,12 +154,12 @@ def portal(port, copy, tmp_path):
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.goto(f"http://127.0.0.1:{port}/oview")
-        page.wait_for_selector("text=quickstart", timeout=60_000)
-        page.wait_for_selector(f"text={best['top1']:.6f}".rstrip("0").rstrip("."), timeout=60_000)
+        page.wait_for_selector("text=quickstart", timeout=300_000)
+        page.wait_for_selector(f"text={best['top1']:.6f}".rstrip("0").rstrip("."), timeout=300_000)
         text = page.inner_text("body")
         page.screenshot(path=str(picture))
         page.goto(f"http://127.0.0.1:{port}/detail")
-        page.click("text=Hyper-parameter", timeout=60_000)
+        page.click("text=Hyper-parameter", timeout=300_000)
         page.wait_for_timeout(2000)
         detail = page.inner_text("body")
         browser.close()
@@ -205,13 +197,13 @@ def ask_from(there, host, port, path, headers=""):
     code = f"""
 import http.client
 try:
-    connection = http.client.HTTPConnection({host!r}, {port}, timeout=10)
+    connection = http.client.HTTPConnection({host!r}, {port}, timeout=120)
     connection.request("GET", {path!r}, headers=dict({headers or "{}"}))
     print(connection.getresponse().status)
 except OSError:
     print(0)
 """
-    done = subprocess.run([*there, sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([*there, sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     return int(done.stdout)
 
 

@@ -15,7 +15,7 @@ import yaml
 
 from spaces.errors import InputError
 from spaces.files import load_json
-from tests.conftest import ROOT, assert_one_clear_line, onepath
+from tests.commands import ROOT, assert_one_clear_line, onepath
 from tests.experiments import IMAGES, copy_run, experiment, free_port, left_behind
 from trials.scoring.scorer import Scorer, Settings
 from trials.search_driver import nni_manager, watchdog, workers
@@ -45,7 +45,7 @@ def worker(tmp_path):
     Path("/run/sshd").mkdir(exist_ok=True)
     daemon = subprocess.Popen([SSHD, "-D", "-e", "-f", tmp_path / "sshd_config"], stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if not probe.connect_ex(("127.0.0.1", port)):

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -19,8 +18,8 @@ from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.files import load_json, read_jsonl
 from spaces.model_space import make_supernet
-from tests.conftest import ROOT, assert_one_clear_line, onepath
-from tests.experiments import ENVIRONMENT, copy_run, experiment, free_port, left_behind, metric
+from tests.commands import ROOT, assert_one_clear_line, onepath
+from tests.experiments import ENVIRONMENT, experiment, free_port, left_behind, metric, nnictl
 from trials import report
 from trials.images.load import load_data
 from trials.images.options import DataOptions
@@ -32,17 +31,12 @@ from trials.search_driver.plan import make_tuner, plan_experiment
 SETTINGS = Settings(calibration_images=256, scoring_images=128, batch_size=64)
 
 
-@pytest.fixture
-def copy(run, tmp_path) -> Path:
-    return copy_run(run, tmp_path / "run")
-
-
 # scoring
 
 
-def test_score_is_that_of_the_frozen_network(run):
+def test_score_is_that_of_the_frozen_network(own_run):
     """The trial's short way (no NNI, mapped files) equals recalibrating and testing the frozen network directly."""
-    scorer = Scorer(run, SETTINGS)
+    scorer = Scorer(own_run, SETTINGS)
     arch = {label: candidates[index % 4] for index, (label, candidates) in enumerate(scorer.chain.choices.items())}
     result = scorer.result(arch)
     data = load_data(DataOptions(data="digits"), 32, score_fraction=0.25)
@@ -57,11 +51,11 @@ def test_score_is_that_of_the_frozen_network(run):
     assert [result["top1"], result["top5"]] == [100 * int(h) / 128 for h in hits]
     assert (result["macs"], result["calibration_images"]) == (scorer.table.macs(arch), 256)
     assert scorer.store.read(arch) == result
-    assert Scorer(run, Settings(128, 128, 64)).store.read(arch) is None
+    assert Scorer(own_run, Settings(128, 128, 64)).store.read(arch) is None
 
 
-def test_no_statistics_leak_between_candidates(run):
-    scorer = Scorer(run, SETTINGS)
+def test_no_statistics_leak_between_candidates(own_run):
+    scorer = Scorer(own_run, SETTINGS)
     choices = scorer.chain.choices
     a, b = ({label: candidates[k] for label, candidates in choices.items()} for k in (0, 2))
     [first] = scorer.score([a])
@@ -83,22 +77,16 @@ def test_nnictl_create_to_done(copy):
     """Plain nnictl, without the guard: the experiment reaches DONE, with the metrics the portal shows."""
     port = free_port()
     path = experiment(copy)
-    subprocess.run(
-        ["nnictl", "create", "--config", str(path), "--port", str(port)],
-        env=ENVIRONMENT,
-        check=True,
-        capture_output=True,
-    )
+    nnictl("create", "--config", path, "--port", port)
     try:
         from nni.experiment import rest
 
-        deadline = time.time() + 200
-        while (status := rest.get(port, "/check-status")["status"]) not in ("DONE", "ERROR") and time.time() < deadline:
-            time.sleep(1)
+        while (status := rest.get(port, "/check-status")["status"]) not in ("DONE", "ERROR"):
+            time.sleep(0.5)
         jobs = rest.get(port, "/trial-jobs")
         metrics = rest.get(port, "/metric-data")
     finally:
-        subprocess.run(["nnictl", "stop", "--port", str(port)], env=ENVIRONMENT, capture_output=True)
+        nnictl("stop", "--port", port)
     assert status == "DONE"
     assert [job["status"] for job in jobs] == ["SUCCEEDED"] * 3
     for job in jobs:

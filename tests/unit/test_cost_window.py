@@ -13,7 +13,7 @@ from strategies import cost_window
 from strategies.cost_window import CostWindow
 from strategies.feasible import FeasibleSpace, binned_path
 from strategies.limits import Limits
-from tests.conftest import ROOT
+from tests.commands import ROOT
 
 IMAGENET = CostTable.load(ROOT / "experiments" / "spaces" / "spos-imagenet.costs.json")
 CHANNEL = CostTable.load(ROOT / "experiments" / "spaces" / "spos-imagenet-channel.costs.json")

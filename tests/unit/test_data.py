@@ -1,7 +1,6 @@
 """Images: parts, batches that are functions of (seed, epoch, number), two loaders with one result, augmentation."""
 
 import pickle
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -17,7 +16,7 @@ from torchvision.transforms.v2 import functional as V
 
 from spaces.errors import InputError
 from spaces.files import load_json
-from tests.conftest import ROOT, onepath
+from tests.commands import Command, onepath
 from trials import supernet
 from trials.common import run_dir
 from trials.images.augment import CUTOUT_DRAWS, JITTER_DRAWS, Geometry, augment_geometry, color_jitter, cutout
@@ -393,16 +392,15 @@ def test_fixed_images_are_decoded_once_for_all_processes(tree, tmp_path):
     run.mkdir()
     options = ["data='folder'", f"data_root={str(tree)!r}", "workers=1"]
     code = (
-        "import sys, torch; from pathlib import Path; from trials.scoring import fixed_images as f; decode = f._decode\n"
+        "import torch; from pathlib import Path; from trials.scoring import fixed_images as f; decode = f._decode\n"
         f"def counted(*a): open({str(run / 'decoded')!r}, 'a').write('x'); decode(*a)\n"
         "f._decode = counted\n"
         f"config = dict({', '.join(options)}, score_fraction=0.25)\n"
         f"x = f.fixed_images(Path({str(run)!r}), config, 32, 4, calibration=50, scoring=0, device=torch.device('cpu'))\n"
         "print(x.calibration.shape, x.scoring.shape, x.labels.tolist(), x.scoring.sum().item())"
     )
-    commands = [[sys.executable, "-c", code]] * 3
-    started = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for command in commands]
-    outputs = {process.communicate(timeout=200)[0] for process in started}
+    started = [Command("-c", code) for _ in range(3)]
+    outputs = {process.communicate()[0] for process in started}
     assert len(outputs) == 1
     assert "torch.Size([50, 3, 32, 32]) torch.Size([24, 3, 32, 32])" in outputs.pop()
     assert (run / "decoded").read_text() == "x"

@@ -18,7 +18,7 @@ from PIL import Image
 
 from spaces.errors import InputError
 from spaces.files import load_json
-from tests.conftest import ROOT, assert_one_clear_line, onepath
+from tests.commands import ROOT, assert_one_clear_line, onepath
 from tests.unit.test_data import LOADERS, contents, open_folder, read
 from trials import retrain, supernet
 from trials.images import image_list, inspect_file, scan

@@ -18,7 +18,7 @@ from spaces.latency import FIT_NETWORKS, MIN_CHECK_NETWORKS, LatencyTable
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from strategies.sampling import uniform_path
-from tests.conftest import ROOT, assert_one_clear_line, onepath
+from tests.commands import ROOT, assert_one_clear_line, onepath
 from tests.experiments import copy_run, experiment
 from tests.unit.test_tuners import every_tuner, make, search
 from trials import evaluate, latency, supernet

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT, assert_one_clear_line, onepath
+from tests.commands import ROOT, assert_one_clear_line, onepath
 
 PACKAGES = ("spaces", "strategies", "trials")
 

@@ -9,7 +9,7 @@ from spaces.errors import InputError
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits, amount
 from strategies.sampling import step_generator, uniform
-from tests.conftest import ROOT
+from tests.commands import ROOT
 
 TABLE = CostTable.load(ROOT / "experiments/spaces/spos-tiny.costs.json")
 BOUNDS = TABLE.bounds()

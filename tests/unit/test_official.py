@@ -15,7 +15,7 @@ from spaces.arch import load_arch
 from spaces.errors import InputError
 from spaces.files import load_json
 from spaces.published import PUBLISHED
-from tests.conftest import assert_one_clear_line, onepath
+from tests.commands import assert_one_clear_line, onepath
 from trials import retrain, supernet
 from trials.images.dataset import normalise
 from trials.images.load import load_data

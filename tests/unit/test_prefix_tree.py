@@ -247,10 +247,10 @@ def test_unusual_modules(name):
         torch.testing.assert_close(found["32"][number], found["exact"][number], rtol=1e-4, atol=1e-5)
 
 
-def test_cudnn_stays_on(run):
+def test_cudnn_stays_on(own_run):
     """PyTorch's context manager for its flags turns cuDNN off unless it is told otherwise."""
     for precision in ("exact", "32"):
-        with Scorer(run, Settings(64, 64, 64, precision)).precision_flags():
+        with Scorer(own_run, Settings(64, 64, 64, precision)).precision_flags():
             assert torch.backends.cudnn.enabled
             assert torch.backends.cudnn.deterministic == (precision == "exact")
 
@@ -263,10 +263,10 @@ def test_calibration_needs_images():
 
 
 @pytest.mark.parametrize("batch_size", [48, 1000])
-def test_scores_equal_the_reference(run, batch_size):
+def test_scores_equal_the_reference(own_run, batch_size):
     """On a trained supernet, with batches that divide neither part, and with one that holds it all."""
     settings = Settings(200, 0, batch_size)
-    together, reference = Scorer(run, settings), Scorer(run, settings, reference=True)
+    together, reference = Scorer(own_run, settings), Scorer(own_run, settings, reference=True)
     archs = evolved(together.chain, 4)
     keys = ("arch", "top1", "top5", "top1_before_recalibration", "calibration_images", "precision")
     first, second = ([{key: r[key] for key in keys} for r in scorer.score(archs)] for scorer in (together, reference))
@@ -274,13 +274,13 @@ def test_scores_equal_the_reference(run, batch_size):
     assert len({result["top1"] for result in first}) > 1
 
 
-def test_groups_change_no_score(run, monkeypatch):
+def test_groups_change_no_score(own_run, monkeypatch):
     """One group, many groups, and a group too large for the memory that is halved."""
-    scorer = Scorer(run, Settings(128, 0, 64))
+    scorer = Scorer(own_run, Settings(128, 0, 64))
     archs = evolved(scorer.chain, 5)
 
     def scores(size):
-        for path in (run / "search").glob("*.json"):
+        for path in (own_run / "search").glob("*.json"):
             path.unlink()
         monkeypatch.setattr(Scorer, "_group_size", lambda *_: size)
         return {tuple(arch.values()): result["top1"] for arch, result in scorer.results(archs)}

@@ -22,7 +22,7 @@ from spaces.errors import InputError
 from spaces.files import load_json, save_json
 from spaces.model_space import make_supernet
 from spaces.published import PUBLISHED
-from tests.conftest import ROOT
+from tests.commands import ROOT
 from trials.networks.batchnorm import recalibrate_batchnorm
 from trials.space import file_name
 

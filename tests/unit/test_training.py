@@ -3,10 +3,6 @@
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -15,7 +11,8 @@ from torch import nn
 import spaces
 from spaces.errors import InputError
 from spaces.files import atomic, load_json, save_json
-from tests.conftest import ROOT, SUPERNET
+from tests.commands import Command, onepath
+from tests.conftest import SUPERNET
 from trials import retrain, supernet
 from trials.common import run_dir
 from trials.networks.batchnorm import recalibrate_batchnorm
@@ -103,8 +100,7 @@ def test_a_step_moves_only_its_path(tmp_path):
 
 
 def start(out, *more):
-    command = [sys.executable, "-m", "trials.supernet", *SUPERNET, "--checkpoint-every", "4", "--out", str(out), *more]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return Command("trials.supernet", *SUPERNET, "--checkpoint-every", "4", "--out", out, *more)
 
 
 def test_killed_and_resumed_is_bitwise_equal(tmp_path, run):
@@ -112,16 +108,13 @@ def test_killed_and_resumed_is_bitwise_equal(tmp_path, run):
     out = tmp_path / "killed"
     for wait_for in (4, 12):
         process = start(out, "--resume")
-        deadline = time.time() + 120
-        while time.time() < deadline:
-            lines = (out / "checkpoints" / "last.pt").exists()
-            if lines and run_dir.load_checkpoint(out / "checkpoints" / "last.pt", "")["step"] >= wait_for:
-                break
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        last = out / "checkpoints" / "last.pt"
+        while not last.exists() or run_dir.load_checkpoint(last, "")["step"] < wait_for:
+            assert process.poll(0.05) is None, process.written()
+        process.kill()
+        process.wait()
         assert not (out / "supernet.pt").exists()
-    output, _ = start(out, "--resume").communicate(timeout=200)
+    output = "".join(start(out, "--resume").communicate())
     assert re.search(r"resumed at step \d+", output), output
     whole = run_dir.load_checkpoint(run / "supernet.pt", "")["model"]
     again = run_dir.load_checkpoint(out / "supernet.pt", "")["model"]
@@ -228,18 +221,14 @@ def test_retrain_reads_the_test_part_once(tmp_path, monkeypatch, capsys):
 def test_retrain_resumes_bitwise(tmp_path):
     arc = tmp_path / "arc.json"
     arc.write_text(str((0,) * 20))
-    base = [sys.executable, "-m", "trials.retrain", "--fixed-arc", str(arc), "--preset", "tiny", "--epochs", "1"]
-    base += ["--checkpoint-every", "5", "--resume", "--out"]
-    process = subprocess.Popen(
-        [*base, str(tmp_path / "killed")], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.time() + 120
-    while not (tmp_path / "killed/seed0/checkpoints/last.pt").exists() and time.time() < deadline:
-        time.sleep(0.05)
+    flags = ["--fixed-arc", arc, "--preset", "tiny", "--epochs", "1", "--checkpoint-every", "5", "--resume", "--out"]
+    process = Command("trials.retrain", *flags, tmp_path / "killed")
+    while not (tmp_path / "killed/seed0/checkpoints/last.pt").exists():
+        assert process.poll(0.05) is None, process.written()
     process.kill()
     process.wait()
     for name in ("killed", "whole"):
-        subprocess.run([*base, str(tmp_path / name)], cwd=ROOT, check=True, capture_output=True, timeout=200)
+        onepath("retrain", *flags, tmp_path / name, check=True)
     killed, whole = (
         run_dir.load_checkpoint(tmp_path / n / "seed0" / "network.pt", "")["model"] for n in ("killed", "whole")
     )

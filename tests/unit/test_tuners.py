@@ -20,7 +20,7 @@ from strategies.mutation import crossover, mutate
 from strategies.pareto import ParetoTuner, pareto_front
 from strategies.random_search import RandomTuner
 from strategies.tuner import has_unscored
-from tests.conftest import ROOT
+from tests.commands import ROOT
 
 COSTS = "experiments/spaces/spos-tiny.costs.json"
 TABLE = CostTable.load(ROOT / COSTS)

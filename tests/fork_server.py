@@ -1,0 +1,107 @@
+"""Runs commands in processes of their own that start at once: it has imported the libraries, and forks for each.
+
+    python -m tests.fork_server SOCKET OWNER
+
+`tests.commands` starts it and talks to it. A request is one packet of JSON, {"module", "arguments", "environment",
+"folder"}, with the open files for the child's output and errors. The answer is the child's process id, and when the
+child has ended a second packet with its exit code (negative: the signal that killed it). The child is a process like
+any other: it can be killed, and it has its own signals, environment, threads and random numbers. It ends when the
+process OWNER has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+from typing import Any
+
+COMMANDS = [
+    f"trials.{name}"
+    for name in ["supernet", "search", "evaluate", "retrain", "export", "report", "space", "data", "latency"]
+]
+LIBRARIES = ["nni.nas.evaluator.pytorch", "torchvision", "sklearn.datasets", "torch.utils.tensorboard", "timm"]
+
+
+def serve(path: str, owner: int) -> dict[str, Any]:
+    """Answer requests until the owner ends. Returns only in a child: what it is asked to run."""
+    wake, woken = socket.socketpair()
+    for end in (wake, woken):
+        end.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(woken.fileno())
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(f"{path}.new")
+    listener.listen(64)
+    os.rename(f"{path}.new", path)  # who finds it can connect
+    children: dict[int, socket.socket] = {}
+    while os.path.exists(f"/proc/{owner}"):
+        ready, _, _ = select.select([listener, wake], [], [], 1.0)
+        if listener in ready:
+            link, _ = listener.accept()
+            packet, files, _, _ = socket.recv_fds(link, 1 << 20, 2)
+            pid = os.fork()
+            if not pid:
+                signal.set_wakeup_fd(-1)
+                for end in (wake, woken, listener, link, *children.values()):
+                    end.close()
+                request = json.loads(packet)
+                prepare(request, *files)
+                return request
+            children[pid] = link
+            for file in files:
+                os.close(file)
+            link.send(str(pid).encode())
+        with contextlib.suppress(BlockingIOError):
+            wake.recv(1000)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    break
+                with contextlib.suppress(OSError), children.pop(pid) as link:
+                    link.send(str(os.waitstatus_to_exitcode(status)).encode())
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+    sys.exit()
+
+
+def prepare(request: dict[str, Any], output: int, errors: int) -> None:
+    """Make the forked process what `python -m MODULE` starts with."""
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.dup2(output, 1)
+    os.dup2(errors, 2)
+    os.close(output)
+    os.close(errors)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+
+
+def run(module: str, arguments: list[str]) -> None:
+    """What `python -m MODULE ARGUMENTS` does, or `python -c CODE`."""
+    if module == "-c":
+        sys.argv = ["-c", *arguments[1:]]
+        exec(arguments[0], {"__name__": "__main__"})
+        return
+    package, _, name = module.rpartition(".")
+    if sys.modules.pop(module, None):
+        delattr(sys.modules[package], name)
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    for library in (*COMMANDS, *LIBRARIES):
+        importlib.import_module(library)
+    assert len(os.listdir("/proc/self/task")) == 1, "a library has started a thread, which a fork would lose"
+    request = serve(sys.argv[1], int(sys.argv[2]))
+    run(request["module"], request["arguments"])
