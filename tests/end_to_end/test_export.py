@@ -70,19 +70,22 @@ def images_of(run, part="test"):
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory):
+def digits(shared):
     """A retrained network of digits, exported in all formats: its run, test images, labels and logits."""
-    folder = tmp_path_factory.mktemp("export")
+    run = shared("exported digits", export_digits) / "retrain"
+    images, labels = images_of(run)
+    with torch.no_grad():
+        logits = build.load_network(run / "seed0" / "network.pt")(images)
+    return run, images, labels, logits
+
+
+def export_digits(folder):
     chain = spaces.describe("spos", "tiny")
     save_json(folder / "arc.json", {**dict.fromkeys(chain.choices, "k3"), "block01": "xception"})
     run = folder / "retrain"
     arguments = ["--fixed-arc", folder / "arc.json", "--preset", "tiny", "--epochs", "6", "--batch-size", "32"]
     retrain.main([*map(str, arguments), "--out", str(run)])
     export.main(["--fixed-arc", str(folder / "arc.json"), "--weights", str(run)])
-    images, labels = images_of(run)
-    with torch.no_grad():
-        logits = build.load_network(run / "seed0" / "network.pt")(images)
-    return run, images, labels, logits
 
 
 def top1(logits, labels):
@@ -301,9 +304,12 @@ def test_source_that_cannot_be_written(module, says):
 
 
 @pytest.fixture(scope="module")
-def folder_run(tree, tmp_path_factory):
+def folder_run(tree, shared):
     """A network of an image folder, in a space of one's own."""
-    folder = tmp_path_factory.mktemp("folder")
+    return shared("exported folder", lambda folder: export_folder(folder, tree))
+
+
+def export_folder(folder, tree):
     save_json(folder / "arc.json", drawn(spaces.describe("docs.own_space:space", "tiny"), 0))
     arguments = ["--fixed-arc", folder / "arc.json", "--space", "docs.own_space:space", "--preset", "tiny"]
     data = ["--data", "folder", "--data-root", tree, "--loader", "torchvision", "--workers", "0"]
@@ -312,7 +318,6 @@ def folder_run(tree, tmp_path_factory):
     export.main(
         ["--weights", str(folder / "run"), "--formats", "module,onnx", "--out", str(folder / "out" / "net.onnx")]
     )
-    return folder
 
 
 def test_classify_onnx_sees_what_the_pipeline_sees(folder_run, tree):

@@ -269,11 +269,14 @@ def test_both_loaders_train_on_the_same_images(spos, tree):
 
 
 @pytest.fixture(scope="module")
-def odd_sizes(tmp_path_factory):
+def odd_sizes(shared):
     """100 photographs of 100 sizes, most of them odd, smaller and larger than what is cut out."""
+    return shared("odd", make_odd_sizes)
+
+
+def make_odd_sizes(folder):
     from sklearn.datasets import load_sample_images
 
-    folder = tmp_path_factory.mktemp("odd")
     draw = np.random.default_rng(7)
     for number in range(100):
         image = Image.fromarray(load_sample_images().images[number % 2])
@@ -282,7 +285,6 @@ def odd_sizes(tmp_path_factory):
         place = folder / f"{number % 2}" / f"{number:03d}.jpg"
         place.parent.mkdir(exist_ok=True)
         image.crop((left, top, left + width, top + height)).save(place, quality=95, subsampling=number % 3)
-    return folder
 
 
 @pytest.mark.parametrize("loader", LOADERS)

@@ -103,9 +103,10 @@ def test_a_table_of_another_space_or_a_damaged_one_is_refused(table, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def measured_here(tmp_path_factory) -> tuple[str, LatencyTable]:
-    path = str(tmp_path_factory.mktemp("measured") / "table.json")
-    latency.main(f"--space spos --preset tiny --device cpu --threads 1 --rounds 10 --networks 20 --out {path}".split())
+def measured_here(shared) -> tuple[str, LatencyTable]:
+    flags = "--space spos --preset tiny --device cpu --threads 1 --rounds 10 --networks 20 --out"
+    folder = shared("measured", lambda folder: latency.main([*flags.split(), str(folder / "table.json")]))
+    path = str(folder / "table.json")
     return path, LatencyTable.load(path)
 
 
