@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.commands import ROOT
 from trials.common import cli
 
 SURFACE = Path(__file__).with_name("options.txt")
