@@ -85,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = torch.device("cuda" if use_cuda(args.device) else "cpu")
     if device.type == "cpu" and not args.smoke:
         raise InputError("--device cpu would take days; add --smoke")
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # batches are too small for more
     logging.getLogger("nni").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
