@@ -1,6 +1,8 @@
-"""HOW a supernet is trained (sampling) and searched (tuners). Light at import: no torch, NNI allows a tuner 10 s.
+"""HOW a supernet is trained (sampling, differentiable search) and searched (tuners).
 
-NNI appends the clone to `sys.path`, so an installed package called `spaces` would win in silence; this says so instead.
+Importing this package does not import torch, because NNI kills a tuner that has not started after 10 s. NNI appends the
+clone to `sys.path`, so an installed package called `spaces` would silently be used instead of ours. The check below
+turns that into an error.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Evolution as in Single Path One-Shot: tournament-free, the top k of all architectures so far are the parents.
+"""Evolution as in Single Path One-Shot: the parents are the top k of all architectures so far, without tournaments.
 
-A generation: `mutation` children of one parent each, `crossover` children of two, random architectures for the rest.
-Every child meets the limits and is new; after 100 failures a child is replaced by a random architecture.
+A generation has `mutation` children of one parent each, `crossover` children of two parents, and random architectures
+for the rest. Every child is new and within the limits; after 100 failed attempts a random architecture replaces it.
 Source: arXiv:1904.00420, section 3.4 and the official search.py.
 """
 
@@ -17,15 +17,15 @@ from strategies.tuner import ArchTuner
 
 
 class EvolutionTuner(ArchTuner):
-    """NNI tuner. Defaults are the paper's.
+    """NNI tuner for evolution. Defaults are the paper's.
 
     Args:
-        population: architectures per generation.
-        top_k: parents.
-        mutation: mutated children per generation.
-        crossover: crossover children per generation.
-        probability: of a gene to be drawn anew in a mutation.
-        others: as for ArchTuner.
+        population: number of architectures per generation.
+        top_k: number of parents.
+        mutation: number of mutated children per generation.
+        crossover: number of crossover children per generation.
+        probability: probability that a mutation samples a gene anew.
+        cost_table, seed, tries, limits: as for ArchTuner.
     Raises:
         InputError: numbers that do not fit together, or limits out of reach.
     """
@@ -55,6 +55,7 @@ class EvolutionTuner(ArchTuner):
         self.top_k, self.mutation, self.crossover, self.probability = top_k, mutation, crossover, probability
 
     def breed(self, generator: random.Random) -> list[Arch]:
+        """Mutated children, then crossover children, then random architectures."""
         parents = [entry["arch"] for entry in self.ranked()[: self.top_k]]
         members: dict[str, Arch] = {}
         choices = self.feasible.choices

@@ -1,10 +1,11 @@
-"""NSGA-II: architectures of high score and low cost at once, by pymoo.
+"""NSGA-II, by pymoo: a search for architectures of high score and low cost at once.
 
-Each generation is bred anew from all results so far: pymoo's rank-and-crowding survival picks the parents, its binary
-tournament, crossover and mutation make the children. Children outside of the limits, known ones and ones that are the
-same network as another are drawn again. pymoo is imported where it is used, because NNI waits 10 s for a tuner to start.
+Each generation is bred anew from all results so far: pymoo's rank-and-crowding survival picks the parents, and its
+binary tournament, crossover and mutation make the children. A child that is outside of the limits, known, or the same
+network as another child is made again.
 Source: Deb et al., A fast and elitist multiobjective genetic algorithm: NSGA-II, IEEE TEC 6(2), 2002; pymoo,
-arXiv:2002.04504. Deviation: survivors are of all results, not of the last two generations, so that results may come late.
+arXiv:2002.04504. Deviation: the survivors come from all results, not from the last two generations, so that a result
+may come late.
 """
 
 from __future__ import annotations
@@ -23,23 +24,24 @@ from strategies.feasible import FeasibleSpace
 from strategies.tuner import ArchTuner
 
 OBJECTIVES: dict[str, Callable[[FeasibleSpace, Arch], float]] = {
-    "macs": lambda space, arch: space.table.macs(arch),
-    "params": lambda space, arch: space.table.params(arch),
-    "latency": lambda space, arch: space.latency.ms(arch) if space.latency else 0.0,
+    "macs": lambda feasible, arch: feasible.table.macs(arch),
+    "params": lambda feasible, arch: feasible.table.params(arch),
+    "latency": lambda feasible, arch: feasible.latency.ms(arch) if feasible.latency else 0.0,
 }
-ROUNDS = 100  # children drawn for each place of a generation, before random architectures fill it
+ROUNDS = 100  # children made per member of a generation, before random architectures fill the rest
 Entry = TypeVar("Entry", bound=tuple[Any, ...])
 
 
 class ParetoTuner(ArchTuner):
-    """NNI tuner. Its first generation is random; `pareto_front` gives the best compromises of the results.
+    """NNI tuner for NSGA-II. Its first generation is random; `pareto_front` selects the best compromises of the results.
 
     Args:
-        population: architectures per generation, and survivors that may become parents.
-        objective: what is minimised beside the score that is maximised: macs, params, or latency (with a latency_table).
-        crossover: part of the children with genes of two parents; the others are mutated copies of one.
-        mutation: of a gene to be drawn anew; by default one gene of each child on average.
-        others: as for ArchTuner.
+        population: number of architectures per generation, and of survivors that may become parents.
+        objective: the cost that is minimised, beside the score that is maximised: macs, params, or latency (with a
+            latency_table).
+        crossover: fraction of the children with genes of two parents; the others are mutated copies of one.
+        mutation: probability that a gene of a child is sampled anew; None: one gene of each child on average.
+        cost_table, seed, tries, limits: as for ArchTuner.
     Raises:
         InputError: an unknown objective, a probability out of range, or limits out of reach.
     """
@@ -69,6 +71,7 @@ class ParetoTuner(ArchTuner):
         self.mutation = 1 / len(self.table.choices) if mutation is None else mutation
 
     def breed(self, generator: random.Random) -> list[Arch]:
+        """Children of the survivors among all results, then random architectures."""
         members: dict[str, Arch] = {}
         scored = self.ranked()
         if len(scored) > 1:
@@ -79,7 +82,7 @@ class ParetoTuner(ArchTuner):
         return self.fill(members, generator)
 
     def _children(self, scored: list[dict[str, Any]], seed: int) -> Iterator[Arch]:
-        """Children of the survivors among `scored`, without end."""
+        """Yield children of the survivors among the scored entries, without end."""
         from pymoo.algorithms.moo.nsga2 import NSGA2, RankAndCrowding
         from pymoo.core.population import Population
         from pymoo.core.problem import Problem
@@ -96,17 +99,19 @@ class ParetoTuner(ArchTuner):
         cost = OBJECTIVES[self.objective]
         goals = [[-entry["score"], cost(self.feasible, entry["arch"])] for entry in scored]
         everyone = Population.new(X=np.array(genes), F=np.array(goals), G=np.zeros((len(goals), 0)))
-        draw = np.random.default_rng(seed)
+        survival_generator = np.random.default_rng(seed)
         algorithm = NSGA2(
             pop_size=self.population,
-            sampling=RankAndCrowding().do(problem, everyone, n_survive=self.population, random_state=draw),
+            sampling=RankAndCrowding().do(
+                problem, everyone, n_survive=self.population, random_state=survival_generator
+            ),
             crossover=UX(prob=self.crossover),
             mutation=ChoiceRandomMutation(prob_var=self.mutation),
-            eliminate_duplicates=False,  # `add` does, and knows which architectures are the same network
+            eliminate_duplicates=False,  # ArchTuner.add does that, and knows which architectures are the same network
             seed=seed,
         )
         algorithm.setup(problem, termination=NoTermination())
-        algorithm.tell(infills=algorithm.ask())  # the survivors, whose scores are known
+        algorithm.tell(infills=algorithm.ask())  # the first "children" are the survivors, whose scores are known
         while True:
             for child in algorithm.ask().get("X"):
                 yield {
@@ -116,12 +121,12 @@ class ParetoTuner(ArchTuner):
 
 
 def pareto_front(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries that no other one beats: none is at least as good in both numbers, and better in one.
+    """The entries that no other entry dominates, that is, equals or beats in both numbers and beats in one.
 
     Args:
-        entries: each starts with a score (larger is better) and a cost (smaller is better); the rest is not looked at.
+        entries: tuples that start with a score (larger is better) and a cost (smaller is better).
     Returns:
-        The non-dominated entries, cheapest first; of entries with the same two numbers, the first.
+        The non-dominated entries, cheapest first. Of entries with the same two numbers, only the first is kept.
     """
     from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
@@ -131,4 +136,4 @@ def pareto_front(entries: Sequence[Entry]) -> list[Entry]:
     goals = np.array([(-score, cost) for score, cost in first]).reshape(-1, 2)
     best = NonDominatedSorting().do(goals, only_non_dominated_front=True)
     distinct = list(first.values())
-    return sorted((distinct[place] for place in best), key=lambda entry: entry[1])
+    return sorted((distinct[index] for index in best), key=lambda entry: entry[1])

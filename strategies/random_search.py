@@ -1,4 +1,4 @@
-"""Random search: uniform over the architectures within the limits, none twice."""
+"""Random search: uniform over the architectures within the limits, without repetition."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from strategies.tuner import ArchTuner
 
 
 class RandomTuner(ArchTuner):
-    """NNI tuner; arguments as for ArchTuner."""
+    """NNI tuner for random search; arguments as for ArchTuner."""
 
     def breed(self, generator: random.Random) -> list[Arch]:
+        """A generation of random architectures."""
         return self.fill({}, generator)
