@@ -1,8 +1,9 @@
-"""Uniform draws from the architectures whose cost lies in a window, by dynamic programming over the cost table.
+"""Uniform sampling from the architectures whose cost is in a window, by dynamic programming over the cost table.
 
-Rejection (draw from the whole space until one fits) is uniform too, but slow where few architectures fit: 1 of 97,000
-of SPOS has at most 280M MACs. Here the number of completions of every partial sum is counted from the last block
-to the first; a draw then takes each choice with the share of completions that it leaves. numpy only: tuners import it.
+Rejection sampling (from the whole space until an architecture fits) is uniform too, but slow where few architectures
+fit: of SPOS, 1 in 97,000 has at most 280M MACs. Here the completions of every partial sum are counted, from the last
+block to the first. Sampling then goes from the first block to the last, and takes each combination with a probability
+proportional to the completions that it leaves.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-BINS = 1 << 18  # sums that are told apart, at most
+BINS = 1 << 18  # largest number of distinct sums that are counted separately
 
 
 class CostWindow:
     """The architectures with low <= cost <= high.
 
-    Sums are counted in units of the costs' greatest common divisor, where they then have at most BINS values; draws are
-    exact at once. Elsewhere costs are rounded to a coarser unit, the window is widened by what rounding can do, and
-    `draw` rejects the few outside of the true window, so that its draws are uniform all the same.
+    Sums are counted in units of the costs' greatest common divisor if there are then at most BINS of them, and sampling
+    needs no rejection. Otherwise costs are rounded to a coarser unit, the window is widened by the largest rounding
+    error, and `draw` rejects the few architectures outside of the true window, so that its samples are still uniform.
 
     Args:
-        costs: for each block, a cost for each of its options.
-        low, high: inclusive, of the sum over the blocks.
+        costs: for each block, the costs of its combinations, (combinations,) integers.
+        low, high: inclusive bounds of the sum over the blocks.
     Attributes:
         exact: whether no rejection is needed.
         count: number of architectures in the (widened) window, as a float; 0.0 proves that there is none.
@@ -45,8 +46,8 @@ class CostWindow:
         last = math.floor(min(2.0 * BINS, (high - base - sum(int(error.min()) for error in errors)) / self.unit))
         self.exact = not any(error.any() for error in errors)
 
-        # ways[b][s]: in how many ways blocks b, b+1, ... bring the partial sum s into the window. Only additions of
-        # non-negative numbers, so float64 is right to 1e-15 although there may be 1e32 architectures.
+        # ways[b][s] is the number of ways in which blocks b, b+1, ... complete the partial sum s to one in the window.
+        # Only non-negative numbers are added, so float64 has a relative error of about 1e-15, even for counts of 1e32.
         reach = np.cumsum([0, *(int(step.max()) for step in self.steps)])
         sums = np.arange(reach[-1] + 1)
         self.ways = [((sums >= first) & (sums <= last)).astype(np.float64)]
@@ -59,29 +60,31 @@ class CostWindow:
         self.count = float(self.ways[0][0])
 
     def draw(self, number: int, generator: np.random.Generator) -> np.ndarray:
-        """Draw architectures, all in the window equally likely.
+        """Sample architectures from the window; all are equally likely.
 
         Args:
-            number: proposals; where `exact` is false, some of them fall outside of the window and are left out.
+            number: number of proposals; if `exact` is false, those outside of the window are rejected.
         Returns:
-            (at most `number`, blocks) int64, the option of each block.
+            (at most `number`, blocks) int64, the combination index of each block.
         """
         if not self.count:
             return np.zeros((0, len(self.steps)), dtype=np.int64)
-        options = np.empty((number, len(self.steps)), dtype=np.int64)
+        combinations = np.empty((number, len(self.steps)), dtype=np.int64)
         sums = np.zeros(number, dtype=np.int64)
         total = np.zeros(number, dtype=np.int64)
         for block, steps in enumerate(self.steps):
             shares = np.cumsum(self.ways[block + 1][sums[:, None] + steps], axis=1)
             mark = generator.random(number) * shares[:, -1]
-            mark = np.minimum(mark, np.nextafter(shares[:, -1], 0))  # rounding up to the end would take an empty share
-            options[:, block] = (shares <= mark[:, None]).sum(axis=1)
-            sums += steps[options[:, block]]
-            total += self.costs[block][options[:, block]]
-        return options[(total >= self.low) & (total <= self.high)]
+            mark = np.minimum(
+                mark, np.nextafter(shares[:, -1], 0)
+            )  # a mark rounded up to the end would be past all shares
+            combinations[:, block] = (shares <= mark[:, None]).sum(axis=1)
+            sums += steps[combinations[:, block]]
+            total += self.costs[block][combinations[:, block]]
+        return combinations[(total >= self.low) & (total <= self.high)]
 
     def sums(self) -> np.ndarray:
-        """Every cost in the space, in the window or not, ascending; rounded to units where `exact` is false."""
+        """All costs that occur in the space, in the window or not, ascending; rounded to units if `exact` is false."""
         reached = np.ones(1, dtype=bool)
         for steps in self.steps:
             wider = np.zeros(len(reached) + int(steps.max()), dtype=bool)

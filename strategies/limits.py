@@ -1,4 +1,4 @@
-"""Hard limits on an architecture's cost, and uniform draws from what is left of a space."""
+"""Hard limits on an architecture's cost."""
 
 from __future__ import annotations
 
@@ -6,24 +6,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
+
 from spaces.cost import Bounds
 from spaces.errors import InputError, unknown
 from spaces.latency import LatencyTable
 
+Costs = float | np.ndarray
+
 
 @dataclass(frozen=True)
 class Limits:
-    """Inclusive limits; None is no limit."""
+    """Inclusive limits; None means no limit."""
 
     max_macs: int | None = None  # multiply-adds, one image
     min_macs: int | None = None
     max_params: int | None = None
-    max_latency_ms: float | None = None  # of a latency table: milliseconds for one batch, by default of one image
+    max_latency_ms: float | None = None  # milliseconds for one batch (by default one image), from a latency table
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Limits:
-        """Check and convert limits as they stand in YAML: numbers, or strings such as "330M" and "3.3e8".
+        """Check and convert limits as they are written in YAML: numbers, or strings such as "330M" and "3.3e8".
 
+        Args:
+            arguments: name of a limit -> value.
         Raises:
             InputError: unknown name, or not a positive number.
         """
@@ -38,10 +44,13 @@ class Limits:
         return cls(**numbers)
 
     def check(self, bounds: Bounds, latency: LatencyTable | None = None) -> None:
-        """Refuse limits that no architecture of the space can meet.
+        """Refuse a limit that no architecture of the space satisfies.
 
+        Args:
+            bounds: smallest and largest costs in the space.
+            latency: latency table of the space, needed for max_latency_ms.
         Raises:
-            InputError: naming the limit and the reachable range; or a limit of the latency, and no table of it.
+            InputError: the limit and the reachable range; or max_latency_ms is given without a latency table.
         """
         if self.max_latency_ms is not None:
             if latency is None:
@@ -68,31 +77,36 @@ class Limits:
                 f"{bounds.max_params:,} params; raise max_params"
             )
 
-    def satisfied_by(self, macs: Any, params: Any, latency_ms: Any = 0.0) -> Any:
-        """True where the costs lie within the limits; numbers or arrays."""
-        met = macs >= (self.min_macs or 0)
+    def satisfied_by(self, macs: Costs, params: Costs, latency_ms: Costs = 0.0) -> Any:
+        """Whether costs are within the limits.
+
+        Args:
+            macs, params, latency_ms: numbers of one architecture, or arrays (architectures,).
+        Returns:
+            True or False, or an array (architectures,) of them.
+        """
+        satisfied = macs >= (self.min_macs or 0)
         if self.max_macs is not None:
-            met = met & (macs <= self.max_macs)
+            satisfied = satisfied & (macs <= self.max_macs)
         if self.max_params is not None:
-            met = met & (params <= self.max_params)
+            satisfied = satisfied & (params <= self.max_params)
         if self.max_latency_ms is not None:
-            met = met & (latency_ms <= self.max_latency_ms)
-        return met
+            satisfied = satisfied & (latency_ms <= self.max_latency_ms)
+        return satisfied
 
     def __str__(self) -> str:
-        parts = [
-            f"{field.name} {getattr(self, field.name):,}"
-            for field in fields(self)
-            if getattr(self, field.name) is not None
-        ]
-        return ", ".join(parts) or "no limit"
+        """The limits for messages, such as `max_macs 330,000,000`."""
+        given = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        return ", ".join(f"{name} {value:,}" for name, value in given if value is not None) or "no limit"
 
 
-def amount(value: Any, name: str) -> int:
-    """A positive number from a YAML value: 330000000, 3.3e8, "330M", "3.5M", "120k".
+def amount(value: object, name: str) -> int:
+    """Convert an amount from YAML or a command line: 330000000, 3.3e8, "330M", "3.5M", "120k".
 
+    Args:
+        name: name of the limit, for the error.
     Raises:
-        InputError: anything else.
+        InputError: it is not a positive number.
     """
     text = str(value).strip().replace(",", "").replace("_", "")
     scale = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:], 1)
@@ -105,8 +119,14 @@ def amount(value: Any, name: str) -> int:
     return round(number)
 
 
-def milliseconds(value: Any, name: str) -> float:
-    """A positive number of milliseconds from a YAML value. Raises InputError: anything else."""
+def milliseconds(value: object, name: str) -> float:
+    """Convert milliseconds from YAML or a command line: 12.5, "12.5", "12.5ms".
+
+    Args:
+        name: name of the limit, for the error.
+    Raises:
+        InputError: it is not a positive number.
+    """
     try:
         number = float(str(value).strip().removesuffix("ms"))
         if isinstance(value, bool) or not 0 < number < 1e9:

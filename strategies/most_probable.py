@@ -1,7 +1,4 @@
-"""The most probable architecture under a hard limit, found exactly by dynamic programming over the cost table.
-
-numpy only.
-"""
+"""The most probable architecture within a hard limit, found exactly by dynamic programming over the cost table."""
 
 from __future__ import annotations
 
@@ -18,11 +15,11 @@ from spaces.errors import InputError
 def most_probable(
     table: CostTable, probabilities: Mapping[str, Sequence[float]], max_macs: int | None = None
 ) -> tuple[Arch, float]:
-    """The architecture of the largest probability, of those with at most `max_macs`.
+    """The architecture with the largest probability among those with at most `max_macs`.
 
     Args:
         probabilities: label -> one number per candidate, in order; choices are independent.
-        max_macs: multiply-adds for one image (or what else the table counts); None: no limit.
+        max_macs: multiply-adds for one image (or whatever the table counts); None: no limit.
     Returns:
         The architecture, and the natural logarithm of its probability (-inf where some choice has probability 0).
     Raises:
@@ -34,33 +31,38 @@ def most_probable(
             total = np.zeros(1)
             for label in block.choices:  # the last label changes fastest
                 total = (total[:, None] + np.log(np.asarray(probabilities[label], dtype=np.float64))).ravel()
-            # probability 0 is worse than anything else, but may be what the limit forces
+            # A candidate with probability 0 is worse than all others, but the limit may leave no other.
             scores.append(np.maximum(total, -1e6))
     limit = math.inf if max_macs is None else max_macs - table.base[0]
-    options = best_within([block.macs for block in table.blocks], scores, limit)
-    if options is None:
+    combinations = best_within([block.macs for block in table.blocks], scores, limit)
+    if combinations is None:
         least = table.bounds().min_macs
         raise InputError(f"max_macs {max_macs:,} is out of reach: the space starts at {least:,} MACs; raise max_macs")
-    logarithm = float(sum(score[option] for score, option in zip(scores, options, strict=True)))
-    return table.arch(options), logarithm if logarithm > -1e6 else -math.inf
+    logarithm = float(sum(score[index] for score, index in zip(scores, combinations, strict=True)))
+    return table.arch(combinations), logarithm if logarithm > -1e6 else -math.inf
 
 
 def best_within(costs: Sequence[np.ndarray], scores: Sequence[np.ndarray], limit: float) -> list[int] | None:
     """One option per block, with the largest sum of scores among those whose sum of costs is at most `limit`.
 
-    Block by block, of all partial choices only those are kept that no cheaper one beats: the rest cannot be part of the
-    best choice. Exact, for whole-number costs of any size. A partial choice is also dropped when even the best rest
-    would leave it below a choice that is already known (the best at a price of `multiplier` per unit of cost).
+    Block by block, a partial choice is kept only if no cheaper partial choice has at least its score: others cannot
+    belong to the best choice. A partial choice is also dropped if even the best completion would leave it below a choice
+    that is already known, the best one at a price of `multiplier` per unit of cost. The result is exact, for
+    whole-number costs of any size.
 
+    Args:
+        costs: for each block, the costs of its options, (options,) integers.
+        scores: for each block, the scores of its options, (options,).
+        limit: largest sum of costs.
     Returns:
-        An option per block; None if the limit is out of reach.
+        The index of an option per block; None if the limit is out of reach.
     """
     limit -= sum(int(cost.min()) for cost in costs)
     if limit < 0:
         return None
-    costs = [cost - cost.min() for cost in costs]  # so that prices times costs do not drown the scores
+    costs = [cost - cost.min() for cost in costs]  # keeps price * cost small, so that scores are not lost in rounding
     known, multiplier = _priced(costs, scores, limit)
-    # an upper bound of what blocks b, b+1, ... can add: their best score at that price, and the price paid back
+    # An upper bound of what blocks b, b+1, ... can add: their best score at that price, and the price paid back.
     gains = [float((score - multiplier * cost).max()) for cost, score in zip(costs, scores, strict=True)]
     left_gain = np.cumsum([0.0, *reversed(gains)])[::-1]
     margin = 1e-9 * (1 + abs(known) + sum(abs(gain) for gain in gains))
@@ -70,25 +72,26 @@ def best_within(costs: Sequence[np.ndarray], scores: Sequence[np.ndarray], limit
         total = (spent[:, None] + cost).ravel()
         value = (gained[:, None] + score).ravel()
         spare = 0.0 if limit == math.inf else multiplier * (limit - total)
-        fits = (total <= limit) & (value + left_gain[block + 1] + spare >= known - margin)
-        places = np.flatnonzero(fits)
-        order = places[np.lexsort((-value[places], total[places]))]
+        fits = np.flatnonzero((total <= limit) & (value + left_gain[block + 1] + spare >= known - margin))
+        order = fits[np.lexsort((-value[fits], total[fits]))]
         best_before = np.concatenate(([-math.inf], np.maximum.accumulate(value[order])[:-1]))
         kept = order[value[order] > best_before]
         spent, gained = total[kept], value[kept]
         steps.append((kept // len(cost), kept % len(cost)))
-    place = int(np.argmax(gained))
+    # Walk back from the best complete choice.
+    index = int(np.argmax(gained))
     options = []
     for parent, option in reversed(steps):
-        options.append(int(option[place]))
-        place = int(parent[place])
+        options.append(int(option[index]))
+        index = int(parent[index])
     return options[::-1]
 
 
 def _priced(costs: Sequence[np.ndarray], scores: Sequence[np.ndarray], limit: float) -> tuple[float, float]:
-    """The score of one choice within the limit, and the price per unit of cost it was found with (by bisection).
+    """A good choice within the limit, by Lagrangian relaxation: each block takes its best score minus price times cost.
 
-    Source: Lagrangian relaxation; each block takes its best score minus price times cost.
+    Returns:
+        The sum of its scores, and the price per unit of cost, which is found by bisection.
     """
 
     def choose(price: float) -> tuple[int, float]:

@@ -1,7 +1,7 @@
-"""Which paths of a supernet one training step trains. Pure functions of (choices, seed, step); no torch.
+"""Which paths of a supernet a training step trains: pure functions of (choices, seed, step).
 
-Every process of a distributed run draws the same paths, and a resumed run draws the same sequence, because the
-generator is made from (seed, step) and holds no state.
+Every process of a distributed run samples the same paths, and a resumed run samples the same sequence, because the
+generator of a step is made from (seed, step) and keeps no state. K candidates of a choice.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from spaces.arch import Arch, Choices, Weights
 from spaces.errors import InputError
 
-# Channel-width warm-up: (first epoch of 120, narrowest open width relative to the widest). Source: the schedule of
-# CanyonWind's Single-Path-One-Shot-NAS-MXNet, whose widths are 0.2 to 2.0.
+# Channel-width warm-up: (first epoch of 120, counted from 1; narrowest open width relative to the widest).
+# Source: the schedule of CanyonWind's Single-Path-One-Shot-NAS-MXNet, whose widths are 0.2 to 2.0.
 WIDTH_EPOCHS = 120
 WIDTH_SCHEDULE = (
     (1, 1.0),
@@ -31,12 +31,12 @@ WIDTH_SCHEDULE = (
 
 
 def step_generator(seed: int, step: int) -> random.Random:
-    """A generator for one step; different for each pair (seed, step)."""
+    """The random generator of one step, a different one for each pair (seed, step)."""
     return random.Random(f"{seed}/{step}")
 
 
 def uniform_path(choices: Choices, generator: random.Random) -> Arch:
-    """One architecture, each candidate of each choice block equally likely. Source: arXiv:1904.00420, section 3.2."""
+    """One architecture; each candidate of a choice is equally likely. Source: arXiv:1904.00420, section 3.2."""
     return {label: generator.choice(list(candidates)) for label, candidates in choices.items()}
 
 
@@ -46,68 +46,76 @@ def uniform(choices: Choices, seed: int, step: int, first: int = 0) -> list[Arch
 
 
 def strict_fair(choices: Choices, seed: int, step: int, first: int = 0) -> list[Arch]:
-    """Strict fairness: m paths per step, m the largest number of candidates of a choice.
+    """Strict fairness: a step trains m paths, where m is the largest number of candidates of a choice.
 
     Every choice has an endless sequence of its own: random permutations of its candidates, one after another. Path
-    number t since step `first` takes entry t of each sequence. With K = m candidates a step is one permutation, so all
-    have been trained equally often after every step, as in FairNAS. With K < m a permutation may reach into the next
-    step, and at any time the counts of the candidates differ by at most one.
+    number t since step `first` takes entry t of each sequence. For a choice with K = m candidates a step is one
+    permutation, so all candidates have been trained equally often after every step, as in FairNAS. With K < m a
+    permutation may reach into the next step, and at any time the counts of the candidates differ by at most one.
 
     Source: arXiv:1907.01845, algorithm 1. The extension to choices of different sizes is ours.
     """
-    paths = _most(choices)
-    return _fair(choices, seed, (step - first) * paths, paths, {})
+    paths = _largest_choice(choices)
+    return _fair_paths(choices, seed, (step - first) * paths, paths, {})
 
 
-def _most(choices: Choices) -> int:
+def _largest_choice(choices: Choices) -> int:
+    """The number of candidates of the choice that has most."""
     return max(len(candidates) for candidates in choices.values())
 
 
-def _fair(choices: Choices, seed: int, number: int, paths: int, begun: Mapping[str, int]) -> list[Arch]:
-    """`paths` paths from number `number` on; `begun`: the number at which a choice got its present candidates."""
-    drawn: list[Arch] = [{} for _ in range(paths)]
+def _fair_paths(choices: Choices, seed: int, number: int, count: int, since: Mapping[str, int]) -> list[Arch]:
+    """Paths of strict fairness.
+
+    Args:
+        number: number of the first path, counted over all steps.
+        count: how many paths.
+        since: label -> the path number at which the choice got its present candidates; 0 if it is left out.
+    """
+    paths: list[Arch] = [{} for _ in range(count)]
     for label, candidates in choices.items():
-        size, since = len(candidates), begun.get(label, 0)
+        size, start = len(candidates), since.get(label, 0)
         order: list[object] = []
-        for place, path in enumerate(drawn, start=number - since):
-            if not order or place % size == 0:
-                generator = random.Random(f"{seed}/{label}/{since}/{place // size}")
+        for index, path in enumerate(paths, start=number - start):
+            if not order or index % size == 0:
+                generator = random.Random(f"{seed}/{label}/{start}/{index // size}")
                 order = generator.sample(list(candidates), size)
-            path[label] = order[place % size]
-    return drawn
+            path[label] = order[index % size]
+    return paths
 
 
-PathSampler = Callable[[Choices, int, int, int], list[Arch]]  # (choices, seed, step, first step) -> the paths of a step
+PathSampler = Callable[[Choices, int, int, int], list[Arch]]  # (choices, seed, step, first step) -> paths of the step
 STRATEGIES: dict[str, PathSampler] = {"uniform": uniform, "strict-fair": strict_fair}
 
 
 def widths_open(epoch: int, epochs: int) -> tuple[float, int]:
-    """Channel-width warm-up, its 120 epochs stretched to `epochs`.
+    """Which widths are open in channel-width warm-up, whose 120 epochs are stretched to `epochs`.
 
     Args:
-        epoch: from 0.
+        epoch: the epoch, from 0.
+        epochs: number of epochs of the run.
     Returns:
-        The narrowest open width relative to the widest, and the epoch since when.
+        The narrowest open width relative to the widest, and the epoch from which on it is open.
     """
-    open_since = [(part, -(-(first - 1) * epochs // WIDTH_EPOCHS)) for first, part in WIDTH_SCHEDULE]
-    return [(part, since) for part, since in open_since if since <= epoch][-1]
+    open_since = [(width, -(-(first - 1) * epochs // WIDTH_EPOCHS)) for first, width in WIDTH_SCHEDULE]
+    return [(width, since) for width, since in open_since if since <= epoch][-1]
 
 
 class Paths:
     """The paths of every step of a run.
 
     Args:
-        draw: one of STRATEGIES, or another function of that kind.
-        choices: label -> candidates of the space.
+        draw: samples the paths of a step: one of STRATEGIES, or another PathSampler.
+        choices: the choices of the space, label -> candidates.
         elastic: the labels whose values share weights (widths, superkernels).
-        seed: of the draws.
-        epochs, steps_per_epoch: of the run; for `width_warmup`.
-        first: the step from which on paths are drawn; strict fairness counts from there.
-        width_warmup: elastic values open from the largest down, see WIDTH_SCHEDULE.
-        use_all_blocks: a baseline: every step trains the mean of all candidates of a block.
-        use_all_channels: a baseline: elastic values are always the largest.
+        seed: seed of all random decisions.
+        epochs, steps_per_epoch: length of the run; only `width_warmup` needs them.
+        first: the first step that trains sampled paths (after a warm start); strict fairness counts from there.
+        width_warmup: open elastic values one after another, from the largest down, see WIDTH_SCHEDULE.
+        use_all_blocks: a baseline in which every step trains the mean of all candidates of a block.
+        use_all_channels: a baseline in which elastic values are always the largest.
     Raises:
-        InputError: settings that contradict each other, or that the space has no use for.
+        InputError: settings that contradict each other, or that do not apply to the space.
     """
 
     def __init__(
@@ -145,7 +153,7 @@ class Paths:
         self.width_warmup, self.use_all_blocks, self.use_all_channels = width_warmup, use_all_blocks, use_all_channels
 
     def __call__(self, step: int) -> list[Arch]:
-        """What a step trains, one after the other; a label has a candidate, or `Weights` with use_all_blocks."""
+        """The paths that a step trains one after another. With use_all_blocks, labels have Weights instead of candidates."""
         choices = self.choices
         if self.use_all_channels:
             choices = self._at_least(1.0)
@@ -157,31 +165,33 @@ class Paths:
             paths = self.draw(choices, self.seed, step, self.first)
         if self.use_all_blocks:
             mean = {label: Weights([1 / len(c)] * len(c)) for label, c in choices.items() if label not in self.elastic}
-            paths = [{label: mean.get(label, chosen) for label, chosen in path.items()} for path in paths]
+            paths = [{label: mean.get(label, candidate) for label, candidate in path.items()} for path in paths]
         return paths
 
     def paths_per_step(self) -> int:
-        """Forward and backward passes of a step."""
+        """How many paths a step trains, each with a forward and a backward pass."""
         return len(self.draw(self.choices, self.seed, 0, 0))
 
     def _fair_while_widths_open(self, step: int) -> list[Arch]:
-        """Strict fairness counts a choice anew when its candidates change, and goes on counting all others."""
+        """Strict fairness with width warm-up: when a choice gets more candidates, only its own counts start anew."""
         number, before = 0, self.choices
-        begun: dict[str, int] = {}
+        since: dict[str, int] = {}
         starts = sorted(
             {max(self.first, widths_open(e, self.epochs)[1] * self.steps_per_epoch) for e in range(self.epochs)}
         )
+        # Between two starts the choices stay the same.
         for start, end in zip(starts, [*starts[1:], math.inf], strict=True):
             choices = self._at_least(widths_open(start // self.steps_per_epoch, self.epochs)[0])
-            begun |= {label: number for label in choices if choices[label] != before[label]}
+            since |= {label: number for label in choices if choices[label] != before[label]}
+            paths = _largest_choice(choices)
             if step < end:
-                return _fair(choices, self.seed, number + (step - start) * _most(choices), _most(choices), begun)
-            number, before = number + int(end - start) * _most(choices), choices
+                return _fair_paths(choices, self.seed, number + (step - start) * paths, paths, since)
+            number, before = number + int(end - start) * paths, choices
         raise AssertionError
 
-    def _at_least(self, part: float) -> Choices:
-        """The choices without the elastic values below `part` of the largest."""
+    def _at_least(self, relative: float) -> Choices:
+        """The choices without the elastic values below `relative` times the largest."""
         return {
-            label: [v for v in values if v >= part * max(values) - 1e-9] if label in self.elastic else values
+            label: [v for v in values if v >= relative * max(values) - 1e-9] if label in self.elastic else values
             for label, values in self.choices.items()
         }
