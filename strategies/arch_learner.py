@@ -1,4 +1,4 @@
-"""Steps of the architecture parameters: when they happen, their optimiser, one step."""
+"""The training of architecture parameters: their optimiser, when their steps happen, one step. K candidates."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ def make_optimizer(
     lr: float | None = None,
     weight_decay: float | None = None,
 ) -> torch.optim.Optimizer:
-    """The optimiser of architecture parameters.
+    """Make the optimiser of the architecture parameters.
 
     Args:
+        search: the search whose parameters are trained.
+        strategy: a key of OPTIMIZERS.
         kind: adam or sgd.
-        lr, weight_decay: the paper's where None.
+        lr, weight_decay: None: the values of the strategy's paper.
     """
     settings = dict(OPTIMIZERS[strategy])
     settings |= {name: value for name, value in (("lr", lr), ("weight_decay", weight_decay)) if value is not None}
@@ -42,24 +44,27 @@ def make_optimizer(
 
 
 def arch_steps(step: int, weight_steps: int, arch_steps_per_epoch: int) -> range:
-    """The batches of the architecture part that follow a step of the weights, so that an epoch walks over both parts.
+    """Which batches of the architecture images follow a step of the weights, so that an epoch sees all of both.
 
     Args:
-        step: within its epoch, from 0.
-        weight_steps, arch_steps_per_epoch: batches of both parts in an epoch.
+        step: step of the weights within the epoch, from 0.
+        weight_steps: batches of weight images in an epoch.
+        arch_steps_per_epoch: batches of architecture images in an epoch.
+    Returns:
+        Indices of batches of architecture images.
     """
     return range(step * arch_steps_per_epoch // weight_steps, (step + 1) * arch_steps_per_epoch // weight_steps)
 
 
 class ArchLearner:
-    """One search with its optimiser: the architecture's side of a training loop.
+    """A search with its optimiser: the architecture parameters' side of a training loop.
 
     Args:
-        search: an instance of SEARCHES.
-        optimizer: of its parameters.
-        table: costs of the space.
+        search: an instance of one of SEARCHES.
+        optimizer: optimiser of its parameters.
+        table: cost table of the space.
         loss_of: (cross-entropy, expected cost) -> loss; see `cost_loss`.
-        average: makes gradients the mean over all processes, in place.
+        average: averages gradients over all processes, in place.
     """
 
     def __init__(
@@ -74,39 +79,44 @@ class ArchLearner:
         self.scale_limit = math.inf
 
     def step(
-        self, chosen: Mixture, losses: Iterable[torch.Tensor], parts: int = 1, scale: float = 1.0
+        self, mixture: Mixture, losses: Iterable[torch.Tensor], chunks: int = 1, scale: float = 1.0
     ) -> tuple[float, torch.Tensor]:
-        """Move the architecture parameters; the weights of the supernet get no gradient.
+        """Update the architecture parameters; the weights of the supernet get no gradient.
 
-        A gradient that is not finite moves nothing: in 16 bits the next step has half the scale, else the loss tells.
+        If the gradient is not finite, nothing is updated. In 16-bit precision the next step then halves the scale; with
+        scale 1 the returned loss shows the problem to the training loop.
 
         Args:
-            chosen: what was drawn, with `learn`, and is run.
-            losses: cross-entropy of each of the equal `parts` of a batch; each may be computed when it is asked for.
-            scale: of the loss during the backward pass, against underflow in 16 bits.
+            mixture: what the search sampled with `learn`, and the losses were computed on.
+            losses: cross-entropy of each of the equally large chunks of a batch, scalars; each may be computed when it
+                is asked for.
+            chunks: number of chunks.
+            scale: factor of the loss during the backward pass, against underflow in 16-bit precision.
         Returns:
-            The expected cost, in millions of the table's units; the loss.
+            The expected cost in millions of the table's units, and the loss, a scalar.
         """
         scale = min(scale, self.scale_limit)
         parameters = list(self.search.parameters())
         gradients = [torch.zeros_like(parameter) for parameter in parameters]
         mean = torch.zeros((), device=parameters[0].device)
         for number, loss in enumerate(losses, 1):
-            cost = expected_cost(self.table, self.search.expectation(chosen))
-            total = self.loss_of(loss, cost) / parts  # the mean over the parts: all forms are linear in CE
-            found = torch.autograd.grad(total * scale, parameters, retain_graph=number < parts, allow_unused=True)
-            for gradient, part in zip(gradients, found, strict=True):
-                if part is not None:
-                    gradient += part / scale
+            cost = expected_cost(self.table, self.search.expectation(mixture))
+            total = self.loss_of(loss, cost) / chunks  # all forms are linear in CE: the sum over chunks is the batch's
+            chunk_gradients = torch.autograd.grad(
+                total * scale, parameters, retain_graph=number < chunks, allow_unused=True
+            )
+            for gradient, chunk_gradient in zip(gradients, chunk_gradients, strict=True):
+                if chunk_gradient is not None:
+                    gradient += chunk_gradient / scale
             mean, cost = mean + total.detach(), cost.detach()
-            del loss, total, found  # before the next part is computed
+            del loss, total, chunk_gradients  # frees their memory before the next chunk is computed
         self.average(gradients)
         if all(torch.isfinite(gradient).all() for gradient in gradients):
             before = [parameter.detach().clone() for parameter in parameters]
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
             self.optimizer.step()
-            self.search.after_step(chosen, before)
+            self.search.after_step(mixture, before)
         elif scale > 1:
             self.scale_limit = scale / 2
         return float(cost), mean

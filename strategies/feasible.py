@@ -1,4 +1,4 @@
-"""The part of a space that satisfies given limits: its share, and uniform draws from it. numpy only: tuners import it."""
+"""The architectures of a space that satisfy given limits: their fraction of the space, and uniform sampling from them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from strategies.cost_window import CostWindow
 from strategies.limits import Limits
 from strategies.sampling import PathSampler, step_generator, uniform_path
 
-DRAWS = 1_000_000  # at most this many architectures are drawn before two limits together are called out of reach
-BATCH = 10_000  # of them at once
+DRAWS = 1_000_000  # so many samples are rejected before limits are reported as out of reach
+BATCH = 10_000  # largest number of samples at once
 
 
 class FeasibleSpace:
-    """The part of a space that meets the limits.
+    """The architectures of a space that satisfy limits.
 
     Args:
-        table: MACs and params.
-        latency: milliseconds, where they are limited or wanted.
+        table: cost table of the space.
+        limits: limits of MACs, params and latency.
+        latency: latency table of the space; needed if latency is limited, or its costs are wanted.
     Raises:
-        InputError: no architecture can meet the limits.
+        InputError: no architecture satisfies the limits.
     """
 
     def __init__(self, table: CostTable, limits: Limits, latency: LatencyTable | None = None) -> None:
@@ -44,15 +45,15 @@ class FeasibleSpace:
         if limits.max_latency_ms is not None and latency is not None:
             most = limits.max_latency_ms * NANOSECONDS_PER_MS - latency.costs.base[0]
             windows.append(CostWindow([block.macs for block in latency.costs.blocks], -math.inf, most))
-        # the tightest limit is drawn, the others reject
+        # Sample from the tightest limit; reject samples that break another.
         self.window = min(windows, key=lambda window: window.count)
         if not self.window.count:
             raise InputError(f"no architecture of the space meets {limits}{self._nearest()}; widen the limits")
         if not self.window.exact or len(windows) > 1:
-            self.sample(random.Random(0))  # a proof that there is one
+            self.sample(random.Random(0))  # raises if there is none
 
     def macs_range(self) -> tuple[int, int] | None:
-        """Smallest and largest MACs within the limits; None where they cannot be told exactly (rounding, several limits)."""
+        """Smallest and largest MACs within the limits; None if they are not known exactly (rounding, several limits)."""
         macs = self._reachable()
         if macs is None:
             return None
@@ -60,80 +61,100 @@ class FeasibleSpace:
         return int(within[0]), int(within[-1])
 
     def _nearest(self) -> str:
-        """The reachable MACs on both sides of an empty window."""
+        """For an error about an empty window: the reachable MACs on both sides of it."""
         low, high, macs = self.limits.min_macs, self.limits.max_macs, self._reachable()
         if low is None or high is None or macs is None:
             return ""
         return f"; the nearest have {macs[macs < low][-1]:,} and {macs[macs > high][0]:,} MACs"
 
     def _reachable(self) -> np.ndarray | None:
-        """All MACs in the space, ascending; None where the window does not tell them exactly."""
+        """All MACs that occur in the space, ascending; None if they are not known exactly."""
         if self.limits.max_params is not None or self.limits.max_latency_ms is not None or not self.window.exact:
             return None
         return self.table.base[0] + self.window.sums()
 
-    def _range(self, low: int | None, high: int | None, which: int) -> tuple[float, float]:
-        base = self.table.base[which]
+    def _range(self, low: int | None, high: int | None, kind: int) -> tuple[float, float]:
+        """Limits of the sum over the blocks, without stem and head; `kind` is 0 for MACs, 1 for params."""
+        base = self.table.base[kind]
         return (low or 0) - base, math.inf if high is None else high - base
 
     def allows(self, arch: Mapping[str, Any]) -> bool:
-        """True if `arch` meets the limits."""
+        """Whether an architecture satisfies the limits."""
         latency = self.latency.ms(arch) if self.latency else 0.0
         return bool(self.limits.satisfied_by(self.table.macs(arch), self.table.params(arch), latency))
 
     def sample(self, generator: random.Random) -> Arch:
-        """One architecture, all that meet the limits equally likely.
+        """Sample one architecture; all that satisfy the limits are equally likely.
 
         Raises:
-            InputError: several limits together, or a window of a few MACs, are met by none of a million draws.
+            InputError: none of a million samples satisfies the limits (several together, or a window of a few MACs).
         """
-        draw = np.random.default_rng(generator.getrandbits(64))
+        rng = np.random.default_rng(generator.getrandbits(64))
         tried, batch = 0, 8
         while tried < DRAWS:
-            for options in self.sample_many(batch, draw):
-                return self.table.arch(options)
+            for combinations in self.sample_many(batch, rng):
+                return self.table.arch(combinations)
             tried, batch = tried + batch, min(8 * batch, BATCH)
         raise InputError(f"none of {DRAWS:,} architectures drawn meets {self.limits}; loosen the limits")
 
     def sample_many(self, number: int, generator: np.random.Generator) -> np.ndarray:
-        """Up to `number` architectures that meet the limits, as (architectures, blocks) options of the cost table."""
-        options = self.window.draw(number, generator)
-        return options[self.satisfied_by(options)]
+        """Sample architectures that satisfy the limits; all are equally likely.
 
-    def satisfied_by(self, options: np.ndarray) -> np.ndarray:
-        """Which of (architectures, blocks) options meet the limits."""
-        return self.limits.satisfied_by(*self.costs(options))
+        Args:
+            number: number of proposals, some of which may be rejected.
+        Returns:
+            (at most `number`, blocks) combination indices of the cost table.
+        """
+        combinations = self.window.draw(number, generator)
+        return combinations[self.satisfied_by(combinations)]
 
-    def costs(self, options: np.ndarray) -> list[np.ndarray]:
-        """MACs, params and milliseconds (where they are known) of (architectures, blocks) options."""
+    def satisfied_by(self, combinations: np.ndarray) -> np.ndarray:
+        """Which architectures satisfy the limits.
 
-        def total(table: CostTable, name: str, base: int) -> np.ndarray:
-            return base + sum(getattr(block, name)[options[:, i]] for i, block in enumerate(table.blocks))
+        Args:
+            combinations: (architectures, blocks) combination indices.
+        Returns:
+            (architectures,) bool.
+        """
+        return self.limits.satisfied_by(*self.costs(combinations))
 
-        costs = [total(self.table, name, base) for name, base in zip(("macs", "params"), self.table.base, strict=True)]
-        return costs + (
-            [total(self.latency.costs, "macs", self.latency.costs.base[0]) / NANOSECONDS_PER_MS] if self.latency else []
-        )
+    def costs(self, combinations: np.ndarray) -> list[np.ndarray]:
+        """Costs of many architectures.
+
+        Args:
+            combinations: (architectures, blocks) combination indices.
+        Returns:
+            MACs, params and, if there is a latency table, milliseconds; each (architectures,).
+        """
+
+        def total(table: CostTable, kind: str, base: int) -> np.ndarray:
+            return base + sum(getattr(block, kind)[combinations[:, i]] for i, block in enumerate(table.blocks))
+
+        costs = [total(self.table, kind, base) for kind, base in zip(("macs", "params"), self.table.base, strict=True)]
+        if self.latency:
+            nanoseconds = total(self.latency.costs, "macs", self.latency.costs.base[0])
+            costs.append(nanoseconds / NANOSECONDS_PER_MS)
+        return costs
 
     def share(self, draws: int = 20_000) -> float:
-        """The part of the space that meets the limits.
+        """The fraction of the space that satisfies the limits.
 
-        Exact where the window is and there is one limit; else estimated from `draws` with a fixed seed.
+        It is exact for one limit whose window is exact; otherwise it is estimated from `draws` samples with a fixed seed.
         """
-        part = self.window.count / self.table.architectures()
-        return part * len(self.sample_many(draws, np.random.default_rng(0))) / draws
+        in_window = self.window.count / self.table.architectures()
+        return in_window * len(self.sample_many(draws, np.random.default_rng(0))) / draws
 
 
 def draw_within_limits(feasible: FeasibleSpace) -> PathSampler:
-    """One path per step from those that meet the limits, all equally likely."""
+    """A sampler of one path per step; all architectures that satisfy the limits are equally likely."""
     return lambda choices, seed, step, first: [feasible.sample(step_generator(seed, step))]
 
 
 def draw_from_bins(table: CostTable, limits: Limits) -> PathSampler:
-    """One path per step as the SPOS authors draw it, between min_macs and max_macs; see `binned_path`.
+    """A sampler of one path per step as the SPOS authors do it, between min_macs and max_macs; see `binned_path`.
 
     Raises:
-        InputError: the limits are missing or out of reach.
+        InputError: one of the two limits is missing, or they are out of reach.
     """
     if limits.min_macs is None or limits.max_macs is None:
         raise InputError(
@@ -153,10 +174,10 @@ def binned_path(
     bins: int = 7,
     tries: int = 500,
 ) -> Arch:
-    """One training path as the SPOS authors draw it: a bin of MACs, then rejection.
+    """Sample one training path as the SPOS authors do: a bin of MACs, then an architecture in it by rejection.
 
-    The `bins` equal parts of low..high (MACs of one image) are equally likely, and within a bin its architectures.
-    Without success after `tries` draws, the next one is taken as it is.
+    The range low..high (MACs of one image) is divided into `bins` bins of equal width. All bins are equally likely, and
+    so are the architectures within a bin. If `tries` samples miss the bin, the next one is taken as it is.
 
     Source: megvii-model/SinglePathOneShot, src/Supernet/train.py.
     """
