@@ -35,7 +35,7 @@ class Weights(NamedTuple):
     fallback: torch.Tensor | None = None
 
 
-Mixture = Mapping[str, Any]  # like an Arch, but a label may have Weights in place of a candidate
+Mixture = dict[str, Any]  # like an Arch, but a label may have Weights in place of a candidate
 
 
 class ArchError(InputError):
@@ -158,7 +158,7 @@ def activate(supernet: nn.Module, arch: Mapping[str, Any]) -> None:
         layer.resample(dict(arch))
 
 
-def activate_mixture(supernet: nn.Module, mixture: Mixture) -> None:
+def activate_mixture(supernet: nn.Module, mixture: Mapping[str, Any]) -> None:
     """Make a mixture the active path of a supernet: a block with `Weights` gives the weighted sum of its candidates.
 
     Elastic values are mixed in the weights that they share: a kernel or channel counts with the sum of the weights of

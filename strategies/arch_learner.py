@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from spaces.arch import Mixture
 from spaces.cost import CostTable
 from strategies.cost_loss import expected_cost
-from strategies.differentiable import Mixture, SoftmaxSearch
+from strategies.differentiable import SoftmaxSearch
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "softmax": {"lr": 3e-4, "betas": (0.5, 0.999), "weight_decay": 1e-3},  # DARTS

@@ -10,7 +10,7 @@ import spaces
 from docs.nni_strategies import STRATEGIES, run
 from spaces.arch import validate
 from spaces.cost import CostTable, measure
-from strategies import nni_oneshot
+from strategies import nni_modules, nni_oneshot
 from strategies.sampling import strict_fair, uniform
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -26,13 +26,13 @@ def own_folder(tmp_path, monkeypatch):
 def trained(monkeypatch):
     """What `activate_mixture` set, in order."""
     settings = []
-    original = nni_oneshot.activate_mixture
+    original = nni_modules.activate_mixture
 
     def spy(model, chosen):
         settings.append((model.training, dict(chosen)))
         original(model, chosen)
 
-    monkeypatch.setattr(nni_oneshot, "activate_mixture", spy)
+    monkeypatch.setattr(nni_modules, "activate_mixture", spy)
     return settings
 
 
