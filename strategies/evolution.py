@@ -8,7 +8,6 @@ Source: arXiv:1904.00420, section 3.4 and the official search.py.
 from __future__ import annotations
 
 import random
-from typing import Any
 
 from spaces.arch import Arch
 from spaces.errors import InputError
@@ -25,7 +24,7 @@ class EvolutionTuner(ArchTuner):
         mutation: number of mutated children per generation.
         crossover: number of crossover children per generation.
         probability: probability that a mutation samples a gene anew.
-        cost_table, seed, tries, limits: as for ArchTuner.
+        cost_table, seed, tries, latency_table, limits: as for ArchTuner.
     Raises:
         InputError: numbers that do not fit together, or limits out of reach.
     """
@@ -40,7 +39,8 @@ class EvolutionTuner(ArchTuner):
         probability: float = 0.1,
         seed: int = 0,
         tries: int = 3,
-        **limits: Any,
+        latency_table: str | None = None,
+        **limits: float | str | None,
     ) -> None:
         if not all(isinstance(value, int) for value in (population, top_k, mutation, crossover)) or (
             min(population, top_k) < 1 or min(mutation, crossover) < 0 or mutation + crossover > population
@@ -51,7 +51,7 @@ class EvolutionTuner(ArchTuner):
             )
         if not 0 < probability <= 1:
             raise InputError(f"probability {probability} is out of range; give a number above 0, at most 1")
-        super().__init__(cost_table, population, seed, tries, **limits)
+        super().__init__(cost_table, population, seed, tries, latency_table, **limits)
         self.top_k, self.mutation, self.crossover, self.probability = top_k, mutation, crossover, probability
 
     def breed(self, generator: random.Random) -> list[Arch]:

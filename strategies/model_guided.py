@@ -13,7 +13,6 @@ import math
 import random
 import warnings
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -36,7 +35,7 @@ class ModelGuidedTuner(ArchTuner):
         initial: number of results from random architectures before the first fit.
         candidates: number of architectures that the model compares in a generation: half of them mutated, a quarter
             each from crossover and random.
-        cost_table, seed, tries, limits: as for ArchTuner.
+        cost_table, seed, tries, latency_table, limits: as for ArchTuner.
     Raises:
         InputError: `initial` below 2 or `candidates` below the population, or limits out of reach.
     """
@@ -49,9 +48,10 @@ class ModelGuidedTuner(ArchTuner):
         candidates: int = 4000,
         seed: int = 0,
         tries: int = 3,
-        **limits: Any,
+        latency_table: str | None = None,
+        **limits: float | str | None,
     ) -> None:
-        super().__init__(cost_table, population, seed, tries, **limits)
+        super().__init__(cost_table, population, seed, tries, latency_table, **limits)
         for name, value, least in (("initial", initial, 2), ("candidates", candidates, max(4, population))):
             if not is_whole_number(value, least):
                 raise InputError(f"{name} {value} is not a whole number of at least {least}; give a larger one")

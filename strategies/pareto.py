@@ -21,6 +21,7 @@ import numpy as np
 from spaces.arch import Arch
 from spaces.errors import InputError, unknown
 from strategies.feasible import FeasibleSpace
+from strategies.search_state import Entry
 from strategies.tuner import ArchTuner
 
 OBJECTIVES: dict[str, Callable[[FeasibleSpace, Arch], float]] = {
@@ -29,7 +30,7 @@ OBJECTIVES: dict[str, Callable[[FeasibleSpace, Arch], float]] = {
     "latency": lambda feasible, arch: feasible.latency.ms(arch) if feasible.latency else 0.0,
 }
 ROUNDS = 100  # children made per member of a generation, before random architectures fill the rest
-Entry = TypeVar("Entry", bound=tuple[Any, ...])
+Point = TypeVar("Point", bound=tuple[Any, ...])
 
 
 class ParetoTuner(ArchTuner):
@@ -41,7 +42,7 @@ class ParetoTuner(ArchTuner):
             latency_table).
         crossover: fraction of the children with genes of two parents; the others are mutated copies of one.
         mutation: probability that a gene of a child is sampled anew; None: one gene of each child on average.
-        cost_table, seed, tries, limits: as for ArchTuner.
+        cost_table, seed, tries, latency_table, limits: as for ArchTuner.
     Raises:
         InputError: an unknown objective, a probability out of range, or limits out of reach.
     """
@@ -55,7 +56,8 @@ class ParetoTuner(ArchTuner):
         mutation: float | None = None,
         seed: int = 0,
         tries: int = 3,
-        **limits: Any,
+        latency_table: str | None = None,
+        **limits: float | str | None,
     ) -> None:
         if objective not in OBJECTIVES:
             raise InputError(unknown("objective", objective, OBJECTIVES))
@@ -64,7 +66,7 @@ class ParetoTuner(ArchTuner):
                 isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1
             ):
                 raise InputError(f"{name} {value} is out of range; give a number above 0, at most 1")
-        super().__init__(cost_table, population, seed, tries, **limits)
+        super().__init__(cost_table, population, seed, tries, latency_table, **limits)
         if objective == "latency" and self.feasible.latency is None:
             raise InputError("objective latency needs a latency_table; measure one with: python -m trials.latency")
         self.objective, self.crossover = objective, crossover
@@ -81,7 +83,7 @@ class ParetoTuner(ArchTuner):
                     break
         return self.fill(members, generator)
 
-    def _children(self, scored: list[dict[str, Any]], seed: int) -> Iterator[Arch]:
+    def _children(self, scored: list[Entry], seed: int) -> Iterator[Arch]:
         """Yield children of the survivors among the scored entries, without end."""
         from pymoo.algorithms.moo.nsga2 import NSGA2, RankAndCrowding
         from pymoo.core.population import Population
@@ -120,7 +122,7 @@ class ParetoTuner(ArchTuner):
                 }
 
 
-def pareto_front(entries: Sequence[Entry]) -> list[Entry]:
+def pareto_front(entries: Sequence[Point]) -> list[Point]:
     """The entries that no other entry dominates, that is, equals or beats in both numbers and beats in one.
 
     Args:
@@ -130,7 +132,7 @@ def pareto_front(entries: Sequence[Entry]) -> list[Entry]:
     """
     from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
-    first: dict[tuple[float, float], Entry] = {}
+    first: dict[tuple[float, float], Point] = {}
     for entry in entries:
         first.setdefault((float(entry[0]), float(entry[1])), entry)
     goals = np.array([(-score, cost) for score, cost in first]).reshape(-1, 2)

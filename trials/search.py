@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from spaces.errors import InputError
-from strategies.tuner import JOURNAL
+from strategies.search_state import JOURNAL
 from trials.common import cli
 from trials.common.cli import option
 from trials.reporting import page

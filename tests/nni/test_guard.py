@@ -16,11 +16,11 @@ import pytest
 from spaces.arch import arch_id
 from spaces.errors import InputError
 from spaces.files import load_json, read_jsonl
-from strategies import tuner
-from strategies.tuner import GUARD
+from strategies.manager_guard import refuse_without_guard
 from tests.commands import ROOT
 from tests.experiments import experiment, free_port, metric, nnictl
 from trials.search_driver import nni_manager, watchdog
+from trials.search_driver.nni_manager import GUARD
 from trials.search_driver.plan import plan_experiment
 
 TRIAL = """python -m tests.watched_trial '{"sleep": 3, "before": [2], "after": [5]}' trials.evaluate"""
@@ -236,9 +236,9 @@ def test_tuners_refuse_concurrency_without_the_guard(monkeypatch):
     parameters = base64.b64encode(json.dumps({"trialConcurrency": 4}).encode()).decode()
     monkeypatch.setattr(sys, "argv", ["nni", "--exp_params", parameters])
     with pytest.raises(InputError, match=f"trialConcurrency 4: .* export NODE_OPTIONS='--require \"{GUARD}\"'"):
-        tuner.refuse_without_guard()
+        refuse_without_guard()
     monkeypatch.setenv("ONEPATH_GUARD", "1")
-    tuner.refuse_without_guard()
+    refuse_without_guard()
 
 
 def test_guard_leaves_other_programs_alone():

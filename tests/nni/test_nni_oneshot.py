@@ -72,7 +72,7 @@ def test_paths_are_those_of_the_pure_functions(trained):
 
 def test_an_epoch_walks_once_over_both_parts():
     weights, arch = list(range(7)), list("abc")
-    pairs = list(nni_oneshot._Interleaved(weights, arch))
+    pairs = list(nni_modules.Interleaved(weights, arch))
     assert [first for first, _ in pairs] == weights
     assert [batch for _, batches in pairs for batch in batches] == arch
 

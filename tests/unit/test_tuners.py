@@ -19,7 +19,7 @@ from strategies.model_guided import ModelGuidedTuner
 from strategies.mutation import crossover, mutate
 from strategies.pareto import ParetoTuner, pareto_front
 from strategies.random_search import RandomTuner
-from strategies.tuner import has_unscored
+from strategies.search_state import has_unscored
 from tests.commands import ROOT
 
 COSTS = "experiments/spaces/spos-tiny.costs.json"
@@ -341,11 +341,11 @@ def test_evolution_improves_on_random_search():
 def test_a_generation_is_made_of_mutations_crossovers_and_random_ones(monkeypatch):
     tuner = EvolutionTuner(COSTS, population=10, top_k=3, mutation=4, crossover=3, seed=0)
     first = search(tuner, 10)
-    assert (tuner.generation, list(tuner.queue)) == (0, [])
+    assert (tuner.state.generation, list(tuner.state.queue)) == (0, [])
     parents = sorted(first, key=lambda arch: -list(arch.values()).count("k5"))[:3]
     assert [entry["arch"] for entry in tuner.ranked()[:3]] == parents
     second = [tuner.generate_parameters(number) for number in range(10, 20)]
-    assert tuner.generation == 1
+    assert tuner.state.generation == 1
 
     def distance(a, b):
         return sum(a[label] != b[label] for label in a)
@@ -435,7 +435,7 @@ def test_a_restart_gives_what_failed_a_new_chance(tmp_path, monkeypatch):
     again = RandomTuner(COSTS, tries=1)
     again.load_checkpoint()
     assert again.generate_parameters(0) not in failed
-    assert [entry["arch"] for entry in again.failed()] == failed
+    assert [entry["arch"] for entry in again.state.failed()] == failed
 
 
 def test_a_space_is_searched_to_its_last_architecture(tmp_path):
@@ -447,10 +447,10 @@ def test_a_space_is_searched_to_its_last_architecture(tmp_path):
         for number in range(600):
             seen.add(arch_id(tuner.generate_parameters(number)))
     assert len(seen) == 512
-    generation = tuner.generation
+    generation = tuner.state.generation
     with pytest.raises(nni.NoMoreTrialError):
         tuner.generate_parameters(601)
-    assert tuner.generation == generation
+    assert tuner.state.generation == generation
 
 
 def test_what_waits_for_a_score():

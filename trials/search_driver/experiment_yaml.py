@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spaces.errors import InputError, unknown
+from spaces.errors import InputError, is_whole_number, unknown
 from spaces.files import CLONE
 from trials.common import cli
 from trials.scoring.evaluate_config import Config as EvaluateConfig
@@ -97,7 +97,7 @@ def run_folder(path: Path, content: dict[str, Any], evaluate: EvaluateConfig) ->
 
 def check_count(path: Path, name: str, value: Any) -> None:
     """Raises InputError: a number of trials in a YAML is no whole number above 0."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not is_whole_number(value, 1):
         raise InputError(f"{name} of '{path}' is {value}; give a whole number above 0")
 
 

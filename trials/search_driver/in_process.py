@@ -38,8 +38,8 @@ def search_in_process(
     assert tuner is not None  # trials.search refuses the other tuners, which only NNI itself can run
     scorer = Scorer(plan.run, plan.settings, plan.evaluate.device, reference=plan.evaluate.reference)
     tuner.update_search_space({label: {"_value": values} for label, values in plan.table.choices.items()})
-    jobs = [{"status": "SUCCEEDED"} for entry in tuner.asked.values() if entry["score"] is not None]
-    parameter_id, done, reason = len(tuner.asked), len(jobs), ""
+    jobs = [{"status": "SUCCEEDED"} for entry in tuner.state.entries.values() if entry["score"] is not None]
+    parameter_id, done, reason = len(tuner.state.entries), len(jobs), ""
     longest = plan.content.get("maxExperimentDuration")
     end = time.monotonic() + parse_time(longest) if longest else math.inf
     while done < plan.wanted and time.monotonic() < end:

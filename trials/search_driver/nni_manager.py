@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from spaces.errors import Stopped
-from strategies.tuner import GUARD
+from spaces.files import CLONE
 from trials.search_driver.plan import Plan
 from trials.search_driver.ports import listen_host
 from trials.search_driver.tuner_log import TunerLog
@@ -39,6 +39,7 @@ from trials.search_driver.tuner_log import TunerLog
 if TYPE_CHECKING:
     from nni.experiment import Experiment
 
+GUARD = CLONE / "trials" / "nni_guard.js"
 START_SECONDS = 180.0  # a manager that lives may take so long to answer, on a busy machine
 STOP_SECONDS = 15.0  # a manager may take so long to stop its trials
 

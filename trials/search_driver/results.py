@@ -80,7 +80,7 @@ def search_history(plan: Plan, jobs: list[dict[str, Any]]) -> list[dict[str, Any
         For each its id, its generation (None where one of NNI's own tuners bred it) and how often its trials failed.
     """
     if plan.tuner:
-        asked = [entry for entry in plan.tuner.asked.values() if score_of(plan, entry["arch"])]
+        asked = [entry for entry in plan.tuner.state.entries.values() if score_of(plan, entry["arch"])]
         keys = ("generation", "failures")
         return [
             {"id": arch_id(entry["arch"])} | {key: entry[key] for key in keys}
@@ -113,7 +113,7 @@ def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) 
         results.append(result | entry)
     if not results:
         raise Stopped(f"no architecture within the limits got a score; see {log}")
-    given_up = [arch_id(entry["arch"]) for entry in plan.tuner.failed()] if plan.tuner else []
+    given_up = [arch_id(entry["arch"]) for entry in plan.tuner.state.failed()] if plan.tuner else []
     front = pareto_front(results)
     best = max(results, key=lambda result: result["top1"])
 

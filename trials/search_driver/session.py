@@ -96,6 +96,6 @@ def restore_tuner(plan: Plan, folder: Path) -> int:
     if plan.tuner is None:
         return 0
     folder.mkdir(parents=True, exist_ok=True)
-    plan.tuner.folder = folder
+    plan.tuner.state.folder = folder
     plan.tuner.load_checkpoint()
     return len(plan.tuner.ranked())

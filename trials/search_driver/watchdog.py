@@ -17,7 +17,7 @@ import psutil
 
 from spaces.errors import Stopped
 from spaces.files import read_jsonl
-from strategies.tuner import JOURNAL, has_unscored
+from strategies.search_state import JOURNAL, has_unscored
 from trials.search_driver.nni_manager import Manager
 from trials.search_driver.plan import Plan
 
