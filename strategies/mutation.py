@@ -11,7 +11,7 @@ from spaces.arch import Arch, Choices
 
 
 def mutate(parent: Arch, choices: Choices, probability: float, generator: random.Random) -> Arch:
-    """Draw each gene anew with `probability`; the new value may equal the old one, as in the official code."""
+    """Sample each gene anew with a probability; the new value may equal the old one, as in the official code."""
     return {
         label: generator.choice(list(candidates)) if generator.random() < probability else parent[label]
         for label, candidates in choices.items()
@@ -19,5 +19,5 @@ def mutate(parent: Arch, choices: Choices, probability: float, generator: random
 
 
 def crossover(mother: Arch, father: Arch, generator: random.Random) -> Arch:
-    """Uniform crossover: each gene from either parent."""
+    """Uniform crossover: each gene comes from either parent with equal probability."""
     return {label: generator.choice((mother[label], father[label])) for label in mother}
