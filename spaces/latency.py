@@ -17,6 +17,7 @@ from spaces.arch import Choices
 from spaces.cost import BlockCosts, CostTable
 from spaces.errors import InputError
 from spaces.files import load_json, save_json
+from spaces.spec import preset_arguments, space_options_text
 
 FORMAT = "onepath latency table 1"
 NANOSECONDS_PER_MS = 1_000_000
@@ -178,11 +179,10 @@ class LatencyTable:
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError):
             raise InputError(f"latency table '{path}' is damaged; write it again") from None
         if costs is not None and (table.costs.space != costs.space or table.costs.choices != costs.choices):
-            about = costs.space
-            options = ",".join(f"{name}={value}" for name, value in about["options"].items())
+            space, options = costs.space, space_options_text(costs.space["options"])
             raise InputError(
-                f"latency table '{path}' is of {table.costs.space}, not of {about}; measure it anew with: python -m "
-                f"trials.latency --space {about['name']} --preset {about['preset']} --classes {about['classes']} --resolution "
-                f"{about['resolution']} {f'--space-options {options} ' if options else ''}--out FILE"
+                f"latency table '{path}' is of {table.costs.space}, not of {space}; measure it anew with: python -m "
+                f"trials.latency --space {space['name']} {preset_arguments(space)} "
+                f"{f'--space-options {options} ' if options else ''}--out FILE"
             )
         return table

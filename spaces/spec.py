@@ -44,3 +44,17 @@ class SpaceSpec:
     def build(self) -> ChainSpace:
         """The NNI ModelSpace of this space. Raises InputError: as `describe`."""
         return spaces.build(self.name, self.preset, **self.options)
+
+
+def space_options_text(options: Mapping[str, Any]) -> str:
+    """A space's own options as --space-options takes them: NAME=VALUE, comma-separated."""
+    return ",".join(f"{name}={value}" for name, value in options.items())
+
+
+def preset_arguments(space: Mapping[str, Any]) -> str:
+    """The command-line arguments that choose the preset and the sizes of a space, for messages that name a command.
+
+    Args:
+        space: metadata of a cost table: name, preset, options, classes, resolution.
+    """
+    return f"--preset {space['preset']} --classes {space['classes']} --resolution {space['resolution']}"

@@ -17,6 +17,7 @@ from typing import Any
 from spaces.counting import COUNTING
 from spaces.errors import InputError
 from spaces.files import CLONE
+from spaces.spec import space_options_text
 from trials.common import cli
 from trials.common.cli import option, reuse
 from trials.common.options import RangeOptions, SpaceSizeOptions
@@ -125,7 +126,7 @@ def show_all() -> None:
                 (
                     name,
                     preset,
-                    cli.space_options_text(options),
+                    space_options_text(options),
                     f"{table.space['resolution']}x{table.space['resolution']}",
                     str(len(table.blocks)),
                     f"{table.architectures():.1e}",
@@ -136,7 +137,7 @@ def show_all() -> None:
     header = ("space", "preset", "options", "image", "blocks", "architectures", "million MACs", "million params")
     print(cli.table(rows, header, as_is=True), "\n")
     networks = [
-        (key, name, e.preset, cli.space_options_text(e.options), f"{e.macs:,}", f"{e.params:,}", f"{e.top1:.2f}")
+        (key, name, e.preset, space_options_text(e.options), f"{e.macs:,}", f"{e.params:,}", f"{e.top1:.2f}")
         for name, published in PUBLISHED.items()
         for key, e in published.items()
     ]
@@ -162,7 +163,7 @@ def published_rows(space: str, preset: str, table: Any) -> list[tuple[Any, ...]]
             table is None or entry.options == table.space["options"]
         ):
             count = table.macs(entry.arch) if table else entry.macs
-            rows.append((key, cli.space_options_text(entry.options), count, entry.params, entry.top1, entry.source))
+            rows.append((key, space_options_text(entry.options), count, entry.params, entry.top1, entry.source))
     return rows
 
 

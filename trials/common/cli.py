@@ -202,11 +202,6 @@ def space_options(text: str) -> dict[str, Any]:
     return options
 
 
-def space_options_text(options: Mapping[str, Any]) -> str:
-    """Options of a space as --space-options takes them; the reverse of `space_options`."""
-    return ",".join(f"{name}={value}" for name, value in options.items())
-
-
 def run(main: Callable[[], None], *, resumes: bool = True) -> NoReturn:
     """Run a command's `main` and exit with one of the codes of docs/exit_codes.md.
 

@@ -12,10 +12,10 @@ from spaces.cost import CostTable, measure
 from spaces.errors import InputError, unknown
 from spaces.files import CLONE, load_json
 from spaces.latency import LatencyTable
+from spaces.spec import preset_arguments, space_options_text
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from strategies.tuner import ArchTuner
-from trials.common import cli
 from trials.common.supernet_run import SupernetRun
 from trials.scoring.evaluate_config import Config as EvaluateConfig
 from trials.scoring.evaluate_config import Settings
@@ -166,12 +166,9 @@ def check_space(path: Path, content: dict[str, Any], supernet_run: SupernetRun) 
         raise InputError(
             f"space {space['name']} is not what it was when supernet '{supernet_run.path}' was trained; restore it"
         )
-    remedy = (
-        f"write both again with: python -m trials.space {space['name']} --preset {space['preset']} "
-        f"--classes {space['classes']} --resolution {space['resolution']} --out FOLDER"
-    )
+    remedy = f"write both again with: python -m trials.space {space['name']} {preset_arguments(space)} --out FOLDER"
     if space["options"]:
-        remedy += f" --space-options {cli.space_options_text(space['options'])}"
+        remedy += f" --space-options {space_options_text(space['options'])}"
     offered = load_json(path.parent / content["searchSpaceFile"], "search space")
     if {label: entry["_value"] for label, entry in offered.items()} != supernet_run.table.choices:
         raise InputError(f"searchSpaceFile of '{path}' is not the space of supernet '{supernet_run.path}'; {remedy}")

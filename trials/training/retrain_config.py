@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from spaces.errors import InputError, unknown
 from spaces.published import find_published
+from spaces.spec import space_options_text
 from trials.common import cli
 from trials.common.cli import option, reuse
 from trials.common.options import RECIPE, CheckpointOptions, OptimizerOptions, SpaceOptions, TrainingDeviceOptions
@@ -146,7 +147,7 @@ class Config(
             raise InputError(f"--fixed-arc {self.fixed_arc} is of space {key[0]}, not {self.space}; leave --space out")
         defaults = {"space": "spos", "preset": "imagenet", "space_options": ""}
         if key:
-            options = cli.space_options_text(key[1].options)
+            options = space_options_text(key[1].options)
             defaults = {"space": key[0], "preset": key[1].preset, "space_options": options}
         for name, value in defaults.items():
             if getattr(self, name) is None:

@@ -13,7 +13,7 @@ from spaces.cost import CostTable, measure
 from spaces.errors import InputError
 from spaces.published import find_published
 from spaces.published import read_arch as read_published_or_file
-from spaces.spec import SpaceSpec
+from spaces.spec import SpaceSpec, space_options_text
 from trials.common import cli
 from trials.common.distributed import use_cuda
 from trials.images.dataset import Data
@@ -61,7 +61,7 @@ def plan_retraining(config: Config) -> RetrainPlan:
         imported = official_spos.read_network(config.import_official, config.space, config.preset, config.space_options)
         if config.seeds != 1:
             raise InputError(f"--seeds {config.seeds} with --import-official: there is one network; leave --seeds out")
-        config = dataclasses.replace(config, space_options=cli.space_options_text(imported.options))
+        config = dataclasses.replace(config, space_options=space_options_text(imported.options))
     arch = None if config.baseline else imported.arch if imported else read_arch(config)
     data = open_data(config)
     if not data.size("test"):
@@ -92,7 +92,7 @@ def read_arch(config: Config) -> Arch:
         return read_published_or_file(given, choices)
     except ArchError as error:
         if key:
-            home = " ".join(filter(None, (key[0], key[1].preset, cli.space_options_text(key[1].options))))
+            home = " ".join(filter(None, (key[0], key[1].preset, space_options_text(key[1].options))))
             raise InputError(f"--fixed-arc {given}: {error} (in space {space}; it is of {home})") from None
         if not Path(given).is_file():
             raise
