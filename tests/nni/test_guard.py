@@ -8,10 +8,12 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
 from spaces.arch import arch_id
 from spaces.errors import InputError
@@ -249,3 +251,80 @@ def test_guard_leaves_other_programs_alone():
     code = "const s = require('http').createServer().listen(0, () => { console.log(s.address().address); s.close(); })"
     done = subprocess.run([node, "-e", code], env={**os.environ, "NODE_OPTIONS": f"--require {GUARD}"}, capture_output=True, text=True, check=True)  # fmt: skip
     assert done.stdout.strip() in ("::", "0.0.0.0")
+
+
+SLOW_SERVER = """
+import http.server, sys, time
+time.sleep(6)
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
+"""
+
+
+def test_a_manager_may_take_its_time_to_answer(monkeypatch):
+    """NNI's launcher asks four times in three seconds; ours waits for a manager that lives, and not for one that ended."""
+    from nni.experiment import launcher
+
+    def start(code, *arguments):
+        monkeypatch.setattr(
+            launcher, "_start_rest_server", lambda: subprocess.Popen([sys.executable, "-c", code, *arguments])
+        )
+        port = int(arguments[0])
+        with nni_manager.patient_launcher():
+            process = launcher._start_rest_server()
+            began = time.monotonic()
+            try:
+                launcher._check_rest_server(port)
+            finally:
+                process.kill()
+                process.wait()
+            return time.monotonic() - began
+
+    assert start(SLOW_SERVER, str(free_port())) > 4
+    began = time.monotonic()
+    with pytest.raises(requests.ConnectionError):
+        start("raise SystemExit(1)", str(free_port()))
+    assert time.monotonic() - began < 60
+    assert launcher._check_rest_server.__module__ == launcher.__name__
+
+
+def test_a_tuner_may_take_its_time_to_connect(tmp_path):
+    """NNI gives a tuner ten seconds; the guard waits for one that lives, and not for one that ended."""
+    import nni_node
+
+    folder = tmp_path / "nni_node"
+    folder.mkdir()
+    (folder / "manager.js").write_text(
+        """
+exports.NNIManager = class {
+    async setupTuner(pid) {
+        this.dispatcher = { connect: { settled: false }, init() { throw new Error('the stock code'); } };
+        this.dispatcherPid = pid;
+    }
+};
+"""
+    )
+    (folder / "main.js").write_text(
+        """
+const { NNIManager } = require('./manager.js');
+const ended = require('child_process').spawnSync('true').pid;
+async function connect(pid) {
+    const manager = new NNIManager();
+    await manager.setupTuner(pid);
+    setTimeout(() => { manager.dispatcher.connect.settled = true; }, 13000);
+    return manager.dispatcher.init().then(() => 'connected', error => error.message);
+}
+Promise.all([connect(process.pid), connect(ended)]).then(said => console.log(JSON.stringify(said)));
+"""
+    )
+    node = Path(nni_node.__path__[0]) / "node"
+    environment = {**os.environ, "NODE_OPTIONS": f"--require {GUARD}"}
+    done = subprocess.run([node, folder / "main.js"], env=environment, capture_output=True, text=True, check=True)
+    said = json.loads(done.stdout)
+    assert said[0] == "connected"
+    assert re.fullmatch(r"tuner_command_channel: Tuner did not connect in 1\d seconds\. Please check .* log\.", said[1])

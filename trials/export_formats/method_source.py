@@ -148,7 +148,7 @@ class CodeCollector:
                 raise refusal(kind, f"'{function.__qualname__}' uses '{name}', which its file does not have")
         return source, tree
 
-    def _include(self, name: str, value: Any, kind: type) -> None:
+    def _include(self, name: str, value: object, kind: type) -> None:
         """Let a name mean the same in the exported file as in the file of a class, by an import or by a copy.
 
         Args:

@@ -150,7 +150,7 @@ def layer_state(layer: nn.Module) -> tuple[list[str], list[tuple[int, ...]], dic
 # Values and names
 
 
-def is_plain(value: Any) -> bool:
+def is_plain(value: object) -> bool:
     """Whether `repr` of a value is source that gives the value back."""
     if isinstance(value, dict):
         return all(is_plain(key) and is_plain(entry) for key, entry in value.items())
@@ -161,12 +161,12 @@ def is_plain(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str, torch.Size)
 
 
-def literal(value: Any) -> str:
+def literal(value: object) -> str:
     """A plain value as source; texts in double quotes."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
-def same_value(one: Any, other: Any) -> bool:
+def same_value(one: object, other: object) -> bool:
     """Whether two values that share a name are one object, or equal plain values."""
     return one is other or (is_plain(one) and is_plain(other) and one == other)
 
@@ -181,7 +181,7 @@ def global_names(code: types.CodeType) -> Iterator[str]:
             yield from global_names(constant)
 
 
-def import_line(name: str, value: Any) -> str:
+def import_line(name: str, value: object) -> str:
     """The line that makes `name` mean `value` by an import from torch or Python's library; "": there is none.
 
     For example `from torch.nn import functional as F`.

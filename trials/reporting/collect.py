@@ -9,7 +9,7 @@ from typing import Any
 
 from spaces.cost import CostTable
 from spaces.files import load_json
-from trials.common import run_dir
+from trials.common.supernet_run import SupernetRun
 from trials.reporting import baselines_table
 from trials.scoring.score_store import score_path
 
@@ -54,16 +54,15 @@ def collect_run(run: Path) -> RunContents:
     Raises:
         InputError: there is no run, or it is not trained to the end.
     """
-    config = run_dir.load_run(run, "supernet")
-    run_dir.require_supernet(run)
+    supernet_run = SupernetRun.open(run)
     summary = _read(run / "search.json", "search summary") or {}
     results = []
     for entry in summary.get("history", []):
         result = load_json(score_path(run, entry["id"]), "score")
         results.append({**result, **entry})
     contents = RunContents(
-        config=config,
-        table=CostTable.load(run / "cost_table.json"),
+        config=supernet_run.config,
+        table=supernet_run.table,
         log=_read_lines(run / "log.jsonl"),
         learned=_read(run / "most_probable.json", "learned architecture"),
         probabilities=_read_lines(run / "probabilities.jsonl"),

@@ -95,7 +95,7 @@ def run_folder(path: Path, content: dict[str, Any], evaluate: EvaluateConfig) ->
     return Path(os.path.relpath(folder)) if folder.is_relative_to(Path.cwd()) else folder
 
 
-def check_count(path: Path, name: str, value: Any) -> None:
+def check_count(path: Path, name: str, value: object) -> None:
     """Raises InputError: a number of trials in a YAML is no whole number above 0."""
     if not is_whole_number(value, 1):
         raise InputError(f"{name} of '{path}' is {value}; give a whole number above 0")
