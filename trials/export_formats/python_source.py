@@ -150,7 +150,7 @@ def layer_state(layer: nn.Module) -> tuple[list[str], list[tuple[int, ...]], dic
 # Values and names
 
 
-def is_plain(value: object) -> bool:
+def is_plain(value: Any) -> bool:
     """Whether `repr` of a value is source that gives the value back."""
     if isinstance(value, dict):
         return all(is_plain(key) and is_plain(entry) for key, entry in value.items())
