@@ -68,7 +68,7 @@ def training_loop(trainer: NetworkTrainer, run: Path, bar_position: int, began: 
         best, began = state["best"], began - state["seconds"]
     first = checkpoint.step
 
-    # the log, the progress bar, and the losses that were not looked at yet
+    # the log, the progress bar, and the losses that still have to be checked
     log = TrainingLog(run, first=first, steps_per_epoch=per_epoch, writes=writes)
     title = f"retrain, seed {trainer.seed}"
     bar = cli.progress(steps * size, desc=title, unit="img", initial=first * size, position=bar_position)
@@ -81,7 +81,7 @@ def training_loop(trainer: NetworkTrainer, run: Path, bar_position: int, began: 
         window.add(loss, top1)
         bar.update(size)
 
-        # what is due after this step; nothing of it may see a loss that is not finite
+        # what is due after this step; bad numbers stop the run before they are measured, logged or saved
         done = step + 1
         saves = done % config.checkpoint_every == 0 or done % per_epoch == 0
         logs = done % min(LOG_EVERY, per_epoch) == 0 or done == steps
@@ -153,7 +153,7 @@ def test_network(
         "test_top5": 100 * top5 / size,
         "test_images": size,
         "test_correct": top1,
-        "precision": bits,  # of the test
+        "precision": bits,  # in which the test was computed
         "seconds": seconds + time.perf_counter() - began,
         "seed": seed,
     }

@@ -66,7 +66,7 @@ def training_loop(
     """The training loop, from the last checkpoint, if there is one.
 
     Args:
-        trainer: does the single steps.
+        trainer: takes the single steps.
         run: the folder of the run.
         feasible: the part of the space within the limits.
         fixed_archs: the paths whose accuracy is followed.
@@ -90,7 +90,7 @@ def training_loop(
         expected_costs = state["log"]["costs"]
     first = checkpoint.step
 
-    # what follows the training, the progress bar, and the losses that were not looked at yet
+    # the logs, the progress bar, and the losses that still have to be checked
     fixed_paths = FixedPaths(trainer.chain, fixed_archs, trainer.data, size, device) if writes and fixed_archs else None
     log = TrainingLog(run, first=first, steps_per_epoch=per_epoch, writes=writes)
     probabilities = ProbabilityLog(trainer, run, log, first) if writes and trainer.search is not None else None
@@ -109,7 +109,7 @@ def training_loop(
         window.add(loss, top1)
         bar.update(size)
 
-        # what is due after this step; nothing of it may see a loss that is not finite
+        # what is due after this step; bad numbers stop the run before they are logged or saved
         done = step + 1
         saves = done % config.checkpoint_every == 0 or done == stop
         logs = done % min(LOG_EVERY, per_epoch) == 0 or done == stop
