@@ -29,14 +29,17 @@ class SupernetRun:
         self.config = config
 
     @classmethod
-    def open(cls, path: str | Path) -> SupernetRun:
-        """Open a run that is trained to the end.
+    def open(cls, path: str | Path, *, trained: bool = True) -> SupernetRun:
+        """Open a run.
 
+        Args:
+            trained: refuse one that is not trained to the end.
         Raises:
             InputError: there is no run, it is one of another command, or its supernet is not there yet.
         """
         config = load_run(path, "supernet")
-        require_supernet(path)
+        if trained:
+            require_supernet(path)
         return cls(Path(path), config)
 
     @property
