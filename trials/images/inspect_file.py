@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
+import simplejpeg
 from PIL import Image
 
 # kinds of files that DALI decodes to the very pixels that PIL gives; all others are decoded by PIL
@@ -95,8 +96,6 @@ def _jpeg_problem(content: bytes) -> str:
 
     libjpeg warns of damage in an image that it can decode, and PIL does not pass these warnings on; simplejpeg does.
     """
-    import simplejpeg
-
     try:
         simplejpeg.decode_jpeg(
             content, colorspace="GRAY", fastdct=True, fastupsample=True, min_height=1, min_width=1, min_factor=8
