@@ -107,12 +107,16 @@ class CostTable:
         return cls({}, base, blocks)
 
     def macs(self, arch: Mapping[str, Any]) -> int:
-        """Multiply-adds for one image. Raises: ArchError."""
+        """Multiply-adds of an architecture for one image.
+
+        Raises:
+            ArchError: `arch` does not fit the space.
+        """
         validate(arch, self.choices)
         return self.base[0] + sum(int(block.macs[block.combination_index(arch)]) for block in self.blocks)
 
     def params(self, arch: Mapping[str, Any]) -> int:
-        """Trainable parameters of the fixed network. Raises: ArchError."""
+        """Trainable parameters of the fixed network of an architecture. Raises as `macs`."""
         validate(arch, self.choices)
         return self.base[1] + sum(int(block.params[block.combination_index(arch)]) for block in self.blocks)
 
