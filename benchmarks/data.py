@@ -112,7 +112,7 @@ def loaders(root: Path, rounds: int, workers: int, device: torch.device) -> None
 def step(root: Path, workers: int, device: torch.device, batch: int, steps: int) -> None:
     """Share of a supernet step (SPOS, 224x224) that waits for images."""
     from trials import supernet
-    from trials.training import supernet_config, supernet_loop
+    from trials.training import supernet_config, supernet_plan
     from trials.training.supernet_trainer import SupernetTrainer
 
     flags = ["--data", "folder", "--data-root", str(root), "--loader", "dali", "--workers", str(workers)]
@@ -127,7 +127,7 @@ def step(root: Path, workers: int, device: torch.device, batch: int, steps: int)
     options = {"classes": len(data.classes), "resolution": RESOLUTION}
     chain = spaces.describe("spos", "imagenet", **options)
     table = measure(chain)
-    paths = supernet_loop.make_paths(config, chain, FeasibleSpace(table, config.limits()), data)
+    paths = supernet_plan.make_paths(config, chain, FeasibleSpace(table, config.limits()), data)
     if steps + 5 > data.steps_per_epoch("train", batch):  # else the start of an epoch counts more than it does
         raise SystemExit(f"give --images {int((steps + 6) * batch * 1.02)} or more, so that all steps are of one epoch")
     trainer = SupernetTrainer(config, data, SpaceSpec("spos", "imagenet", options), table, paths)

@@ -17,7 +17,7 @@ from trials.common import cli
 from trials.common.distributed import average
 from trials.images.load import load_data
 from trials.networks import accuracy
-from trials.training import retrain_plan, retrain_trainer, supernet_config, supernet_loop
+from trials.training import retrain_plan, retrain_trainer, supernet_config, supernet_plan
 from trials.training.supernet_trainer import SupernetTrainer
 
 
@@ -35,7 +35,7 @@ def run(flags: list[str], out: str) -> None:
     options = {"classes": len(data.classes), "resolution": 32}
     about = {"name": config.space, "preset": config.preset, "options": options}
     table = measure(spaces.describe(config.space, config.preset))
-    paths = supernet_loop.make_paths(
+    paths = supernet_plan.make_paths(
         config, spaces.describe(config.space, config.preset), FeasibleSpace(table, config.limits()), data
     )
     trainer = SupernetTrainer(config, data, SpaceSpec.read(about), table, paths)

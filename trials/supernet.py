@@ -36,11 +36,9 @@ def main(argv: list[str] | None = None) -> None:
     # A dry run times a few steps and writes nothing.
     if config.dry_run:
         from trials.training.dry_run import estimate
-        from trials.training.supernet_loop import make_paths
         from trials.training.supernet_trainer import SupernetTrainer
 
-        paths = make_paths(config, plan.chain, plan.feasible, plan.data)
-        trainer = SupernetTrainer(config, plan.data, plan.space, plan.loss_table, paths)
+        trainer = SupernetTrainer(config, plan.data, plan.space, plan.loss_table, plan.paths)
         print(cli.table(estimate(trainer, plan.table), ("dry run", ""), as_is=True))
         return
 
@@ -60,11 +58,10 @@ def main(argv: list[str] | None = None) -> None:
     if plan.imported:
         weights = plan.imported.weights
     else:
-        from trials.training.supernet_loop import make_paths, training_loop
+        from trials.training.supernet_loop import training_loop
         from trials.training.supernet_trainer import SupernetTrainer
 
-        paths = make_paths(config, plan.chain, plan.feasible, plan.data)
-        trainer = SupernetTrainer(config, plan.data, plan.space, plan.loss_table, paths)
+        trainer = SupernetTrainer(config, plan.data, plan.space, plan.loss_table, plan.paths)
         weights = training_loop(trainer, run, plan.feasible, plan.fixed_archs)
     if weights and speaks:
         contents = {"space": plan.space.plain(), "seed": config.seed, "preprocessing": plan.data.preprocessing()}

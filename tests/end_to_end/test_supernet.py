@@ -16,7 +16,7 @@ from tests.commands import ROOT, Command, assert_one_clear_line, onepath
 from tests.conftest import SUPERNET
 from trials import report, supernet
 from trials.common import cli, run_dir
-from trials.training import supernet_config, supernet_loop, supernet_trainer, trainer
+from trials.training import supernet_config, supernet_plan, supernet_trainer, trainer
 
 QUICK = ["--preset", "tiny", "--data", "digits", "--score-fraction", "0.25", "--batch-size", "72", "--eval-paths", "2"]
 STRATEGIES = {
@@ -196,7 +196,7 @@ def test_the_estimate_of_activations_is_what_autograd_keeps():
     data = load_data(DataOptions(data="digits"), 32, score_fraction=0.25)
     about = {"name": "spos", "preset": "tiny", "options": {"classes": 10, "resolution": 32}}
     table = measure(spaces.describe("spos", "tiny"))
-    paths = supernet_loop.make_paths(
+    paths = supernet_plan.make_paths(
         config, spaces.describe("spos", "tiny"), FeasibleSpace(table, config.limits()), data
     )
     run = supernet_trainer.SupernetTrainer(config, data, SpaceSpec.read(about), table, paths)

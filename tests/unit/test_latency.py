@@ -27,7 +27,7 @@ from trials.reporting import collect, page
 from trials.search_driver.plan import make_tuner
 from trials.timing import measure as timing
 from trials.timing import runtimes, stopwatch
-from trials.training import supernet_config, supernet_loop
+from trials.training import supernet_config, supernet_plan
 
 COSTS = CostTable.load(ROOT / "experiments/spaces/spos-tiny.costs.json")
 
@@ -441,7 +441,7 @@ def test_paths_within_a_latency(tmp_path, table):
         def steps_per_epoch(self, part, size):
             return 10
 
-    paths = supernet_loop.make_paths(config, chain, feasible, Images())
+    paths = supernet_plan.make_paths(config, chain, feasible, Images())
     assert all(latencies.ms(arch) <= limit for step in range(50) for arch in paths(step))
 
 

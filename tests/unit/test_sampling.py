@@ -184,7 +184,7 @@ def test_gradients_of_a_strict_fair_step_are_the_sum_of_separate_ones(name, monk
     from trials.common import cli
     from trials.images.load import load_data
     from trials.images.options import DataOptions
-    from trials.training import supernet_config, supernet_loop, supernet_trainer, trainer
+    from trials.training import supernet_config, supernet_plan, supernet_trainer, trainer
 
     flags = ["--space", name, "--preset", "tiny", "--data", "digits", "--batch-size", "8", "--strategy", "strict-fair"]
     config = cli.parse(
@@ -198,7 +198,7 @@ def test_gradients_of_a_strict_fair_step_are_the_sum_of_separate_ones(name, monk
         data,
         SpaceSpec.read(about),
         table,
-        supernet_loop.make_paths(config, chain, FeasibleSpace(table, config.limits()), data),
+        supernet_plan.make_paths(config, chain, FeasibleSpace(table, config.limits()), data),
     )
     net = run.supernet
     for layer in net.modules():

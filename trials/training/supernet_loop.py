@@ -11,53 +11,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from spaces.arch import Arch, arch_id, save_arch
-from spaces.chain import Chain
 from spaces.files import save_json
 from spaces.latency import NANOSECONDS_PER_MS
-from strategies.feasible import FeasibleSpace, draw_from_bins, draw_within_limits
+from strategies.feasible import FeasibleSpace
 from strategies.most_probable import most_probable
-from strategies.sampling import STRATEGIES, Paths
 from trials.common import cli, run_dir
-from trials.images.dataset import Data
 from trials.training.fixed_paths import FixedPaths
 from trials.training.loop import LOG_EVERY, LastCheckpoint, TrainingLog, Window, stop_if_not_finite
-from trials.training.strategy_options import DIFFERENTIABLE
-from trials.training.supernet_config import Config
 
 if TYPE_CHECKING:
     from trials.training.supernet_trainer import SupernetTrainer
-
-
-def make_paths(config: Config, chain: Chain, feasible: FeasibleSpace, data: Data) -> Paths | None:
-    """What the steps of a sampling strategy train; None for a differentiable one.
-
-    Args:
-        chain: the space.
-        feasible: the part of the space within the limits.
-    Raises:
-        InputError: settings that contradict each other.
-    """
-    if config.strategy in DIFFERENTIABLE or config.import_official:
-        return None
-    if config.strategy == "window":
-        draw = draw_within_limits(feasible)
-    elif config.strategy == "binned":
-        draw = draw_from_bins(feasible.table, feasible.limits)
-    else:
-        draw = STRATEGIES[config.strategy]
-    steps_per_epoch = data.steps_per_epoch("train", config.batch_size)
-    return Paths(
-        draw,
-        chain.choices,
-        elastic=[label for block in chain.blocks for label in block.elastic],
-        seed=config.seed,
-        epochs=config.epochs,
-        steps_per_epoch=steps_per_epoch,
-        first=config.warm_steps(config.epochs * steps_per_epoch),
-        width_warmup=config.width_warmup,
-        use_all_blocks=config.use_all_blocks,
-        use_all_channels=config.use_all_channels,
-    )
 
 
 def training_loop(

@@ -12,7 +12,8 @@ from spaces.cost import CostTable, measure
 from spaces.errors import InputError
 from spaces.latency import LatencyTable
 from spaces.spec import SpaceSpec
-from strategies.feasible import FeasibleSpace
+from strategies.feasible import FeasibleSpace, draw_from_bins, draw_within_limits
+from strategies.sampling import STRATEGIES, Paths
 from trials.common import cli
 from trials.common.distributed import use_cuda
 from trials.images.dataset import Data
@@ -32,8 +33,9 @@ class SupernetPlan:
     Attributes:
         space: the search space, with the classes and the resolution of the images.
         chain, table: its description and its exact costs.
-        latency: the table of --latency-table; None without one.
+        loss_table: the costs that the loss of the architecture parameters sees: nanoseconds with --latency-table, else MACs.
         feasible: the part of the space within the limits.
+        paths: what the steps of a sampling strategy train; None for a differentiable one, and for an import.
         fixed_archs: the paths whose accuracy is followed during training, always the same ones.
         imported: the official checkpoint that becomes this run; None where the supernet is trained.
     """
@@ -42,15 +44,11 @@ class SupernetPlan:
     space: SpaceSpec
     chain: Chain
     table: CostTable
-    latency: LatencyTable | None
+    loss_table: CostTable
     feasible: FeasibleSpace
+    paths: Paths | None
     fixed_archs: list[Arch]
     imported: official_spos.OfficialCheckpoint | None
-
-    @property
-    def loss_table(self) -> CostTable:
-        """The costs that the loss of the architecture parameters sees: nanoseconds with a latency table, else MACs."""
-        return self.latency.costs if self.latency else self.table
 
 
 def plan_supernet(config: Config) -> SupernetPlan:
@@ -90,15 +88,48 @@ def plan_supernet(config: Config) -> SupernetPlan:
     table = measure(chain)  # builds every candidate once: what is wrong with a space comes out before the run exists
     latency = LatencyTable.load(config.latency_table, table) if config.latency_table else None
     feasible = FeasibleSpace(table, config.limits(), latency)  # refuses limits out of reach
-    fixed_archs = [feasible.sample(random.Random(f"fixed path {number}")) for number in range(config.eval_paths)]
-    plan = SupernetPlan(data, space, chain, table, latency, feasible, fixed_archs, imported)
-    least = plan.loss_table.bounds().min_macs
+    loss_table = latency.costs if latency else table
+    least = loss_table.bounds().min_macs
     if config.cost_loss == "power" and least <= 1e6:
         raise InputError(
             f"--cost-loss power takes the logarithm of the cost in {'milliseconds' if latency else 'millions'}, and the space "
             f"starts at {least / 1e6:.3g}; use linear or target, with --cost-weight"
         )
-    return plan
+    paths = make_paths(config, chain, feasible, data)
+    fixed_archs = [feasible.sample(random.Random(f"fixed path {number}")) for number in range(config.eval_paths)]
+    return SupernetPlan(data, space, chain, table, loss_table, feasible, paths, fixed_archs, imported)
+
+
+def make_paths(config: Config, chain: Chain, feasible: FeasibleSpace, data: Data) -> Paths | None:
+    """Choose what the steps of a sampling strategy train; None for a differentiable strategy, and for an import.
+
+    Args:
+        chain: the space.
+        feasible: the part of the space within the limits.
+    Raises:
+        InputError: settings that contradict each other.
+    """
+    if config.strategy in DIFFERENTIABLE or config.import_official:
+        return None
+    if config.strategy == "window":
+        draw = draw_within_limits(feasible)
+    elif config.strategy == "binned":
+        draw = draw_from_bins(feasible.table, feasible.limits)
+    else:
+        draw = STRATEGIES[config.strategy]
+    steps_per_epoch = data.steps_per_epoch("train", config.batch_size)
+    return Paths(
+        draw,
+        chain.choices,
+        elastic=[label for block in chain.blocks for label in block.elastic],
+        seed=config.seed,
+        epochs=config.epochs,
+        steps_per_epoch=steps_per_epoch,
+        first=config.warm_steps(config.epochs * steps_per_epoch),
+        width_warmup=config.width_warmup,
+        use_all_blocks=config.use_all_blocks,
+        use_all_channels=config.use_all_channels,
+    )
 
 
 def _check_space(config: Config, chain: Chain) -> None:
