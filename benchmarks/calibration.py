@@ -31,7 +31,8 @@ from benchmarks.common import parse
 from spaces.arch import Arch
 from trials.common import cli
 from trials.scoring.evaluate_config import Settings
-from trials.scoring.prefix_tree import PRECISIONS, PrefixTree
+from trials.scoring.precision import PRECISIONS
+from trials.scoring.prefix_tree import PrefixTree
 from trials.scoring.scorer import Scorer
 
 COUNTS = (128, 256, 512, 1280, 2560, 5120, 12800, 25600)

@@ -25,7 +25,8 @@ from spaces.cost import CostTable
 from spaces.counting import count
 from spaces.files import CLONE
 from trials.common import cli
-from trials.scoring.prefix_tree import PRECISIONS, Node, Pass, SharedBlock
+from trials.scoring.precision import PRECISIONS
+from trials.scoring.shared_blocks import Node, Pass, SharedBlock
 
 CALIBRATION, SCORING = 25_600, 8_000  # images of the official search, for each candidate
 

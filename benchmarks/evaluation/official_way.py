@@ -15,7 +15,9 @@ from spaces.arch import Arch
 from spaces.blocks import ShuffleBlock
 from spaces.chain import Chain
 from trials.networks.batchnorm import recalibrate_batchnorm
-from trials.scoring.prefix_tree import PRECISIONS, PrefixTree, SharedBlocks
+from trials.scoring.precision import PRECISIONS
+from trials.scoring.prefix_tree import PrefixTree
+from trials.scoring.shared_blocks import SharedBlocks
 
 
 def official_forward(self: ShuffleBlock, x: torch.Tensor) -> torch.Tensor:

@@ -41,7 +41,7 @@ from benchmarks.gpu.report import benchmark
 from spaces.errors import InputError, unknown
 from trials.common import cli
 from trials.common.distributed import use_cuda
-from trials.scoring.prefix_tree import PRECISIONS
+from trials.scoring.precision import PRECISIONS
 
 SMOKE = {
     "device": "cpu",

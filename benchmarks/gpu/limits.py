@@ -11,7 +11,7 @@ import torch
 import spaces
 from benchmarks.evaluation.count import OURS, all_costs, tally
 from spaces.arch import Arch
-from trials.scoring.prefix_tree import PRECISIONS
+from trials.scoring.precision import PRECISIONS
 
 # Forward passes of one image at 224 px per second, 16 bits, if an H100 only moved the bytes. Arithmetic, not a measurement.
 H100_BYTES_PER_SECOND = 3.35e12

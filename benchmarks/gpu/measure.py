@@ -16,7 +16,8 @@ from benchmarks.evaluation.official_way import official_shuffle, one_by_one
 from spaces.arch import Arch
 from spaces.chain import Chain
 from trials.images.dataset import normalise
-from trials.scoring.prefix_tree import PrefixTree, SharedBlocks
+from trials.scoring.prefix_tree import PrefixTree
+from trials.scoring.shared_blocks import SharedBlocks
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ from benchmarks.gpu.limits import Written, bytes_written, memory_bound
 from benchmarks.gpu.measure import Images, Timing, now, official_seconds, tree_timing
 from spaces.arch import Arch
 from trials.common import cli
-from trials.scoring.prefix_tree import PRECISIONS, PrefixTree, SharedBlocks
+from trials.scoring.precision import PRECISIONS
+from trials.scoring.prefix_tree import PrefixTree
+from trials.scoring.shared_blocks import SharedBlocks
 
 SEARCH = 21  # generations of 50: 1,050 candidates
 BEST = 10  # candidates that a precision should keep

@@ -11,8 +11,10 @@ import spaces
 from spaces.chain import Chain, Choice
 from strategies.mutation import crossover, mutate
 from trials.networks.batchnorm import conv_batchnorm_pairs, fold_batchnorm, recalibrate_batchnorm
-from trials.scoring.prefix_tree import PRECISIONS, PrefixTree, SharedBlocks
+from trials.scoring.precision import PRECISIONS
+from trials.scoring.prefix_tree import PrefixTree
 from trials.scoring.scorer import Scorer, Settings
+from trials.scoring.shared_blocks import SharedBlocks
 
 CPU = torch.device("cpu")
 SPACES = [
@@ -250,7 +252,7 @@ def test_unusual_modules(name):
 def test_cudnn_stays_on(own_run):
     """PyTorch's context manager for its flags turns cuDNN off unless it is told otherwise."""
     for precision in ("exact", "32"):
-        with Scorer(own_run, Settings(64, 64, 64, precision)).precision_flags():
+        with Scorer(own_run, Settings(64, 64, 64, precision)).precision.cudnn_flags():
             assert torch.backends.cudnn.enabled
             assert torch.backends.cudnn.deterministic == (precision == "exact")
 

@@ -23,7 +23,7 @@ from trials.images.dataset import Batch
 from trials.images.load import load_data
 from trials.images.options import DataOptions
 
-GPU_SHARE = 0.5  # of a GPU's free memory; images that take more stay in the machine's memory
+GPU_SHARE = 0.5  # images that take more of a GPU's free memory than this stay in the machine's memory
 DECODE_BATCH = 128  # images that are decoded at a time
 
 

@@ -7,7 +7,6 @@ statistics leak from one candidate to the next, and NNI's NAS package is not imp
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,8 +25,10 @@ from trials.networks.accuracy import topk_hits
 from trials.networks.batchnorm import fold_batchnorm, recalibrate_batchnorm
 from trials.scoring.evaluate_config import Settings
 from trials.scoring.fixed_images import FixedImages, fixed_images
-from trials.scoring.prefix_tree import PRECISIONS, PrefixTree, SharedBlocks
+from trials.scoring.precision import PRECISIONS
+from trials.scoring.prefix_tree import PrefixTree
 from trials.scoring.score_store import ScoreStore
+from trials.scoring.shared_blocks import SharedBlocks
 
 GROUP_SECONDS = 60.0  # time that a group of candidates should take; a kill loses the group that is being scored
 MIN_GROUP = 5  # candidates in a group, however long they take
@@ -197,7 +198,7 @@ class Scorer:
                 done += 1
                 on_share(min(1.0, done / batches_in_all))
 
-        with self.precision_flags():
+        with self.precision.cudnn_flags():
             tree = PrefixTree(self.blocks, archs)
             first_batch = next(self.scoring_batches())
             before = tree.hits([first_batch], before=True)
@@ -209,7 +210,7 @@ class Scorer:
     @torch.no_grad()
     def _score_reference(self, arch: Arch) -> Measured:
         """Score one architecture the plain way, as a fixed network. `_score_tree` must give the same."""
-        with self.precision_flags():
+        with self.precision.cudnn_flags():
             before, network, used = self.fixed_network(arch)
             hits = self.hits_of_network(network)
         return Measured(before, hits, used)
@@ -241,15 +242,6 @@ class Scorer:
         for x, labels in self.scoring_batches():
             hits += topk_hits(network(self.precision.cast_images(x)).float(), labels)
         return hits.cpu()
-
-    def precision_flags(self) -> contextlib.AbstractContextManager[None]:
-        """PyTorch's settings for this precision.
-
-        On a GPU, `exact` also means 32 bits (no TF32) in products, and the same algorithm each time.
-        """
-        exact = self.precision_name == "exact"
-        cudnn = torch.backends.cudnn
-        return cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=exact, allow_tf32=not exact)
 
     def _batches_per_score(self) -> int:
         """Number of calibration and scoring batches of one score."""

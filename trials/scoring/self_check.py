@@ -47,7 +47,7 @@ def run(run_folder: str | Path, settings: Settings, device: str, number: int) ->
     archs = relatives(scorer.chain.choices, number)
     x, _ = next(scorer.scoring_batches())
     bar = cli.progress(2 * len(archs) + 1, desc="self-check", unit="step")
-    with bar, scorer.precision_flags():
+    with bar, scorer.precision.cudnn_flags():
         # Together, as a tree.
         began = time.perf_counter()
         tree = PrefixTree(scorer.blocks, archs)
@@ -72,7 +72,7 @@ def run(run_folder: str | Path, settings: Settings, device: str, number: int) ->
         # In precision `exact`: how far are the logits of the first batch apart?
         largest, changed, answers = 0.0, 0, 0
         for index, arch in enumerate(archs):
-            with exact.precision_flags():
+            with exact.precision.cudnn_flags():
                 _, network, _ = exact.fixed_network(arch)
                 y = network(exact.precision.cast_images(x)).float()
             largest = max(largest, float((y - logits[index]).abs().max() / y.std()))

@@ -28,7 +28,7 @@ from trials.networks.batchnorm import recalibrate_batchnorm
 from trials.timing.runtimes import Runtime, make_runtime
 from trials.timing.stopwatch import WARM_UP, normalise_by_pace
 
-MIN_VISITS = 25  # times that each whole network is timed, at least
+MIN_VISITS = 25  # each whole network is timed at least this often
 
 PartIndex = tuple[int, int]  # (0 for the stem, 1.. for the blocks, last for the head; index of the combination)
 
@@ -39,11 +39,11 @@ class MeasureSettings:
 
     runtime: str  # torch or onnxruntime
     device: str  # auto, cpu or cuda
-    threads: int  # of a CPU; 0: OMP_NUM_THREADS, or one for each core
+    threads: int  # threads on a CPU; 0: OMP_NUM_THREADS, or one for each core
     batch: int  # images at a time
     rounds: int  # times that every combination is timed at each of its positions
     networks: int  # random networks that the table is checked against
-    seed: int  # of the random networks, and of the order of the combinations
+    seed: int  # decides the random networks and the order of the combinations
 
 
 class Prepared(NamedTuple):
@@ -59,7 +59,9 @@ def measure_table(settings: MeasureSettings, chain: Chain, space: Mapping[str, A
     """Measure every part of a space, and check the sums against whole networks.
 
     Args:
-        space: description of the space of `chain`, as the table stores it.
+        space: what the table says about the space of `chain`, as in a cost table.
+    Returns:
+        The table, with its error where `settings` asks for networks.
     """
     runtime = make_runtime(settings.runtime, settings.device, settings.threads)
     began = time.perf_counter()

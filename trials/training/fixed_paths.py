@@ -13,7 +13,9 @@ import torch
 from spaces.arch import Arch
 from spaces.chain import Chain
 from trials.images.dataset import Data
-from trials.scoring.prefix_tree import PRECISIONS, PrefixTree, SharedBlocks
+from trials.scoring.precision import PRECISIONS
+from trials.scoring.prefix_tree import PrefixTree
+from trials.scoring.shared_blocks import SharedBlocks
 
 CALIBRATION_IMAGES, SCORING_IMAGES = 320, 1000  # the most that are used: enough to see a trend
 

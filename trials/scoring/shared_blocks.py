@@ -1,0 +1,177 @@
+"""One block of a prefix tree: its shared weights, and how they run with the BatchNorm statistics of a node.
+
+The top of prefix_tree.py says what the tree is.
+
+Shapes: N batch, C channels, H W height and width.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from spaces.chain import Chain
+from trials.networks.batchnorm import conv_batchnorm_pairs, fold_batchnorm, fuse_weights
+from trials.scoring.precision import Precision
+
+
+class BNStatistics(NamedTuple):
+    """What one BatchNorm layer knows about its input; the names are those of its buffers.
+
+    The counter stays on the CPU: a cumulative average needs its value at every call, and reading it from a GPU would make
+    the CPU wait for the GPU.
+    """
+
+    running_mean: torch.Tensor  # (C,)
+    running_var: torch.Tensor  # (C,)
+    num_batches_tracked: torch.Tensor  # batches that were averaged, a single number
+
+
+class Pass(Enum):
+    """What one batch goes through the tree for."""
+
+    BEFORE = 0  # to see accuracy before recalibration: uses the statistics of the supernet
+    CALIBRATE = 1  # BatchNorm in train mode: the batch is added to the statistics of each node
+    SCORE = 2  # uses the statistics of each node, folded into convolutions where the precision says so
+
+
+class SharedBlock:
+    """One candidate of a choice block (or the stem, or the head), with the weights that all its nodes share.
+
+    It holds up to two modules. `module` has BatchNorm layers, into which a node's statistics are put before each call. In
+    `folded_module` BatchNorm is folded, so a node's folded weights are put into its convolutions instead; it exists where
+    `precision` folds, and is used to score.
+
+    Args:
+        module: with the weights and the BatchNorm statistics of the supernet; it is changed in place.
+    Attributes:
+        supernet_statistics: of each BatchNorm layer, in the order of the module.
+        mutates_input: whether the module changes its input in place. None: not yet known.
+    """
+
+    def __init__(self, module: nn.Module, precision: Precision, device: torch.device) -> None:
+        master = precision.prepare(module, device)  # in 32 bits
+        self.dtype = precision.dtype
+        self.module = master if self.dtype == torch.float32 else precision.cast(copy.deepcopy(master))
+        # Each BatchNorm layer with its index in a node's list of statistics.
+        self.bn_layers = list(enumerate(_bn_layers(self.module)))
+        self.supernet_statistics = [
+            BNStatistics(layer.running_mean, layer.running_var, torch.tensor(0))  # type: ignore[arg-type]
+            for _, layer in self.bn_layers
+        ]
+        # Each convolution and the BatchNorm that is folded into it, both in 32 bits, and the index of the BatchNorm.
+        self.folded_pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d, int]] = []
+        if precision.fold:
+            layers = _bn_layers(master)
+            self.folded_pairs = [(conv, bn, layers.index(bn)) for conv, bn in _conv_bn_layers(master)]
+            self.folded_module = copy.deepcopy(master)
+            pairs = _conv_bn_layers(self.folded_module)
+            self.folded_convs, folded_bn = [conv for conv, _ in pairs], [bn for _, bn in pairs]
+            # BatchNorm layers that follow no convolution stay as they are.
+            self.kept_bn_layers = [
+                (index, layer) for index, layer in enumerate(_bn_layers(self.folded_module)) if layer not in folded_bn
+            ]
+            precision.cast(fold_batchnorm(self.folded_module))
+        self.mutates_input: bool | None = None
+
+    def fold(self, statistics: Sequence[BNStatistics]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Weight and bias of each folded convolution, for a node with these statistics."""
+        weights = [
+            fuse_weights(conv, bn, statistics[index].running_mean, statistics[index].running_var)
+            for conv, bn, index in self.folded_pairs
+        ]
+        return [(weight.to(self.dtype), bias.to(self.dtype)) for weight, bias in weights]
+
+    def run(self, node: Node, x: torch.Tensor, purpose: Pass) -> torch.Tensor:
+        """The output of a node for one batch.
+
+        Args:
+            x: output of the node's parent, (N, C, H, W).
+        """
+        # Choose the module; the folded one takes the node's folded weights.
+        if purpose is Pass.SCORE and self.folded_pairs:
+            if node.folded_weights is None:
+                node.folded_weights = self.fold(node.statistics)
+            for conv, (weight, bias) in zip(self.folded_convs, node.folded_weights, strict=True):
+                conv._parameters["weight"], conv._parameters["bias"] = weight, bias
+            module, bn_layers = self.folded_module, self.kept_bn_layers
+        else:
+            module, bn_layers = self.module, self.bn_layers
+
+        # Lend the statistics to the BatchNorm layers. In train mode these update the tensors in place, hence the node's.
+        statistics = self.supernet_statistics if purpose is Pass.BEFORE else node.statistics
+        for index, layer in bn_layers:
+            for name, tensor in zip(BNStatistics._fields, statistics[index], strict=True):
+                layer._buffers[name] = tensor
+            layer.training = purpose is Pass.CALIBRATE
+            layer.momentum = None  # a cumulative average
+
+        # A module that changes its input in place gets a copy, because its siblings read the same input. The first call
+        # finds out whether it does: PyTorch counts the changes of a tensor in `_version`.
+        if self.mutates_input is None or self.mutates_input:
+            copied = _copy(x)
+            y = module(copied)
+            if self.mutates_input is None:
+                self.mutates_input = copied._version > 0
+            return y
+        return module(x)
+
+
+@dataclass(eq=False)
+class Node:
+    """One block at one position of the tree: shared weights, own statistics."""
+
+    block: SharedBlock
+    statistics: list[BNStatistics]  # one entry for each BatchNorm layer of the block
+    children: dict[Any, Node]  # by the key of their block, see `SharedBlocks`; heads by ("head", arch_index)
+    folded_weights: list[tuple[torch.Tensor, torch.Tensor]] | None = None  # from `SharedBlock.fold`, once needed
+    arch_index: int = -1  # at a head: which architecture ends here
+
+
+class SharedBlocks(dict[tuple[Any, ...], SharedBlock]):
+    """The blocks of a supernet, built when they are first needed: (position, *choices there) -> SharedBlock.
+
+    A position is the index of a choice block, "stem" or "head". One object may serve many trees; `clear` frees its memory.
+
+    Args:
+        weights: state dict of the supernet.
+    """
+
+    def __init__(
+        self, chain: Chain, weights: Mapping[str, torch.Tensor], precision: Precision, device: torch.device
+    ) -> None:
+        super().__init__()
+        self.chain, self.weights, self.precision, self.device = chain, weights, precision, device
+
+    def at(self, position: int | str, arch: Mapping[str, Any]) -> tuple[tuple[Any, ...], SharedBlock]:
+        """The key and the block of an architecture at a position."""
+        labels = self.chain.blocks[position].choices if isinstance(position, int) else ()
+        key = (position, *(arch[label] for label in labels))
+        if key not in self:
+            module = self.chain.module_at(position, arch, self.weights)
+            self[key] = SharedBlock(module, self.precision, self.device)
+        return key, self[key]
+
+
+def _bn_layers(module: nn.Module) -> list[nn.BatchNorm2d]:
+    """The BatchNorm layers of a module that keep statistics, in order."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    return [layer for layer in layers if layer.running_mean is not None]
+
+
+def _conv_bn_layers(module: nn.Module) -> list[tuple[Any, Any]]:
+    """The layers of each pair of a convolution and a BatchNorm that can be folded into it."""
+    return [(parent.get_submodule(conv), parent.get_submodule(bn)) for parent, conv, bn in conv_batchnorm_pairs(module)]
+
+
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy with exactly the same strides. PyTorch chooses kernels by them, so other strides could change the bits."""
+    if 0 in tensor.stride():
+        return tensor.clone()
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device).copy_(tensor)
