@@ -51,17 +51,19 @@ from spaces.files import atomic, load_json
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from trials.common import cli
-from trials.timing.runtimes import processor
+from trials.timing.runtimes import processor_name
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 PER_CLASS = 200  # training images of Fashion-MNIST that are kept
 DIFFERENTIABLE = ("softmax", "gumbel", "gates")
 SMOKE = {
-    "epochs": 2,
-    "warm_epochs": 1,
+    "epochs": 1,
+    "warm_epochs": 0,
     "seeds": 1,
     "paths": 2,
+    "score_fraction": 0.7,  # few are left to train on
     "strategies": "gumbel",
+    "search": "--arch-warmup 0",
     "random": 2,
     "retrain_epochs": 1,
     "retrain_seeds": 1,
@@ -254,6 +256,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--space", default="spos", help="search space; its preset is tiny")
     parser.add_argument("--epochs", type=int, default=20, help="of a supernet")
     parser.add_argument("--warm-epochs", type=int, default=6, help="of them, in the warm start")
+    parser.add_argument("--score-fraction", type=float, default=0.25, help="of the training images, held out")
     parser.add_argument("--seeds", type=int, default=2, help="fairness: of supernets")
     parser.add_argument("--paths", type=int, default=50, help="fairness: fixed paths")
     parser.add_argument("--strategies", default=",".join(DIFFERENTIABLE), help="differentiable: which, with commas")
@@ -269,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.out or Path(temporary)
-        common = f"--space {args.space} --preset tiny --data {args.data} --score-fraction 0.25"
+        common = f"--space {args.space} --preset tiny --data {args.data} --score-fraction {args.score_fraction}"
         if args.data == "fashion-mnist":
             root = folder / f"fashion-mnist-{PER_CLASS}"
             cut_fashion_mnist(args.fashion, root)
@@ -278,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         runs = Runs(folder / args.data / args.space, common, args.dry_run)
         if not args.dry_run:
             print(
-                f"{common}; one thread of {os.cpu_count()} x {processor()}; python {platform.python_version()}, "
+                f"{common}; one thread of {os.cpu_count()} x {processor_name()}; python {platform.python_version()}, "
                 + ", ".join(f"{name} {version(name)}" for name in ("torch", "nni"))
             )
         if args.part != "differentiable":
