@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -13,6 +14,21 @@ from trials.training.supernet_trainer import SupernetTrainer
 
 WARM_STEPS, TIMED_STEPS = 2, 5
 GIB = 2**30
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """What a few real steps took.
+
+    Attributes:
+        seconds: of each timed step, with the architecture steps that follow it.
+        passes: forward and backward passes of the weights in all timed steps.
+        activation_bytes: the most that one pass of a path keeps for its backward pass, in the steps before the timed ones.
+    """
+
+    seconds: list[float]
+    passes: int
+    activation_bytes: int
 
 
 def estimate(trainer: SupernetTrainer, table: CostTable) -> list[tuple[str, str]]:
@@ -26,30 +42,13 @@ def estimate(trainer: SupernetTrainer, table: CostTable) -> list[tuple[str, str]
     """
     config, device = trainer.config, trainer.fabric.device
     parameters = sum(p.numel() for p in trainer.supernet.parameters())
-    count = min(WARM_STEPS + TIMED_STEPS, max(1, trainer.steps - trainer.warm_steps))
-    first = trainer.steps - count  # in the last steps every width is open, and the architecture parameters learn
-    activation_bytes, passes, seconds = 0, 0, []
-    batches = trainer.batches(first)
-    began = time.perf_counter()
-    for number, (images, labels, arch_batches) in enumerate(islice(batches, count)):
-        if number < WARM_STEPS:
-            activation_bytes = max(activation_bytes, measure_activations(trainer, first + number, images))
-        trainer.step(first + number, images, labels)
-        for arch_number, (x, y) in enumerate(arch_batches):
-            trainer.arch_step(first + number, arch_number, x, y)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        if number >= WARM_STEPS or count <= WARM_STEPS:
-            seconds.append(time.perf_counter() - began)
-            passes += len(trainer.paths_of_step(first + number))
-        began = time.perf_counter()
-    batches.close()  # type: ignore[attr-defined]
-    step_seconds = sum(seconds) / len(seconds)
+    times = time_steps(trainer)
+    step_seconds = sum(times.seconds) / len(times.seconds)
     total_passes = sum(len(trainer.paths_of_step(epoch * trainer.steps_per_epoch)) for epoch in range(config.epochs))
-    hours = sum(seconds) / passes * total_passes * trainer.steps_per_epoch / 3600
-    # tensors of the size of the weights that the optimiser keeps
+    hours = sum(times.seconds) / times.passes * total_passes * trainer.steps_per_epoch / 3600
+    # numbers that the optimiser keeps for each parameter
     optimizer_states = {"sgd": 1 if config.momentum else 0, "adam": 2, "rmsprop": 2}[config.optimizer]
-    memory = parameters * 4 * (2 + optimizer_states) + activation_bytes
+    memory = parameters * 4 * (2 + optimizer_states) + times.activation_bytes
     paths = trainer.paths.paths_per_step() if trainer.paths else 1
     rows = [
         ("architectures", f"{table.architectures():.2e}"),
@@ -60,8 +59,11 @@ def estimate(trainer: SupernetTrainer, table: CostTable) -> list[tuple[str, str]
         ),
         ("steps", f"{trainer.steps:,} ({config.epochs} epochs of {trainer.steps_per_epoch:,})"),
         ("processes", f"{trainer.world}, {device.type}"),
-        ("memory of a process, estimated", f"{memory / GIB:.2f} GiB ({activation_bytes / GIB:.2f} GiB of activations)"),
-        ("seconds per step", f"{step_seconds:.3f} (mean of {len(seconds)} steps)"),
+        (
+            "memory of a process, estimated",
+            f"{memory / GIB:.2f} GiB ({times.activation_bytes / GIB:.2f} GiB of activations)",
+        ),
+        ("seconds per step", f"{step_seconds:.3f} (mean of {len(times.seconds)} steps)"),
         ("images per second", f"{config.batch_size / step_seconds:,.0f}"),
         ("hours expected", f"{hours:.2f}, without evaluations"),
     ]
@@ -71,6 +73,32 @@ def estimate(trainer: SupernetTrainer, table: CostTable) -> list[tuple[str, str]
         peak = torch.cuda.max_memory_allocated()
         rows.insert(-3, ("GPU memory, measured peak", f"{peak / GIB:.2f} GiB"))
     return rows
+
+
+def time_steps(trainer: SupernetTrainer) -> StepTimes:
+    """Take the last steps of a run: there every width is open, and the architecture parameters learn.
+
+    The first WARM_STEPS of them are not timed; where a run has no more than these, all are.
+    """
+    count = min(WARM_STEPS + TIMED_STEPS, max(1, trainer.steps - trainer.warm_steps))
+    first = trainer.steps - count
+    activation_bytes, passes, seconds = 0, 0, []
+    batches = trainer.batches(first)
+    began = time.perf_counter()
+    for number, (images, labels, arch_batches) in enumerate(islice(batches, count)):
+        if number < WARM_STEPS:
+            activation_bytes = max(activation_bytes, measure_activations(trainer, first + number, images))
+        trainer.step(first + number, images, labels)
+        for arch_number, (x, y) in enumerate(arch_batches):
+            trainer.arch_step(first + number, arch_number, x, y)
+        if trainer.fabric.device.type == "cuda":
+            torch.cuda.synchronize()
+        if number >= WARM_STEPS or count <= WARM_STEPS:
+            seconds.append(time.perf_counter() - began)
+            passes += len(trainer.paths_of_step(first + number))
+        began = time.perf_counter()
+    batches.close()  # type: ignore[attr-defined]
+    return StepTimes(seconds, passes, activation_bytes)
 
 
 def measure_activations(trainer: SupernetTrainer, step: int, images: torch.Tensor) -> int:
