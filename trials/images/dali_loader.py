@@ -39,7 +39,7 @@ class DaliLoader:
     Args:
         files: paths of the images, by image number.
         sizes, nbytes: heights and widths in pixels, (n, 2), and sizes of the files in bytes, (n,), when the run's list was made;
-            a file that differs from them is not read.
+            a file that has another number of bytes now is not read.
         plain: which files DALI decodes to the very pixels that PIL gives, bool (n,); the others are decoded by PIL first.
         resolution: height and width of the decoded images, pixels.
         workers: number of threads that decode; twice as many read files.
