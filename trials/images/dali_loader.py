@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from spaces.errors import InputError
+from spaces.errors import InputError, Stopped
 from trials.images.crops import CropPlan
 from trials.images.torch_loader import Decoded, TorchLoader, check_bytes, decode
 
@@ -73,7 +73,8 @@ class DaliLoader:
         """Decode one batch for each plan, in order, on the device; none may be larger than the first.
 
         Raises:
-            InputError: DALI cannot work here, or fails again and again on images that PIL decodes.
+            InputError: DALI cannot work here.
+            Stopped: DALI fails again and again on images that PIL decodes.
         """
         source = self._with_bytes(plans)
         first = next(source, None)
@@ -148,7 +149,7 @@ class DaliLoader:
                     f"DALI failed on images that PIL can decode ({_first_line(reason)}); PIL does them", file=sys.stderr
                 )
             if self._failures == MAX_FAILURES:
-                raise InputError(f"DALI failed {MAX_FAILURES} times ({_first_line(reason)}); use --loader torchvision")
+                raise Stopped(f"DALI failed {MAX_FAILURES} times ({_first_line(reason)}); use --loader torchvision")
         return images.to(self.device), reasons
 
     def _with_bytes(self, plans: Iterable[CropPlan]) -> Iterator[tuple[CropPlan, Encoded | None]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spaces.errors import InputError
+from spaces.errors import InputError, Stopped
 from trials.images.augment import Augmentation
 from trials.images.crops import CROP_DRAWS, CropPlan, central_crops, random_crops, short_side_of
 from trials.images.dali_loader import DaliLoader
@@ -162,7 +162,7 @@ class FolderData(Data):
         """Read a part in order; see Data. Unreadable images are left out, as long as they are few.
 
         Raises:
-            InputError: more than MAX_MISSING of the images cannot be read.
+            Stopped: more than MAX_MISSING of the images cannot be read.
         """
         mine = self.eval_indices(part, count)[rank::world]
         batches = [mine[first : first + batch] for first in range(0, len(mine), batch)]
@@ -185,7 +185,7 @@ class FolderData(Data):
             images, labels = self.on_side_stream(partial(make_batch, indices))
             self._report_unreadable(missing)
             if len(missing) > max(1, MAX_MISSING * len(mine)):
-                raise InputError(
+                raise Stopped(
                     f"{len(missing):,} of {len(mine):,} images cannot be read any more ({missing[0]}); at most {MAX_MISSING:.0%} may "
                     "be missing; restore them"
                 )
@@ -205,7 +205,7 @@ class FolderData(Data):
         Returns:
             uint8 image (3, R, R), on the device of the data set; its image number.
         Raises:
-            InputError: too many images in a row cannot be read.
+            Stopped: too many images in a row cannot be read.
         """
         self._report_unreadable([reason])
         for other in (position + np.arange(1, min(len(indices), MAX_BAD_IN_A_ROW))) % len(indices):
@@ -213,7 +213,7 @@ class FolderData(Data):
             if not bad:
                 return images[0].to(self.device), int(indices[other])
             self._report_unreadable([bad])
-        raise InputError(f"{MAX_BAD_IN_A_ROW} images one after the other cannot be read ({reason}); is the disk there?")
+        raise Stopped(f"{MAX_BAD_IN_A_ROW} images one after the other cannot be read ({reason}); is the disk there?")
 
     def _report_unreadable(self, reasons: list[str]) -> None:
         """Say of each file, once, that it went bad during the run; a reason names its file."""
