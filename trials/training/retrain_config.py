@@ -95,7 +95,10 @@ class Config(
             parse_baseline(self.baseline)
         if self.out is None:
             object.__setattr__(self, "out", str(_default_out(self)))
-        self._take_space()
+        if self.supernet is not None:
+            self._take_from_supernet(self.supernet)
+        else:
+            self._take_from_network()
         super().__post_init__()
         self.decide_preprocessing(official=bool(self.import_official))
         winner = winners_config(self)
@@ -116,46 +119,53 @@ class Config(
         )
         _check(self)
 
-    def _take_space(self) -> None:
-        """Settle space, preset and data: from the supernet, else from the published network, else the defaults."""
-        key = find_published(self.fixed_arc)
-        if self.supernet is not None:
-            stored = load_run(self.supernet, "supernet")
-            if key and key[0] != stored["space"]:
-                raise InputError(
-                    f"--fixed-arc {self.fixed_arc} is of space {key[0]}, supernet '{self.supernet}' has {stored['space']}; "
-                    "leave --supernet out, or name a network of that space"
-                )
-            defaults = {field.name: field.default for field in dataclasses.fields(self)}
-            for name in FROM_SUPERNET:
-                value, given = stored.get(name, defaults[name]), getattr(self, name)
-                if name == "data_root" and given:  # the images may have moved
-                    continue
-                if given not in (value, defaults[name]):
-                    flag = "--" + name.replace("_", "-")
-                    typed = f"{flag} {given}" if given is not False else "--no-" + flag[2:]
-                    raise InputError(f"{typed}: supernet '{self.supernet}' has {value}; leave {typed.split()[0]} out")
-                object.__setattr__(self, name, value)
-            if self.hold_out not in (0, stored["score_fraction"]):
-                fraction = stored["score_fraction"]
-                raise InputError(
-                    f"--hold-out {self.hold_out}: supernet '{self.supernet}' holds {fraction} of its training images out; "
-                    f"give --hold-out {fraction}"
-                )
-            return
-        if key and self.space not in (None, key[0]):
-            raise InputError(f"--fixed-arc {self.fixed_arc} is of space {key[0]}, not {self.space}; leave --space out")
+    def _take_from_supernet(self, path: str) -> None:
+        """Take space, preset and images from the run of a supernet, and refuse options that contradict it."""
+        stored = load_run(path, "supernet")
+        published = find_published(self.fixed_arc)
+        if published and published[0] != stored["space"]:
+            raise InputError(
+                f"--fixed-arc {self.fixed_arc} is of space {published[0]}, supernet '{path}' has {stored['space']}; "
+                "leave --supernet out, or name a network of that space"
+            )
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in FROM_SUPERNET:
+            value, given = stored.get(name, defaults[name]), getattr(self, name)
+            if name == "data_root" and given:  # the images may have moved
+                continue
+            if given not in (value, defaults[name]):
+                typed = f"{flag(name)} {given}" if given is not False else f"--no-{flag(name)[2:]}"
+                raise InputError(f"{typed}: supernet '{path}' has {value}; leave {typed.split()[0]} out")
+            object.__setattr__(self, name, value)
+        fraction = stored["score_fraction"]
+        if self.hold_out not in (0, fraction):
+            raise InputError(
+                f"--hold-out {self.hold_out}: supernet '{path}' holds {fraction} of its training images out; "
+                f"give --hold-out {fraction}"
+            )
+
+    def _take_from_network(self) -> None:
+        """Take space and preset from the published network that is named, else the defaults."""
         defaults = {"space": "spos", "preset": "imagenet", "space_options": ""}
-        if key:
-            options = space_options_text(key[1].options)
-            defaults = {"space": key[0], "preset": key[1].preset, "space_options": options}
+        published = find_published(self.fixed_arc)
+        if published:
+            space, network = published
+            if self.space not in (None, space):
+                raise InputError(
+                    f"--fixed-arc {self.fixed_arc} is of space {space}, not {self.space}; leave --space out"
+                )
+            defaults = {"space": space, "preset": network.preset, "space_options": space_options_text(network.options)}
         for name, value in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
 
 
 def winners_config(config: Config) -> dict[str, Any] | None:
-    """For a baseline: the configuration of RUN/retrain, whose recipe it takes; None where there is none, or --recipe is given."""
+    """Read the options of RUN/retrain, whose recipe a baseline takes.
+
+    Returns:
+        None where there is no such run, where another --recipe is given, or where no baseline is trained.
+    """
     if not (config.baseline and config.supernet) or not (Path(config.supernet) / "retrain" / "config.json").exists():
         return None
     stored = load_run(Path(config.supernet) / "retrain", "retrain")
@@ -163,7 +173,7 @@ def winners_config(config: Config) -> dict[str, Any] | None:
 
 
 def _default_out(config: Config) -> Path:
-    """retrain/ beside the file, but for the files of RUN/frontier, published networks and baselines."""
+    """Where a run is written: retrain/ beside the architecture's file, for all others a folder of their own."""
     if config.baseline:
         return Path(config.supernet or "runs") / "baselines" / baseline_folder(config.baseline)
     path = Path(str(config.fixed_arc or config.import_official))
