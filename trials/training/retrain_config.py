@@ -10,7 +10,7 @@ from spaces.errors import InputError, unknown
 from spaces.published import find_published
 from spaces.spec import space_options_text
 from trials.common import cli
-from trials.common.cli import option, reuse
+from trials.common.cli import flag, option, reuse
 from trials.common.options import RECIPE, CheckpointOptions, OptimizerOptions, SpaceOptions, TrainingDeviceOptions
 from trials.common.run_dir import load_run
 from trials.images.options import DataOptions
