@@ -11,7 +11,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -36,6 +36,7 @@ GROUP_BYTES = 1 << 30  # memory for the folded weights of a group
 # What `auto` means on each kind of device: the fastest precision that keeps the ranking. bf16 does not (docs/evaluation.md).
 AUTO_PRECISION = {"cpu": "32", "cuda": "32"}
 
+T = TypeVar("T")
 Progress = Callable[[int, float], None]  # (candidates in the group that is being scored, share of it that is done)
 
 
@@ -191,7 +192,7 @@ class Scorer:
         """
         batches_in_all, done = self._batches_per_score(), 0
 
-        def counted(batches: Iterator[Any]) -> Iterator[Any]:
+        def counted(batches: Iterator[T]) -> Iterator[T]:
             nonlocal done
             for batch in batches:
                 yield batch

@@ -57,24 +57,24 @@ def read(path: str, costs: CostTable) -> LatencyTable:
     """
     expected = {("stem", ""), ("head", "")}
     expected |= {_key("block", arch_text(choices)) for block in costs.blocks for choices in _combinations(block)}
-    given = _given_times(path, expected)
+    times = _times_of_rows(path, expected)
 
     def milliseconds(part: str, choice: str) -> float:
         key = _key(part, choice)
-        if key not in given:
-            missing, number = f"{part} {choice}".strip(), len(expected - given.keys())
+        if key not in times:
+            missing, number = f"{part} {choice}".strip(), len(expected - times.keys())
             raise InputError(
                 f"'{path}' lacks {missing}; give every row of the form that --template writes ({number} of {len(expected)} "
                 f"{'is' if number == 1 else 'are'} missing)"
             )
-        return given[key]
+        return times[key]
 
     ends_ms = milliseconds("stem", "") + milliseconds("head", "")
     blocks = [
         [round(1e6 * milliseconds("block", arch_text(choices))) for choices in _combinations(block)]
         for block in costs.blocks
     ]
-    networks = [(choice, time) for (part, choice), time in given.items() if part == "network"]
+    networks = [(choice, time) for (part, choice), time in times.items() if part == "network"]
     archs = [_arch(path, choice, costs) for choice, _ in networks]
 
     choices_of_blocks = [block.choices for block in costs.blocks]
@@ -100,7 +100,7 @@ def _key(part: str, choice: str) -> tuple[str, str]:
     return part, " ".join(sorted(choice.split()))
 
 
-def _given_times(path: str, expected: set[tuple[str, str]]) -> dict[tuple[str, str], float]:
+def _times_of_rows(path: str, expected: set[tuple[str, str]]) -> dict[tuple[str, str], float]:
     """Milliseconds of every row that has a time, by the row's `_key`; rows of networks without a time are left out.
 
     Args:
@@ -108,10 +108,10 @@ def _given_times(path: str, expected: set[tuple[str, str]]) -> dict[tuple[str, s
     Raises:
         InputError: a row that is unknown, given twice, or without a time.
     """
-    given: dict[tuple[str, str], float] = {}
+    times: dict[tuple[str, str], float] = {}
     for number, row in _rows(path):
         part, choice, text = (row[name].strip() for name in HEADER)
-        where = f"'{path}', line {number}"
+        line = f"'{path}', line {number}"
         if part == "network" and not text:
             continue
         try:
@@ -119,14 +119,14 @@ def _given_times(path: str, expected: set[tuple[str, str]]) -> dict[tuple[str, s
             if not 0 <= milliseconds < 1e9 or (part == "network" and not milliseconds):
                 raise ValueError
         except ValueError:
-            raise InputError(f"{where}: latency_ms is '{text}'; give milliseconds, such as 0.73") from None
+            raise InputError(f"{line}: latency_ms is '{text}'; give milliseconds, such as 0.73") from None
         key = _key(part, choice)
         if part != "network" and key not in expected:
-            raise InputError(f"{where}: this space has no {part} {choice}; compare it with what --template writes")
-        if key in given:
-            raise InputError(f"{where}: {part} {choice} is there twice; leave one out")
-        given[key] = milliseconds
-    return given
+            raise InputError(f"{line}: this space has no {part} {choice}; compare it with what --template writes")
+        if key in times:
+            raise InputError(f"{line}: {part} {choice} is there twice; leave one out")
+        times[key] = milliseconds
+    return times
 
 
 def _rows(path: str) -> list[tuple[int, dict[str, str]]]:

@@ -55,6 +55,14 @@ class Prepared(NamedTuple):
     example: torch.Tensor  # an input, (batch, 3, R, R)
 
 
+class Passes(NamedTuple):
+    """What was timed in all passes."""
+
+    paths: list[list[PartIndex]]  # the parts of each pass
+    part_times: list[list[float]]  # nanoseconds of each part of each pass
+    network_times: list[list[tuple[int, float]]]  # of each network: (index of the pass before it, nanoseconds)
+
+
 def measure_table(settings: MeasureSettings, chain: Chain, space: Mapping[str, Any]) -> LatencyTable:
     """Measure every part of a space, and check the sums against whole networks.
 
@@ -68,45 +76,21 @@ def measure_table(settings: MeasureSettings, chain: Chain, space: Mapping[str, A
     archs = random_archs(chain, FIT_NETWORKS + settings.networks, settings.seed)
     combinations = [list(block.combinations()) for block in chain.blocks]
     bar = cli.progress(sum(map(len, combinations)) + 2 + len(archs), desc="building", unit="part")
-    parts, keys, networks, example = prepare_parts(chain, combinations, archs, runtime, settings.batch, bar.update)
+    prepared = prepare_parts(chain, combinations, archs, runtime, settings.batch, bar.update)
     bar.close()
 
     # Parts that do the same work at two positions share one entry number, and with it their time.
-    distinct = list(dict.fromkeys(keys.values()))
-    entry = {part: distinct.index(key) for part, key in keys.items()}
-
-    # Warm up, uncounted.
-    x = runtime.input(example.shape)
-    passes_per_round = max(map(len, combinations))  # so many show every combination of every block at least once
-    network_visits = spread_visits(settings.rounds * passes_per_round, len(networks))
-    bar = cli.progress(len(network_visits), desc=f"measuring on {runtime.name}", unit="pass")
-    for index in range(WARM_UP):
-        runtime.run([parts[part] for part in parts if part[1] == 0], x)
-        runtime.run([networks[index % len(networks)]], x)
-
-    # Passes through the parts, each with combinations in a new random company; whole networks between the passes.
-    generator = random.Random(settings.seed)
-    part_times: list[list[float]] = []  # nanoseconds of each part of each pass
-    part_entries: list[list[int]] = []  # which entry that was
-    network_times: list[list[tuple[int, float]]] = [[] for _ in networks]  # (pass before it, nanoseconds)
-    for pass_index, visited in enumerate(network_visits):
-        turn = pass_index % passes_per_round
-        if turn == 0:
-            orders = [generator.sample(range(len(row)), len(row)) for row in combinations]
-        path = path_of([order[turn % len(order)] for order in orders])
-        part_times.append(runtime.run([parts[part] for part in path], x))
-        part_entries.append([entry[part] for part in path])
-        for network in visited:
-            network_times[network].append((pass_index, runtime.run([networks[network]], x)[0]))
-        bar.update()
-    bar.close()
+    distinct = list(dict.fromkeys(prepared.keys.values()))
+    entry = {part: distinct.index(key) for part, key in prepared.keys.items()}
+    passes = run_passes(prepared, combinations, runtime, settings)
 
     # Take the pace of the machine out of all times. A whole network ran between two passes, at the mean of their paces.
-    timings, paces = normalise_by_pace(np.array(part_times), np.array(part_entries))
+    entries = np.array([[entry[part] for part in path] for path in passes.paths])
+    timings, paces = normalise_by_pace(np.array(passes.part_times), entries)
     next_paces = np.append(paces[1:], paces[-1])
     network_ms = [
         float(np.median([nanoseconds * 2 / (paces[index] + next_paces[index]) for index, nanoseconds in visits])) / 1e6
-        for visits in network_times
+        for visits in passes.network_times
     ]
 
     block_timings = [
@@ -181,6 +165,46 @@ def prepare_parts(
             x = y
         networks = [prepare(chain.network(arch), example) for arch in archs]
     return Prepared(parts, keys, networks, example[:batch])
+
+
+def run_passes(
+    prepared: Prepared, combinations: Sequence[Sequence[object]], runtime: Runtime, settings: MeasureSettings
+) -> Passes:
+    """Run passes through the parts, with a progress bar, and whole networks between the passes.
+
+    In a round, every combination of every block is timed at least once, each time among other random combinations.
+
+    Args:
+        combinations: of each block.
+    """
+    parts, _, networks, example = prepared
+    x = runtime.input(example.shape)
+    passes_per_round = max(map(len, combinations))
+    network_visits = spread_visits(settings.rounds * passes_per_round, len(networks))
+    bar = cli.progress(len(network_visits), desc=f"measuring on {runtime.name}", unit="pass")
+
+    # Warm up, uncounted.
+    for index in range(WARM_UP):
+        runtime.run([parts[part] for part in parts if part[1] == 0], x)
+        runtime.run([networks[index % len(networks)]], x)
+
+    passes = Passes([], [], [[] for _ in networks])
+    generator = random.Random(settings.seed)
+    for pass_index, visited_networks in enumerate(network_visits):
+        # One pass. A block with few combinations begins its order again before the round ends.
+        turn = pass_index % passes_per_round
+        if turn == 0:
+            orders = [generator.sample(range(len(row)), len(row)) for row in combinations]
+        path = path_of([order[turn % len(order)] for order in orders])
+        passes.paths.append(path)
+        passes.part_times.append(runtime.run([parts[part] for part in path], x))
+
+        # The whole networks after it.
+        for network in visited_networks:
+            passes.network_times[network].append((pass_index, runtime.run([networks[network]], x)[0]))
+        bar.update()
+    bar.close()
+    return passes
 
 
 def path_of(combination_indices: Sequence[int]) -> list[PartIndex]:

@@ -189,8 +189,8 @@ def make_runtime(runtime: str, device: str, threads: int) -> Runtime:
 
 def default_threads() -> int:
     """OMP_NUM_THREADS, or one for each core that this process may use."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdigit() and int(given) else len(os.sched_getaffinity(0))
+    value = os.environ.get("OMP_NUM_THREADS", "")
+    return int(value) if value.isdigit() and int(value) else len(os.sched_getaffinity(0))
 
 
 def processor_name() -> str:
