@@ -84,6 +84,14 @@ def own_run(run: Path, tmp_path: Path) -> Path:
     return copy_run(run, tmp_path / "run")
 
 
+@pytest.fixture
+def arc(tmp_path: Path) -> Path:
+    """A file with an architecture of the space spos: its first candidate everywhere."""
+    path = tmp_path / "arc.json"
+    path.write_text(str((0,) * 20))
+    return path
+
+
 @pytest.fixture(scope="session")
 def photos(shared: Shared) -> Path:
     """A folder with two classes of JPEG crops from scikit-learn's two photographs, 20 each, of odd sizes."""

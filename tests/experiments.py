@@ -10,11 +10,13 @@ from pathlib import Path
 
 import yaml
 
+from spaces.files import load_json
 from tests.commands import ROOT
 from trials.search_driver import nni_manager
 
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 IMAGES = "--calibration-images 256 --scoring-images 128"
+SMALL = {"population": 4, "top_k": 2, "mutation": 2, "crossover": 1}  # arguments of EvolutionTuner
 
 
 # nnictl gives its manager four seconds to start, which a busy machine exceeds, and which nothing outside its code sets.
@@ -70,6 +72,11 @@ def copy_run(run: Path, to: Path) -> Path:
         run, to, ignore=shutil.ignore_patterns("nni", "search*", "test-*", "experiment.json", ".search.lock")
     )
     return to
+
+
+def scores(run: Path) -> dict[str, dict]:
+    """The stored scores of a run, by id of the architecture."""
+    return {path.stem: load_json(path, "") for path in (run / "search").glob("*.json")}
 
 
 def left_behind(run: Path) -> list[str]:

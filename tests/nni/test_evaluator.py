@@ -18,14 +18,13 @@ from spaces.arch import arch_id
 from spaces.errors import InputError
 from spaces.files import load_json, read_jsonl
 from tests.commands import ROOT, Command, assert_one_clear_line, onepath
-from tests.experiments import ENVIRONMENT, IMAGES, copy_run, experiment, left_behind
+from tests.experiments import ENVIRONMENT, IMAGES, SMALL, copy_run, experiment, left_behind
 from trials.common import run_dir
 from trials.scoring import evaluator_client
 from trials.scoring.score_store import ScoreStore
 from trials.scoring.scorer import Scorer, Settings
 
 SETTINGS = Settings(256, 128, 128)
-SMALL = {"population": 4, "top_k": 2, "mutation": 2, "crossover": 1}
 
 
 @pytest.fixture

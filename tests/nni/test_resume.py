@@ -9,18 +9,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 
-from spaces.errors import InputError, Stopped
+from spaces.errors import Stopped
 from spaces.files import load_json, read_jsonl
-from tests.commands import ROOT, Command, assert_one_clear_line, onepath
-from tests.experiments import ENVIRONMENT, copy_run, experiment, free_port, left_behind
+from tests.commands import ROOT, Command
+from tests.experiments import ENVIRONMENT, SMALL, copy_run, experiment, free_port, left_behind, scores
 from trials import search
-from trials.search_driver import nni_manager, session, watchdog
+from trials.search_driver import nni_manager, watchdog
 from trials.search_driver.plan import plan_experiment
 
 WATCHED = "python -m tests.watched_trial '{}' trials.evaluate"
-SMALL = {"population": 4, "top_k": 2, "mutation": 2, "crossover": 1}
 
 
 def start(path: Path, *options: object) -> Command:
@@ -93,59 +91,6 @@ def test_killed_at_random_moments(copy, run, tmp_path):
     assert len(names) == 1  # one experiment, resumed
 
 
-def scores(run: Path) -> dict[str, dict]:
-    return {path.stem: load_json(path, "") for path in (run / "search").glob("*.json")}
-
-
-def test_in_process_resumes_and_goes_on(copy, run, tmp_path):
-    """The same search in two parts, cut off in the middle of a line of its journal, and then made longer."""
-    path = experiment(copy, classArgs=SMALL, maxTrialNumber=9)
-    search.main([str(path), "--in-process", "--max-trials", "6"])
-    journal = copy / "in_process" / "tuner.jsonl"
-    journal.write_bytes(journal.read_bytes()[:-20])
-    search.main([str(path), "--in-process", "--resume"])
-    whole = copy_run(run, tmp_path / "whole")
-    search.main([str(experiment(whole, classArgs=SMALL, maxTrialNumber=9)), "--in-process"])
-    first, second = (load_json(of / "search.json", "") for of in (copy, whole))
-    assert first["history"] == second["history"]
-    assert len(first["history"]) == 9
-    assert first["frontier"] == second["frontier"]
-    assert {path.name for path in (copy / "frontier").iterdir()} == {
-        path.name for path in (whole / "frontier").iterdir()
-    }
-    assert (copy / "report.html").exists()
-
-
-def test_in_process_marks_what_cannot_be_scored(copy, monkeypatch, capsys):
-    """An architecture that fails every time is given up, the others are scored."""
-    from trials.scoring.scorer import Scorer
-
-    score, broken, calls = Scorer.score, [], []
-
-    def fails(self, archs, tick):
-        if not broken:
-            broken.append(archs[0])
-        if broken[0] in archs:
-            if len(archs) == 1:
-                calls.append(archs)
-            raise RuntimeError("CUDA out of memory")
-        return score(self, archs, tick)
-
-    monkeypatch.setattr(Scorer, "score", fails)
-    search.main([str(experiment(copy, classArgs=SMALL | {"tries": 2}, maxTrialNumber=5)), "--in-process"])
-    assert len(calls) == 2
-    summary = load_json(copy / "search.json", "")
-    assert len(summary["history"]) == 5
-    assert len(summary["failed"]) == 1
-    assert "failed 2 times and were left out" in capsys.readouterr().out
-    monkeypatch.setattr(Scorer, "score", lambda self, *_: (_ for _ in ()).throw(RuntimeError("CUDA out of memory")))
-    other = copy_run(copy, copy.parent / "other")
-    with pytest.raises(
-        Stopped, match="the last .* architectures failed 3 times each: RuntimeError: CUDA out of memory"
-    ):
-        search.main([str(experiment(other, classArgs=SMALL)), "--in-process"])
-
-
 @pytest.mark.parametrize(
     "where",
     [
@@ -177,15 +122,6 @@ def test_a_tuner_that_raises(copy, where):
         with nni_manager.running_manager(plan(where, 3), port, name) as running:
             watchdog.watch_experiment(running, plan(where, 3), lambda job: None, stall_minutes=5)
     assert not left_behind(copy)
-
-
-def test_a_tuner_that_cannot_be_made(copy):
-    path = experiment(copy, tuner={
-        "codeDirectory": str(ROOT), "className": "tests.raising_tuner.RaisingTuner",
-        "classArgs": {"cost_table": "experiments/spaces/spos-tiny.costs.json", "where": "__init__"},
-    })  # fmt: skip
-    with pytest.raises(InputError, match="cannot be made: RuntimeError: raised in __init__"):
-        plan_experiment(path)
 
 
 def test_a_trial_command_that_does_not_exist(copy):
@@ -239,13 +175,6 @@ def check_path(copy: Path) -> Path:
     return next(copy.glob("test-*.yml"))
 
 
-def test_one_search_of_a_run_at_a_time(copy):
-    path = experiment(copy)
-    with session.search_lock(copy):
-        done = onepath("search", path, "--in-process")
-    assert_one_clear_line(done, f"another search of '{copy}' is going on (process ")
-
-
 def test_killed_before_nni_knew_of_it(copy):
     """A resume of such an experiment fails in NNI for ever; it begins anew."""
     path = experiment(copy, trial=WATCHED, classArgs=SMALL, maxTrialNumber=1)
@@ -261,23 +190,6 @@ def test_killed_before_nni_knew_of_it(copy):
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     assert load_json(copy / "experiment.json", "")["id"] != first
-
-
-def test_resume_of_another_search(copy):
-    path = experiment(copy, classArgs=SMALL, maxTrialNumber=1)
-    search.main([str(path), "--in-process"])
-    with pytest.raises(InputError, match="was begun with --in-process; continue it so, or leave --resume out"):
-        search.main([str(path), "--resume"])
-    checkpoint = torch.load(copy / "supernet.pt", weights_only=True)
-    torch.save(checkpoint | {"model": {k: v * 1.5 for k, v in checkpoint["model"].items()}}, copy / "supernet.pt")
-    with pytest.raises(InputError, match="supernet of '.*' is not what it was when the search of '.*' began"):
-        search.main([str(path), "--in-process", "--resume"])
-    search.main([str(path), "--in-process"])  # anew: the old score does not count
-    (score,) = scores(copy).values()
-    assert score["supernet"] == plan_experiment(path).supernet
-    experiment(copy, classArgs=SMALL | {"seed": 5}, maxTrialNumber=1).rename(path)
-    with pytest.raises(InputError, match="tuner of '.*' is not what it was when the search of '.*' began"):
-        search.main([str(path), "--in-process", "--resume"])
 
 
 def test_exhausted_limits_end_the_search_in_nni(copy):
