@@ -30,9 +30,8 @@ def refuse_without_guard() -> None:
         return
     experiment = json.loads(base64.b64decode(sys.argv[sys.argv.index("--exp_params") + 1]))
     if experiment.get("trialConcurrency", 1) > 1:
-        guard = next(
-            CLONE.glob(f"*/{GUARD_FILE}")
-        )  # found by its name: strategies know nothing of the folders above them
+        # The file is found by its name, because strategies know nothing of the folders above them.
+        guard = next(CLONE.glob(f"*/{GUARD_FILE}"))
         raise InputError(
             f"trialConcurrency {experiment['trialConcurrency']}: NNI 3.0 alone gives trials the wrong architectures above 1; set it "
             f"to 1, use python -m trials.search, or first: export NODE_OPTIONS='--require \"{guard}\"'"
