@@ -26,7 +26,7 @@ from spaces.counting import count
 from spaces.files import CLONE
 from trials.common import cli
 from trials.scoring.precision import PRECISIONS
-from trials.scoring.shared_blocks import Node, Pass, SharedBlock
+from trials.scoring.shared_blocks import BNStatistics, Node, Pass, SharedBlock
 
 CALIBRATION, SCORING = 25_600, 8_000  # images of the official search, for each candidate
 
@@ -120,18 +120,18 @@ def _official_writes(module: nn.Module, x: torch.Tensor) -> list[int]:
 @torch.no_grad()
 def _our_writes(module: nn.Module, x: torch.Tensor) -> list[int]:
     """Bytes that a node of a prefix tree writes at precision "32", in calibration and in scoring."""
-    part = SharedBlock(module, PRECISIONS["32"], torch.device("meta"))
-    fresh = [
-        (torch.zeros_like(mean), torch.ones_like(var), torch.tensor(0, device="cpu"))
-        for mean, var, _ in part.supernet_statistics
+    block = SharedBlock(module, PRECISIONS["32"], torch.device("meta"))
+    statistics = [
+        BNStatistics(torch.zeros_like(mean), torch.ones_like(var), torch.tensor(0, device="cpu"))
+        for mean, var, _ in block.supernet_statistics
     ]
-    node = Node(part, fresh, {})
+    node = Node(block, statistics, {})
     x = x.contiguous(memory_format=torch.channels_last)
     written = []
-    for what in (Pass.CALIBRATE, Pass.SCORE):
-        part.run(node, x, what)  # the first run also finds out whether the input is changed, and folds BatchNorm
+    for purpose in (Pass.CALIBRATE, Pass.SCORE):
+        block.run(node, x, purpose)  # the first run also finds out whether the input is changed, and folds BatchNorm
         with Writes() as writes:
-            part.run(node, x, what)
+            block.run(node, x, purpose)
         written.append(writes.bytes)
     return written
 

@@ -21,7 +21,7 @@ from spaces.errors import InputError
 from spaces.files import CLONE, save_json
 from trials.common import cli, run_dir
 from trials.scoring.evaluate_config import Settings
-from trials.scoring.scorer import Scorer
+from trials.scoring.scorer import Measured, Scorer
 from trials.search_driver.in_process import search_in_process
 from trials.search_driver.plan import plan_experiment
 from trials.search_driver.session import restore_tuner
@@ -94,18 +94,18 @@ def one_search(source: Path, folder: Path, size: int, args: argparse.Namespace) 
     ends: list[Clock] = []  # when each candidate had its score
     scoring: list[
         tuple[int, Clock]
-    ] = []  # (candidates that had a score before, the time that scoring the next ones took)
+    ] = []  # candidates that had a score before, and how long the next ones took to score
     score_tree = Scorer._score_tree
     stand_in = stand_in_scores(args.scores, args.seed, plan.table.choices) if args.unscored else None
 
-    def timed(self: Scorer, archs: Sequence[Arch], tick: Callable[[float], None]) -> Any:
+    def timed(self: Scorer, archs: Sequence[Arch], on_share: Callable[[float], None]) -> list[Measured]:
         began = Clock.now()
         if stand_in:
-            scores = [(0.0, torch.full((2,), score), 0) for score in stand_in(list(archs))]
+            measured = [Measured(0.0, torch.full((2,), score), 0) for score in stand_in(list(archs))]
         else:
-            scores = score_tree(self, archs, tick)
+            measured = score_tree(self, archs, on_share)
         scoring.append((len(ends), Clock.now().since(began)))
-        return scores
+        return measured
 
     bar = cli.progress(size, desc=f"{size:,} candidates", unit="arch")
 

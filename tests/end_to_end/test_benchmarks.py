@@ -1,0 +1,48 @@
+"""Every benchmark runs its real code on a tiny scale, and ends with its table. The figures say nothing, and none is asserted."""
+
+import importlib
+import logging
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# command line -> how a line with a figure above 0 begins
+SMOKES = {
+    "calibration RUN": r"512 +1\.000 +1\.000 +([\d.]+)",
+    "calibration RUN --precision 3": r"32 +([\d.]+)",
+    "cost": r"spos +[\d.]+ +([\d,]+)",
+    "data": r"val +ours, dali +\d+ +([\d.]+)",
+    "data --step": r"2 steps of 4 images: ([\d.]+)",
+    "evaluation": r"C tree, 32 +[\d.]+ +([\d.]+)",
+    "evaluation --count": r"all 100 +[\d,]+ of [\d,]+ +([\d.]+)",
+    "evaluation --growth RUN": r"100 +([\d.]+)",
+    "gpu": r"bf16 +16 +[\d.]+ +([\d.]+)",
+    "latency": r"in a network +([\d.]+)",
+    "strategies": r"gumbel +0 +([\d.]+)",
+    "training": r"ratio by processor time ([\d.]+)",
+    "trial_turnaround RUN": r"ordinary trial +[\d.]+ +[\d.]+ to [\d.]+ +[\d.]+ +([\d.]+)",
+    "tuners": r"EvolutionTuner +50M( +\d+\.\d{3}){8} +[\d.]+",
+}
+
+
+def test_every_benchmark_is_listed():
+    modules = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"common", "ordinary_trial"}
+    packages = {path.parent.name for path in (ROOT / "benchmarks").glob("*/__main__.py")}
+    assert {line.split()[0] for line in SMOKES} == modules | packages
+
+
+@pytest.mark.parametrize("line", SMOKES)
+def test_smoke(line, run, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # benchmarks.data sets it, too
+    level = logging.getLogger("nni").level
+    name, *words = line.split()
+    package = (ROOT / "benchmarks" / name).is_dir()
+    benchmark = importlib.import_module(f"benchmarks.{name}.__main__" if package else f"benchmarks.{name}")
+    benchmark.main(["--smoke", *(str(run) if word == "RUN" else word for word in words)])
+    logging.getLogger("nni").setLevel(level)
+    output = capsys.readouterr().out
+    figure = re.search(f"^{SMOKES[line]}", output, re.M)
+    assert figure, output
+    assert float(figure[1].replace(",", "")) > 0 or name == "tuners", output
