@@ -44,7 +44,7 @@ def test_preprocessing_travels_and_contradictions_are_refused(tree, tmp_path):
     assert (about["channels"], about["range"], about["resize"], about["resolution"]) == ("BGR", 255, "opencv", 32)
     settings = Settings(24, 0, 12)
     scorer = Scorer(run, settings)
-    seen, _ = next(scorer.scoring())
+    seen, _ = next(scorer.scoring_batches())
     assert seen.max() > 200  # not normalised
     assert torch.equal(seen[:, 0], scorer.images.scoring[: len(seen), 2].float())
     (tmp_path / "arc.json").write_text(str((0,) * 20))
