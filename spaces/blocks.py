@@ -192,7 +192,7 @@ def _shuffle(
 
 
 def squeeze_excitation(channels: int) -> nn.Module:
-    """Squeeze-and-excitation with hard-sigmoid; a quarter of the channels in its middle, rounded up to a multiple of 8."""
+    """Squeeze-and-excitation with hard-sigmoid; its middle has a quarter of the channels, up to a multiple of 8."""
     from torchvision.ops import SqueezeExcitation
 
     return SqueezeExcitation(channels, -(-(channels // 4) // 8) * 8, scale_activation=nn.Hardsigmoid)
@@ -202,7 +202,9 @@ def squeeze_excitation(channels: int) -> nn.Module:
 
 
 class InvertedResidual(nn.Module):
-    """MBConv: 1x1 expansion, k x k depthwise convolution, linear 1x1 projection; (N, cin, H, W) to (N, cout, H / s, W / s).
+    """MBConv: 1x1 expansion, k x k depthwise convolution, linear 1x1 projection.
+
+    Takes (N, cin, H, W) to (N, cout, H / s, W / s).
 
     Where input and output have the same shape, the input is added to the output.
 

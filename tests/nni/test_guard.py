@@ -301,9 +301,16 @@ def test_a_tuner_may_take_its_time_to_connect(tmp_path):
     folder.mkdir()
     (folder / "manager.js").write_text(
         """
+class Deferred {
+    settled = false;
+    promise = new Promise((resolve, reject) => {
+        this.resolve = () => { this.settled = true; resolve(); };
+        this.reject = error => { this.settled = true; reject(error); };
+    });
+}
 exports.NNIManager = class {
     async setupTuner(pid) {
-        this.dispatcher = { connect: { settled: false }, init() { throw new Error('the stock code'); } };
+        this.dispatcher = { connect: new Deferred(), init() { throw new Error('the stock code'); } };
         this.dispatcherPid = pid;
     }
 };
@@ -316,7 +323,7 @@ const ended = require('child_process').spawnSync('true').pid;
 async function connect(pid) {
     const manager = new NNIManager();
     await manager.setupTuner(pid);
-    setTimeout(() => { manager.dispatcher.connect.settled = true; }, 13000);
+    setTimeout(() => manager.dispatcher.connect.resolve(), 13000);
     return manager.dispatcher.init().then(() => 'connected', error => error.message);
 }
 Promise.all([connect(process.pid), connect(ended)]).then(said => console.log(JSON.stringify(said)));
