@@ -192,7 +192,7 @@ def _shuffle(
 
 
 def squeeze_excitation(channels: int) -> nn.Module:
-    """Squeeze-and-excitation with hard-sigmoid; its middle has a quarter of the channels, up to a multiple of 8."""
+    """Squeeze-and-excitation with hard-sigmoid; a quarter of the channels inside, rounded up to a multiple of 8."""
     from torchvision.ops import SqueezeExcitation
 
     return SqueezeExcitation(channels, -(-(channels // 4) // 8) * 8, scale_activation=nn.Hardsigmoid)
