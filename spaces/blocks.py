@@ -174,7 +174,7 @@ def xception_block(
 def _main_widths(cin: int, cout: int, stride: int, width: float) -> tuple[int, int, int]:
     """Channels that enter a main branch, leave it, and are in its middle.
 
-    At stride 1 half of cin passes through beside the branch, which makes the rest of cout: a block may change the width.
+    At stride 1 half of cin passes through beside the branch, which makes the rest of cout: a block may change width.
     """
     main_in = cin if stride == 2 else cin // 2
     return main_in, cout - main_in, int(cout // 2 * width)
