@@ -128,12 +128,14 @@ class SampledElastic(Elastic, BaseSuperNetModule):
             weights = self._weights(label, x)
             kept = [index for index, value in enumerate(values) if self._sizes(label)[value]]
             share = weights[kept].sum()
+            # Values with parameters: each slice counts with the sum of the weights of the values that use it.
             within = torch.where(
                 share > 0, weights[kept] / torch.where(share > 0, share, 1.0), self._fallback(label, kept, x)
             )
             for name, regions in self._regions(label).items():
                 mask = (within.view(-1, *[1] * (regions.dim() - 1)) * regions.to(x.device)).sum(0)
                 masks[name] = masks[name] * mask if name in masks else mask
+            # Values without parameters: each is a size of its own.
             others = [
                 (weights[index], tuple(full[key] if key != label else value for key in full))
                 for index, value in enumerate(values)
