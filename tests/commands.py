@@ -12,40 +12,52 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 500.0  # seconds; what takes longer than this hangs
 
 # One server serves all processes of a test session: the first process that is started names its place.
-PLACE = Path(os.environ.setdefault("ONEPATH_FORK_SERVER", tempfile.mkdtemp(prefix="onepath-forks-")))
-OWNER = os.environ.setdefault("ONEPATH_FORK_SERVER_OWNER", str(os.getpid()))
+if "ONEPATH_FORK_SERVER" not in os.environ:
+    os.environ["ONEPATH_FORK_SERVER"] = tempfile.mkdtemp(prefix="onepath-forks-")
+    os.environ["ONEPATH_FORK_SERVER_OWNER"] = str(os.getpid())
+PLACE = Path(os.environ["ONEPATH_FORK_SERVER"])
 
 
-def connect() -> socket.socket:
-    """A connection to the fork server, which is started where there is none."""
+def start_server() -> None:
+    """Start the fork server where there is none yet."""
     path = PLACE / "socket"
-    with open(PLACE / "lock", "w") as lock:
+    with open(PLACE / "lock", "w") as lock, open(PLACE / "log", "ab") as log:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            log = open(PLACE / "log", "ab")
-            command = [sys.executable, "-m", "tests.fork_server", str(path), OWNER]
-            server = subprocess.Popen(
-                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-            while not path.exists():
-                assert server.poll() is None, (PLACE / "log").read_text()
-                time.sleep(0.05)
-    link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    link.connect(str(path))
-    return link
+        if path.exists():
+            return
+        command = [sys.executable, "-m", "tests.fork_server", str(path), os.environ["ONEPATH_FORK_SERVER_OWNER"]]
+        server = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+        while not path.exists():
+            assert server.poll() is None, (PLACE / "log").read_text()
+            time.sleep(0.05)
 
 
 class Command:
-    """A command that runs, with what the tests need of subprocess.Popen."""
+    """A command that runs, with what the tests need of subprocess.Popen.
 
-    def __init__(self, module: str, *arguments: object, environment: Mapping[str, str] = os.environ) -> None:
+    Args:
+        module: what `python -m` is given; "-c" with code as the first argument.
+        files: open files that become its input, output and errors; without them `communicate` tells what it wrote.
+        forget: packages that it imports anew, because they look at the environment while they are imported.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        *arguments: object,
+        environment: Mapping[str, str] = os.environ,
+        files: Sequence[int] = (),
+        forget: Sequence[str] = (),
+    ) -> None:
         self.arguments = [module, *map(str, arguments)]
         self.returncode: int | None = None
         self._output, self._errors = (tempfile.TemporaryFile() for _ in range(2))
@@ -54,10 +66,14 @@ class Command:
             "arguments": self.arguments[1:],
             "environment": dict(environment),
             "folder": str(ROOT),
+            "forget": list(forget),
         }
-        self._link = connect()
-        files = [self._output.fileno(), self._errors.fileno()]
-        socket.send_fds(self._link, [json.dumps(request).encode()], files)
+        start_server()
+        self._link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._link.connect(str(PLACE / "socket"))
+        with open(os.devnull) as nothing:
+            own = [nothing.fileno(), self._output.fileno(), self._errors.fileno()]
+            socket.send_fds(self._link, [json.dumps(request).encode()], files or own)
         self.pid = int(self._link.recv(100))
 
     def poll(self, seconds: float = 0.0) -> int | None:

@@ -3,7 +3,7 @@
     python -m tests.fork_server SOCKET OWNER
 
 `tests.commands` starts it and talks to it. A request is one packet of JSON, {"module", "arguments", "environment",
-"folder"}, with the open files for the child's output and errors. The answer is the child's process id, and when the
+"folder", "forget"}, with open files for the child's input, output and errors. The answer is the child's process id, and when the
 child has ended a second packet with its exit code (negative: the signal that killed it). The child is a process like
 any other: it can be killed, and it has its own signals, environment, threads and random numbers. It ends when the
 process OWNER has ended.
@@ -49,14 +49,14 @@ def serve(path: str, owner: int) -> dict[str, Any]:
         ready, _, _ = select.select([listener, wake], [], [], 1.0)
         if listener in ready:
             link, _ = listener.accept()
-            packet, files, _, _ = socket.recv_fds(link, 1 << 20, 2)
+            packet, files, _, _ = socket.recv_fds(link, 1 << 20, 3)
             pid = os.fork()
             if not pid:
                 signal.set_wakeup_fd(-1)
                 for end in (wake, woken, listener, link, *children.values()):
                     end.close()
                 request = json.loads(packet)
-                prepare(request, *files)
+                prepare(request, files)
                 return request
             children[pid] = link
             for file in files:
@@ -76,18 +76,20 @@ def serve(path: str, owner: int) -> dict[str, Any]:
     sys.exit()
 
 
-def prepare(request: dict[str, Any], output: int, errors: int) -> None:
+def prepare(request: dict[str, Any], files: list[int]) -> None:
     """Make the forked process what `python -m MODULE` starts with."""
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.dup2(output, 1)
-    os.dup2(errors, 2)
-    os.close(output)
-    os.close(errors)
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
+    for name in [*sys.modules]:
+        if name.partition(".")[0] in request["forget"]:
+            del sys.modules[name]
 
 
 def run(module: str, arguments: list[str]) -> None:

@@ -2,6 +2,8 @@
 
     python -m tests.watched_trial '{"sleep": 2, "before": [1], "after": [2]}' trials.evaluate --run RUN ...
 
+What it computes, a child of the fork server computes for it, which has imported the libraries; the child dies with it.
+
 sleep: at most so many seconds, after the score. before, after: numbers of the trials that die before or after they
 have asked for their architecture. Each score that is computed, and each architecture that a trial got, becomes a line.
 """
@@ -9,11 +11,34 @@ have asked for their architecture. Each score that is computed, and each archite
 import json
 import os
 import random
-import runpy
+import signal
 import sys
+import threading
 import time
 
-if __name__ == "__main__":
+from tests import fork_server
+from tests.commands import Command
+
+
+def fork() -> int:
+    """Run `trial` in a child of the fork server, which dies with this process. Returns its exit code."""
+    watched, held = os.pipe()
+    main = "from tests import watched_trial; watched_trial.trial()"
+    child = Command("-c", main, *sys.argv[1:], files=(watched, 1, 2), forget=["nni"])
+    os.close(watched)
+    code = child.wait(1e6)
+    os.close(held)
+    return code if code >= 0 else 1
+
+
+def die_with_parent() -> None:
+    """Standard input ends when the process that asked for this one has ended."""
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def trial() -> None:
+    threading.Thread(target=die_with_parent, daemon=True).start()
     plan = json.loads(sys.argv[1])
     number = int(os.environ["NNI_TRIAL_SEQ_ID"])
     if number in plan.get("before", []):
@@ -42,5 +67,9 @@ if __name__ == "__main__":
 
     Scorer.score = counted
     time.sleep(random.random() * plan.get("sleep", 0))
-    sys.argv = [*sys.argv[2:], *([] if plan.get("warm") else ["--no-warm"])]  # what is counted here is computed here
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    warm = [] if plan.get("warm") else ["--no-warm"]  # what is counted here is computed here
+    fork_server.run(sys.argv[2], [*sys.argv[3:], *warm])
+
+
+if __name__ == "__main__":
+    sys.exit(fork())
