@@ -16,17 +16,19 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import onnx
+import onnxruntime
 import torch
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
 from spaces.errors import InputError
 from trials.export_formats.module_file import module_text
 from trials.networks.batchnorm import fold_batchnorm
-
-if TYPE_CHECKING:
-    import onnx
 
 Run = Callable[[torch.Tensor], torch.Tensor]
 INPUT, OUTPUT = "images", "logits"
@@ -40,12 +42,10 @@ def write_module(
     Args:
         path: of STEM.py.
     """
-    from safetensors.torch import save
-
     path.write_text(module_text(network, preprocessing, titles, lines, path.stem), encoding="utf-8")
     # each tensor is copied, because safetensors takes none that share memory
     weights = {name: tensor.detach().contiguous().clone() for name, tensor in network.state_dict().items()}
-    path.with_suffix(".safetensors").write_bytes(save(weights, {"about": " ".join(lines)}))
+    path.with_suffix(".safetensors").write_bytes(safetensors_bytes(weights, {"about": " ".join(lines)}))
 
 
 def run_module(path: Path) -> Run:
@@ -88,8 +88,6 @@ def write_onnx(network: nn.Module, path: Path, resolution: int, metadata: Mappin
     Raises:
         InputError: torch cannot export this network.
     """
-    import onnx
-
     folded = fold_batchnorm(copy.deepcopy(network))
     with _quiet(), refuse_network("onnx"):
         torch.onnx.export(
@@ -118,21 +116,6 @@ def write_int8(source: Path, path: Path, batches: Iterable[torch.Tensor], *, ran
     Raises:
         InputError: onnxruntime cannot quantise this network.
     """
-    import onnx
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):
-        """Gives onnxruntime the batches one by one."""
-
-        def __init__(self) -> None:
-            self.batches = iter(batches)
-
-        def get_next(self) -> dict[str, Any] | None:
-            """The inputs of the next batch; None after the last."""
-            batch = next(self.batches, None)
-            return None if batch is None else {INPUT: batch.contiguous().numpy()}
-
     method = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile}[ranges]
     with tempfile.TemporaryDirectory() as folder, _quiet(), refuse_network("int8"):
         prepared = Path(folder) / "prepared.onnx"
@@ -140,7 +123,7 @@ def write_int8(source: Path, path: Path, batches: Iterable[torch.Tensor], *, ran
         quantize_static(
             str(prepared),
             str(path),
-            Reader(),
+            _CalibrationBatches(batches),
             calibrate_method=method,
             per_channel=True,  # the weights of depthwise filters differ widely from one to the next
             quant_format=QuantFormat.QDQ,
@@ -149,6 +132,18 @@ def write_int8(source: Path, path: Path, batches: Iterable[torch.Tensor], *, ran
     stored = onnx.load(source, load_external_data=False).metadata_props
     set_metadata(model, {entry.key: entry.value for entry in stored})
     onnx.save(model, path)
+
+
+class _CalibrationBatches(CalibrationDataReader):
+    """Gives onnxruntime's quantisation the batches one by one."""
+
+    def __init__(self, batches: Iterable[torch.Tensor]) -> None:
+        self.batches = iter(batches)
+
+    def get_next(self) -> dict[str, Any] | None:
+        """The inputs of the next batch; None after the last."""
+        batch = next(self.batches, None)
+        return None if batch is None else {INPUT: batch.contiguous().numpy()}
 
 
 def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> None:
@@ -161,8 +156,6 @@ def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> None:
 
 def run_onnx(path: Path) -> Run:
     """Load an ONNX file into ONNX Runtime, on the CPU."""
-    import onnxruntime
-
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors only

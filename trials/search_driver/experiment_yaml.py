@@ -8,6 +8,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from spaces.errors import InputError, is_whole_number, unknown
 from spaces.files import CLONE
 from trials.common import cli
@@ -25,8 +27,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing or no YAML, or it lacks a key, has one that NNI does not know, or one of another kind.
     """
-    import yaml
-
     if not path.is_file():
         raise InputError(f"experiment '{path}' does not exist; choose one: {', '.join(known_experiments())}")
     try:

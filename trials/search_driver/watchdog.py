@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import psutil
+import requests
 
 from spaces.errors import Stopped
 from spaces.files import read_jsonl
@@ -49,8 +50,6 @@ def watch_experiment(
     Raises:
         Stopped: the tuner, the manager or the disk failed, trials fail one after another, or nothing moves.
     """
-    import requests
-
     seen: set[str] = set()  # ids of the trials that have ended
     ended_before: set[str] | None = None  # ids of the trials that had ended when this began
     failures_in_a_row, any_success, quiet_polls = 0, False, 0
@@ -169,8 +168,6 @@ def trial_error(manager: Manager, trial: str) -> str:
     Args:
         trial: NNI's id of the trial.
     """
-    import requests
-
     for name in ("stderr", "trial.log", "stdout"):
         text = ""
         with contextlib.suppress(requests.RequestException):
