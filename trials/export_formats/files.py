@@ -216,6 +216,7 @@ def compare_files(config: Config, network: nn.Module, draft: Path, data: Data, r
     count = min(config.check_images or size, size)
 
     def normalised_batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The test images (N, 3, R, R) and their labels (N,)."""
         for images, labels in data.eval_batches("test", BATCH, count=count):
             yield data.normalise(images), labels
 

@@ -129,10 +129,12 @@ def patient_launcher() -> Iterator[None]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start_manager(*arguments: Any) -> subprocess.Popen[bytes]:
+        """NNI's own start; it keeps the process, so that its end is noticed."""
         started.append(start(*arguments))
         return started[-1]
 
     def wait_for_answer(port: int, url_prefix: str | None = None) -> None:
+        """In place of NNI's four tries."""
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:

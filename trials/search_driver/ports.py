@@ -42,6 +42,7 @@ def choose_port(wanted: int | None, *, with_next: bool = False) -> int:
     """
 
     def is_free(port: int) -> bool:
+        """Whether nothing listens there, and no other search has reserved it."""
         return not is_listening(port) and not (with_next and is_listening(port + 1)) and reserve_port(port)
 
     if wanted is not None:
