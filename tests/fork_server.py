@@ -81,8 +81,8 @@ def prepare(request: dict[str, Any], files: list[int]) -> None:
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number, file in enumerate(files):
-        os.dup2(file, number)
+    for standard, file in enumerate(files):
+        os.dup2(file, standard)
         os.close(file)
     os.environ.clear()
     os.environ.update(request["environment"])

@@ -65,7 +65,7 @@ def trial() -> None:
             append_json(f"{run}/computed.jsonl", arch_id(arch))
         return results
 
-    Scorer.score = counted
+    Scorer.score = counted  # type: ignore[method-assign]
     time.sleep(random.random() * plan.get("sleep", 0))
     warm = [] if plan.get("warm") else ["--no-warm"]  # what is counted here is computed here
     fork_server.run(sys.argv[2], [*sys.argv[3:], *warm])

@@ -19,6 +19,7 @@ from tests.unit.test_module_source import drawn, import_file
 from trials import export, retrain
 from trials.common import run_dir
 from trials.export_formats.formats import run_module, run_onnx, run_program
+from trials.images.folder import FolderData
 from trials.images.load import load_data
 from trials.images.options import DataOptions
 from trials.networks import build
@@ -178,6 +179,7 @@ def test_classify_onnx_sees_what_the_pipeline_sees(folder_run, tree):
     module = import_file(folder_run / "out" / "net.py")
     from trials.images.torch_loader import decode
 
+    assert isinstance(data, FolderData)
     files = [data.files[number] for number in data.parts["test"]]
     pixels = torch.cat([images for images, _ in data.eval_batches("test", 8)])
     with torch.no_grad():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import spaces
+from spaces.arch import arch_id
 from spaces.errors import InputError, Stopped
 from spaces.files import load_json, save_json
 from spaces.published import PUBLISHED
@@ -159,7 +160,7 @@ def test_a_baseline_beside_the_winner(arc, tmp_path, run, capsys):
     assert result["arch"] is None
 
     rows = baselines_table.collect_networks(here)
-    assert [row.network for row in rows] == [f"found: {report.arch_id(arch)}", "timm:mobilenetv2_035"]
+    assert [row.network for row in rows] == [f"found: {arch_id(arch)}", "timm:mobilenetv2_035"]
     assert [row.n for row in rows] == [2, 1]
     assert rows[0].std is not None
     assert all(row.latency_ms > 0 for row in rows)
@@ -168,7 +169,7 @@ def test_a_baseline_beside_the_winner(arc, tmp_path, run, capsys):
     assert (stored["arch"], stored["space"], stored["baseline"]) == (None, None, "timm:mobilenetv2_035")
     again = build.load_network(out / "seed0" / "network.pt")
     assert sum(parameter.numel() for parameter in again.parameters()) == result["params"] == rows[1].params
-    flags = ("--baseline", "timm:mobilenetv2_035", "--supernet", here)
+    flags = ["--baseline", "timm:mobilenetv2_035", "--supernet", str(here)]
     seed = load_json(out / "seed0" / "result.json", "")
     assert right_answers(out / "seed0" / "network.pt", configured(*flags)) == seed["test_correct"]
 

@@ -20,7 +20,7 @@ from trials.images.augment import CUTOUT_DRAWS, JITTER_DRAWS, Geometry, augment_
 from trials.images.crops import CROP_DRAWS, central_crops, random_crops
 from trials.images.dataset import split
 from trials.images.load import load_data
-from trials.images.memory import GEOMETRY
+from trials.images.memory import GEOMETRY, MemoryData
 from trials.images.options import DataOptions
 from trials.scoring.fixed_images import fixed_images
 
@@ -142,8 +142,10 @@ def test_images_in_memory_have_any_resolution_and_augmentation_on_their_device()
     images, _ = next(small.eval_batches("score", 4))
     larger, _ = next(large.eval_batches("score", 4))
     assert (images.shape, larger.shape) == ((4, 3, 8, 8), (4, 3, 48, 48))
+    assert isinstance(large, MemoryData)
     assert large._stores["train"][0].shape == (1438, 1, 8, 8)  # as small as they are
     large.to(torch.device("meta"))  # a device like any other: where the images are, the batches are
+    assert isinstance(large, MemoryData)
     assert large._stores["train"][0].device.type == "meta"
     cut = load_data(DataOptions(data="digits", cutout=16), 32, score_fraction=0.25)
     plain = load_data(DataOptions(data="digits"), 32, score_fraction=0.25)

@@ -17,7 +17,7 @@ from trials.scoring.scorer import Scorer, Settings
 from trials.scoring.shared_blocks import SharedBlocks
 
 CPU = torch.device("cpu")
-SPACES = [
+SPACES: list[tuple[str, dict]] = [
     ("spos", {}),
     ("spos", {"variant": "channel"}),
     ("spos", {"variant": "plus"}),
@@ -49,7 +49,7 @@ def evolved(chain: Chain, number: int, seed: int = 0) -> list[dict]:
     archs = [{label: generator.choice(values) for label, values in chain.choices.items()} for _ in range(2)]
     while len(archs) < number:
         child = mutate(generator.choice(archs), chain.choices, 0.05, generator)
-        archs.append(crossover(*archs[:2], generator) if len(archs) == 3 else child)
+        archs.append(crossover(archs[0], archs[1], generator) if len(archs) == 3 else child)
     return archs
 
 

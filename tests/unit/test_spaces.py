@@ -413,6 +413,7 @@ def test_warm_start_hands_on_the_same_function(name, first):
     chain = spaces.describe(name, "tiny")
     for block, cin in zip((chain.blocks[4], chain.blocks[5]), (16, 40) if name == "spos" else (12, 16), strict=True):
         source = block.candidates[first]().eval()
+        assert chain.inherit is not None
         images = torch.randn(2, cin, 8, 8)
         for candidate in block.candidates:
             target = block.candidates[candidate]().eval()

@@ -454,7 +454,7 @@ def test_a_space_is_searched_to_its_last_architecture(tmp_path):
 
 
 def test_what_waits_for_a_score():
-    journal = [
+    journal: list[dict] = [
         {"generation": 0, "queue": []},
         {"asked": "a"},
         {"asked": "b"},
