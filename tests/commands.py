@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 500.0  # seconds; what takes longer than this hangs
+PATIENCE = 1500.0  # seconds; what takes longer than this hangs
 
 # One server serves all processes of a test session: the first process that is started names its place.
 if "ONEPATH_FORK_SERVER" not in os.environ:

@@ -32,9 +32,15 @@ SUPERNET = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each test has the name of its folder as a marker: unit, nni or end_to_end."""
+    """Each test has the name of its folder as a marker; those that take long come first, so that none is left at the end."""
     for item in items:
         item.add_marker(item.path.parent.name)
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        patience = item.get_closest_marker("timeout")
+        return ["nni", "end_to_end", "unit"].index(item.path.parent.name), -patience.args[0] if patience else 0
+
+    items.sort(key=place)
 
 
 Shared = Callable[[str, Callable[[Path], None]], Path]

@@ -40,7 +40,7 @@ def run_to_the_end(plan, port, body, resume=None):
         return running.id
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_pairs_at_concurrency_4(copy, tmp_path, scheduler_that_defers):
     """Four trials at a time of random length, two that die, a scheduler that defers: nothing is mixed up, also after
     `nnictl experiment export`, and after a resume; the port refuses strangers; the portal shows the best trial."""

@@ -72,7 +72,7 @@ def remote(run: Path, there: Path, machine: dict, dies: str = "", **changes) -> 
     )
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_search_over_ssh(run, worker, tmp_path):
     """Eight trials on the worker, after a look at it; the scores are those that this machine computes."""
     here, there = copy_run(run, tmp_path / "here"), copy_run(run, tmp_path / "there")
@@ -103,7 +103,7 @@ def test_search_over_ssh(run, worker, tmp_path):
     assert "pip" not in (next((here / "nni").glob("[!_]*")) / "log" / "nnimanager.log").read_text()
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_a_worker_that_fails_a_trial(run, worker, tmp_path):
     """A trial that dies over there is tried again; the reason is told when all die."""
     here, there = copy_run(run, tmp_path / "here"), copy_run(run, tmp_path / "there")

@@ -38,7 +38,7 @@ def parts_of(process: Command) -> dict[str, list[psutil.Process]]:
     return parts
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_killed_at_random_moments(copy, run, tmp_path):
     """Manager, tuner, trial and driver are killed, each at a random moment: the search that was resumed is the search that
     was never killed, and no score is computed twice."""
@@ -143,6 +143,7 @@ def test_failing_trials_stop_the_search_with_their_reason(copy):
     assert not left_behind(copy)
 
 
+@pytest.mark.timeout(3600)
 def test_a_full_disk(copy, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
