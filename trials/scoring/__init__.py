@@ -1,1 +1,1 @@
-"""The score of an architecture on a trained supernet: many at once, stored, shared by the trials of a machine."""
+"""Scores of architectures on a trained supernet: many are computed at once, stored in the run, and shared by its trials."""
