@@ -63,7 +63,7 @@ SMOKE = {
     "paths": 2,
     "score_fraction": 0.7,  # few are left to train on
     "strategies": "gumbel",
-    "search": "--arch-warmup 0",
+    "search": "--arch-warmup 0 --eval-paths 0",
     "random": 2,
     "retrain_epochs": 1,
     "retrain_seeds": 1,
