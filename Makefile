@@ -1,7 +1,7 @@
 # make search   set up, then the whole road on real images: supernet, search by NNI, retrain, export, report
 # make quick    set up, then the unit tests (a minute on two quiet cores)
 # make test     set up, then all tests
-# make lint     set up, then the checks of style and types
+# make lint     set up, then the checks of style, spelling and types
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,6 +42,7 @@ test: setup
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/codespell
 	@$(BIN)/mypy
 
 clean:
