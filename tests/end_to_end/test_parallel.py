@@ -2,15 +2,14 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from spaces.files import load_json
-from tests.commands import ROOT
+from tests.commands import Command
 from tests.conftest import SUPERNET
+from tests.experiments import free_port
 from trials.common import run_dir
 
 COMMON = ["--preset", "tiny", "--data", "digits", "--score-fraction", "0.25", "--batch-size", "8", "--out", "unused"]
@@ -46,13 +45,18 @@ CASES |= {
 
 
 def torchrun(*arguments):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, *map(str, arguments)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1500
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    process = Command("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", *arguments)
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return output
+
+
+def as_torchrun_does(module, *arguments):
+    """Start a module in two processes, with the environment that torchrun would give them."""
+    everyones = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "TORCHELASTIC_RUN_ID": "tests"}
+    everyones |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    own = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    return [Command(module, *arguments, environment={**os.environ, **everyones, **one}) for one in own]
 
 
 def test_two_processes_equal_one(tmp_path, tree):
@@ -62,9 +66,11 @@ def test_two_processes_equal_one(tmp_path, tree):
     (tmp_path / "cases.json").write_text(json.dumps(cases))
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    torchrun("tests.parallel_worker", tmp_path / "cases.json", tmp_path / "two")
-    alone = [sys.executable, "-m", "tests.parallel_worker", str(tmp_path / "cases.json"), str(tmp_path / "one")]
-    subprocess.run(alone, cwd=ROOT, check=True, capture_output=True, timeout=1500)
+    processes = as_torchrun_does("tests.parallel_worker", tmp_path / "cases.json", tmp_path / "two")
+    processes.append(Command("tests.parallel_worker", tmp_path / "cases.json", tmp_path / "one"))
+    for process in processes:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
     for case in CASES:
         one, two = (torch.load(tmp_path / name / f"{case}.pt", weights_only=True) for name in ("one", "two"))
         torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-10, atol=1e-10)
