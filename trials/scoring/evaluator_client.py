@@ -25,6 +25,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from spaces.errors import InputError
 from spaces.files import CLONE
 from trials.scoring.score_store import ScoreStore
@@ -133,8 +135,6 @@ def owner() -> list[float] | None:
     Returns:
         Process id and start time in seconds since 1970; None where no such process is a parent of the trial.
     """
-    import psutil
-
     with contextlib.suppress(psutil.Error):
         for parent in psutil.Process().parents():
             if any("nni_node" in word for word in parent.cmdline()):

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+import psutil
 import torch
 
 from spaces.arch import arch_id
@@ -185,8 +186,6 @@ def alive(owner: tuple[float, ...] | None) -> bool:
         owner: process id and start time. The start time tells it from a later process with the same id. None, a trial
             without a manager, counts as alive.
     """
-    import psutil
-
     if owner is None:
         return True
     try:

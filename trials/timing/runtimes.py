@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
 from torch import nn
 
@@ -94,9 +95,6 @@ class OnnxRuntime:
     """
 
     def __init__(self, device: str, threads: int) -> None:
-        import onnxruntime
-
-        self.library = onnxruntime
         able = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
         cuda = use_cuda(device) and (able or device == "cuda")
         if cuda and not able:
@@ -115,7 +113,7 @@ class OnnxRuntime:
     def input(self, shape: Sequence[int]) -> Any:
         """Random numbers of this shape, (N, 3, R, R), as an OrtValue on the device."""
         array = np.random.randn(*shape).astype(np.float32)
-        return self.library.OrtValue.ortvalue_from_numpy(array, self.device_type, 0)
+        return onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device_type, 0)
 
     def prepare(self, module: nn.Module, x: torch.Tensor, key: object = None) -> Any:
         """Turn a module into an InferenceSession, see `TorchRuntime.prepare`.
@@ -128,7 +126,7 @@ class OnnxRuntime:
             content = onnx_bytes(fold_batchnorm(copy.deepcopy(module).eval()), x)
             if key is not None:
                 self.exported[key] = content
-        return self.library.InferenceSession(content, self.options, providers=self.providers)
+        return onnxruntime.InferenceSession(content, self.options, providers=self.providers)
 
     def run(self, sessions: Sequence[Any], x: Any) -> list[float]:
         """Make one pass through sessions, each with the output of the one before.
