@@ -12,15 +12,23 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import spaces
+from spaces.cost import CostTable, measure, search_space
 from spaces.counting import COUNTING
 from spaces.errors import InputError
-from spaces.files import CLONE
+from spaces.files import CLONE, save_json
+from spaces.published import PUBLISHED
 from spaces.spec import space_options_text
+from strategies.feasible import FeasibleSpace
+from strategies.limits import Limits
 from trials.common import cli
 from trials.common.cli import option, reuse
 from trials.common.options import RangeOptions, SpaceSizeOptions
+
+if TYPE_CHECKING:
+    from spaces.chain import Chain
 
 STORED = CLONE / "experiments" / "spaces"
 
@@ -42,12 +50,6 @@ class Config(SpaceSizeOptions):
 
 def main(argv: list[str] | None = None) -> None:
     config = cli.parse(Config, argv, __doc__, "trials.space", positional="space")
-
-    import spaces
-    from spaces.cost import measure, search_space
-    from spaces.files import save_json
-    from strategies.feasible import FeasibleSpace
-    from strategies.limits import Limits
 
     if config.list:
         if config != Config(list=True):
@@ -82,9 +84,9 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{limits}: {100 * feasible.share():.3g}% of the space{span}\n")
 
     if ":" not in config.space and (config.classes, config.resolution) == (None, None):
-        found = published_rows(config.space, config.preset, None if config.counting == "macs" else table)
-        if found:
-            print(cli.table(found, ("published network", "options", counted, "params", "top-1 %", "source")), "\n")
+        networks = published_rows(config.space, config.preset, None if config.counting == "macs" else table)
+        if networks:
+            print(cli.table(networks, ("published network", "options", counted, "params", "top-1 %", "source")), "\n")
     if config.counting != "macs":
         name += f"-{config.counting}"
     if not config.out:
@@ -98,24 +100,19 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def file_name(space: str, preset: str, options: dict[str, Any]) -> str:
-    """spos-imagenet, spos-imagenet-channel, fbnet-imagenet-last_width1504."""
-    parts = [str(value) if isinstance(value, str) else f"{name}{value}" for name, value in options.items()]
-    return "-".join([space.replace(":", "."), preset, *parts])
+    """Name the files of a space: spos-imagenet, spos-imagenet-channel, fbnet-imagenet-last_width1504."""
+    words = [str(value) if isinstance(value, str) else f"{name}{value}" for name, value in options.items()]
+    return "-".join([space.replace(":", "."), preset, *words])
 
 
-def stored_table(name: str, chain: Any) -> Any:
-    """The cost table in experiments/spaces, which a test compares with networks; counted now where there is none."""
-    from spaces.cost import CostTable, measure
-
+def stored_table(name: str, chain: Chain) -> CostTable:
+    """Read the cost table in experiments/spaces, which a test compares with networks; count one where there is none."""
     path = STORED / f"{name}.costs.json"
     return CostTable.load(path) if path.exists() else measure(chain)
 
 
 def show_all() -> None:
-    """Two tables: the spaces with their sizes and bounds, and the published networks."""
-    import spaces
-    from spaces.published import PUBLISHED
-
+    """Print two tables: the spaces with their sizes and bounds, and the published networks."""
     rows = []
     for name in spaces.SPACES:
         for preset, options in spaces.presets(name):
@@ -148,15 +145,12 @@ def show_all() -> None:
     )
 
 
-def published_rows(space: str, preset: str, table: Any) -> list[tuple[Any, ...]]:
-    """The published networks of a preset, or of one of the same plan under another name.
+def published_rows(space: str, preset: str, table: CostTable | None) -> list[tuple[Any, ...]]:
+    """List the published networks of a preset, or of a preset with the same macro table under another name.
 
     Args:
-        table: counted in another way; then only the networks of its variant, with its counts.
+        table: a table that counts in another way; then only the networks of its variant are listed, with its counts.
     """
-    import spaces
-    from spaces.published import PUBLISHED
-
     rows = []
     for key, entry in PUBLISHED.get(space, {}).items():
         if spaces.same_preset(space, entry.preset, preset) and (
