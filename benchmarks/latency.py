@@ -12,8 +12,8 @@ MACs           proportional to the multiply-adds
 Each way is corrected by what the first eight networks tell: an offset for the tables, a factor for MACs. The last column is
 the error without that correction. The networks that are compared had no part in it.
 
-A part is the stem, a combination of a block's choices, or the head; its position is (index in the chain, option). Parts of
-several positions that do the same work have one name, and are timed together.
+A part is the stem, a combination of a block's choices, or the head; its index is (position in the chain, combination). Parts of
+several indices that do the same work have one name, and are timed together.
 """
 
 from __future__ import annotations
@@ -34,13 +34,11 @@ from spaces.chain import Chain
 from spaces.cost import measure
 from spaces.latency import FIT_NETWORKS
 from trials.common import cli
-from trials.timing.measure import path_of, prepare_parts, random_archs
+from trials.timing.measure import PartIndex, path_of, prepare_parts, random_archs
 from trials.timing.runtimes import RUNTIMES, Runtime, make_runtime
 from trials.timing.stopwatch import WARM_UP, Timing, normalise_by_pace
 
 SMOKE = {"preset": "tiny", "rounds": 2, "networks": 3}
-
-Position = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def measure_all(
     runtime: Runtime,
     rounds: int,
     seed: int,
-) -> tuple[Times, dict[Position, int]]:
+) -> tuple[Times, dict[PartIndex, int]]:
     """Time every part in running networks and alone, and whole networks, in turns.
 
     Args:
@@ -68,7 +66,7 @@ def measure_all(
         archs: the whole networks.
         rounds: in each, every part runs in a network and alone, and every whole network runs.
     Returns:
-        The times; which part is at each position, 0, 1, ...
+        The times; which part is at each index, 0, 1, ...
     """
     # what is timed
     bar = cli.progress(sum(map(len, combinations)) + 2 + len(archs), desc="building", unit="part")
@@ -132,7 +130,7 @@ def add_parts(
     combinations: Sequence[Sequence[Mapping[str, Any]]],
     arch: Arch,
     milliseconds: Sequence[float],
-    part_at: Mapping[Position, int],
+    part_at: Mapping[PartIndex, int],
 ) -> float:
     """The sum of the parts of an architecture, in milliseconds.
 

@@ -28,6 +28,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +37,6 @@ import torch.nn.functional as F
 
 with warnings.catch_warnings():  # NNI 3.0 complains about every newer class in torch.nn
     warnings.simplefilter("ignore")
-    import nni
     import pytorch_lightning
     from nni.nas.evaluator.pytorch import Classification, DataLoader
     from nni.nas.hub.pytorch import ShuffleNetSpace
@@ -241,7 +241,7 @@ def report(setting: Setting, ours: list[Slice], theirs: list[Slice]) -> None:
     where = torch.cuda.get_device_name() + ", bf16" if cuda else f"one thread of {os.cpu_count()} CPUs, float32"
     print(
         f"spos imagenet, {setting.resolution}x{setting.resolution}, batch {setting.batch_size}, {where}; "
-        f"torch {torch.__version__}, nni {nni.__version__}, lightning {pytorch_lightning.__version__}; "
+        f"torch {torch.__version__}, nni {version('nni')}, lightning {version('pytorch-lightning')}; "
         f"n = {setting.rounds} rounds of {setting.steps} steps each, after {setting.warmup} for warm-up"
     )
     images = setting.steps * setting.batch_size
