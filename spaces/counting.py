@@ -99,7 +99,7 @@ def _extras(module: nn.Module, counting: str) -> Iterator[list[int]]:
     # BatchNorm and activations change no shape, but take more than half of the time on the meta device: pass through.
     bypassed = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d) or _activation(layer)]
     for layer in bypassed:
-        layer.forward = lambda x: x  # type: ignore[method-assign]
+        layer.forward = lambda x: x
     try:
         yield extra
     finally:

@@ -219,7 +219,7 @@ class SearchModule(OneShotModule):
         assert isinstance(optimizers, list)
         self.learner = arch_learner.ArchLearner(
             self.search,
-            optimizers[-1],  # type: ignore[arg-type]
+            optimizers[-1],
             self.table,
             lambda loss, cost: cost_loss.cost_loss(loss=loss, cost=cost, **self.cost_loss),
         )

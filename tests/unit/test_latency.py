@@ -292,7 +292,7 @@ def test_paths_within_a_latency(tmp_path, table):
         def steps_per_epoch(self, part, size):
             return 10
 
-    paths = supernet_plan.make_paths(config, chain, feasible, Images())  # type: ignore[arg-type]
+    paths = supernet_plan.make_paths(config, chain, feasible, Images())
     assert all(latencies.ms(arch) <= limit for step in range(50) for arch in paths(step))
 
 

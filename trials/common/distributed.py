@@ -56,7 +56,7 @@ def make_fabric(device: str, precision: str) -> Fabric:
     class SamePathDDP(DDPStrategy):
         """Processes as in DDP, without its wrapper: `average_gradients` sends the gradients of the path alone."""
 
-        def setup_module(self, module: nn.Module) -> nn.Module:  # type: ignore[override]
+        def setup_module(self, module: nn.Module) -> nn.Module:
             return module
 
     cuda = use_cuda(device, precision)
@@ -127,7 +127,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         centred = x - mean[:, None, None]
         variance = all_reduce_with_gradient(centred.square().mean((0, 2, 3))) / world
         if self.running_mean is not None and self.running_var is not None:
-            self.num_batches_tracked.add_(1)  # type: ignore[operator, union-attr]
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
             momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum  # type: ignore[arg-type]
             values = x.numel() // x.shape[1] * world
             self.running_mean.lerp_(mean.detach(), momentum)

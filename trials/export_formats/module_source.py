@@ -74,7 +74,7 @@ class SourceWriter:
         kind = type(module)
         if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
             raise refusal(kind, "an object of it has hooks or a forward of its own")
-        torch_class: type[nn.Module] = next(base for base in kind.__mro__ if is_torch_layer(base))  # type: ignore[assignment]
+        torch_class: type[nn.Module] = next(base for base in kind.__mro__ if is_torch_layer(base))
         if torch_class is not kind and any(overridden_methods(kind, torch_class)):
             return self._custom(module, torch_class)
         if issubclass(torch_class, CONTAINERS):

@@ -88,7 +88,7 @@ def fuse_weights(
     Returns:
         Weight (C, C_in / groups, k, k) and bias (C,), without gradients.
     """
-    weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, mean, var, norm.eps, norm.weight, norm.bias)  # type: ignore[arg-type]
+    weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, mean, var, norm.eps, norm.weight, norm.bias)
     return weight.detach(), bias.detach()
 
 
