@@ -3,11 +3,11 @@
 import importlib
 import logging
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.commands import ROOT
+
 # command line -> how a line with a figure above 0 begins
 SMOKES = {
     "calibration RUN": r"512 +1\.000 +1\.000 +([\d.]+)",
@@ -34,13 +34,13 @@ def test_every_benchmark_is_listed():
 
 
 @pytest.mark.parametrize("line", SMOKES)
-def test_smoke(line, run, monkeypatch, capsys, tmp_path):
+def test_smoke(line, request, monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # benchmarks.data sets it, too
     level = logging.getLogger("nni").level
     name, *words = line.split()
     package = (ROOT / "benchmarks" / name).is_dir()
     benchmark = importlib.import_module(f"benchmarks.{name}.__main__" if package else f"benchmarks.{name}")
-    benchmark.main(["--smoke", *(str(run) if word == "RUN" else word for word in words)])
+    benchmark.main(["--smoke", *(str(request.getfixturevalue("own_run")) if word == "RUN" else word for word in words)])
     logging.getLogger("nni").setLevel(level)
     output = capsys.readouterr().out
     figure = re.search(f"^{SMOKES[line]}", output, re.M)
