@@ -137,6 +137,16 @@ def test_order_and_company_change_nothing():
         assert torch.equal(logits([arch])[0], expected)
 
 
+def test_only_blocks_that_write_into_their_input_get_a_copy():
+    """A copy for every batch and node is memory traffic that no other block needs."""
+    chain, weights = supernet("spos", {})
+    blocks = SharedBlocks(chain, weights, PRECISIONS["32"], CPU)
+    tree = PrefixTree(blocks, evolved(chain, 3))
+    tree.calibrate([torch.randn(4, 3, 32, 32)])
+    assert [block.mutates_input for block in blocks.values()] == [False] * len(blocks)
+    assert len(blocks) > len(chain.blocks)
+
+
 def test_a_block_that_writes_into_its_input_harms_no_sibling():
     """In-place activations at the start of a block, and a BatchNorm that follows no convolution, are legal."""
 

@@ -116,9 +116,10 @@ class SharedBlock:
         # finds out whether it does: PyTorch counts the changes of a tensor in `_version`.
         if self.mutates_input is None or self.mutates_input:
             copied = _copy(x)
+            version = copied._version  # making the copy is a change too
             y = module(copied)
             if self.mutates_input is None:
-                self.mutates_input = copied._version > 0
+                self.mutates_input = copied._version > version
             return y
         return module(x)
 
