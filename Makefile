@@ -1,5 +1,5 @@
 # make search   set up, then the whole road on real images: supernet, search by NNI, retrain, export, report
-# make quick    set up, then the unit tests (a minute on two quiet cores)
+# make quick    set up, then the unit tests but for the slow ones (a minute on two quiet cores)
 # make test     set up, then all tests
 # make lint     set up, then the checks of style, spelling and types
 PYTHON ?= python3
@@ -34,7 +34,7 @@ search: setup
 # Every process has one thread (tests/conftest.py sets it). Tests with NNI wait most of their time: of all tests, three
 # processes at a time keep two cores busy. Each test goes to the process that is free, the longest first.
 quick: setup
-	@$(BIN)/python -m pytest -m unit --numprocesses 2 --dist load --maxschedchunk 1
+	@$(BIN)/python -m pytest -m "unit and not slow" --numprocesses 2 --dist load --maxschedchunk 1
 
 test: setup
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses 3 --dist load --maxschedchunk 1

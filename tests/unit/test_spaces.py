@@ -190,7 +190,11 @@ def test_where_blocks_may_be_skipped():
 # cost tables
 
 
-@pytest.mark.parametrize("case", ALL, ids=name_of)
+@pytest.mark.parametrize(
+    "case",
+    [case if case[1] == "tiny" else pytest.param(case, marks=pytest.mark.slow) for case in ALL],
+    ids=name_of,
+)
 def test_table_equals_hooks_on_50_random_architectures(case):
     """The stored table, which the experiments use. Each module is built once, each network is run as a whole."""
     name, preset, options = case
@@ -315,6 +319,7 @@ def trained(supernet, resolution: int = 32):
     return supernet.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*TINY, ("spos-cifar", {})], ids=name_of)
 def test_frozen_network_equals_supernet_path(case):
     name, options = case
@@ -488,6 +493,7 @@ def test_proxylessnas_computes_what_the_nni_hub_computes():
 # limits of the machine, and of the user
 
 
+@pytest.mark.slow
 def test_memory():
     """All imagenet supernets and their tables, one after another, in a process of its own."""
     code = (
@@ -628,6 +634,7 @@ def test_recalibration_of_a_supernet_with_shared_weights(case):
     torch.testing.assert_close(supernet(images[0]), frozen(images[0]), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_spaces_can_be_pickled_and_copied():
     for name, options in TINY:
         space = spaces.build(name, "tiny", **options)
