@@ -35,6 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Each test has the name of its folder as a marker; those that take long come first, so that none is left at the end."""
     for item in items:
         item.add_marker(item.path.parent.name)
+        if "run" in getattr(item, "fixturenames", ()):  # it trains a supernet
+            item.add_marker("slow")
 
     def place(item: pytest.Item) -> tuple[int, int]:
         patience = item.get_closest_marker("timeout")

@@ -3,10 +3,10 @@
     python -m tests.fork_server SOCKET OWNER
 
 `tests.commands` starts it and talks to it. A request is one packet of JSON, {"module", "arguments", "environment",
-"folder", "forget"}, with open files for the child's input, output and errors. The answer is the child's process id, and when the
-child has ended a second packet with its exit code (negative: the signal that killed it). The child is a process like
-any other: it can be killed, and it has its own signals, environment, threads and random numbers. It ends when the
-process OWNER has ended.
+"folder", "forget"}, with open files for the child's input, output and errors. The answer is the child's process id, and
+when the child has ended a second packet with its exit code (negative: the signal that killed it). The child is a
+process like any other: it can be killed, and it has its own signals, environment, threads and random numbers. The
+server ends when the process OWNER has ended.
 """
 
 from __future__ import annotations

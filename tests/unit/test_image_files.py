@@ -310,6 +310,7 @@ def test_parts_are_balanced_and_have_no_file_twice(copy):
     assert sorted([*data.parts["weights"], *data.parts["arch"]]) == data.parts["train"].tolist()
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_images(copy, tmp_path, capsys):
     """Files that come later change no part; the search and the retraining read the list of the run."""
     run = tmp_path / "run"
@@ -378,6 +379,7 @@ def test_too_few_images_for_a_part(copy, tmp_path):
 # bad files
 
 
+@pytest.mark.slow
 def test_bad_files_are_found_before_training(copy, tmp_path, capsys):
     good = (copy / "china" / "00 é.JPEG").read_bytes()
     for name, (spoil, _) in BAD.items():
@@ -619,6 +621,7 @@ def test_single_flipped_bits_are_found_as_far_as_they_can_be(tree):
 # the check command
 
 
+@pytest.mark.slow
 def test_check_shows_a_folder(copy, tmp_path):
     sheet = tmp_path / "sheet.png"
     done = onepath("data", "check", copy, "--out", sheet, check=True)

@@ -87,6 +87,7 @@ def test_layout_is_the_official_one(checkpoint):
     assert sum(1 for name in state if re.fullmatch(r"features\.0\.3\.branch_main\.\d+\.weight", name)) == 6
 
 
+@pytest.mark.slow
 def test_a_supernet_becomes_a_run(checkpoint, chain, photos, tmp_path):
     path, _, (stem, built, head) = checkpoint
     run = tmp_path / "run"
@@ -122,6 +123,7 @@ def test_images_are_bgr_up_to_255(photos):
     assert batch.max() > 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "bare"), [("spos-block", True), ("spos-block-channel", False)])
 def test_a_fixed_network_is_tested_and_its_architecture_found(key, bare, photos, tmp_path):
     entry = PUBLISHED["spos"][key]

@@ -82,9 +82,8 @@ def statistics_of(tree: PrefixTree) -> dict[int, list[torch.Tensor]]:
     return found
 
 
-@pytest.mark.parametrize(
-    "precision", ["exact", pytest.param("32", marks=pytest.mark.slow), pytest.param("bf16", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["exact", "32", "bf16"])
 @pytest.mark.parametrize(("name", "options"), SPACES, ids=NAMES)
 def test_together_equals_one_by_one(name, options, precision):
     """Logits before and after recalibration, and all statistics, bit for bit; a batch that is smaller than the others."""
@@ -276,7 +275,6 @@ def test_calibration_needs_images():
         tree.calibrate([])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [48, 1000])
 def test_scores_equal_the_reference(own_run, batch_size):
     """On a trained supernet, with batches that divide neither part, and with one that holds it all."""
@@ -289,7 +287,6 @@ def test_scores_equal_the_reference(own_run, batch_size):
     assert len({result["top1"] for result in first}) > 1
 
 
-@pytest.mark.slow
 def test_groups_change_no_score(own_run, monkeypatch):
     """One group, many groups, and a group too large for the memory that is halved."""
     scorer = Scorer(own_run, Settings(128, 0, 64))

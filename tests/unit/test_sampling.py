@@ -229,6 +229,7 @@ def test_gradients_of_a_strict_fair_step_are_the_sum_of_separate_ones(name, monk
 # mixtures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize("training", [True, False])
 def test_a_mixture_with_one_weight_is_the_path(name, training):
