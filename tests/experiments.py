@@ -69,7 +69,9 @@ def experiment(run: Path, name: str = "quickstart.yml", trial: str = "python -m 
 def copy_run(run: Path, to: Path) -> Path:
     """A fresh copy of a supernet run, so that no test sees another's scores."""
     shutil.copytree(
-        run, to, ignore=shutil.ignore_patterns("nni", "search*", "test-*", "experiment.json", ".search.lock")
+        run,
+        to,
+        ignore=shutil.ignore_patterns("nni", "search", "search.json", "test-*", "experiment.json", ".search.lock"),
     )
     return to
 
