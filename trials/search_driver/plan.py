@@ -40,12 +40,10 @@ class Plan:
     Attributes:
         yaml: path of the experiment.
         content: the YAML as it stands there.
-        run: the supernet's run directory on this machine.
-        table: costs of the space.
+        supernet_run: the run of the supernet on this machine.
         feasible: the architectures within the limits.
         evaluate: the options that trials are called with.
         tuner: None where the tuner is one of NNI's own.
-        supernet: hash of supernet.pt.
         wanted: number of architectures that shall get a score.
         concurrency: number of trials at a time.
         nni: all this as NNI reads it, with absolute paths.
@@ -53,15 +51,28 @@ class Plan:
 
     yaml: Path
     content: dict[str, Any]
-    run: Path
-    table: CostTable
+    supernet_run: SupernetRun
     feasible: FeasibleSpace
     evaluate: EvaluateConfig
     tuner: ArchTuner | None
-    supernet: str
     wanted: int
     concurrency: int
     nni: ExperimentConfig
+
+    @property
+    def run(self) -> Path:
+        """The supernet's run directory."""
+        return self.supernet_run.path
+
+    @property
+    def table(self) -> CostTable:
+        """Costs of the space."""
+        return self.supernet_run.table
+
+    @property
+    def supernet(self) -> str:
+        """Hash of supernet.pt."""
+        return self.supernet_run.hash
 
     @property
     def limits(self) -> Limits:
@@ -141,13 +152,11 @@ def plan_experiment(
     return Plan(
         yaml=path,
         content=content,
-        run=supernet_run.path,
-        table=supernet_run.table,
+        supernet_run=supernet_run,
         feasible=feasible,
         evaluate=evaluate,
         tuner=tuner,
         nni=experiment_yaml.nni_config(path, at_once, wanted),
-        supernet=supernet_run.hash,
         wanted=wanted,
         concurrency=at_once,
     )

@@ -13,7 +13,7 @@ from spaces.arch import arch_id, save_arch
 from spaces.errors import Stopped
 from spaces.files import load_json, save_json
 from strategies import pareto
-from trials.common import cli, run_dir
+from trials.common import cli
 from trials.scoring.score_store import score_path
 from trials.search_driver.plan import Plan
 
@@ -57,7 +57,7 @@ def store_remote_score(plan: Plan, job: dict[str, Any], metrics: list[dict[str, 
         seconds=((job.get("endTime") or 0) - (job.get("startTime") or 0)) / 1000,  # NNI times the whole trial
         calibration_images=plan.settings.calibration_images,
         computed_with={},
-        seed=run_dir.load_run(plan.run, "supernet")["seed"],
+        seed=plan.supernet_run.config["seed"],
     )
     plan.score_store.write(record | {"trial": job.get("logPath")})
 

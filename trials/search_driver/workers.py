@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spaces.errors import InputError
-from trials.common import cli, run_dir
+from trials.common import cli
 from trials.scoring.fixed_images import cache_names
 from trials.search_driver.plan import Plan
 
@@ -146,6 +146,6 @@ def require_ready(plan: Plan, machine: RemoteMachineConfig, state: dict[str, Any
         raise InputError(
             f"worker {name} has another supernet in '{run}' ({state['supernet']}, here {plan.supernet}); {copy}"
         )
-    data = run_dir.load_run(plan.run, "supernet")["data"]
+    data = plan.supernet_run.config["data"]
     if not state["images"] and data != "digits":
         raise InputError(f"worker {name} lacks the decoded images in '{run}/cache'; {copy}")

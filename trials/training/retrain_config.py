@@ -13,6 +13,7 @@ from trials.common import cli
 from trials.common.cli import flag, option, reuse
 from trials.common.options import RECIPE, CheckpointOptions, OptimizerOptions, SpaceOptions, TrainingDeviceOptions
 from trials.common.run_dir import load_run
+from trials.common.supernet_run import SupernetRun
 from trials.images.options import DataOptions
 from trials.networks.baselines import baseline_folder, parse_baseline
 from trials.training import recipes
@@ -121,7 +122,7 @@ class Config(
 
     def _take_from_supernet(self, path: str) -> None:
         """Take space, preset and images from the run of a supernet, and refuse options that contradict it."""
-        stored = load_run(path, "supernet")
+        stored = SupernetRun.open(path, trained=False).config
         published = find_published(self.fixed_arc)
         if published and published[0] != stored["space"]:
             raise InputError(
