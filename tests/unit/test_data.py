@@ -182,6 +182,7 @@ def test_cutout_is_a_square():
 # folders: two loaders, one contract
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loader", LOADERS)
 def test_every_image_exactly_once_at_any_batch_and_world_size(loader, tree):
     data = open_folder(tree, loader, workers=2 if loader == "dali" else 0)
@@ -341,6 +342,7 @@ def test_resized_sizes():
     assert central_crops(np.arange(2), sizes[:2], 224, spos=False).size.tolist() == [[256, 384], [384, 256]]
 
 
+@pytest.mark.slow
 def test_fixed_images_are_decoded_once_for_all_processes(tree, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
@@ -367,6 +369,7 @@ def test_fixed_images_are_decoded_once_for_all_processes(tree, tmp_path):
         fixed_images(run, config, 32, 5, calibration=49, scoring=0, device=torch.device("cpu"))
 
 
+@pytest.mark.slow
 def test_options_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="--loader is of --data folder, and --data is digits; leave --loader out"):
         DataOptions(data="digits", loader="dali")

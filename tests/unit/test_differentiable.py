@@ -370,6 +370,7 @@ def test_an_epoch_walks_through_both_parts(weights, arch):
     assert batches == list(range(arch))
 
 
+@pytest.mark.slow
 def test_mixing_reaches_the_architecture_parameters_through_the_network():
     """The gradient of a probability, by finite differences."""
     torch.manual_seed(0)

@@ -164,6 +164,7 @@ def test_strategies_name_no_space():
 HEAVY = ("torch", "nni.nas", "pytorch_lightning", "sklearn", "pymoo")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
     [
@@ -182,6 +183,7 @@ def test_tuners_do_not_import_torch(module):
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuner", ["model_guided.ModelGuidedTuner", "pareto.ParetoTuner"])
 def test_a_generation_does_not_import_torch(tuner):
     """Nor does the library that a generation is bred with, and it prints nothing."""
@@ -198,6 +200,7 @@ print([name for name in {HEAVY[:3]} if name in sys.modules], [name for name in {
     assert (done.stdout.strip(), done.stderr) == ("[] True", "")
 
 
+@pytest.mark.slow
 def test_evaluate_does_not_import_nni_nas_or_lightning():
     code = "import sys, trials.scoring.scorer; print([n for n in ('nni.nas', 'pytorch_lightning', 'torchvision', 'sklearn') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -25,6 +25,7 @@ def test_uniform_is_uniform_and_repeatable():
         assert sum((counts[name] - 1000) ** 2 / 1000 for name in TABLE.choices[label]) < 27
 
 
+@pytest.mark.slow
 def test_a_conflict_between_limits_ends():
     """Each limit is within reach, both together are not: the search for one gives up and says so."""
     with pytest.raises(InputError, match=r"none of 1,000,000 architectures drawn meets min_macs .* max_params"):

@@ -274,6 +274,7 @@ def test_a_skip_moves_between_twins_alone():
     assert apart.canonical(moved) == moved | {"kernel0": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("costs", ["spos-tiny", "spos-tiny-channel", "single-path-nas-tiny"])
 def test_the_model_beats_random_search_and_evolution(costs):
     """4^20 to 40^20 architectures, 100 evaluations; the score is of singles and pairs."""
@@ -438,6 +439,7 @@ def test_a_restart_gives_what_failed_a_new_chance(tmp_path, monkeypatch):
     assert [entry["arch"] for entry in again.state.failed()] == failed
 
 
+@pytest.mark.slow
 def test_a_space_is_searched_to_its_last_architecture(tmp_path):
     table = CostTable.additive({f"b{n}": {"x": (1, 1), "y": (2, 1)} for n in range(9)})
     table.save(tmp_path / "costs.json")
