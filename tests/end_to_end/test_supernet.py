@@ -19,12 +19,12 @@ from trials.common import cli, run_dir
 from trials.training import supernet_config, supernet_plan, supernet_trainer, trainer
 
 QUICK = ["--preset", "tiny", "--data", "digits", "--score-fraction", "0.25", "--batch-size", "72", "--eval-paths", "2"]
-FEWER_STEPS = ["--score-fraction", "0.6"]  # where a step takes long: several candidates of every block are computed
+FEWER_STEPS = ["--score-fraction", "0.7"]  # where a step takes long: several candidates of every block are computed
 STRATEGIES = {
     "window": ["--space", "spos", "--strategy", "window", "--min-macs", "2.9M", "--max-macs", "3.2M"],
     "strict-fair": [
         *("--space", "spos", "--space-options", "variant=channel", "--strategy", "strict-fair"),
-        *("--width-warmup", "--warm-start", "0.2", "--epochs", "3", "--score-fraction", "0.75"),
+        *("--width-warmup", "--warm-start", "0.2", "--epochs", "3", "--score-fraction", "0.8"),
     ],
     "softmax": [
         *("--space", "spos", "--strategy", "softmax", "--max-macs", "3M", "--cost-loss", "power"),
