@@ -82,6 +82,7 @@ class ArchTuner(Tuner):
         directory = os.environ.get("NNI_CHECKPOINT_DIRECTORY")
         self.state = SearchState(self.key, tries, Path(directory) if directory else None)
         self.running: dict[int, str] = {}  # NNI's parameter id -> key
+        self.uncounted: set[str] = set()  # keys with a score that a resumed NNI does not know of
         self.lock = threading.RLock()  # NNI calls trial_end in another thread
 
     def breed(self, generator: random.Random) -> list[Arch]:
@@ -177,10 +178,15 @@ class ArchTuner(Tuner):
             self.state.record({"failed": key})
 
     def import_data(self, data: list[dict[str, Any]]) -> None:
-        """Take scores from before a restart; those that the journal already holds are ignored."""
+        """Take scores from before a restart; those that the journal already holds are ignored.
+
+        NNI gives what it counts as finished. A score that the journal alone holds arrived just before NNI was killed: its
+        architecture is handed out once more, so that NNI counts it too; the trial finds the stored score.
+        """
         with self.lock:
             for entry in data:
                 self._take_score(entry["parameter"], entry["value"])
+                self.uncounted.discard(self.key(entry["parameter"]))
 
     def load_checkpoint(self) -> None:
         """Continue from the journal. Architectures that were handed out and have no score are handed out first."""
@@ -190,6 +196,8 @@ class ArchTuner(Tuner):
             # An NNI manager without the guard runs the trials again that were running, by itself.
             if guard_loaded() or not os.environ.get("NNI_MODE"):
                 self.state.retry_queue = deque(self.state.unscored())
+            if guard_loaded() and os.environ.get("NNI_MODE") == "resume":
+                self.uncounted = {key for key, entry in self.state.entries.items() if entry["score"] is not None}
             self.state.failed_in_a_row = 0  # the reason of the failures may be gone
 
     def remaining_before_next_result(self) -> int:
@@ -204,6 +212,10 @@ class ArchTuner(Tuner):
     def _next(self) -> str:
         """The key of the architecture that is handed out next: first those to retry, then those of the generation."""
         state = self.state
+        for key in state.entries:
+            if key in self.uncounted:
+                self.uncounted.remove(key)
+                return key
         while state.retry_queue:
             key = state.retry_queue.popleft()
             if state.needs_score(key):

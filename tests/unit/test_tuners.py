@@ -152,6 +152,26 @@ def test_results_that_nni_replays_after_a_restart_change_nothing(name, tmp_path,
     assert first + search(resumed, 15) == whole
 
 
+def test_a_score_that_nni_missed_is_handed_out_again(tmp_path, monkeypatch):
+    """NNI was killed after the tuner had taken a score and before NNI had noted it: it would ask for one architecture more."""
+    monkeypatch.setenv("NNI_CHECKPOINT_DIRECTORY", str(tmp_path))
+    archs = search(make("evolution"), 4)
+    monkeypatch.setenv("NNI_MODE", "resume")
+    monkeypatch.setattr("strategies.tuner.guard_loaded", lambda: True)
+    resumed = make("evolution")
+    resumed.load_checkpoint()
+    counted = [{"parameter": arch, "value": 1.0} for arch in (archs[0], archs[3])]
+    resumed.import_data(counted)
+    assert [resumed.generate_parameters(number) for number in range(2)] == archs[1:3]
+    assert resumed.generate_parameters(2) not in archs
+    assert len(resumed.state.entries) == 5
+
+    all_counted = make("evolution")
+    all_counted.load_checkpoint()
+    all_counted.import_data([{"parameter": arch, "value": 1.0} for arch in archs])
+    assert all_counted.generate_parameters(0) not in archs
+
+
 @every_tuner
 def test_asking_ahead_of_results_never_waits(name):
     tuner = make(name, seed=0, max_macs="3.2M")
