@@ -212,10 +212,10 @@ class ArchTuner(Tuner):
     def _next(self) -> str:
         """The key of the architecture that is handed out next: first those to retry, then those of the generation."""
         state = self.state
-        for key in state.entries:
-            if key in self.uncounted:
-                self.uncounted.remove(key)
-                return key
+        if self.uncounted:
+            key = next(key for key in state.entries if key in self.uncounted)
+            self.uncounted.remove(key)
+            return key
         while state.retry_queue:
             key = state.retry_queue.popleft()
             if state.needs_score(key):
