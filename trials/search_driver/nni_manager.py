@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from spaces.errors import Stopped
+from spaces.errors import InputError, Stopped
 from spaces.files import CLONE
 from trials.search_driver.plan import Plan
 from trials.search_driver.ports import listen_host
@@ -238,12 +238,23 @@ def can_be_resumed(folder: Path) -> bool:
 
     Args:
         folder: of the experiment.
+    Raises:
+        InputError: its database exists and cannot be read; nothing is begun anew in its place.
     """
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{folder / 'db' / 'nni.sqlite'}?mode=ro", uri=True)) as database:
-            return bool(database.execute("select count(*) from ExperimentProfile").fetchone()[0])
-    except sqlite3.Error:
+    database = folder / "db" / "nni.sqlite"
+    if not database.exists():
         return False
+    # A manager that was killed while it wrote leaves a journal to be rolled back, which opening to read alone refuses.
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=rw", uri=True, timeout=60)) as connection:
+            if not connection.execute("select 1 from sqlite_master where name = 'ExperimentProfile'").fetchone():
+                return False
+            return bool(connection.execute("select count(*) from ExperimentProfile").fetchone()[0])
+    except sqlite3.Error as error:
+        raise InputError(
+            f"NNI's database '{database}' cannot be read ({error}); make it readable and writable, and resume again, or "
+            "leave --resume out to begin a new search"
+        ) from None
 
 
 def end_leftovers(experiment: str) -> None:
