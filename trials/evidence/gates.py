@@ -1,0 +1,243 @@
+"""The gates: each looks at a few plain numbers of a run and warns where its result cannot be trusted.
+
+A warning is one line: the numbers, and the command that mends it. A healthy run gets none. docs/trust.md says of every gate what
+it means and what to do. Accuracies and scores are in percent.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from spaces.files import load_json, save_json
+from trials.evidence.intervals import Interval, accuracy_interval, score_sd
+
+FILE = "warnings.json"
+STEPS_SHARE = 0.5  # fewer steps than this part of the recipe's are too few
+BATCH_SHARE = 1 / 8  # the largest part of the training images that one batch may be
+RATE_FACTOR = 4.0  # how far rate per image of a batch may be from the recipe's
+LEAST_FALL = 0.02  # the part of itself that a loss falls by in any training that learns
+LEAST_ABOVE_CHANCE = 0.1  # of the way from chance to 100 %
+LEAST_TEST_IMAGES, LEAST_TEST_IMAGES_OF_A_CLASS = 100, 5
+LINES_OF_A_TREND = 5  # a loss with fewer lines in the log says nothing
+
+
+@dataclass(frozen=True)
+class GateWarning:
+    """What a gate found.
+
+    Attributes:
+        gate: its name, such as "few steps"; docs/trust.md has a paragraph with this title.
+        text: what is wrong, with the numbers.
+        command: what mends it, as it is typed.
+    """
+
+    gate: str
+    text: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"warning: {self.text}; {self.command}"
+
+
+def few_steps(steps: int, wanted: int, images: int, command: str, *, after: str = "") -> GateWarning | None:
+    """Too few steps to learn.
+
+    Args:
+        steps: of the weights, after a warm start.
+        wanted: those that the recipe chooses for so many images, counted alike.
+        images: of the training part.
+        after: what is not counted, such as " after the warm start".
+    """
+    if steps >= STEPS_SHARE * wanted:
+        return None
+    text = f"{steps:,} steps{after} are too few for {images:,} images; about {wanted:,} are needed"
+    return GateWarning("few steps", text, command)
+
+
+def large_batch(batch: int, images: int, command: str) -> GateWarning | None:
+    """A batch that is so large a part of the training images that an epoch has hardly a step.
+
+    Args:
+        batch: images of a step.
+        images: of the training part.
+    """
+    if batch <= BATCH_SHARE * images:
+        return None
+    steps = images // batch
+    text = f"a batch of {batch:,} is above an eighth of the {images:,} training images: {steps} step{'s' * (steps != 1)} an epoch"
+    return GateWarning("large batch", text, command)
+
+
+def rate_of_batch(lr: float, batch: int, usual_lr: float, usual_batch: int, command: str) -> GateWarning | None:
+    """A learning rate that does not fit the batch size; the two are compared in proportion.
+
+    Args:
+        lr, batch: of the run.
+        usual_lr, usual_batch: of the recipe, for the same optimiser.
+    """
+    factor = lr / batch / (usual_lr / usual_batch)
+    if 1 / RATE_FACTOR <= factor <= RATE_FACTOR:
+        return None
+    wrong = f"{factor:.3g} times too high" if factor > 1 else f"{1 / factor:.3g} times too low"
+    text = (
+        f"a rate of {lr:g} is {wrong} for batches of {batch:,}, in proportion to {usual_lr:g} for {usual_batch:,} "
+        f"of the recipe ({usual_lr * batch / usual_batch:.3g})"
+    )
+    return GateWarning("rate and batch", text, command)
+
+
+def flat_loss(losses: Sequence[float], command: str, *, whole: bool = True) -> GateWarning | None:
+    """A loss that does not fall: the mean of the last fifth of a phase is not below that of its first fifth.
+
+    Args:
+        losses: of the lines of the log, in order, of a phase whose losses are comparable.
+        whole: whether the phase is over. Before, only a loss that rises is said, and only if it is more than noise.
+    """
+    if len(losses) < LINES_OF_A_TREND:
+        return None
+    fifth = max(1, len(losses) // 5)
+    first, last = statistics.fmean(losses[:fifth]), statistics.fmean(losses[-fifth:])
+    changes = [b - a for a, b in zip(losses, losses[1:], strict=False)]
+    # half the variance of the changes is that of the noise, whatever the trend
+    noise = math.sqrt(statistics.fmean(change**2 for change in changes) / 2 * 2 / fifth)
+    if first - last >= LEAST_FALL * abs(first) if whole else last - first <= noise:
+        return None
+    text = f"the loss does not fall: {first:.3f} in the first fifth, {last:.3f} in the last" + (
+        "" if whole else " after half of the steps"
+    )
+    return GateWarning("flat loss", text, command)
+
+
+def near_chance(top1: Sequence[float], images: int, chance: float, command: str) -> GateWarning | None:
+    """Paths of a trained supernet that know hardly more than chance.
+
+    Args:
+        top1: of the fixed paths.
+        images: that they were measured on.
+        chance: the share of the most frequent class, in percent.
+    """
+    if not top1:
+        return None
+    interval = accuracy_interval([round(statistics.fmean(top1) / 100 * images)], images)
+    if interval.low > chance and interval.value - chance >= LEAST_ABOVE_CHANCE * (100 - chance):
+        return None
+    text = (
+        f"{len(top1)} fixed paths score {interval.value:.1f}% [{interval.low:.1f}, {interval.high:.1f}], "
+        f"near the {chance:.1f}% of always the same class"
+    )
+    return GateWarning("near chance", text, command)
+
+
+def noisy_scores(scores: Sequence[float], images: int, command: str) -> GateWarning | None:
+    """Scores that differ by less than their own noise: the search then chooses at random.
+
+    Args:
+        scores: of the architectures of a search.
+        images: that each was measured on.
+    """
+    if len(scores) < 3:
+        return None
+    if len(set(scores)) == 1:
+        text = f"all {len(scores)} architectures score {scores[0]:.2f}%: the search has nothing to choose by"
+        return GateWarning("equal scores", text, command)
+    spread, noise = statistics.stdev(scores), score_sd(statistics.fmean(scores), images)
+    if noise <= spread:
+        return None
+    text = (
+        f"scores differ by {spread:.2f} points (standard deviation of {len(scores)}), which is below the noise of "
+        f"{noise:.2f} that {images:,} scoring images leave"
+    )
+    return GateWarning("noisy scores", text, command)
+
+
+def small_test(counts: Mapping[str, int], command: str) -> GateWarning | None:
+    """A test part that is too small to tell networks apart.
+
+    Args:
+        counts: test images of each class, by its name.
+    """
+    total, least = sum(counts.values()), min(counts, key=counts.__getitem__)
+    if total < LEAST_TEST_IMAGES:
+        text = f"{total} test images: one answer is {100 / max(total, 1):.1f} points, so small differences are luck; add images"
+    elif counts[least] < LEAST_TEST_IMAGES_OF_A_CLASS:
+        text = f"class '{least}' has {counts[least]} test images, so its accuracy is luck; add images of it"
+    else:
+        return None
+    return GateWarning("small test part", text, command)
+
+
+def unequal_classes(counts: Mapping[str, int], command: str) -> GateWarning | None:
+    """One class has most of the images, so that a network which knows nothing looks good.
+
+    Args:
+        counts: training images of each class, by its name.
+    """
+    most = max(counts, key=counts.__getitem__)
+    share = counts[most] / sum(counts.values())
+    if share <= (1 + 1 / len(counts)) / 2:
+        return None
+    text = (
+        f"class '{most}' has {share:.0%} of the training images: always answering it scores that; look at the balanced accuracy"
+    )
+    return GateWarning("unequal classes", text, command)
+
+
+def below_floor(accuracy: Interval, floor: Mapping[str, Any], command: str) -> GateWarning | None:
+    """A network that a method without deep learning beats: it is undertrained.
+
+    Args:
+        accuracy: the test accuracy of the network, with its interval.
+        floor: what `trials.evidence.floor` measured on the same test part.
+    """
+    if accuracy.high >= floor["top1"]:
+        return None
+    text = f"the network is undertrained: {accuracy}% is below the floor of {floor['top1']:.1f}% ({floor['name']})"
+    return GateWarning("below the floor", text, command)
+
+
+def keep_warnings(run: Path, command: str, warnings: Sequence[GateWarning | None], *, more: bool = False) -> None:
+    """Print each warning as one line and keep them in RUN/warnings.json, in place of what this command kept before.
+
+    Args:
+        run: the folder of the run that the warnings are of: a retraining keeps its own.
+        command: supernet, search, retrain or certify.
+        warnings: what the gates found; None stands for nothing.
+        more: add to what the command kept before; only warnings of the same gates are replaced.
+    """
+    found = [warning for warning in warnings if warning is not None]
+    for warning in found:
+        tqdm.write(str(warning))  # above a progress bar, where there is one
+    path = run / FILE
+    earlier = load_json(path, "warnings") if path.exists() else []
+    gates = {warning.gate for warning in found}
+    kept = [entry for entry in earlier if entry["from"] != command or (more and entry["gate"] not in gates)]
+    entries = kept + [{"from": command, **asdict(warning)} for warning in found]
+    if entries != earlier:
+        save_json(path, entries)
+
+
+def read_warnings(run: Path) -> list[dict[str, Any]]:
+    """All warnings of a run and of the networks that were retrained in it.
+
+    Returns:
+        For each `from` (the command), `gate`, `text`, `command` (what mends it) and `run`: "" for the run itself, else the
+        folder in it, such as "retrain" or "baselines/NAME". [] for a run of an older version.
+    """
+    folders = ["", *(path.name for path in sorted(run.glob("retrain*"))), "baselines", "controls"]
+    found: list[dict[str, Any]] = []
+    for folder in folders:
+        inner = sorted((run / folder).glob(f"*/{FILE}")) if folder in ("baselines", "controls") else []
+        for path in inner or [run / folder / FILE]:
+            if path.exists():
+                name = path.parent.relative_to(run).as_posix()
+                found += [
+                    {**entry, "run": "" if name == "." else name} for entry in load_json(path, "warnings of the run")
+                ]
+    return found
