@@ -1,15 +1,21 @@
-"""What a run of trials.supernet would take: parameters, steps, memory and hours. It times a few steps and writes nothing."""
+"""What a run of trials.supernet or trials.retrain would take: steps, memory and hours. It times a few steps, writes nothing."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
+from torch import nn
 
 from spaces.arch import activate_mixture
 from spaces.cost import CostTable
+from trials.images.dataset import Data
+from trials.training.retrain_config import Config as RetrainConfig
+from trials.training.retrain_trainer import NetworkTrainer
 from trials.training.supernet_trainer import SupernetTrainer
 
 WARM_STEPS, TIMED_STEPS = 2, 5
@@ -46,9 +52,7 @@ def estimate(trainer: SupernetTrainer, table: CostTable) -> list[tuple[str, str]
     step_seconds = sum(times.seconds) / len(times.seconds)
     total_passes = sum(len(trainer.paths_of_step(epoch * trainer.steps_per_epoch)) for epoch in range(config.epochs))
     hours = sum(times.seconds) / times.passes * total_passes * trainer.steps_per_epoch / 3600
-    # numbers that the optimiser keeps for each parameter
-    optimizer_states = {"sgd": 1 if config.momentum else 0, "adam": 2, "rmsprop": 2}[config.optimizer]
-    memory = parameters * 4 * (2 + optimizer_states) + times.activation_bytes
+    memory = weight_bytes(parameters, config.optimizer, config.momentum) + times.activation_bytes
     paths = trainer.paths.paths_per_step() if trainer.paths else 1
     rows = [
         ("architectures", f"{table.architectures():.2e}"),
@@ -107,16 +111,59 @@ def measure_activations(trainer: SupernetTrainer, step: int, images: torch.Tenso
     Args:
         images: a batch (N, 3, R, R); its first micro-batch is run.
     """
-    saved: dict[int, int] = {}  # address of a tensor's memory -> bytes
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
     activate_mixture(trainer.supernet, trainer.paths_of_step(step)[0])
     micro_batch = images.chunk(trainer.config.accumulate)[0].to(trainer.fabric.device)
+    return saved_bytes(trainer.model, trainer.supernet, micro_batch)
+
+
+def saved_bytes(model: nn.Module, network: nn.Module, images: torch.Tensor) -> int:
+    """Bytes that a forward pass keeps for its backward pass, without the weights.
+
+    Args:
+        model: what is run; `network` is the same one without a wrapper.
+        images: a batch (N, 3, R, R).
+    """
+    saved: dict[int, int] = {}  # a tensor's memory -> bytes
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
+        return tensor
+
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        output = trainer.model(micro_batch)
-    weights = {p.untyped_storage().data_ptr() for p in trainer.supernet.parameters()}
+        output = model(images)
+    weights = {p.untyped_storage()._cdata for p in network.parameters()}
     del output
-    return sum(size for address, size in saved.items() if address not in weights)
+    return sum(size for memory, size in saved.items() if memory not in weights)
+
+
+def weight_bytes(parameters: int, optimizer: str, momentum: float) -> int:
+    """Bytes of so many weights in 32 bits, with their gradients and what the optimiser keeps for each."""
+    states = {"sgd": 1 if momentum else 0}.get(optimizer, 2)
+    return parameters * 4 * (2 + states)
+
+
+def time_network(config: RetrainConfig, description: Mapping[str, Any], data: Data) -> tuple[float, int]:
+    """Train a fixed network for a few real steps, on the device and by the recipe of a run; nothing is written.
+
+    Args:
+        config: the options of trials.retrain, complete (those of `plan_retraining`).
+        description: a network description, see trials.networks.build.
+    Returns:
+        Seconds per step, the mean of TIMED_STEPS; bytes that one training needs, see `weight_bytes` and `saved_bytes`.
+    """
+    trainer = NetworkTrainer(config, description, 0, data)
+    count = min(WARM_STEPS + TIMED_STEPS, max(1, trainer.steps))
+    seconds, activations, began = [], 0, time.perf_counter()
+    batches = trainer.batches(0)
+    for number, (images, labels) in enumerate(islice(batches, count)):
+        if not number:
+            activations = saved_bytes(trainer.model, trainer.network, images.to(trainer.fabric.device))
+        trainer.step(number, images, labels)
+        if trainer.fabric.device.type == "cuda":
+            torch.cuda.synchronize()
+        if number >= WARM_STEPS or count <= WARM_STEPS:
+            seconds.append(time.perf_counter() - began)
+        began = time.perf_counter()  # making the next batch counts too
+    batches.close()  # type: ignore[attr-defined]
+    parameters = sum(p.numel() for p in trainer.network.parameters())
+    return sum(seconds) / len(seconds), weight_bytes(parameters, config.optimizer, config.momentum) + activations
