@@ -10,7 +10,11 @@ from spaces.files import load_json
 from tests.commands import Command
 from tests.conftest import SUPERNET
 from tests.experiments import free_port
+from tests.unit.test_recipes import configured
 from trials.common import run_dir
+from trials.networks.answers import Answers
+from trials.networks.build import load_network
+from trials.training.retrain_trainer import open_data
 
 COMMON = ["--preset", "tiny", "--data", "digits", "--score-fraction", "0.25", "--batch-size", "8", "--out", "unused"]
 COMMON += ["--lr", "0.01"]  # an untrained network amplifies rounding 150 times in a step of 0.1
@@ -120,4 +124,13 @@ def test_retraining_under_torchrun(tmp_path):
         result, best = load_json(run / "result.json", ""), run_dir.load_checkpoint(run / "checkpoints" / "best.pt", "")
         weights = run_dir.load_checkpoint(run / "network.pt", "")["model"]
         assert result["test_images"] == 359
+        answers = Answers.load(run / "answers.npz")  # in the order of the test part, whichever process read an image
+        network, data = load_network(run / "network.pt"), open_data(configured(*map(str, flags)))
+        again = [
+            (labels, network(data.normalise(images)).argmax(1)) for images, labels in data.eval_batches("test", 90)
+        ]
+        assert answers.labels.tolist() == torch.cat([labels for labels, _ in again]).tolist()
+        # channels last or not changes the last bits of a logit
+        assert (answers.predicted == torch.cat([guesses for _, guesses in again]).numpy()).mean() > 0.98
+        assert answers.right.sum() == result["test_correct"]
         assert all(torch.equal(weights[name], best["model"][name]) for name in weights)

@@ -16,6 +16,7 @@ from tests.unit.test_recipes import configured
 from trials import report, retrain
 from trials.common import run_dir
 from trials.networks import build
+from trials.networks.answers import Answers
 from trials.reporting import baselines_table
 from trials.training import retrain_plan, retrain_trainer
 
@@ -63,6 +64,9 @@ def test_a_resumed_run_is_bitwise_the_same(arc, tmp_path, monkeypatch):
     assert not torch.equal(stored["model"]["stem.0.weight"], whole["model"]["stem.0.weight"])  # the average
     assert right_answers(run / "network.pt", configured(*flags, str(tmp_path))) == result["test_correct"]
     assert result["test_top1"] == 100 * result["test_correct"] / result["test_images"]
+    answers = Answers.load(run / "answers.npz")
+    assert (int(answers.right.sum()), answers.size) == (result["test_correct"], result["test_images"])
+    assert (run / "answers.npz").read_bytes() == (tmp_path / "cut" / "seed0" / "answers.npz").read_bytes()
 
 
 def right_answers(path, config):

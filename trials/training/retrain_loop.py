@@ -15,7 +15,8 @@ from trials.common import cli, run_dir
 from trials.common.cli import rank_and_world
 from trials.common.distributed import average
 from trials.images.dataset import Data
-from trials.networks.accuracy import count_correct
+from trials.networks.accuracy import answer_images, count_correct
+from trials.networks.answers import FILE
 from trials.training.loop import LOG_EVERY, LastCheckpoint, TrainingLog, Window, stop_if_not_finite
 from trials.training.retrain_config import Config
 from trials.training.retrain_trainer import NetworkTrainer, open_data
@@ -133,20 +134,22 @@ def test_network(
     data: Data,
     seconds: float,
 ) -> None:
-    """Read the test images once; write network.pt and result.json.
+    """Read the test images once; write network.pt, answers.npz and result.json.
 
     Args:
         description: a network description, which goes into network.pt.
         seconds: how long training took.
     """
     began = time.perf_counter()
-    top1, top5, size = count_correct(fabric, network, data, "test")
+    answers, top5 = answer_images(fabric, network, data, "test")
+    top1, size = int(answers.right.sum()), answers.size
     if rank_and_world()[0]:
         return
     run = Path(config.out) / f"seed{seed}"
     weights = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
     metadata = {**description, "seed": seed, "preprocessing": data.preprocessing()}
     run_dir.save_checkpoint(run / "network.pt", {"model": weights, **metadata})
+    answers.save(run / FILE)
     bits = "32" if str(fabric.strategy.precision.precision).startswith("32") else "16"
     result: dict[str, Any] = {
         "test_top1": 100 * top1 / size,
