@@ -29,6 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     speaks = cli.only_first_process_speaks()
 
     # What a user can get wrong is checked before the imports that take seconds: torch here, NNI's NAS below.
+    from trials.training.experiment_file import write_experiment
     from trials.training.supernet_plan import plan_supernet
 
     plan = plan_supernet(config)
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         run_dir.open_run(config.out, "supernet", config, resume=config.resume)
     if (run / "supernet.pt").exists():
         print(f"'{run}' is complete: {run / 'supernet.pt'}")
-        return
+        return print_next(run)
     if speaks:
         plan.data.save(run)
         plan.table.save(run / "cost_table.json")
@@ -67,6 +68,18 @@ def main(argv: list[str] | None = None) -> None:
         contents = {"space": plan.space.plain(), "seed": config.seed, "preprocessing": plan.data.preprocessing()}
         run_dir.save_checkpoint(run / "supernet.pt", {"model": weights, **contents})
         print(f"supernet: {run / 'supernet.pt'}")
+        write_experiment(run, plan.feasible, config.latency_table)
+        print_next(run)
+
+
+def print_next(run: Path) -> None:
+    """Print the command that comes after the supernet: a search of it, or the certificate of what was learned."""
+    from trials.training.experiment_file import NAME
+
+    if (run / "learned_arc.json").exists():
+        print(f"next: {cli.command('certify', run)}    # or a search of it: {cli.command('search', run / NAME)}")
+    elif (run / NAME).exists():
+        print(f"next: {cli.command('search', run / NAME, '--in-process')}    # its limit of MACs is in that file")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import io
 import os
+import shlex
 import signal
 import sys
 import types
@@ -135,6 +136,11 @@ def groups(config: type) -> dict[str, list[dataclasses.Field[Any]]]:
         heading = field.metadata.get("group", vars(owner).get("group", ""))
         sections.setdefault(heading, []).append(field)
     return {heading: fields for heading, fields in sections.items() if fields}
+
+
+def command(name: str, *words: object) -> str:
+    """A command as it must be typed, such as `python -m trials.search runs/mine/search.yml`."""
+    return shlex.join(["python", "-m", f"trials.{name}", *map(str, words)])
 
 
 def flag(name: str) -> str:

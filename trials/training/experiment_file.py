@@ -1,0 +1,113 @@
+"""The experiment that searches a supernet, written into its run when it is trained: a start that works, to be edited."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from pathlib import Path
+
+import numpy as np
+
+from spaces.files import CLONE, atomic
+from strategies.feasible import FeasibleSpace
+from strategies.limits import Limits
+
+NAME = "search.yml"
+SHARE = 0.25  # of the space's architectures; where no limit is given, max_macs leaves about this part
+DRAWS = 10_000  # architectures that the share is counted on
+# preset -> architectures that the search scores, and those of a generation; the paper's numbers for larger presets
+SEARCHES = {"tiny": (200, 20)}
+PAPER = (1000, 50)
+TEXT = """\
+# Search of the supernet in this folder, written when it was trained, and yours to edit. The limits leave {share:.0%} of the space,
+# whose architectures have {low} to {high} MACs.
+#   python -m trials.search {yaml} --in-process    fast; without it in NNI, with its portal
+#   nnictl create --config {yaml}
+experimentName: {name}
+searchSpaceFile: search_space.json
+trialCommand: {trial}
+trialCodeDirectory: {code}
+experimentWorkingDirectory: {work}
+trialConcurrency: 1
+maxTrialNumber: {trials}
+tuner:
+  codeDirectory: {code}
+  className: strategies.evolution.EvolutionTuner
+  classArgs:
+    cost_table: {costs}
+    population: {population}
+    top_k: {top_k}
+    mutation: {mutation}
+    crossover: {crossover}
+{limits}
+    seed: 0
+trainingService:
+  platform: local
+"""
+
+
+def write_experiment(run: Path, feasible: FeasibleSpace, latency_table: str = "") -> Path:
+    """Write RUN/search.yml, unless it is there: an evolutionary search under a limit that excludes most of the space.
+
+    Paths are relative to the clone where the run lies in it, so that both may be moved together.
+
+    Args:
+        run: run directory of trials.supernet.
+        feasible: its space within the limits that the supernet was trained under; without any, max_macs is set to leave a
+            quarter of the space.
+        latency_table: the file that max_latency_ms needs.
+    Returns:
+        The path of the file.
+    """
+    path = run / NAME
+    if path.exists():
+        return path
+    table, limits = feasible.table, feasible.limits
+    if limits == Limits():
+        limits = Limits(max_macs=quantile_of_macs(feasible))
+    bounds = table.bounds()
+    trials, population = SEARCHES.get(str(table.space.get("preset")), PAPER)
+    classes = {name: value for name, value in vars(limits).items() if value is not None}
+    if limits.max_latency_ms is not None:
+        classes["latency_table"] = _from_clone(Path(latency_table))
+    inside = run.resolve().is_relative_to(CLONE)
+    code = os.path.relpath(CLONE, run.resolve()) if inside else str(CLONE)
+    share = FeasibleSpace(table, limits, feasible.latency).share()
+    text = TEXT.format(
+        low=f"{bounds.min_macs:,}",
+        high=f"{bounds.max_macs:,}",
+        share=share,
+        yaml=shlex.quote(str(path)),
+        name=json.dumps(run.resolve().name),
+        trial=json.dumps(f"python -m trials.evaluate --run {shlex.quote(_from_clone(run))}"),
+        code=json.dumps(code),
+        work=json.dumps(f"{code}/runs/nni"),
+        costs=json.dumps(_from_clone(run / "cost_table.json")),
+        trials=trials,
+        population=population,
+        top_k=population // 4,
+        mutation=population // 2,
+        crossover=population // 4 + population % 4,
+        limits="\n".join(f"    {name}: {json.dumps(value)}" for name, value in classes.items()),
+    )
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def quantile_of_macs(feasible: FeasibleSpace) -> int:
+    """MACs that about a quarter of the architectures stay below, to three digits, so that it reads well.
+
+    The least MACs of the space are returned where rounding would leave no architecture.
+    """
+    drawn = feasible.sample_many(DRAWS, np.random.default_rng(0))
+    macs = float(np.quantile(feasible.costs(drawn)[0], SHARE))
+    digits = 10 ** max(len(str(int(macs))) - 3, 0)
+    return max(int(macs) // digits * digits, feasible.table.bounds().min_macs)
+
+
+def _from_clone(path: Path) -> str:
+    """A path as the trials see it, who run in the clone: relative to it where it lies in it, else absolute."""
+    resolved = path.resolve()
+    return str(resolved.relative_to(CLONE) if resolved.is_relative_to(CLONE) else resolved)
