@@ -79,7 +79,8 @@ def print_next(run: Path) -> None:
     if (run / "learned_arc.json").exists():
         print(f"next: {cli.command('certify', run)}    # or a search of it: {cli.command('search', run / NAME)}")
     elif (run / NAME).exists():
-        print(f"next: {cli.command('search', run / NAME, '--in-process')}    # its limit of MACs is in that file")
+        command = cli.command("search", run / NAME, "--in-process")
+        print(f"next: {command}    # the limit of MACs is in that file; without --in-process in NNI, with its portal")
 
 
 if __name__ == "__main__":

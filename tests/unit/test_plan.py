@@ -6,10 +6,13 @@ import pytest
 import yaml
 
 from spaces.errors import InputError
+from strategies.feasible import FeasibleSpace
+from strategies.limits import Limits
 from tests.commands import ROOT, assert_one_clear_line, onepath
-from tests.experiments import experiment
+from tests.experiments import copy_run, experiment
 from trials import report
 from trials.search_driver.plan import make_tuner, plan_experiment
+from trials.training import experiment_file
 
 
 @pytest.mark.parametrize(
@@ -52,6 +55,28 @@ def test_shipped_experiments_agree_with_the_code():
         tuner = content["tuner"]
         if "className" in tuner:
             assert make_tuner(tuner["className"], tuner["classArgs"]).feasible.limits.max_macs
+
+
+def test_a_supernet_leaves_an_experiment_that_is_ready(own_run, tmp_path, monkeypatch):
+    plan = plan_experiment(own_run / "search.yml", run=str(own_run))
+    assert plan.wanted == 200
+    assert 0.2 < plan.feasible.share() < 0.3
+
+    # under other limits, in a folder with a name that must be quoted, within the clone
+    monkeypatch.setattr(experiment_file, "CLONE", tmp_path)
+    run = copy_run(own_run, tmp_path / "runs" / "own $run")
+    (run / "search.yml").unlink()
+    table = plan.table
+    experiment_file.write_experiment(run, FeasibleSpace(table, Limits(min_macs=3_000_000, max_macs=3_500_000)))
+    content = yaml.safe_load((run / "search.yml").read_text())
+    assert content["trialCommand"] == "python -m trials.evaluate --run 'runs/own $run'"
+    assert (run / content["trialCodeDirectory"]).resolve() == tmp_path
+    assert (tmp_path / content["tuner"]["classArgs"]["cost_table"]).exists()
+    assert content["tuner"]["classArgs"]["min_macs"] == 3_000_000
+
+    # what a user wrote stays
+    (run / "search.yml").write_text("edited")
+    assert experiment_file.write_experiment(run, FeasibleSpace(table, Limits())).read_text() == "edited"
 
 
 def test_builtin_tuner_with_a_limit(own_run):

@@ -20,8 +20,8 @@ DRAWS = 10_000  # architectures that the share is counted on
 SEARCHES = {"tiny": (200, 20)}
 PAPER = (1000, 50)
 TEXT = """\
-# Search of the supernet in this folder, written when it was trained, and yours to edit. The limits leave {share:.0%} of the space,
-# whose architectures have {low} to {high} MACs.
+# Search of the supernet in this folder, written when it was trained, and yours to edit. The limits
+# leave {share:.0%} of the space, whose architectures have {low} to {high} MACs.
 #   python -m trials.search {yaml} --in-process    fast; without it in NNI, with its portal
 #   nnictl create --config {yaml}
 experimentName: {name}
@@ -89,7 +89,10 @@ def write_experiment(run: Path, feasible: FeasibleSpace, latency_table: str = ""
         top_k=population // 4,
         mutation=population // 2,
         crossover=population // 4 + population % 4,
-        limits="\n".join(f"    {name}: {json.dumps(value)}" for name, value in classes.items()),
+        limits="\n".join(
+            f"    {name}: {value:_}" if isinstance(value, int) else f"    {name}: {json.dumps(value)}"
+            for name, value in classes.items()
+        ),
     )
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
