@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 TAIL = 0.975  # 2.5 % on either side
+NORMAL = 1.959964  # the normal quantile of it
 
 
 @dataclass(frozen=True)
