@@ -15,9 +15,6 @@ test images is measured instead of training.
 
 from __future__ import annotations
 
-import multiprocessing
-import statistics
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +23,7 @@ from spaces.errors import InputError
 from spaces.files import load_json, save_json
 from trials.common import cli, run_dir
 from trials.training.retrain_config import Config
+from trials.training.retrain_result import collect_result, seed_results
 
 if TYPE_CHECKING:
     from trials.training.retrain_plan import RetrainPlan
@@ -64,7 +62,7 @@ def train_missing_seeds(plan: RetrainPlan, run: Path) -> None:
     """Train and test the seeds that have no result yet; an imported network is only tested."""
     from trials.common.distributed import make_fabric
     from trials.networks.build import build_network
-    from trials.training import retrain_loop
+    from trials.training import parallel, retrain_loop
 
     config, network = plan.config, plan.network
     missing = [seed for seed in range(config.seeds) if not (run / f"seed{seed}" / "result.json").exists()]
@@ -75,13 +73,10 @@ def train_missing_seeds(plan: RetrainPlan, run: Path) -> None:
         for seed in missing:
             retrain_loop.test_network(fabric, imported.to(fabric.device), config, network, seed, plan.data, 0.0)
     elif config.jobs > 1 and len(missing) > 1:
-        with ProcessPoolExecutor(config.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-            try:
-                list(pool.map(retrain_loop.train_seed, [config] * len(missing), [network] * len(missing), missing))
-            except (KeyboardInterrupt, SystemExit):  # the seeds go on from their checkpoints with --resume
-                for process in multiprocessing.active_children():
-                    process.terminate()
-                raise
+        jobs = [parallel.Job(config, network, seed, plan.images) for seed in missing]
+        failures = parallel.train_jobs(jobs, config.jobs, title="retrain")
+        if failures:
+            raise next(iter(failures.values()))
     else:
         for seed in missing:
             retrain_loop.train_seed(config, network, seed)
@@ -95,16 +90,8 @@ def summarise(run: Path, seeds: int, network: dict[str, Any]) -> dict[str, Any]:
     Returns:
         What result.json of the run holds; accuracies in percent.
     """
-    results = [load_json(run / f"seed{seed}" / "result.json", "result") for seed in range(seeds)]
-    top1 = [result["test_top1"] for result in results]
-    summary = {
-        **network,
-        "test_top1": top1,
-        "mean": statistics.mean(top1),
-        "std": statistics.stdev(top1) if len(top1) > 1 else None,
-        "test_images": results[0]["test_images"],
-        "seconds": [result["seconds"] for result in results],
-    }
+    summary, results = collect_result(run, seeds, network), seed_results(run, seeds)
+    top1 = summary["test_top1"]
     rows = [(seed, r["test_top1"], r["test_top5"], r["seconds"]) for seed, r in enumerate(results)]
     print(cli.table(rows, ("seed", "test top-1 %", "test top-5 %", "seconds")))
     spread = f" +- {summary['std']:.2f} (standard deviation)" if summary["std"] is not None else ""

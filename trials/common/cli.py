@@ -244,14 +244,13 @@ def run(main: Callable[[], None], *, resumes: bool = True) -> NoReturn:
     sys.exit(code)
 
 
-def progress(total: int, *, desc: str, unit: str, initial: int = 0, position: int = 0) -> Any:
+def progress(total: int, *, desc: str, unit: str, initial: int = 0) -> Any:
     """A tqdm bar; a line every half minute where the output is a file."""
     return tqdm(
         total=total,
         desc=desc,
         unit=unit,
         initial=initial,
-        position=position,
         unit_scale=total >= 10_000,
         dynamic_ncols=True,
         disable=rank_and_world()[0] > 0,

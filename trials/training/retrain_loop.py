@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +25,20 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def train_seed(config: Config, description: Mapping[str, Any], seed: int) -> None:
+MakeBar = Callable[[int, str, int], Any]  # (images in all, title, images that were trained earlier) -> a progress bar
+
+
+def own_bar(total: int, title: str, initial: int) -> Any:
+    """The progress bar of a training that has the terminal for itself."""
+    return cli.progress(total, desc=title, unit="img", initial=initial)
+
+
+def train_seed(config: Config, description: Mapping[str, Any], seed: int, make_bar: MakeBar = own_bar) -> None:
     """Train with one seed, then test: writes seedK/ of the run.
 
     Args:
         description: a network description, see trials.networks.build.
+        make_bar: makes the progress bar, which may be that of several trainings.
     Raises:
         Stopped: a loss or weight is not finite.
         InputError: the processes see other images or checkpoints.
@@ -38,19 +47,19 @@ def train_seed(config: Config, description: Mapping[str, Any], seed: int) -> Non
     run = Path(config.out) / f"seed{seed}"
     data = open_data(config)
     trainer = NetworkTrainer(config, description, seed, data)
-    seconds = training_loop(trainer, run, seed if config.jobs > 1 else 0, began)
+    seconds = training_loop(trainer, run, make_bar, began)
     if config.hold_out:
         best = run_dir.load_checkpoint(run / "checkpoints" / "best.pt", "best checkpoint")
         trainer.tested_network.load_state_dict(best["model"])
     test_network(trainer.fabric, trainer.tested_network, config, description, seed, data, seconds)
 
 
-def training_loop(trainer: NetworkTrainer, run: Path, bar_position: int, began: float) -> float:
+def training_loop(trainer: NetworkTrainer, run: Path, make_bar: MakeBar, began: float) -> float:
     """The training loop, from the last checkpoint, if there is one.
 
     Args:
         run: seedK/ of the run.
-        bar_position: the line of the progress bar, where several seeds are trained at the same time.
+        make_bar: see `train_seed`.
         began: time.perf_counter() at the start.
     Returns:
         Seconds of training, with those before the checkpoint.
@@ -71,8 +80,7 @@ def training_loop(trainer: NetworkTrainer, run: Path, bar_position: int, began: 
 
     # the log, the progress bar, and the losses that still have to be checked
     log = TrainingLog(run, first=first, steps_per_epoch=per_epoch, writes=writes)
-    title = f"retrain, seed {trainer.seed}"
-    bar = cli.progress(steps * size, desc=title, unit="img", initial=first * size, position=bar_position)
+    bar = make_bar(steps * size, f"retrain, seed {trainer.seed}", first * size)
     unchecked: list[tuple[int, torch.Tensor]] = []
 
     for step, (images, labels) in zip(range(first, steps), trainer.batches(first), strict=False):

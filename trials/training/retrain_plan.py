@@ -43,6 +43,13 @@ class RetrainPlan:
     params: int
     imported: official_spos.OfficialCheckpoint | None
 
+    @property
+    def images(self) -> int:
+        """Images that the training of one seed takes its steps with, counted once in each epoch."""
+        part = "train" if self.config.hold_out else "all"
+        per_epoch = self.data.steps_per_epoch(part, self.config.batch_size)
+        return self.config.epochs * per_epoch * self.config.batch_size
+
     def summary(self) -> dict[str, Any]:
         """What result.json says about the network."""
         name = {"baseline": self.config.baseline} if self.config.baseline else {}
