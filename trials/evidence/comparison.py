@@ -77,8 +77,8 @@ def compare_with_random(winner: Right, randoms: Right, *, seed: int = 0, draws: 
     images = _image_draws(winner, randoms, generator, draws)
     if len(randoms) == 1:
         unknown: dict[Factor, float] = {
-            "seeds": math.inf,
             "architectures": math.inf,
+            "seeds": math.inf,
             "images": 100 * float(images.std()),
         }
         return Comparison(Interval(100 * value, -math.inf, math.inf), beaten, 1, unknown)
