@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import gzip
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -66,31 +66,44 @@ def crop(image: Image.Image, draw: np.random.Generator, smallest: int, largest: 
     return image.crop((left, top, left + width, top + height))
 
 
-def photographs(fashion: Path, draw: np.random.Generator) -> Iterator[tuple[str, Image.Image, str]]:
-    """The images of the folder `photographs`: class, image, and how the file's name ends."""
+def photographs(
+    fashion: Path, counts: Mapping[str, int], draw: np.random.Generator
+) -> Iterator[tuple[str, Image.Image, str]]:
+    """The images of the folder `photographs`: class, image, and how the file's name ends.
+
+    Args:
+        counts: class -> number of images; a class that is not named has none, and its source is not read.
+    """
     china, flower = (Image.fromarray(image) for image in load_sample_images().images)  # 427x640
     for name, photograph in (("building", china), ("flower", flower)):
-        for _ in range(PHOTOGRAPHS[name]):
+        for _ in range(counts.get(name, 0)):
             yield name, crop(photograph, draw, 90, 300), "jpg"
     for kind in ("mono", "poly"):
-        files = solar_cells(kind)
-        for number in draw.permutation(len(files))[: PHOTOGRAPHS[f"cell {kind}"]]:
+        wanted = counts.get(f"cell {kind}", 0)
+        files = solar_cells(kind) if wanted else []
+        for number in draw.permutation(len(files))[:wanted]:
             yield f"cell {kind}", crop(Image.open(files[number]), draw, 240, 300), "png"
+    if not counts.get("ankle boot"):
+        return
     pixels, labels = fashion_mnist(fashion)
     boots = pixels[labels == FASHION.index("Ankle boot")]
-    for place, number in enumerate(draw.permutation(len(boots))[: PHOTOGRAPHS["ankle boot"]]):
+    for place, number in enumerate(draw.permutation(len(boots))[: counts["ankle boot"]]):
         width, height = (int(side) for side in draw.integers(30, 91, 2))
         boot = Image.fromarray(boots[number]).resize((width, height), Image.Resampling.BICUBIC)
         yield "ankle boot", boot.convert("RGB") if place % 4 == 0 else boot, "jpg" if place % 2 else "png"
 
 
-def make_photographs(folder: Path, fashion: Path = FASHION_MNIST) -> None:
-    """Write the 354 images of 5 classes to FOLDER/CLASS/. Raises InputError: images to make them of are missing."""
-    counts = dict.fromkeys(PHOTOGRAPHS, 0)
-    for name, image, end in photographs(fashion, np.random.default_rng(0)):
+def make_photographs(folder: Path, fashion: Path = FASHION_MNIST, *, counts: Mapping[str, int] = PHOTOGRAPHS) -> None:
+    """Write the 354 images of 5 classes to FOLDER/CLASS/, or as many of each as `counts` says.
+
+    Raises:
+        InputError: images to make them of are missing.
+    """
+    written = dict.fromkeys(PHOTOGRAPHS, 0)
+    for name, image, end in photographs(fashion, counts, np.random.default_rng(0)):
         (folder / name).mkdir(parents=True, exist_ok=True)
-        image.save(folder / name / f"{counts[name]:03d}.{end}", **({"quality": 90} if end == "jpg" else {}))
-        counts[name] += 1
+        image.save(folder / name / f"{written[name]:03d}.{end}", **({"quality": 90} if end == "jpg" else {}))
+        written[name] += 1
 
 
 def make_fashion(folder: Path, fashion: Path = FASHION_MNIST, *, per_class: int = 200) -> None:
