@@ -1,5 +1,6 @@
 """Search a supernet: an experiment YAML, run in the foreground, guarded, watched and resumable.
 
+    python -m trials.search runs/mine                                     a run of trials.supernet, by its search.yml
     python -m trials.search experiments/quickstart.yml                    in NNI, with its web portal
     python -m trials.search experiments/spos_evo.yml --concurrency 8
     python -m trials.search experiments/quickstart.yml --in-process       without NNI's manager: the same search, faster
@@ -35,7 +36,7 @@ from trials.search_driver.session import experiment_to_continue, record_experime
 class Config:
     """Options of trials.search."""
 
-    experiment: str = option(help="Experiment YAML")
+    experiment: str = option(help="Experiment YAML, or a run of trials.supernet, whose search.yml it is")
     in_process: bool = option(False, "Search in one process, without NNI's manager and portal")
     resume: bool = option(False, "Continue this experiment, or begin it where there is nothing to continue")
     check: bool = option(False, "Check everything, also that remote workers are ready, and start nothing")

@@ -17,11 +17,16 @@ alone. --import-official makes a run of a supernet that the official SPOS code t
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spaces.cost import search_space
 from spaces.files import save_json
 from trials.common import cli, run_dir
+from trials.search_driver.experiment_file import write_experiment
 from trials.training.supernet_config import Config
+
+if TYPE_CHECKING:
+    from trials.training.supernet_plan import SupernetPlan
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -29,7 +34,6 @@ def main(argv: list[str] | None = None) -> None:
     speaks = cli.only_first_process_speaks()
 
     # What a user can get wrong is checked before the imports that take seconds: torch here, NNI's NAS below.
-    from trials.training.experiment_file import write_experiment
     from trials.training.supernet_plan import plan_supernet
 
     plan = plan_supernet(config)
@@ -49,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         run_dir.open_run(config.out, "supernet", config, resume=config.resume)
     if (run / "supernet.pt").exists():
         print(f"'{run}' is complete: {run / 'supernet.pt'}")
-        return print_next(run)
+        return print_next(run, plan, config)
     if speaks:
         plan.data.save(run)
         plan.table.save(run / "cost_table.json")
@@ -68,19 +72,19 @@ def main(argv: list[str] | None = None) -> None:
         contents = {"space": plan.space.plain(), "seed": config.seed, "preprocessing": plan.data.preprocessing()}
         run_dir.save_checkpoint(run / "supernet.pt", {"model": weights, **contents})
         print(f"supernet: {run / 'supernet.pt'}")
-        write_experiment(run, plan.feasible, config.latency_table)
-        print_next(run)
+        print_next(run, plan, config)
 
 
-def print_next(run: Path) -> None:
-    """Print the command that comes after the supernet: a search of it, or the certificate of what was learned."""
-    from trials.training.experiment_file import NAME
-
+def print_next(run: Path, plan: SupernetPlan, config: Config) -> None:
+    """Write search.yml where it is missing, and print the command that comes next: a search, or the certificate."""
+    experiment = write_experiment(run, plan.feasible, config.latency_table)
+    search = cli.command("search", run)
     if (run / "learned_arc.json").exists():
-        print(f"next: {cli.command('certify', run)}    # or a search of it: {cli.command('search', run / NAME)}")
-    elif (run / NAME).exists():
-        command = cli.command("search", run / NAME, "--in-process")
-        print(f"next: {command}    # the limit of MACs is in that file; without --in-process in NNI, with its portal")
+        print(f"next: {cli.command('certify', run)}    # or a search of this supernet: {search}")
+    else:
+        print(
+            f"next: {search} --in-process    # under the limit in {experiment}; without --in-process in NNI, with its portal"
+        )
 
 
 if __name__ == "__main__":

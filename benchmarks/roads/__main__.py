@@ -64,7 +64,7 @@ def commands(run: Path, images: Path, *, nni: bool, smoke: bool) -> list[list[st
             "--out",
             str(run),
         ],
-        ["search", str(run / "search.yml"), *([] if nni else ["--in-process"])],
+        ["search", str(run), *([] if nni else ["--in-process"])],
         ["retrain", "--fixed-arc", str(run / "arc.json"), "--supernet", str(run), "--seeds", seeds],
         ["certify", str(run)],
         ["report", str(run)],

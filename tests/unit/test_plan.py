@@ -12,7 +12,7 @@ from tests.commands import ROOT, assert_one_clear_line, onepath
 from tests.experiments import copy_run, experiment
 from trials import report
 from trials.search_driver.plan import make_tuner, plan_experiment
-from trials.training import experiment_file
+from trials.search_driver import experiment_file
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from trials.common.supernet_run import SupernetRun
 from trials.scoring.evaluate_config import Config as EvaluateConfig
 from trials.scoring.evaluate_config import Settings
 from trials.scoring.score_store import ScoreStore
-from trials.search_driver import experiment_yaml
+from trials.search_driver import experiment_file, experiment_yaml
 
 if TYPE_CHECKING:
     from nni.experiment.config import ExperimentConfig
@@ -112,11 +112,13 @@ def plan_experiment(
     """Read an experiment YAML and check it, with the supernet that it searches.
 
     Args:
+        path: of the YAML, or of a run of trials.supernet, whose search.yml it then is.
         run: directory of the supernet on this machine, where it is not what the YAML's trialCommand names.
         concurrency, max_trials: in place of what the YAML says.
     Raises:
         InputError: a missing file or key, an unfinished supernet, a mismatch, or a limit out of reach.
     """
+    path = path / experiment_file.NAME if path.is_dir() else path
     content = experiment_yaml.read_yaml(path)
     evaluate = experiment_yaml.trial_options(path, content)
 
