@@ -2,19 +2,36 @@
 
 Two answers are measured on the test part: always the most frequent class, and scikit-learn's random forest on the pixels of
 small images. It takes seconds, and once for each data set: RUN/floor.json of the run that owns the images.
+
+Why 16x16 pixels: on digits, 355 photographs and 5,000 images of Fashion-MNIST, 32x32 pixels gave -0.3 to 0.8 points more in twice
+the time, 8x8 pixels up to 2.5 fewer. Why colour: it gave 7 points on the photographs. (200 trees, seeds 0 and 1.)
 """
 
 from __future__ import annotations
 
+import fcntl
+import time
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from spaces.files import load_json, save_json
+from trials.evidence.intervals import Interval, accuracy_interval
 
 if TYPE_CHECKING:
     from trials.images.dataset import Data
 
 FILE = "floor.json"
+PIXELS = 16  # the most, of height and width
+TRAIN_IMAGES, TEST_IMAGES = 4000, 2000  # the most that are read
+TREES, SEED = 200, 0
+# A node of a tree holds a number for every class, and its split looks at all of them: with many classes fewer trees are
+# grown, a few at a time.
+CLASS_BYTES, CLASS_WORK = 256 * 2**20, 200 * 4000 * 20
+BATCH = 256  # images that are decoded at a time
 
 
 def floor_of(run: Path, data: Data | None = None) -> dict[str, Any] | None:
@@ -27,17 +44,20 @@ def floor_of(run: Path, data: Data | None = None) -> dict[str, Any] | None:
         What `measure_floor` returns; None where it is not measured yet and there is no `data`.
     """
     path = run / FILE
-    floor = load_json(path, "floor") if path.exists() else None
-    if data is None or (floor and floor["fingerprint"] == fingerprint(data)):
-        return floor
-    floor = measure_floor(data)
-    save_json(path, floor)
+    if data is None:
+        return load_json(path, "floor") if path.exists() else None
+    with open(run / f".{FILE}.lock", "w") as lock:  # of several processes, one measures and the others wait
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        floor: dict[str, Any] = load_json(path, "floor") if path.exists() else {}
+        if floor.get("fingerprint") != fingerprint(data):
+            floor = measure_floor(data)
+            save_json(path, floor)
     return floor
 
 
-def floor_text(floor: dict[str, Any]) -> str:
-    """The floor beside a test accuracy, such as `floor 93.0% [84.6, 97.0] (random forest on 16x16 pixels)`."""
-    raise NotImplementedError
+def floor_text(floor: Mapping[str, Any]) -> str:
+    """The floor as it stands beside a test accuracy: `floor 93.0% [84.6, 97.0] (random forest on 16x16 pixels)`."""
+    return f"floor {Interval(floor['top1'], *floor['interval'])} ({floor['name']})".replace(" [", "% [", 1)
 
 
 def measure_floor(data: Data) -> dict[str, Any]:
@@ -45,12 +65,87 @@ def measure_floor(data: Data) -> dict[str, Any]:
 
     Returns:
         {"majority": {"class", "top1", "interval": [low, high]}, "forest": {"top1", "interval", "train_images", "test_images",
-        "pixels", "seconds"}, "top1": the better of both, "interval", "name": "random forest on 16x16 pixels" or
+        "pixels", "trees", "seconds"}, "top1": the better of both, "interval", "name": "random forest on 16x16 pixels" or
         "always 'cat'", "fingerprint": int}; accuracies in percent.
+    Raises:
+        Stopped: too many images cannot be read.
     """
-    raise NotImplementedError
+    training, test = data.class_counts("all"), data.class_counts("test")
+    most = max(training, key=training.__getitem__)
+    majority = {"class": most, **_accuracy(test[most], sum(test.values()))}
+    forest = _random_forest(data)
+    name = f"random forest on {forest['pixels']}x{forest['pixels']} pixels"
+    best, name = (forest, name) if forest["top1"] >= majority["top1"] else (majority, f"always '{most}'")
+    return {
+        "majority": majority,
+        "forest": forest,
+        **{"top1": best["top1"], "interval": best["interval"], "name": name},
+        "fingerprint": fingerprint(data),
+    }
 
 
 def fingerprint(data: Data) -> int:
     """A number of 32 bits that is equal for the same images at the same resolution in the same training and test parts."""
-    raise NotImplementedError
+    sizes = [data.size(part) for part in ("all", "test")]
+    return zlib.crc32(repr((data.name, data.fingerprint(), data.resolution, sizes, data.classes)).encode())
+
+
+def _random_forest(data: Data) -> dict[str, Any]:
+    """Train a random forest on a part of the images, and test it."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    began = time.perf_counter()
+    (pixels, labels), (test_pixels, test_labels) = (
+        small_images(data, "all", TRAIN_IMAGES),
+        small_images(data, "test", TEST_IMAGES),
+    )
+    if pixels.shape[1] != test_pixels.shape[1]:  # only one of both has colours
+        pixels, test_pixels = (x.repeat(3, 1) if x.shape[1] == 1 else x for x in (pixels, test_pixels))
+    height = pixels.shape[2]
+    pixels, test_pixels = pixels.reshape(len(pixels), -1), test_pixels.reshape(len(test_pixels), -1)
+
+    # where there are many classes, several small forests one after the other are one large forest
+    classes = len(data.classes)
+    trees = max(1, min(TREES, CLASS_WORK // (classes * len(labels))))
+    at_once = max(1, min(trees, CLASS_BYTES // (8 * classes * 2 * len(labels))))
+    votes = np.zeros((len(test_labels), classes))
+    for first in range(0, trees, at_once):
+        count = min(at_once, trees - first)
+        forest = RandomForestClassifier(count, random_state=SEED + first, n_jobs=-1).fit(pixels, labels)
+        forest.n_jobs = 1  # several threads would add in any order, and ties be decided by rounding
+        votes[:, forest.classes_] += count * forest.predict_proba(test_pixels)
+    correct = int((votes.argmax(1) == test_labels).sum())
+    return {
+        **_accuracy(correct, len(test_labels)),
+        **{"train_images": len(labels), "test_images": len(test_labels)},
+        **{"pixels": height, "trees": trees, "seconds": round(time.perf_counter() - began, 1)},
+    }
+
+
+def small_images(data: Data, part: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read images of a part, shrunk to at most PIXELS.
+
+    Args:
+        count: the most images; a larger part gives so many of its own, drawn with a fixed seed.
+    Returns:
+        uint8 pixels (N, 3, P, P), or (N, 1, P, P) where all are grey, and class numbers (N,).
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    images, labels = [], []
+    for batch, numbers in data.eval_batches(part, BATCH, count=count):
+        if batch.shape[-1] > PIXELS:
+            shrunk = interpolate(batch.float(), (PIXELS, PIXELS), mode="bilinear", antialias=True)
+            batch = shrunk.round().to(torch.uint8)
+        images.append(batch.cpu().numpy())
+        labels.append(numbers.cpu().numpy())
+    pixels = np.concatenate(images)
+    grey = (pixels == pixels[:, :1]).all()
+    return (pixels[:, :1] if grey else pixels), np.concatenate(labels)
+
+
+def _accuracy(correct: int, images: int) -> dict[str, Any]:
+    """Top-1 in percent with its interval."""
+    interval = accuracy_interval([correct], images)
+    return {"top1": interval.value, "interval": [interval.low, interval.high]}

@@ -6,6 +6,7 @@ it means and what to do. Accuracies and scores are in percent.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from trials.evidence.intervals import Interval, accuracy_interval, score_sd
 FILE = "warnings.json"
 STEPS_SHARE = 0.5  # fewer steps than this part of the recipe's are too few
 BATCH_SHARE = 1 / 8  # the largest part of the training images that one batch may be
-RATE_FACTOR = 4.0  # how far rate per image of a batch may be from the recipe's
+RATE_FACTOR = 3.0  # how far rate per image of a batch may be from the recipe's
 LEAST_FALL = 0.02  # the part of itself that a loss falls by in any training that learns
 LEAST_ABOVE_CHANCE = 0.1  # of the way from chance to 100 %
 LEAST_TEST_IMAGES, LEAST_TEST_IMAGES_OF_A_CLASS = 100, 5
@@ -104,9 +105,9 @@ def flat_loss(losses: Sequence[float], command: str, *, whole: bool = True) -> G
         return None
     fifth = max(1, len(losses) // 5)
     first, last = statistics.fmean(losses[:fifth]), statistics.fmean(losses[-fifth:])
-    changes = [b - a for a, b in zip(losses, losses[1:], strict=False)]
-    # half the variance of the changes is that of the noise, whatever the trend
-    noise = math.sqrt(statistics.fmean(change**2 for change in changes) / 2 * 2 / fifth)
+    changes = [after - before for before, after in itertools.pairwise(losses)]
+    # changes between neighbours have twice the variance of the noise, whatever the trend, and so has a difference of two means
+    noise = math.sqrt(statistics.fmean(change**2 for change in changes) / fifth)
     if first - last >= LEAST_FALL * abs(first) if whole else last - first <= noise:
         return None
     text = f"the loss does not fall: {first:.3f} in the first fifth, {last:.3f} in the last" + (

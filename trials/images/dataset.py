@@ -83,6 +83,7 @@ class Data:
         self.name = name
         self.classes = list(classes)
         self.resolution = resolution
+        self._class_numbers = labels
         self.parts = parts | {"all": np.sort(np.concatenate((parts["train"], parts["score"])))}
         weights, arch = split(labels[parts["train"]], arch_fraction)
         self.parts |= {"weights": parts["train"][weights], "arch": parts["train"][arch]}
@@ -94,6 +95,11 @@ class Data:
     def size(self, part: str) -> int:
         """Number of images in a part."""
         return len(self.parts[part])
+
+    def class_counts(self, part: str) -> dict[str, int]:
+        """Number of images of each class in a part, by the name of the class; no image is decoded for it."""
+        counts = np.bincount(self._class_numbers[self.parts[part]], minlength=len(self.classes))
+        return dict(zip(self.classes, counts.tolist(), strict=True))
 
     def to(self, device: torch.device) -> None:
         """Give batches on this device from now on."""

@@ -86,6 +86,14 @@ class MemoryData(Data):
         tensor = tensor[:, None] if tensor.dim() == 3 else tensor.permute(0, 3, 1, 2).contiguous()
         return tensor.to(self.device), torch.from_numpy(labels).to(self.device)
 
+    def class_counts(self, part: str) -> dict[str, int]:
+        """Number of images of each class in a part; see Data."""
+        if part != "test":
+            return super().class_counts(part)
+        self._get(part, self.parts[part][:0])  # reads them
+        labels = self._stores["test"][1]
+        return dict(zip(self.classes, torch.bincount(labels, minlength=len(self.classes)).tolist(), strict=True))
+
     def to(self, device: torch.device) -> None:
         """Move all images to this device, and give batches there from now on."""
         self.device = device
