@@ -66,7 +66,7 @@ def commands(run: Path, images: Path, *, nni: bool, smoke: bool) -> list[list[st
         ],
         ["search", str(run), *([] if nni else ["--in-process"])],
         ["retrain", "--fixed-arc", str(run / "arc.json"), "--supernet", str(run), "--seeds", seeds],
-        ["certify", str(run)],
+        *([["certify", str(run)]] if (CLONE / "trials" / "certify.py").exists() else []),
         ["report", str(run)],
     ]
     return [[*words, *(SMOKE_WORDS.get(words[0], ()) if smoke else ())] for words in steps]

@@ -20,6 +20,7 @@ SMOKES = {
     "evaluation --growth RUN": r"100 +([\d.]+)",
     "gpu": r"bf16 +16 +[\d.]+ +([\d.]+)",
     "latency": r"in a network +([\d.]+)",
+    "roads": r"photographs .* (\d+) +[\d.]+$",
     "strategies": r"gumbel +0 +([\d.]+)",
     "training": r"ratio by processor time ([\d.]+)",
     "trial_turnaround RUN": r"ordinary trial +[\d.]+ +[\d.]+ to [\d.]+ +[\d.]+ +([\d.]+)",
