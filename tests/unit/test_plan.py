@@ -59,7 +59,7 @@ def test_shipped_experiments_agree_with_the_code():
 
 def test_a_supernet_leaves_an_experiment_that_is_ready(own_run, tmp_path, monkeypatch):
     plan = plan_experiment(own_run / "search.yml", run=str(own_run))
-    assert plan.wanted == 200
+    assert plan.wanted == 100
     assert 0.2 < plan.feasible.share() < 0.3
 
     # under other limits, in a folder with a name that must be quoted, within the clone
