@@ -41,7 +41,7 @@ from spaces.errors import InputError  # noqa: E402
 from spaces.latency import LatencyTable  # noqa: E402
 from trials.common import cli  # noqa: E402
 from trials.common.supernet_run import SupernetRun  # noqa: E402
-from trials.scoring import evaluator_client  # noqa: E402
+from trials.scoring import evaluator_client, noise  # noqa: E402
 from trials.scoring.evaluate_config import Config, Settings  # noqa: E402
 from trials.scoring.score_store import ScoreStore  # noqa: E402
 
@@ -63,14 +63,16 @@ def main(argv: list[str] | None = None) -> None:
     macs, params = table.macs(arch), table.params(arch)
     latency = LatencyTable.load(config.latency_table, table) if config.latency_table else None
     if not config.limits().satisfied_by(macs, params, latency.ms(arch) if latency else 0.0):
-        report({"default": 0.0, "top5": 0.0, "macs": macs, "params": params}, None)
+        report({"default": 0.0, "top5": 0.0, "macs": macs, "params": params})
         return
 
     # All others get the stored score or a new one.
     result = score(run, config, arch)
     final = {"default": result["top1"], "top5": result["top5"], "macs": macs, "params": params}
-    how = f"precision {result.get('precision', 'of the worker')}, {result['calibration_images']:,} calibration images"
-    report(final, result["top1_before_recalibration"], how)
+    images = noise.scoring_images(result, run.path)
+    if images:
+        final["scoring_images"] = images
+    report(final, result, config.batch_size)
 
 
 def score(run: SupernetRun, config: Config, arch: Arch) -> dict[str, Any]:
@@ -87,17 +89,32 @@ def score(run: SupernetRun, config: Config, arch: Arch) -> dict[str, Any]:
     return scorer.score([arch])[0] if config.reference else scorer.result(arch)
 
 
-def report(final: dict[str, float], before: float | None, how: str = "") -> None:
-    """Tell NNI, or the terminal."""
+def report(final: dict[str, float], result: dict[str, Any] | None = None, batch_size: int = 0) -> None:
+    """Tell NNI, or the terminal.
+
+    Args:
+        final: the metrics of the trial.
+        result: the score; None for an architecture beyond the limits.
+        batch_size: images in the batch that was measured before recalibration.
+    """
     if PARAMETERS is not None:
-        if before is not None:
-            nni.report_intermediate_result(before)
+        if result is not None:
+            nni.report_intermediate_result(result["top1_before_recalibration"])
         nni.report_final_result(final)
         return
-    rows = [] if before is None else [("top-1 before BN recalibration", f"{before:.2f}%")]
-    rows += [("top-1", f"{final['default']:.2f}%"), ("top-5", f"{final['top5']:.2f}%")]
+    rows = [("top-1", "0, unseen: beyond a limit")]
+    if result is not None:
+        images = int(final.get("scoring_images", 0))
+        first = min(images, batch_size)
+        rows = [
+            ("top-1 before BN recalibration", noise.percent_text(result["top1_before_recalibration"], first)),
+            ("top-1", noise.percent_text(result["top1"], images)),
+            ("top-5", noise.percent_text(result["top5"], images)),
+        ]
     rows += [("MACs", f"{final['macs']:,}"), ("params", f"{final['params']:,}")]
-    rows += [("with", how)] if how else []
+    if result is not None:
+        calibration = f"{result['calibration_images']:,} calibration images"
+        rows.append(("with", f"precision {result.get('precision', 'of the worker')}, {calibration}"))
     print(cli.table(rows, ("score", ""), as_is=True))
 
 

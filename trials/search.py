@@ -75,6 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         earlier = experiment_to_continue(plan, in_process=config.in_process) if config.resume else None
         if earlier is None and (plan.run / "arc.json").exists():
             print(f"a new search: it replaces arc.json and frontier/ of '{plan.run}'")
+        results.announce_end_of_choice(plan.run)
 
         # run the search
         if config.in_process:

@@ -28,8 +28,19 @@ def topk_hits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     Returns:
         Both counts, int64 (2,), on the device of the logits.
     """
+    return topk_right(logits, labels).sum(0)
+
+
+def topk_right(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """For each image, whether its label is the first guess, and whether it is among the first five.
+
+    Args:
+        logits, labels: as for `topk_hits`.
+    Returns:
+        bool (N, 2), on the device of the logits.
+    """
     hits = top_guesses(logits) == labels[:, None]
-    return torch.stack((hits[:, 0].sum(), hits.sum()))
+    return torch.stack((hits[:, 0], hits.any(1)), 1)
 
 
 def top_guesses(logits: torch.Tensor) -> torch.Tensor:

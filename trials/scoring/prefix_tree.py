@@ -35,7 +35,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 
 from spaces.arch import Arch, validate
-from trials.networks.accuracy import topk_hits
+from trials.networks.accuracy import topk_right
 from trials.scoring.shared_blocks import BNStatistics, Node, Pass, SharedBlock, SharedBlocks
 
 
@@ -111,11 +111,24 @@ class PrefixTree:
         Returns:
             Right answers in the first 1 and in the first 5 guesses, int64 (K, 2), on the CPU.
         """
-        hits = torch.zeros(self.arch_count, 2, dtype=torch.int64, device=self.blocks.device)
+        return self.right_answers(batches, before=before).sum(1)
+
+    def right_answers(
+        self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], *, before: bool = False
+    ) -> torch.Tensor:
+        """Whether each architecture has each image right.
+
+        Args:
+            batches, before: as for `hits`.
+        Returns:
+            Right in the first 1 and in the first 5 guesses, bool (K, images, 2), on the CPU.
+        """
+        answers = [torch.empty(self.arch_count, 0, 2, dtype=torch.bool, device=self.blocks.device)]
         for x, labels in batches:
+            answers.append(torch.empty(self.arch_count, len(labels), 2, dtype=torch.bool, device=self.blocks.device))
             for arch_index, logits in self.logits(x, before=before):
-                hits[arch_index] += topk_hits(logits, labels)
-        return hits.cpu()
+                answers[-1][arch_index] = topk_right(logits, labels)
+        return torch.cat(answers, 1).cpu()
 
     def _make_node(self, block: SharedBlock) -> Node:
         self.node_count += 1

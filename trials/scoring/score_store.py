@@ -20,6 +20,8 @@ from trials.scoring.evaluate_config import Settings
 if TYPE_CHECKING:
     from spaces.cost import CostTable
 
+TOP_FILE = "top.json"  # in the run: which of the best scored architectures trials.retrain --top chose, and by what figures
+
 
 class ScoreStore:
     """Reads and writes the scores of one run, for one supernet and one set of settings.
@@ -61,6 +63,8 @@ class ScoreStore:
         top1: float,
         top5: float,
         top1_before_recalibration: float,
+        scoring_images: int | None,
+        right: str | None,
         seconds: float,
         calibration_images: int,
         seed: int,
@@ -72,6 +76,8 @@ class ScoreStore:
             costs: cost table of the space, which gives MACs and parameters.
             top1, top5, top1_before_recalibration: percent of the scoring images. The accuracy before recalibration is
                 measured on the first batch of them alone.
+            scoring_images: how many there are; None where that is not known.
+            right: which of them are right, see `noise.pack_answers`; None where only their number came back.
             seconds: time that the score took. Candidates that are scored together have equal shares of their time.
             calibration_images: number of images that recalibrated BatchNorm.
             seed: of the training of the supernet.
@@ -82,6 +88,8 @@ class ScoreStore:
             "top1": top1,
             "top5": top5,
             "top1_before_recalibration": top1_before_recalibration,
+            "scoring_images": scoring_images,
+            "right": right,
             "macs": costs.macs(arch),
             "params": costs.params(arch),
             "seconds": seconds,

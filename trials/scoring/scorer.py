@@ -21,8 +21,9 @@ from spaces.errors import InputError
 from trials.common.distributed import use_cuda
 from trials.common.supernet_run import SupernetRun
 from trials.images.dataset import normalise
-from trials.networks.accuracy import topk_hits
+from trials.networks.accuracy import topk_hits, topk_right
 from trials.networks.batchnorm import fold_batchnorm, recalibrate_batchnorm
+from trials.scoring import noise
 from trials.scoring.evaluate_config import Settings
 from trials.scoring.fixed_images import FixedImages, fixed_images
 from trials.scoring.precision import PRECISIONS
@@ -50,6 +51,7 @@ class Measured(NamedTuple):
     top1_before: float  # percent, before recalibration, on the first batch of scoring images
     hits: torch.Tensor  # int64 (2,): scoring images that are right in the first 1 and in the first 5 guesses
     calibration_images: int
+    right: torch.Tensor | None = None  # bool (n,): whether each scoring image is right in the first guess
 
 
 class Scorer:
@@ -146,13 +148,15 @@ class Scorer:
         self.seconds = (time.perf_counter() - began) / len(archs)
         records = []
         images = len(self.images.scoring)
-        for arch, (before, hits, used) in zip(archs, measured, strict=True):
+        for arch, (before, hits, used, right) in zip(archs, measured, strict=True):
             record = self.store.record(
                 arch,
                 self.table,
                 top1=float(hits[0]) * 100 / images,
                 top5=float(hits[1]) * 100 / images,
                 top1_before_recalibration=before,
+                scoring_images=images,
+                right=None if right is None else noise.pack_answers(right.numpy()),
                 seconds=self.seconds,
                 calibration_images=used,
                 computed_with={"precision": self.precision_name, "device": self.device.type},
@@ -204,17 +208,17 @@ class Scorer:
             first_batch = next(self.scoring_batches())
             before = tree.hits([first_batch], before=True)
             used = tree.calibrate(counted(self.calibration_batches()))
-            hits = tree.hits(counted(self.scoring_batches()))
+            right = tree.right_answers(counted(self.scoring_batches()))
         size = len(first_batch[1])
-        return [Measured(float(b[0]) * 100 / size, h, used) for b, h in zip(before, hits, strict=True)]
+        return [Measured(float(b[0]) * 100 / size, r.sum(0), used, r[:, 0]) for b, r in zip(before, right, strict=True)]
 
     @torch.no_grad()
     def _score_reference(self, arch: Arch) -> Measured:
         """Score one architecture the plain way, as a fixed network. `_score_tree` must give the same."""
         with self.precision.cudnn_flags():
             before, network, used = self.fixed_network(arch)
-            hits = self.hits_of_network(network)
-        return Measured(before, hits, used)
+            right = self.answers_of_network(network)
+        return Measured(before, right.sum(0), used, right[:, 0])
 
     @torch.no_grad()
     def fixed_network(self, arch: Arch) -> tuple[float, nn.Module, int]:
@@ -237,12 +241,10 @@ class Scorer:
         return float(before[0]) * 100 / len(labels), cast, used
 
     @torch.no_grad()
-    def hits_of_network(self, network: nn.Module) -> torch.Tensor:
-        """Scoring images that a `fixed_network` has right in its first 1 and in its first 5 guesses, int64 (2,)."""
-        hits = torch.zeros(2, dtype=torch.int64, device=self.device)
-        for x, labels in self.scoring_batches():
-            hits += topk_hits(network(self.precision.cast_images(x)).float(), labels)
-        return hits.cpu()
+    def answers_of_network(self, network: nn.Module) -> torch.Tensor:
+        """For each scoring image, whether a `fixed_network` has it right in its first 1 and first 5 guesses, bool (n, 2)."""
+        batches = self.scoring_batches()
+        return torch.cat([topk_right(network(self.precision.cast_images(x)).float(), y) for x, y in batches]).cpu()
 
     def _batches_per_score(self) -> int:
         """Number of calibration and scoring batches of one score."""

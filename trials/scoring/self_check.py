@@ -14,6 +14,7 @@ from spaces.errors import Stopped
 from strategies.mutation import mutate
 from strategies.sampling import uniform_path
 from trials.common import cli
+from trials.evidence.intervals import score_sd
 from trials.scoring.evaluate_config import Settings
 from trials.scoring.prefix_tree import PrefixTree
 from trials.scoring.scorer import Scorer
@@ -52,17 +53,17 @@ def run(run_folder: str | Path, settings: Settings, device: str, number: int) ->
         began = time.perf_counter()
         tree = PrefixTree(scorer.blocks, archs)
         tree.calibrate(scorer.calibration_batches())
-        hits = tree.hits(scorer.scoring_batches())
+        right = tree.right_answers(scorer.scoring_batches())
         together_seconds = time.perf_counter() - began
         logits = dict(tree.logits(x))
         bar.update()
 
-        # One by one: hits of all images and logits of the first batch must be the same bits.
+        # One by one: the answers to all images and logits of the first batch must be the same bits.
         different, alone_seconds = [], 0.0
         for index, arch in enumerate(archs):
             began = time.perf_counter()
             _, network, _ = scorer.fixed_network(arch)
-            same = torch.equal(scorer.hits_of_network(network), hits[index])
+            same = torch.equal(scorer.answers_of_network(network), right[index])
             alone_seconds += time.perf_counter() - began
             y = network(scorer.precision.cast_images(x)).float()
             if not (same and torch.equal(y, logits[index])):
@@ -81,7 +82,7 @@ def run(run_folder: str | Path, settings: Settings, device: str, number: int) ->
             bar.update()
 
     images = len(scorer.images.scoring)
-    lowest, highest = int(hits[:, 0].min()) * 100 / images, int(hits[:, 0].max()) * 100 / images
+    lowest, highest = (100 * float(hits) / images for hits in right[:, :, 0].sum(1).aminmax())
     rows = [
         (
             "candidates, nodes of their tree",
@@ -99,7 +100,7 @@ def run(run_folder: str | Path, settings: Settings, device: str, number: int) ->
         ),
         ("largest logit difference to 'exact'", f"{largest:.2g} of the logits' standard deviation"),
         ("other answers than 'exact'", f"{changed} of {answers:,}"),
-        ("top-1", f"{lowest:.2f} to {highest:.2f}%"),
+        ("top-1", f"{lowest:.2f} to {highest:.2f}%, each +- {score_sd(lowest, images):.2g} (sd, {images:,} images)"),
     ]
     print(cli.table(rows, ("self-check", ""), as_is=True))
     if different:

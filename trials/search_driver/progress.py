@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from trials.common import cli
+from trials.scoring import noise
 from trials.search_driver.plan import Plan
 
 
@@ -58,7 +59,7 @@ class SearchProgress:
     def _show(self) -> None:
         texts = []
         if self.best:
-            texts.append(f"best {self.best['top1']:.2f}% at {self.best['macs'] / 1e6:.2f}M MACs")
+            texts.append(f"best {noise.short_score_text(self.best)}% at {self.best['macs'] / 1e6:.2f}M MACs")
         if self.group:
             texts.append(self.group)
         if self.failures:

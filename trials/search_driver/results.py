@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from spaces.errors import Stopped
 from spaces.files import load_json, save_json
 from strategies import pareto
 from trials.common import cli
-from trials.scoring.score_store import score_path
+from trials.scoring import noise
+from trials.scoring.score_store import TOP_FILE, score_path
 from trials.search_driver.plan import Plan
 
 
@@ -54,6 +56,8 @@ def store_remote_score(plan: Plan, job: dict[str, Any], metrics: list[dict[str, 
         top1=final["default"],
         top5=final["top5"],
         top1_before_recalibration=float(values.get("PERIODICAL", final["default"])),
+        scoring_images=final.get("scoring_images"),
+        right=None,
         seconds=((job.get("endTime") or 0) - (job.get("startTime") or 0)) / 1000,  # NNI times the whole trial
         calibration_images=plan.settings.calibration_images,
         computed_with={},
@@ -91,8 +95,22 @@ def search_history(plan: Plan, jobs: list[dict[str, Any]]) -> list[dict[str, Any
     return [{"id": name, "generation": None, "failures": 0} for name in dict.fromkeys(map(arch_id, filter(None, done)))]
 
 
+def announce_end_of_choice(run: Path) -> None:
+    """Say that a search replaces what trials.retrain --top chose in this run; nothing where it chose nothing."""
+    if not (run / TOP_FILE).exists():
+        return
+    choice = load_json(run / TOP_FILE, "choice of retrain --top")
+    command = f"python -m trials.retrain --supernet {shlex.quote(str(run))} --top {len(choice['candidates'])} --resume"
+    print(
+        f"arc.json of '{run}' is {choice['chosen']}, which retrain --top chose; the search replaces it by the architecture with "
+        f"the best score; then choose again, nothing is trained twice: {command}"
+    )
+
+
 def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) -> None:
     """Write arc.json, frontier/ and search.json, and print a table of the best architectures.
+
+    A choice that trials.retrain --top made among the architectures of an earlier search no longer holds.
 
     Args:
         name: id of the experiment.
@@ -139,6 +157,7 @@ def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) 
     for result in front:
         save_arch(plan.run / "frontier" / f"{result['macs']}-{arch_id(result['arch'])}.json", result["arch"])
     save_arch(plan.run / "arc.json", best["arch"])
+    (plan.run / TOP_FILE).unlink(missing_ok=True)
 
     _print_results(plan, results, jobs, summary)
 
@@ -148,20 +167,25 @@ def _print_results(
 ) -> None:
     """Print the five best architectures, and what else search.json says about the search."""
     latency = plan.feasible.latency
+    alike = noise.like_the_best(results, plan.run)
+    ranked = sorted(zip(results, alike, strict=True), key=lambda pair: -pair[0]["top1"])
     rows = [
         (
-            *(arch_id(r["arch"]), r["top1"], r["top1_before_recalibration"], r["macs"], r["params"]),
+            *(arch_id(r["arch"]), noise.short_score_text(r, plan.run), "=" if like_best else "worse"),
+            *(f"{r['top1_before_recalibration']:.2f}", f"{r['macs']:,}", f"{r['params']:,}"),
             *((f"{latency.ms(r['arch']):.3g}",) if latency else ()),
         )
-        for r in sorted(results, key=lambda result: -result["top1"])[:5]
+        for r, like_best in ranked[:5]
     ]
-    header = ["architecture", "top-1 %", "before BN recal.", "MACs", "params"]
-    print(cli.table(rows, header + ([f"ms {latency.error()}"] if latency else [])))
+    rows[0] = (*rows[0][:2], "best", *rows[0][3:])
+    header = ["architecture", "top-1 % +- sd", "beside the best", "before BN recal.", "MACs", "params"]
+    print(cli.table(rows, header + ([f"ms {latency.error()}"] if latency else []), as_is=True))
     unsuccessful = sum(job["status"] not in ("SUCCEEDED", "RUNNING", "WAITING") for job in jobs)
     print(
         f"{len(results)} architectures scored, the best {len(rows)} above"
         + (f"; {unsuccessful} trials failed or were stopped" if unsuccessful else "")
     )
+    print(noise_line(plan.run, results, alike))
     if len(results) < plan.wanted:
         print(f"that is less than {plan.wanted:,}: the limits leave nothing new, or maxExperimentDuration was over")
     if plan.tuner and summary["failed"]:
@@ -172,4 +196,23 @@ def _print_results(
     front = summary["frontier"]
     print(
         f"best architecture: {plan.run / 'arc.json'}; the best for each cost ({len(front)}): {plan.run / 'frontier'}/"
+    )
+
+
+def noise_line(run: Path, results: Sequence[dict[str, Any]], alike: Sequence[bool]) -> str:
+    """How many architectures the noise of the scores hides the best one among, and what to do about it.
+
+    Args:
+        alike: what `noise.like_the_best` says of the results.
+    """
+    images = {noise.scoring_images(result, run) for result in results}
+    of = f"{images.pop():,} scoring images" if len(images) == 1 and None not in images else "their scoring images"
+    others = sum(alike) - 1
+    if len(results) == 1:
+        return f"its noise is that of {of}"
+    if not others:
+        return f"on {of} the best is better than each of the {len(results) - 1:,} others, beyond the noise (95 %)"
+    return (
+        f"noise: on {of}, {others:,} of the {len(results) - 1:,} others cannot be told apart from the best (\"=\"; 95 %); "
+        f"retrain the best few and choose by held-out images: python -m trials.retrain --supernet {shlex.quote(str(run))} --top {min(5, others + 1)}"
     )

@@ -38,6 +38,11 @@ class FixedPaths:
         self.calibration = [x.cpu() for x, _ in calibration if len(x) == size]
         self.scoring = [(x.cpu(), y.cpu()) for x, y in data.eval_batches("score", size, count=SCORING_IMAGES)]
 
+    @property
+    def images(self) -> int:
+        """The number of scoring images that are used."""
+        return sum(len(y) for _, y in self.scoring)
+
     @torch.no_grad()
     def top1(self, weights: dict[str, torch.Tensor]) -> list[float]:
         """Measure all paths.
@@ -45,13 +50,12 @@ class FixedPaths:
         Args:
             weights: state dict of the supernet.
         Returns:
-            Top-1 of each path, percent.
+            Top-1 of each path, percent of `images`.
         """
         tree = PrefixTree(SharedBlocks(self.chain, weights, PRECISIONS["32"], self.device), self.paths)
         tree.calibrate(self._images(x) for x in self.calibration)
         hits = tree.hits((self._images(x), y.to(self.device)) for x, y in self.scoring)
-        images = sum(len(y) for _, y in self.scoring)
-        return [100 * int(top1_hits) / images for top1_hits in hits[:, 0]]
+        return [100 * int(top1_hits) / self.images for top1_hits in hits[:, 0]]
 
     def _images(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images on the device. Until a pass they stay uint8 in the machine's memory, a quarter of the size."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from spaces.latency import NANOSECONDS_PER_MS
 from strategies.feasible import FeasibleSpace
 from strategies.most_probable import most_probable
 from trials.common import cli, run_dir
+from trials.evidence.intervals import accuracy_interval
 from trials.training.fixed_paths import FixedPaths
 from trials.training.loop import LOG_EVERY, LastCheckpoint, TrainingLog, Window, stop_if_not_finite
 
@@ -97,8 +99,8 @@ def training_loop(
                 scores = fixed_paths.top1(trainer.supernet.state_dict())
                 mean = sum(scores) / len(scores)
                 log.write(done, {"fixed_paths_top1": mean}, fixed_paths=scores)
-                span = f"{min(scores):.1f} to {max(scores):.1f}"
-                bar.write(f"epoch {done // per_epoch}: {len(scores)} fixed paths score {mean:.1f}% ({span})")
+                shown = fixed_paths_text(scores, fixed_paths.images)
+                bar.write(f"epoch {done // per_epoch}: {len(scores)} fixed paths score {shown}")
             if probabilities:
                 probabilities.write(done)
 
@@ -116,6 +118,20 @@ def training_loop(
     if writes and trainer.search is not None:
         write_learned_arch(trainer, run, feasible)
     return {name: tensor.cpu() for name, tensor in trainer.supernet.state_dict().items()}
+
+
+def fixed_paths_text(scores: Sequence[float], images: int) -> str:
+    """The mean accuracy of fixed paths with its interval, and the range, such as `41.3% [36.2, 46.6] (33.4 to 52.6, 359 images)`.
+
+    The paths answer the same images, so the interval is that of one path with this accuracy: more paths do not narrow it.
+
+    Args:
+        scores: percent, one for each path.
+    """
+    mean = sum(scores) / len(scores)
+    interval = accuracy_interval([round(mean * images / 100)], images)
+    bounds = str(dataclasses.replace(interval, value=mean)).split(" ", 1)[1]
+    return f"{mean:.1f}% {bounds} ({min(scores):.1f} to {max(scores):.1f}, {images:,} images)"
 
 
 class ProbabilityLog:
