@@ -85,7 +85,8 @@ def tau_difference(
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Interval(value, float(found.low), float(found.high))
+    least = 2 / (n * (n - 1))  # half a pair, as above
+    return Interval(value, max(-2.0, min(found.low, value - least)), min(2.0, max(found.high, value + least)))
 
 
 def _tau_b(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
