@@ -12,6 +12,7 @@ from tests.commands import ROOT
 SMOKES = {
     "calibration RUN": r"512 +1\.000 +1\.000 +([\d.]+)",
     "calibration RUN --precision 3": r"32 +([\d.]+)",
+    "certificate": r"0\.6 +3 +[\d.]+ +([\d.]+)",
     "cost": r"spos +[\d.]+ +([\d,]+)",
     "data": r"val +ours, dali +\d+ +([\d.]+)",
     "data --step": r"2 steps of 4 images: ([\d.]+)",

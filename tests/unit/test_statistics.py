@@ -8,20 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks.certificate import made_up_answers as answers
 from trials.evidence.comparison import Comparison, compare_with_random, limiting_factor, verdict
 from trials.evidence.intervals import Interval, accuracy_interval, accuracy_text, score_sd
 from trials.evidence.ranking import given_up, kendall, seed_ceiling, tau_difference
 from trials.evidence.sample_sizes import disagreement, images_needed, seeds_needed, seeds_sd
-
-
-def answers(generator, accuracies, seeds, images, seed_sd=0.0):
-    """Right answers (networks, S, N): images are hard for all networks, some for one architecture, some for one seed."""
-    shape = len(accuracies), seeds, images
-    hard = [generator.standard_normal((*part, images)) for part in ((1, 1), (shape[0], 1), shape[:2])]
-    rates = np.asarray(accuracies)[:, None] + seed_sd * generator.standard_normal(shape[:2])
-    limits = stats.norm.ppf(np.clip(rates, 1e-6, 1 - 1e-6))
-    return (0.6**0.5 * hard[0] + 0.2**0.5 * hard[1] + 0.2**0.5 * hard[2]) < limits[:, :, None]
-
 
 # intervals of an accuracy
 
