@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         files.publish_files(config, draft, problems)
     header = ("format", "files", "KB", "largest logit difference", "same answers %", "test top-1 %")
     kilobytes = f"{config.network_file.stat().st_size / 1000:,.0f}"
-    network_row = ("PyTorch", config.network_file.name, kilobytes, "", "", f"{comparison.top1:.2f}")
+    network_row = ("PyTorch", config.network_file.name, kilobytes, "", "", str(comparison.interval()))
     print(cli.table([network_row, *rows], header, as_is=True))
     if "int8" in config.wanted:
         lost = comparison.top1 - comparison.file_top1("int8")

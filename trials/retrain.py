@@ -22,8 +22,9 @@ from spaces.arch import Arch, arch_id
 from spaces.errors import InputError
 from spaces.files import load_json, save_json
 from trials.common import cli, run_dir
+from trials.evidence.intervals import accuracy_interval
 from trials.training.retrain_config import Config
-from trials.training.retrain_result import collect_result, seed_results
+from trials.training.retrain_result import collect_result, result_text, seed_results
 
 if TYPE_CHECKING:
     from trials.training.retrain_plan import RetrainPlan
@@ -91,14 +92,16 @@ def summarise(run: Path, seeds: int, network: dict[str, Any]) -> dict[str, Any]:
         What result.json of the run holds; accuracies in percent.
     """
     summary, results = collect_result(run, seeds, network), seed_results(run, seeds)
-    top1 = summary["test_top1"]
-    rows = [(seed, r["test_top1"], r["test_top5"], r["seconds"]) for seed, r in enumerate(results)]
-    print(cli.table(rows, ("seed", "test top-1 %", "test top-5 %", "seconds")))
-    spread = f" +- {summary['std']:.2f} (standard deviation)" if summary["std"] is not None else ""
-    print(
-        f"test top-1 {summary['mean']:.2f}%{spread}, n = {len(top1)}, {summary['test_images']:,} test images, "
-        f"{summary['macs']:,} MACs, {summary['params']:,} params"
-    )
+    images = summary["test_images"]
+
+    def shown(percent: float) -> str:
+        return str(accuracy_interval([round(percent * images / 100)], images))
+
+    rows = [
+        (seed, shown(r["test_top1"]), shown(r["test_top5"]), f"{r['seconds']:.2f}") for seed, r in enumerate(results)
+    ]
+    print(cli.table(rows, ("seed", "test top-1 %", "test top-5 %", "seconds"), as_is=True))
+    print(f"test top-1 {result_text(summary)}, {summary['macs']:,} MACs, {summary['params']:,} params")
     return summary
 
 

@@ -61,7 +61,7 @@ def test_retrain_reads_the_test_part_once(tmp_path, monkeypatch, capsys):
     assert len(result["test_top1"]) == 2
     assert result["mean"] == pytest.approx(sum(result["test_top1"]) / 2)
     assert result["params"] == 138_736  # all k3, affine BN
-    assert "n = 2, 359 test images" in capsys.readouterr().out
+    assert "(2 seeds, 359 images)" in capsys.readouterr().out
     weights = run_dir.load_checkpoint(tmp_path / "retrain" / "seed1" / "network.pt", "")
     chain = spaces.describe("spos", "tiny", affine=True)
     chain.network(weights["arch"]).load_state_dict(weights["model"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import pytest
 import torch
@@ -117,8 +118,8 @@ def test_retraining_under_torchrun(tmp_path):
     ]
     flags += ["--seeds", "2", "--hold-out", "0.2", "--ema", "0.9", "--mixup", "0.2", "--out", tmp_path / "run"]
     output = torchrun("trials.retrain", *flags)
-    assert output.count("n = 2, 359 test images") == 1  # one process speaks
-    assert output.count("% of held-out images") == 2
+    assert output.count("(2 seeds, 359 images)") == 1  # one process speaks
+    assert len(re.findall(r"% \[\S+, \S+\] \(1 seed, \d+ images\) of held-out images", output)) == 2
     for seed in (0, 1):
         run = tmp_path / "run" / f"seed{seed}"
         result, best = load_json(run / "result.json", ""), run_dir.load_checkpoint(run / "checkpoints" / "best.pt", "")

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from trials.common import cli
+from trials.evidence.intervals import Interval, accuracy_interval
 from trials.export_formats.formats import Run
 
 BATCH = 64
@@ -76,6 +77,10 @@ class Comparison:
         """Images on which a file gives the network's answer, percent."""
         return 100 * sum(int(batch.sum()) for batch in self.files[name].same) / self.images
 
+    def interval(self, name: str = "") -> Interval:
+        """Top-1 accuracy of a file, without a name of the network, with its 95 % interval."""
+        return accuracy_interval([self.files[name].correct if name else self.correct], self.images)
+
     def file_top1(self, name: str) -> float:
         """Top-1 accuracy of a file, percent."""
         return 100 * self.files[name].correct / self.images
@@ -112,7 +117,7 @@ class Comparison:
         lost = self.top1 - self.file_top1(name)
         if lost <= drop and math.isfinite(self.files[name].largest):
             return ""
-        return f"it loses {lost:.2f} points of top-1 ({self.file_top1(name):.2f} instead of {self.top1:.2f}%)"
+        return f"it loses {lost:.2f} points of top-1 ({self.interval(name)} instead of {self.interval()}%)"
 
 
 @torch.no_grad()

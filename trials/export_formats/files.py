@@ -20,6 +20,7 @@ from spaces.files import atomic, load_json
 from spaces.published import read_arch
 from spaces.spec import SpaceSpec
 from trials.common.run_dir import provenance
+from trials.evidence.intervals import accuracy_text
 from trials.export_formats import formats
 from trials.export_formats.compare import BATCH, Comparison, compare_outputs
 from trials.export_formats.export_config import FORMATS, Config
@@ -155,7 +156,9 @@ def describe_network(
 
     cost = (f"{macs:,} MACs, " if macs else "") + f"{params:,} params"
     size = preprocessing["resolution"]
-    tested = f"{result['test_top1']:.2f}% on {result.get('test_images', 'all')} test images"
+    tested = f"{result['test_top1']:.2f}% on all test images"
+    if images := result.get("test_images"):
+        tested = accuracy_text([round(result["test_top1"] * images / 100)], images)
     lines = [
         first_line,
         "",
@@ -266,5 +269,5 @@ def table_row(name: str, draft: Path, target: Path, comparison: Comparison, fail
     suffixes = FORMATS[name]
     size = sum(draft.with_name(draft.name + suffix).stat().st_size for suffix in suffixes) / 1000
     files = ", ".join(target.name + suffix + (".failed" if failed else "") for suffix in suffixes)
-    same, top1 = comparison.same(name), comparison.file_top1(name)
-    return name, files, f"{size:,.0f}", f"{comparison.files[name].largest:.1e}", f"{same:.2f}", f"{top1:.2f}"
+    same, top1 = comparison.same(name), str(comparison.interval(name))
+    return name, files, f"{size:,.0f}", f"{comparison.files[name].largest:.1e}", f"{same:.2f}", top1

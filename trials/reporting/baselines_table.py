@@ -12,9 +12,10 @@ from typing import Any
 from spaces.arch import arch_id
 from spaces.files import load_json
 from trials.training import recipes
+from trials.training.retrain_result import result_text
 
 RECIPE_OPTIONS = (*recipes.OPTIONS, "hold_out", "precision")  # options that have to be equal for a fair comparison
-HEADER = ("network", "test top-1 %", "n", "MACs", "params", "latency ms", "recipe")
+HEADER = ("network", "test top-1", "MACs", "params", "latency ms", "recipe")
 FILE = "comparison.json"
 
 
@@ -28,6 +29,7 @@ class Row:
         mean: test top-1 in percent, the mean over the seeds.
         std: standard deviation over the seeds, percentage points; None for one seed.
         n: number of seeds.
+        top1: mean test top-1 with its 95 % interval, seeds and number of test images, as printed.
         differs: options of its recipe that differ from those of the first row; "": none.
         latency_ms: median milliseconds for one image; None where it was not measured.
         spread_ms: interquartile range of these milliseconds.
@@ -38,6 +40,7 @@ class Row:
     mean: float
     std: float | None
     n: int
+    top1: str
     macs: int
     params: int
     differs: str
@@ -50,11 +53,6 @@ class Row:
         return self.network.startswith("found: ")
 
     @property
-    def top1(self) -> str:
-        """Mean and standard deviation, as printed."""
-        return f"{self.mean:.2f}" + (f" +- {self.std:.2f}" if self.std is not None else "")
-
-    @property
     def latency(self) -> str:
         """Median and interquartile range in milliseconds, as printed."""
         return "-" if self.latency_ms is None else f"{self.latency_ms:.2f} (IQR {self.spread_ms:.2f})"
@@ -63,7 +61,7 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """The cells of the line under HEADER."""
         costs = (f"{self.macs:,}", f"{self.params:,}", self.latency)
-        return (self.network, self.top1, str(self.n), *costs, self.differs or "the same")
+        return (self.network, self.top1, *costs, self.differs or "the same")
 
 
 def collect_networks(run: Path, own: Path | None = None) -> list[Row]:
@@ -94,6 +92,7 @@ def collect_networks(run: Path, own: Path | None = None) -> list[Row]:
                 mean=result["mean"],
                 std=result["std"],
                 n=len(result["test_top1"]),
+                top1=result_text(result),
                 macs=result["macs"],
                 params=result["params"],
                 differs=recipe_differences(config, first),

@@ -20,7 +20,9 @@ from trials.scoring.evaluate_config import Settings
 if TYPE_CHECKING:
     from spaces.cost import CostTable
 
-TOP_FILE = "top.json"  # in the run: which of the best scored architectures trials.retrain --top chose, and by what figures
+TOP_FILE = (
+    "top.json"  # in the run: which of the best scored architectures trials.retrain --top chose, and by what figures
+)
 
 
 class ScoreStore:

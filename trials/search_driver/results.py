@@ -213,6 +213,6 @@ def noise_line(run: Path, results: Sequence[dict[str, Any]], alike: Sequence[boo
     if not others:
         return f"on {of} the best is better than each of the {len(results) - 1:,} others, beyond the noise (95 %)"
     return (
-        f"noise: on {of}, {others:,} of the {len(results) - 1:,} others cannot be told apart from the best (\"=\"; 95 %); "
+        f'noise: on {of}, {others:,} of the {len(results) - 1:,} others cannot be told apart from the best ("="; 95 %); '
         f"retrain the best few and choose by held-out images: python -m trials.retrain --supernet {shlex.quote(str(run))} --top {min(5, others + 1)}"
     )

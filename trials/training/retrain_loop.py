@@ -14,6 +14,7 @@ from spaces.files import save_json
 from trials.common import cli, run_dir
 from trials.common.cli import rank_and_world
 from trials.common.distributed import average
+from trials.evidence.intervals import accuracy_text
 from trials.images.dataset import Data
 from trials.networks.accuracy import answer_images, count_correct
 from trials.networks.answers import FILE
@@ -110,12 +111,14 @@ def training_loop(trainer: NetworkTrainer, run: Path, make_bar: MakeBar, began: 
             hits, _, images_held = count_correct(trainer.fabric, trainer.tested_network, data, "score")
             accuracy = 100 * hits / images_held
             log.write(done, {"val_top1": accuracy})
-            bar.write(f"seed {trainer.seed}, epoch {done // per_epoch}: {accuracy:.2f}% of held-out images")
+            shown = accuracy_text([hits], images_held)
+            bar.write(f"seed {trainer.seed}, epoch {done // per_epoch}: {shown} of held-out images")
             if accuracy > best:
                 best = accuracy
                 if writes:
                     weights = trainer.tested_network.state_dict()
-                    content = {"model": weights, "step": done, "val_top1": accuracy}
+                    counts = {"val_correct": hits, "val_images": images_held}
+                    content = {"model": weights, "step": done, "val_top1": accuracy, **counts}
                     run_dir.save_checkpoint(run / "checkpoints" / "best.pt", content)
 
         # the checkpoint comes last, so that a run that goes on from here has written all that comes before
@@ -170,5 +173,5 @@ def test_network(
     }
     if config.hold_out:
         best = run_dir.load_checkpoint(run / "checkpoints" / "best.pt", "best checkpoint")
-        result |= {"val_top1": best["val_top1"], "best_step": best["step"]}
+        result |= {key: value for key, value in best.items() if key.startswith("val_")} | {"best_step": best["step"]}
     save_json(run / "result.json", result)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from spaces.files import load_json
+from trials.evidence.intervals import accuracy_interval, accuracy_text
 
 
 def seed_results(run: Path, seeds: int) -> list[dict[str, Any]]:
@@ -24,15 +26,36 @@ def collect_result(run: Path, seeds: int, network: dict[str, Any]) -> dict[str, 
     Args:
         network: what result.json says about the network: architecture or baseline, MACs, params.
     Returns:
-        What result.json of the run holds; accuracies in percent.
+        What result.json of the run holds: accuracies in percent, the 95 % interval of their mean (of the seeds and of the
+        number of test images), the standard deviation over the seeds (None for one).
     """
     results = seed_results(run, seeds)
-    top1 = [result["test_top1"] for result in results]
+    top1, images = [result["test_top1"] for result in results], results[0]["test_images"]
+    correct = right_answers({"test_top1": top1, "test_images": images})
+    interval = accuracy_interval(correct, images)
     return {
         **network,
         "test_top1": top1,
         "mean": statistics.mean(top1),
         "std": statistics.stdev(top1) if len(top1) > 1 else None,
-        "test_images": results[0]["test_images"],
+        "interval": [interval.low, interval.high],
+        "test_images": images,
+        "test_correct": correct,
         "seconds": [result["seconds"] for result in results],
     }
+
+
+def right_answers(result: Mapping[str, Any]) -> list[int]:
+    """The right answers of each seed.
+
+    Args:
+        result: result.json of a run; older versions wrote the accuracies alone.
+    """
+    if "test_correct" in result:
+        return list(result["test_correct"])
+    return [round(top1 * result["test_images"] / 100) for top1 in result["test_top1"]]
+
+
+def result_text(result: Mapping[str, Any]) -> str:
+    """The test accuracy of a run in the form in which accuracies are shown."""
+    return accuracy_text(right_answers(result), result["test_images"])
