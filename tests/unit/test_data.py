@@ -66,6 +66,25 @@ def test_no_test_image_is_a_training_image(digits):
     assert not seen & set(test)
 
 
+def test_the_size_of_the_test_part(tree, tmp_path):
+    data = load_data(DataOptions(test_fraction=0.5), 32, score_fraction=0.25)
+    assert [data.size(part) for part in ("train", "score", "test")] == [674, 225, 898]  # half of each class, rounded
+    halves = [batch[1] for batch in data.eval_batches("test", 1000)]
+    assert np.abs(np.bincount(torch.cat(halves)) - 89.9).max() < 4  # of every class
+    folder = open_folder(tree, test_fraction=0.5)
+    assert [folder.size(part) for part in ("train", "score", "test")] == [44, 16, 60]
+    for part in ("train", "val"):
+        (tmp_path / part).mkdir()
+        for name in ("china", "flower"):
+            (tmp_path / part / name).symlink_to(tree / name)
+    with pytest.raises(InputError, match="has a test part of its own; leave --test-fraction out"):
+        open_folder(tmp_path, test_fraction=0.5)
+    with pytest.raises(InputError, match="--data cifar10 has a test part of its own; leave --test-fraction out"):
+        DataOptions(data="cifar10", test_fraction=0.5)
+    with pytest.raises(InputError, match="--test-fraction 1.0 is out of range; give a number between 0 and 1"):
+        DataOptions(test_fraction=1.0)
+
+
 def test_split_takes_its_part_of_every_class():
     labels = np.repeat([0, 1, 2], [10, 20, 30])
     rest, held = split(labels, 0.2)

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from spaces.errors import InputError
 from spaces.files import atomic
 from trials.common import cli
-from trials.common.cli import option, reuse
+from trials.common.cli import flag, option, reuse
 from trials.images.crops import CROP_DRAWS, central_crops, random_crops
 from trials.images.image_list import PARTS, ImageList, select_images
 from trials.images.listing import Listing, find_images
@@ -38,6 +38,7 @@ class Config:
         "check.png", "Picture sheet to write: a row per class, half as scored, half as trained; '' means none"
     )
     score_fraction: float = option(0.1, "Part of the training images that is held out to score candidates")
+    test_fraction: float = reuse(DataOptions, "test_fraction")
     val_labels: str = reuse(DataOptions, "val_labels")
     classes: int = reuse(DataOptions, "classes")
     per_class: int = reuse(DataOptions, "per_class")
@@ -46,8 +47,9 @@ class Config:
     def __post_init__(self) -> None:
         if self.workers is None:
             object.__setattr__(self, "workers", default_workers())
-        if not 0 < self.score_fraction < 1:
-            raise InputError(f"--score-fraction {self.score_fraction} is out of range; give a number between 0 and 1")
+        for name in ("score_fraction", "test_fraction"):
+            if not 0 < getattr(self, name) < 1:
+                raise InputError(f"{flag(name)} {getattr(self, name)} is out of range; give a number between 0 and 1")
         cli.not_negative(self, "workers", "classes", "per_class")
 
 
@@ -64,7 +66,7 @@ def check_folder(config: Config) -> None:
         raise InputError(f"--out '{config.out}' cannot be written; name a file in a folder of yours, or '' for none")
     listing = find_images(root, val_labels=config.val_labels, classes=config.classes, per_class=config.per_class)
     scanned = scan(listing.paths.under(listing.root), config.workers)
-    images = select_images(listing, scanned, config.score_fraction)
+    images = select_images(listing, scanned, config.score_fraction, config.test_fraction)
     _print_facts(listing, scanned, images)
     if config.out and len(images.labels):
         try:

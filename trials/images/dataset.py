@@ -12,7 +12,6 @@ from spaces.errors import InputError
 from trials.images.augment import CUTOUT_DRAWS, JITTER_DRAWS, Augmentation, color_jitter, cutout, rand_augment
 
 SPLIT_SEED = 0  # the parts are cut with it, never with the run's seed, or the parts of two runs would mix
-TEST_FRACTION = 0.2  # fraction of each class that is tested on, where a data set comes without a test part
 ARCH_FRACTION = 0.2  # fraction of `train` that architecture parameters learn from
 Batch = tuple[torch.Tensor, torch.Tensor]  # images (N, 3, R, R), labels int64 (N,)
 # mean and standard deviation of red, green and blue, as fractions of 255

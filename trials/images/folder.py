@@ -24,7 +24,7 @@ from trials.images.dataset import Batch, Data
 from trials.images.image_list import LEFT_OUT, LIST, PARTS, ImageList, load_list, save_list, select_images
 from trials.images.inspect_file import PLAIN
 from trials.images.listing import Listing, find_images
-from trials.images.options import DataOptions, require_data_folder
+from trials.images.options import TEST_FRACTION, DataOptions, require_data_folder
 from trials.images.scan import scan
 from trials.images.torch_loader import TorchLoader
 
@@ -67,8 +67,10 @@ class FolderData(Data):
             listing = find_images(
                 root, val_labels=options.val_labels, classes=options.classes, per_class=options.per_class
             )
+            if options.test_fraction != TEST_FRACTION and listing.splits.any():
+                raise InputError(f"'{root}' has a test part of its own; leave --test-fraction out")
             scanned = scan(listing.paths.under(listing.root), options.workers)
-            self.images = select_images(listing, scanned, score_fraction)
+            self.images = select_images(listing, scanned, score_fraction, options.test_fraction)
             _check_usable(self.images, scanned.problems, listing, options)
             _report_left_out(self.images)
         images = self.images

@@ -17,8 +17,9 @@ import numpy as np
 
 from spaces.errors import InputError
 from spaces.files import atomic
-from trials.images.dataset import TEST_FRACTION, split
+from trials.images.dataset import split
 from trials.images.listing import SPLITS_ON_DISK, Listing
+from trials.images.options import TEST_FRACTION
 from trials.images.packed_paths import PackedPaths
 from trials.images.scan import Scan
 
@@ -54,7 +55,9 @@ class ImageList:
     left_out: list[tuple[str, str]]
 
 
-def select_images(listing: Listing, scanned: Scan, score_fraction: float) -> ImageList:
+def select_images(
+    listing: Listing, scanned: Scan, score_fraction: float, test_fraction: float = TEST_FRACTION
+) -> ImageList:
     """Leave out what cannot be used, and all but one of the files with the same content; then cut the parts, class-balanced.
 
     Of files with the same content the one in the test images stays, else the one in val. Where two of them, in the same part,
@@ -64,6 +67,7 @@ def select_images(listing: Listing, scanned: Scan, score_fraction: float) -> Ima
         listing: the files of a folder.
         scanned: what the scan found in these files, in the same order.
         score_fraction: fraction of the training images that is held out to score candidates, unless the folder has a part for it.
+        test_fraction: fraction of each class that is tested on, unless the folder has a part for it.
     """
     reasons = dict(scanned.problems)
     _leave_out_duplicates(listing, scanned, reasons)
@@ -72,7 +76,7 @@ def select_images(listing: Listing, scanned: Scan, score_fraction: float) -> Ima
     return ImageList(
         paths=PackedPaths(listing.paths[int(i)] for i in kept) if reasons else listing.paths,
         labels=labels,
-        parts=_cut_parts(labels, listing.splits[kept], score_fraction),
+        parts=_cut_parts(labels, listing.splits[kept], score_fraction, test_fraction),
         sizes=scanned.sizes[kept],
         nbytes=scanned.nbytes[kept],
         kinds=scanned.kinds,
@@ -100,7 +104,7 @@ def _leave_out_duplicates(listing: Listing, scanned: Scan, reasons: dict[int, st
             reasons[original] = f"is also in class '{listing.classes[listing.labels[i]]}'"
 
 
-def _cut_parts(labels: np.ndarray, splits: np.ndarray, score_fraction: float) -> np.ndarray:
+def _cut_parts(labels: np.ndarray, splits: np.ndarray, score_fraction: float, test_fraction: float) -> np.ndarray:
     """The part of each image, as a number in PARTS, (n,).
 
     Args:
@@ -112,7 +116,7 @@ def _cut_parts(labels: np.ndarray, splits: np.ndarray, score_fraction: float) ->
     parts[splits == test] = PARTS.index("test")
     parts[splits == val] = PARTS.index("score" if (splits == test).any() else "test")
     if (splits == train).all():
-        parts[split(labels, TEST_FRACTION)[1]] = PARTS.index("test")
+        parts[split(labels, test_fraction)[1]] = PARTS.index("test")
     if not (parts == PARTS.index("score")).any():
         rest = np.flatnonzero(parts == PARTS.index("train"))
         parts[rest[split(labels[rest], score_fraction)[1]]] = PARTS.index("score")

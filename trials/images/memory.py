@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from spaces.errors import InputError
 from trials.images.augment import Augmentation, Geometry, augment_geometry
-from trials.images.dataset import TEST_FRACTION, Batch, Data, split
+from trials.images.dataset import Batch, Data, split
 from trials.images.options import DataOptions, require_data_folder
 
 GEOMETRY = {
@@ -63,7 +63,7 @@ class MemoryData(Data):
         arch_fraction: float,
         augmentation: Augmentation,
     ) -> None:
-        source = SOURCES[options.data](options.data_root)
+        source = SOURCES[options.data](options)
         self._read_test = source.read_test
         images, labels = source.read_train()
         train, score = split(labels, score_fraction)
@@ -144,14 +144,14 @@ class MemoryData(Data):
             yield self._get(part, indices[first : first + batch])
 
 
-def _digits(root: str) -> Source:
-    """1,797 handwritten digits of 8x8 pixels, which come with scikit-learn (UCI ML repository); `root` is not read."""
+def _digits(options: DataOptions) -> Source:
+    """1,797 handwritten digits of 8x8 pixels, which come with scikit-learn (UCI ML repository)."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
     labels = digits.target.astype(np.int64)
-    train, test = split(labels, TEST_FRACTION)
+    train, test = split(labels, options.test_fraction)
     return Source(
         [str(digit) for digit in range(10)],
         lambda: (images[train], labels[train]),
@@ -163,9 +163,9 @@ def _digits(root: str) -> Source:
 FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
-def _fashion_mnist(root: str) -> Source:
-    """Fashion-MNIST, arXiv:1708.07747: 60,000 + 10,000 grey images of 28x28. Reads the four .gz files in `root`."""
-    folder = require_data_folder(root, "fashion-mnist")
+def _fashion_mnist(options: DataOptions) -> Source:
+    """Fashion-MNIST, arXiv:1708.07747: 60,000 + 10,000 grey images of 28x28. Reads its four .gz files."""
+    folder = require_data_folder(options.data_root, "fashion-mnist")
     as_downloaded = folder / "FashionMNIST" / "raw"
     files = next((f for f in (folder, as_downloaded) if (f / "train-images-idx3-ubyte.gz").exists()), None)
     if files is None:
@@ -181,17 +181,17 @@ def _fashion_mnist(root: str) -> Source:
     return Source(FASHION, lambda: read("train"), lambda: read("t10k"), 10_000)
 
 
-def _cifar(kind: str) -> Callable[[str], Source]:
+def _cifar(kind: str) -> Callable[[DataOptions], Source]:
     """CIFAR-10 or CIFAR-100 through torchvision: 50,000 + 10,000 colour images of 32x32.
 
     Args:
         kind: name of torchvision's class, CIFAR10 or CIFAR100.
     Returns:
-        A function from --data-root to the data set.
+        A function from the options to the data set.
     """
 
-    def open_source(root: str) -> Source:
-        folder = require_data_folder(root, kind.lower())
+    def open_source(options: DataOptions) -> Source:
+        folder = require_data_folder(options.data_root, kind.lower())
         import torchvision
 
         dataset_class = getattr(torchvision.datasets, kind)
@@ -227,7 +227,7 @@ def _download(kind: str, folder: Path) -> Any:
 
 
 # names that --data takes -> what opens the data set below --data-root
-SOURCES: dict[str, Callable[[str], Source]] = {
+SOURCES: dict[str, Callable[[DataOptions], Source]] = {
     "digits": _digits,
     "fashion-mnist": _fashion_mnist,
     "cifar10": _cifar("CIFAR10"),

@@ -18,6 +18,7 @@ DATA = (*IN_MEMORY, "folder")
 LOADERS = ("dali", "torchvision")
 # what only image folders have
 OF_FOLDERS = ("loader", "classes", "per_class", "val_labels", "bad_files")
+TEST_FRACTION = 0.2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,9 @@ class DataOptions:
     val_labels: str = option(
         "", "Classes of a flat val/: a CSV of file,class, or ImageNet's devkit folder", unset="looked for"
     )
+    test_fraction: float = option(
+        TEST_FRACTION, "Part of each class that is tested on, where the data have no test part of their own"
+    )
     bad_files: str = option("leave-out", "What to do with files that cannot be decoded", choices=("leave-out", "fail"))
     color_jitter: float = option(
         None, "Largest part by which brightness, contrast and saturation of training images change", unset=RECIPE
@@ -62,6 +66,10 @@ class DataOptions:
             object.__setattr__(self, "loader", default_loader())
         elif self.loader not in LOADERS:
             raise InputError(unknown("loader", self.loader, LOADERS))
+        if not 0 < self.test_fraction < 1:
+            raise InputError(f"--test-fraction {self.test_fraction} is out of range; give a number between 0 and 1")
+        if self.test_fraction != TEST_FRACTION and self.data in IN_MEMORY and self.data != "digits":
+            raise InputError(f"--data {self.data} has a test part of its own; leave --test-fraction out")
         if self.workers is None:
             object.__setattr__(self, "workers", default_workers())
         cli.not_negative(self, "workers", "classes", "per_class", "cutout")

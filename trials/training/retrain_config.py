@@ -20,7 +20,7 @@ from trials.training import recipes
 
 FROM_SUPERNET = (
     *("space", "preset", "space_options", "data", "data_root", "resolution", "spos_preprocessing"),
-    *("classes", "per_class", "val_labels", "bad_files"),
+    *("classes", "per_class", "val_labels", "test_fraction", "bad_files"),
 )
 
 
