@@ -25,7 +25,6 @@ from spaces.errors import InputError
 from strategies.search_state import JOURNAL
 from trials.common import cli
 from trials.common.cli import option
-from trials.reporting import page
 from trials.search_driver import nni_manager, ports, results, watchdog
 from trials.search_driver.plan import Plan, plan_experiment
 from trials.search_driver.progress import SearchProgress
@@ -85,6 +84,9 @@ def main(argv: list[str] | None = None) -> None:
 
         # write arc.json, frontier/, search.json and the report
         results.write_results(plan, name, jobs, folder)
+
+        from trials.reporting import page  # it opens the images, which takes torch
+
         print(f"report: {page.write_report(plan.run)}")
 
 

@@ -62,7 +62,7 @@ def test_road(name, photos, tmp_path):
     assert sum(parameter.numel() for parameter in network.parameters()) == result["params"]
     report.main([str(run)])
     page = (run / "report.html").read_text()
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 7  # training, search (3), architecture, retraining (2)
     if "--space-options" in flags:
         assert flags[flags.index("--space-options") + 1] in page
 

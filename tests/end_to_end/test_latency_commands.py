@@ -17,7 +17,7 @@ from tests.experiments import copy_run, experiment
 from tests.unit.test_latency import COSTS, made
 from trials import evaluate, latency, supernet
 from trials import search as search_command
-from trials.reporting import collect, page
+from trials.reporting import collect, summary
 from trials.timing import measure as timing
 from trials.timing import runtimes
 
@@ -126,20 +126,20 @@ def test_a_search_under_a_latency(run, tmp_path, table, capsys):
     path = experiment(copy, classArgs={**arguments, "max_macs": None}, maxTrialNumber=6)
     search_command.main([str(path), "--in-process"])
     printed = capsys.readouterr().out
-    summary = load_json(copy / "search.json", "")
-    archs = [load_json(copy / "search" / f"{entry['id']}.json", "")["arch"] for entry in summary["history"]]
+    searched = load_json(copy / "search.json", "")
+    archs = [load_json(copy / "search" / f"{entry['id']}.json", "")["arch"] for entry in searched["history"]]
     assert len(archs) == 6
     assert all(latencies.ms(arch) <= limit for arch in archs)
     best = load_json(copy / "arc.json", "")
-    assert summary["latency"]["best_ms"] == latencies.ms(best)
-    assert summary["limits"]["max_latency_ms"] == limit
-    costs = {entry["id"]: entry["latency_ms"] for entry in summary["history"]}
-    front = [costs[name] for name in summary["frontier"]]  # of milliseconds, not of MACs
+    assert searched["latency"]["best_ms"] == latencies.ms(best)
+    assert searched["limits"]["max_latency_ms"] == limit
+    costs = {entry["id"]: entry["latency_ms"] for entry in searched["history"]}
+    front = [costs[name] for name in searched["frontier"]]  # of milliseconds, not of MACs
     assert front == sorted(front)
     assert min(costs.values()) == front[0]
     assert "milliseconds" in (copy / "report.html").read_text()
     assert f"{latencies.ms(best):.3g}" in printed
-    rows = dict(page.summary_rows(collect.collect_run(copy)))
+    rows = dict(summary.summary_rows(collect.collect_run(copy)))
     assert rows["its latency"].startswith(f"{latencies.ms(best):.3g} ms")
     assert f"max_latency_ms {limit:,}" in rows["limits"]
     # NNI's own tuners know no limits: there the trial refuses, unseen
@@ -170,5 +170,5 @@ def test_a_differentiable_strategy_under_a_latency(tmp_path, table):
     learned = load_json(tmp_path / "run" / "most_probable.json", "")
     assert latencies.ms(learned["arch"]) <= limit
     assert learned["latency"]["best_ms"] == latencies.ms(learned["arch"])
-    rows = dict(page.summary_rows(collect.collect_run(tmp_path / "run")))
+    rows = dict(summary.summary_rows(collect.collect_run(tmp_path / "run")))
     assert rows["within"] == f"max_latency_ms {limit:g}"

@@ -11,8 +11,8 @@ from strategies.limits import Limits
 from tests.commands import ROOT, assert_one_clear_line, onepath
 from tests.experiments import copy_run, experiment
 from trials import report
-from trials.search_driver.plan import make_tuner, plan_experiment
 from trials.search_driver import experiment_file
+from trials.search_driver.plan import make_tuner, plan_experiment
 
 
 @pytest.mark.parametrize(
@@ -109,5 +109,5 @@ def test_an_interrupted_supernet_is_not_searched(own_run):
 def test_report_of_a_run_that_was_not_searched(own_run, capsys):
     """It shows the training, and says what comes next."""
     report.main([str(own_run)])
-    assert "not yet: python -m trials.search EXPERIMENT.yml" in capsys.readouterr().out
+    assert f"python -m trials.search {own_run} --in-process" in capsys.readouterr().out
     assert (own_run / "report.html").read_text().count("<svg") == 1

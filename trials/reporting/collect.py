@@ -1,17 +1,21 @@
-"""Read what a run directory holds, whichever of its steps have been done."""
+"""Read what a run directory holds, whichever of its steps have been done. Light: torch is not imported."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
+from spaces.arch import load_arch
 from spaces.cost import CostTable
-from spaces.files import load_json
+from spaces.files import load_json, read_jsonl
 from trials.common.supernet_run import SupernetRun
-from trials.reporting import baselines_table
+from trials.evidence.floor import floor_of
+from trials.evidence.gates import read_warnings
+from trials.reporting.networks import TrainedNetwork, collect_networks
 from trials.scoring.score_store import score_path
+
+CERTIFICATE = "certificate.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,64 +23,91 @@ class RunContents:
     """What a run holds.
 
     Attributes:
-        config: the options that the supernet was trained with.
+        path: the run directory, as it was given.
+        stored: config.json of the supernet: the options under "config", commit, versions, machine.
         table: costs of the space.
         log: lines of the supernet's training.
         learned: most_probable.json, what a differentiable strategy learned; None for other strategies.
         probabilities: the candidates' probabilities over time, for a differentiable strategy.
         summary: search.json; {} before a search.
         results: scored architectures in the order of the search, with their "generation".
-        best: the result with the highest top-1; {} before a search.
-        retrained: retrain/result.json; None where the winner has not been retrained.
-        networks: the winner and baselines that were trained like it; [] without baselines.
+        winner: the architecture in arc.json; {} where there is none yet.
+        score: the winner's stored score on the supernet; {} where it has none.
+        networks: all networks that were trained in the run.
+        certificate: certificate.json; None before trials.certify.
+        floor: floor.json; None where it was not measured.
+        warnings: what the gates found, see `trials.evidence.gates.read_warnings`.
     """
 
-    config: dict[str, Any]
+    path: Path
+    stored: dict[str, Any]
     table: CostTable
     log: list[dict[str, Any]]
     learned: dict[str, Any] | None
     probabilities: list[dict[str, Any]]
     summary: dict[str, Any]
     results: list[dict[str, Any]]
-    best: dict[str, Any]
-    retrained: dict[str, Any] | None
-    networks: list[baselines_table.Row]
+    winner: dict[str, Any]
+    score: dict[str, Any]
+    networks: list[TrainedNetwork]
+    certificate: dict[str, Any] | None
+    floor: dict[str, Any] | None
+    warnings: list[dict[str, Any]]
 
     @property
-    def winner(self) -> dict[str, Any]:
-        """The architecture that the search found, or else the one that was learned; {} where there is neither."""
-        return self.best["arch"] if self.best else self.learned["arch"] if self.learned else {}
+    def config(self) -> dict[str, Any]:
+        """The options that the supernet was trained with."""
+        return self.stored["config"]
+
+    @property
+    def retrained(self) -> TrainedNetwork | None:
+        """The winner, retrained: in retrain/, else in another folder that holds this architecture; None where in none."""
+        found = [network for network in self.networks if network.top1 and network.arch == self.winner]
+        return min(found, key=lambda network: (network.place != "retrain", not network.finished), default=None)
+
+    @property
+    def certified(self) -> bool:
+        """Whether the certificate is one of the winner, not of the winner of an earlier search."""
+        return self.certificate is not None and self.certificate["winner"]["arch"] == self.winner
 
 
 def collect_run(run: Path) -> RunContents:
     """Read a run directory of trials.supernet.
 
     Raises:
-        InputError: there is no run, or it is not trained to the end.
+        InputError: there is no run, it is not trained to the end, or one of its files is damaged.
     """
     supernet_run = SupernetRun.open(run)
+    table = supernet_run.table
     summary = _read(run / "search.json", "search summary") or {}
     results = []
     for entry in summary.get("history", []):
         result = load_json(score_path(run, entry["id"]), "score")
         results.append({**result, **entry})
-    contents = RunContents(
-        config=supernet_run.config,
-        table=supernet_run.table,
+    learned = _read(run / "most_probable.json", "learned architecture")
+    winner: dict[str, Any] = {}
+    if (run / "arc.json").exists():
+        winner = load_arch(run / "arc.json", table.choices)
+    elif results:
+        winner = max(results, key=lambda result: result["top1"])["arch"]
+    elif learned:
+        winner = learned["arch"]
+    return RunContents(
+        path=run,
+        stored=load_json(run / "config.json", "run configuration"),
+        table=table,
         log=_read_lines(run / "log.jsonl"),
-        learned=_read(run / "most_probable.json", "learned architecture"),
+        learned=learned,
         probabilities=_read_lines(run / "probabilities.jsonl"),
         summary=summary,
         results=results,
-        best=max(results, key=lambda result: result["top1"]) if results else {},
-        retrained=_read(run / "retrain" / "result.json", "retrain result"),
-        networks=baselines_table.collect_networks(run) if (run / "baselines").is_dir() else [],
+        winner=winner,
+        score=next((result for result in results if result["arch"] == winner), {}),
+        networks=collect_networks(run),
+        certificate=_read(run / CERTIFICATE, "certificate"),
+        floor=floor_of(run),
+        warnings=read_warnings(run),
     )
-    if contents.retrained and contents.retrained["arch"] != contents.winner:
-        # What was retrained is the winner of an earlier search
-        baselines = [row for row in contents.networks if not row.is_winner]
-        contents = dataclasses.replace(contents, retrained=None, networks=baselines)
-    return contents
 
 
 def _read(path: Path, what: str) -> Any:
@@ -86,4 +117,4 @@ def _read(path: Path, what: str) -> Any:
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a file with one JSON object per line; [] where there is none."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_jsonl(path) if path.exists() else []

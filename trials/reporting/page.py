@@ -1,23 +1,24 @@
-"""The report of a run as one self-contained HTML file."""
+"""The report of a run as one self-contained HTML file: what templates/report.html.jinja shows is collected here."""
 
 from __future__ import annotations
 
-import html
-import statistics
+import json
 from pathlib import Path
 from typing import Any
 
+import jinja2
+from markupsafe import Markup
+
 from spaces.arch import arch_id
 from spaces.files import atomic
-from trials.reporting import baselines_table, plots
+from trials.evidence.intervals import score_sd
+from trials.reporting import answers, baselines_table, certificate_view, data_view, evidence_plots, making, plots
 from trials.reporting.collect import RunContents, collect_run
+from trials.reporting.summary import fact_rows
+from trials.reporting.verdict import answer_all
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #0f172a }
-table { border-collapse: collapse; margin: 1rem 0 } th, td { text-align: left; padding: .25rem .9rem .25rem 0 }
-th { font-weight: 500; color: #475569 } tr { border-bottom: 1px solid #e2e8f0 }
-figure { margin: 2rem 0 } svg { max-width: 100%; height: auto } figcaption, footer { color: #475569 }
-"""
+TEMPLATES = Path(__file__).parent / "templates"
+Figure = tuple[Markup, str, bool]  # an <svg> element, its caption, whether it is wide
 
 
 def write_report(run: Path, contents: RunContents | None = None) -> Path:
@@ -33,187 +34,230 @@ def write_report(run: Path, contents: RunContents | None = None) -> Path:
     contents = contents or collect_run(run)
     path = run / "report.html"
     with atomic(path) as temporary:
-        temporary.write_text(render_page(run, contents), encoding="utf-8")
+        temporary.write_text(render_page(contents), encoding="utf-8")
     return path
 
 
-def summary_rows(contents: RunContents) -> list[tuple[str, str]]:
-    """The table at the top of the report: what was searched, and what came out; a name and a value per row."""
-    config = contents.config
-    space = f"{config['space']} {config['preset']}"
-    return [
-        ("space, data", ", ".join(filter(None, (space, config["space_options"], config["data"])))),
-        ("strategy", config.get("strategy", "uniform")),
-        *_fixed_paths_rows(contents),
-        *_learned_rows(contents),
-        *_search_rows(contents),
-        *_retrained_rows(contents),
-        *_baseline_rows(contents),
-    ]
-
-
-def _fixed_paths_rows(contents: RunContents) -> list[tuple[str, str]]:
-    """The accuracy of the fixed paths that were followed during training, after its end."""
-    followed = [line for line in contents.log if "fixed_paths" in line]
-    if not followed:
-        return []
-    last = followed[-1]
-    name = f"{len(last['fixed_paths'])} fixed paths, at the end"
-    return [(name, f"{last['fixed_paths_top1']:.2f}% on the supernet")]
-
-
-def _learned_rows(contents: RunContents) -> list[tuple[str, str]]:
-    """The architecture that a differentiable strategy learned."""
-    learned = contents.learned
-    if not learned:
-        return []
-    max_macs, max_latency_ms = learned["max_macs"], learned.get("max_latency_ms")
-    within = f"max_macs {max_macs:,}" if max_macs else ""
-    within = within or (f"max_latency_ms {max_latency_ms:g}" if max_latency_ms else "no limit")
-    return [
-        ("most probable architecture", arch_id(learned["arch"])),
-        ("its MACs, params", f"{learned['macs']:,}, {learned['params']:,}"),
-        ("within", within),
-        *_latency_rows(learned.get("latency")),
-    ]
-
-
-def _search_rows(contents: RunContents) -> list[tuple[str, str]]:
-    """The limits of the search, the mean scores, and the best architecture."""
-    best, results, summary = contents.best, contents.results, contents.summary
-    if not results:
-        return [("searched", "not yet: python -m trials.search EXPERIMENT.yml")]
-    limits = ", ".join(f"{name} {value:,}" for name, value in summary["limits"].items() if value) or "none"
-    share = f"{100 * summary['share_of_space']:.1f}% of {contents.table.architectures():.2e}"
-    before = best["top1_before_recalibration"]
-    return [
-        ("limits", f"{limits} ({share})"),
-        ("architectures scored", str(len(results))),
-        ("mean score with BN recalibration", f"{statistics.mean(result['top1'] for result in results):.2f}%"),
-        (
-            "mean score without",
-            f"{statistics.mean(result['top1_before_recalibration'] for result in results):.2f}%",
-        ),
-        ("best architecture", arch_id(best["arch"])),
-        ("its MACs, params", f"{best['macs']:,}, {best['params']:,}"),
-        *_latency_rows(summary.get("latency")),
-        ("its score on the supernet", f"{best['top1']:.2f}% ({before:.2f}% without recalibration)"),
-    ]
-
-
-def _latency_rows(latency: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """What the latency table of the search says about the winner; no row where there was no such table."""
-    if latency is None:
-        return []
-    return [("its latency", f"{latency['best_ms']:.3g} ms {latency['error']} ({latency['on']}; by the table)")]
-
-
-def _retrained_rows(contents: RunContents) -> list[tuple[str, str]]:
-    """The winner's test accuracy after retraining."""
-    retrained = contents.retrained
-    if retrained:
-        accuracy, n = f"{retrained['mean']:.2f}%", len(retrained["test_top1"])
-        if n > 1:
-            accuracy += f" +- {retrained['std']:.2f}"
-        which = "its" if retrained["arch"] == contents.winner else "most probable one's"
-        return [(f"{which} test accuracy, retrained", f"{accuracy} (n = {n}, {retrained['test_images']:,} images)")]
-    if contents.winner:
-        return [("its test accuracy", "not retrained yet: python -m trials.retrain --fixed-arc arc.json")]
-    return []
-
-
-def _baseline_rows(contents: RunContents) -> list[tuple[str, str]]:
-    """The baselines' test accuracies and costs."""
-    rows = []
-    for row in contents.networks:
-        if not row.is_winner:
-            accuracy = f"{row.mean:.2f}%" + (f" +- {row.std:.2f}" if row.std is not None else "")
-            rows.append((f"baseline {row.network}", f"{accuracy} (n = {row.n}), {row.macs:,} MACs, {row.latency} ms"))
-    return rows
-
-
-def render_page(run: Path, contents: RunContents) -> str:
+def render_page(contents: RunContents) -> str:
     """The HTML file: no script, no reference to anything outside."""
-    rows = "".join(
-        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in summary_rows(contents)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES, encoding="utf-8"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    title = html.escape(run.name)
-    return f"""<!doctype html><html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>Onepath: {title}</title>
-<style>{STYLE}</style>
-<h1>{title}</h1><table>{rows}</table>{_pictures(contents)}
-{_ten_best(contents)}{_beside_baselines(run, contents)}
-<footer>{_footer(contents)}</footer></html>
-"""
-
-
-def _pictures(contents: RunContents) -> str:
-    """The pictures that the run has something for, each with its caption."""
-    has_log, has_results = bool(contents.log), bool(contents.results)
-    pictures = [
-        (
-            has_log,
-            plots.plot_training,
-            "Training of the supernet: loss (grey), and accuracy of a fixed set of paths (each, and their mean).",
-        ),
-        (
-            bool(contents.probabilities),
-            plots.plot_probabilities,
-            "What was learned: one column per choice block, one row per candidate; time goes down.",
-        ),
-        (
-            has_results,
-            plots.plot_scores,
-            "Scores of the evaluated architectures on the held-out scoring images, with and without BN recalibration.",
-        ),
-        (has_results, plots.plot_front, "Score over cost. The line joins architectures that no cheaper one beats."),
-        (has_results, plots.plot_progress, "Progress of the search: every architecture, and the best so far."),
-        (
-            bool(contents.winner),
-            plots.plot_winner,
-            "The architecture: one column per choice block, one row per candidate.",
-        ),
-    ]
-    return "".join(
-        f"<figure>{plot(contents)}<figcaption>{html.escape(caption)}</figcaption></figure>"
-        for wanted, plot, caption in pictures
-        if wanted
+    return environment.get_template("report.html.jinja").render(
+        name=contents.path.resolve().name,
+        subtitle=_subtitle(contents),
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        answers=answer_all(contents),
+        facts=fact_rows(contents),
+        certificate=_certificate(contents),
+        networks=_networks(contents),
+        search=_search(contents),
+        training=_training(contents),
+        making=_making(contents),
+        **_images(contents),
     )
 
 
-def _ten_best(contents: RunContents) -> str:
-    """The table of the ten architectures with the highest scores; "" before a search."""
+def _subtitle(contents: RunContents) -> str:
+    """Space, data set and date, in a line."""
+    config = contents.config
+    day = str(contents.stored.get("started", "")).partition(" ")[0]
+    parts = (f"{config['space']} {config['preset']}", config["space_options"], f"on {config['data']}", day)
+    return ", ".join(filter(None, parts))
+
+
+def _figure(svg: str, caption: str, *, wide: bool = False) -> list[Figure]:
+    """A picture for the page, as a list; [] where there is none to draw."""
+    return [(Markup(svg), caption, wide)] if svg else []
+
+
+def _certificate(contents: RunContents) -> dict[str, Any] | None:
+    """The pictures and tables of the certificate; None where there is none of this winner."""
+    certificate = contents.certificate
+    if not certificate or not contents.certified:
+        return None
+    seeds, images = certificate.get("seeds"), certificate.get("test_images")
+    caption = "Each network was trained from scratch in the same way; the bars are 95 % intervals."
+    beside = "A useful score puts the accurate networks to the right: the points then rise."
+    return {
+        "figures": _figure(evidence_plots.plot_against_cost(contents), caption)
+        + _figure(evidence_plots.plot_against_score(contents), beside),
+        "ranking": certificate_view.ranking_lines(certificate),
+        "noise": certificate_view.noise_lines(certificate),
+        "note": f"{len(certificate['random'])} random architectures, {seeds} seeds each, {images:,} test images.",
+    }
+
+
+def _networks(contents: RunContents) -> dict[str, Any]:
+    """The table of all trained networks: the winner first, then as they lie in the run."""
+    roles = certificate_view.roles(contents)
+    first = contents.retrained.config if contents.retrained else {}
+    rows = sorted(contents.networks, key=lambda network: network is not contents.retrained)
+    return {
+        "rows": [
+            {
+                "name": network.name,
+                "role": roles[network.place],
+                "place": network.place,
+                "accuracy": network.accuracy,
+                "macs": f"{network.macs:,}" if network.macs else "",
+                "params": f"{network.params:,}" if network.params else "",
+                "latency": network.latency,
+                "recipe": baselines_table.recipe_differences(network.config, first) or ("the same" if first else ""),
+            }
+            for network in rows
+        ],
+        "timed": any(network.latency for network in rows),
+        "floor": f"{contents.floor['top1']:.1f}%" if contents.floor else "",
+        "floor_name": contents.floor["name"] if contents.floor else "",
+        "note": baselines_table.latency_note(contents.path),
+        "figures": _retraining(contents),
+    }
+
+
+def _retraining(contents: RunContents) -> list[Figure]:
+    """The pictures of the winner's training from scratch."""
+    if contents.retrained is None:
+        return []
+    loss = "The winner trained from scratch, a line for each seed. A loss that still falls at the end asks for more epochs."
+    accuracy = "Accuracy meanwhile. Training images are augmented, so that their accuracy may be the lower one."
+    return _figure(evidence_plots.plot_retraining_loss(contents), loss) + _figure(
+        evidence_plots.plot_retraining_accuracy(contents), accuracy
+    )
+
+
+def _images(contents: RunContents) -> dict[str, Any]:
+    """What is shown of the images: the parts, the classes, and what the winner answered to them."""
+    names = data_view.class_names(contents)
+    data, reason = data_view.open_images(contents)
+    classes = names or (list(data.classes) if data else None)
+    found = answers.read_answers(contents.retrained.folder, classes) if contents.retrained else None
+    images = {
+        "name": contents.config["data"],
+        "classes": classes or [],
+        "parts": data_view.part_rows(data) if data else [],
+        "reason": reason,
+        "resolution": contents.table.space["resolution"],
+    }
+    if found is None:
+        return {"images": images, "mistakes": None}
+    rows = answers.class_rows(found)
+    confusion = found.confusion
+    total = confusion.sum(axis=1, keepdims=True)
+    return {
+        "images": images,
+        "mistakes": {
+            "classes": rows[: answers.MOST_ROWS],
+            "more": max(0, len(rows) - answers.MOST_ROWS),
+            "balanced": answers.balanced_accuracy(rows),
+            "seeds": len(found.predicted),
+            "wrong": int((found.predicted != found.labels).any(axis=0).sum()),
+            "of": len(found.labels),
+            "matrix": [
+                (name, [(int(n), float(n / max(1, total[row, 0]))) for n in confusion[row]])
+                for row, name in enumerate(found.classes)
+            ]
+            if len(found.classes) <= answers.MOST_CLASSES
+            else [],
+            "names": list(found.classes),
+            "pairs": answers.frequent_confusions(found),
+            "sheet": data_view.wrong_images(found, data) if data else [],
+        },
+    }
+
+
+def _search(contents: RunContents) -> dict[str, Any]:
+    """The pictures of the search, its ten best architectures, and the winner's picture."""
     ranked = sorted(contents.results, key=lambda result: -result["top1"])[:10]
-    rows = "".join(
-        f"<tr><td><code>{arch_id(r['arch'])}</code></td><td>{r['top1']:.2f}</td><td>{r['top5']:.2f}</td>"
-        f"<td>{r['top1_before_recalibration']:.2f}</td><td>{r['macs']:,}</td><td>{r['params']:,}</td>"
-        + (f"<td>{r['latency_ms']:.3g}</td></tr>" if "latency_ms" in r else "</tr>")
-        for r in ranked
-    )
-    if not rows:
-        return ""
-    return (
-        "<h2>Ten best</h2><table><tr><th>architecture</th><th>top-1 %</th><th>top-5 %</th><th>before recalibration</th>"
-        f"<th>MACs</th><th>params</th>{'<th>ms</th>' if 'latency_ms' in contents.best else ''}</tr>{rows}</table>"
-    )
+    scored = bool(contents.results)
+    figures: list[Figure] = []
+    if scored:
+        figures += _figure(
+            plots.plot_front(contents), "Score over cost. The line joins architectures that no cheaper one beats."
+        )
+        figures += _figure(
+            plots.plot_progress(contents), "Every architecture in the order of scoring, and the best so far."
+        )
+        figures += _figure(
+            plots.plot_scores(contents),
+            "Scores on the held-out scoring images. BatchNorm's statistics are measured anew for each architecture.",
+        )
+    return {
+        "figures": figures,
+        "winner": _figure(
+            plots.plot_winner(contents),
+            "One column per choice block, one row per candidate; the line is the architecture.",
+            wide=True,
+        )
+        if contents.winner
+        else [],
+        "ten": [
+            {
+                "id": arch_id(result["arch"]),
+                "winner": result["arch"] == contents.winner,
+                "top1": _score(result, contents),
+                "before": f"{result['top1_before_recalibration']:.2f}",
+                "macs": f"{result['macs']:,}",
+                "params": f"{result['params']:,}",
+                "ms": f"{result['latency_ms']:.3g}" if "latency_ms" in result else "",
+            }
+            for result in ranked
+        ],
+        "timed": any("latency_ms" in result for result in ranked),
+    }
 
 
-def _beside_baselines(run: Path, contents: RunContents) -> str:
-    """The table of the winner beside baselines; "" without baselines."""
-    if not contents.networks:
-        return ""
-    header = "".join(f"<th>{html.escape(name)}</th>" for name in baselines_table.HEADER)
-    cells = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells) for row in contents.networks)
-    rows = "".join(f"<tr>{row}</tr>" for row in cells)
-    note = html.escape(baselines_table.latency_note(run))
-    return f"<h2>Beside baselines</h2><table><tr>{header}</tr>{rows}</table><p>{note}</p>"
+def _score(result: dict[str, Any], contents: RunContents) -> str:
+    """A score with the standard deviation that its number of scoring images leaves, where that number is known."""
+    images = result.get("scoring_images") or (result.get("settings") or {}).get("scoring_images")
+    return f"{result['top1']:.2f} ± {score_sd(result['top1'], images):.2f}" if images else f"{result['top1']:.2f}"
 
 
-def _footer(contents: RunContents) -> str:
-    """The supernet's options, and which search this was."""
-    options = ", ".join(f"{key} {value}" for key, value in contents.config.items() if value not in (None, "", False))
-    text = f"Supernet: {html.escape(options)}."
-    if contents.summary:
-        names = [html.escape(str(contents.summary[key])) for key in ("yaml", "tuner", "experiment")]
-        text += " Search: {}, {}, NNI experiment {}.".format(*names)
-    return text
+def _training(contents: RunContents) -> list[Figure]:
+    """The pictures of the supernet's training."""
+    figures: list[Figure] = []
+    if contents.log:
+        figures += _figure(
+            plots.plot_training(contents),
+            "Loss of the supernet, and accuracy of a fixed set of paths: each, and their mean.",
+        )
+    if contents.probabilities:
+        figures += _figure(
+            plots.plot_probabilities(contents),
+            "What was learned: one column per choice block, one row per candidate; time goes down.",
+            wide=True,
+        )
+    return figures
+
+
+def _making(contents: RunContents) -> dict[str, Any]:
+    """How the run was made, and what was exported."""
+    folder = contents.retrained.folder if contents.retrained else None
+    summary = contents.summary
+    search = ""
+    if summary:
+        search = f"{summary['yaml']}, {summary['tuner']}, " + (
+            summary["experiment"] if " " in summary["experiment"] else f"NNI experiment {summary['experiment']}"
+        )
+    return {
+        "steps": making.step_rows(contents),
+        "versions": making.version_rows(contents),
+        "exports": making.export_rows(folder) if folder else [],
+        "export_note": making.export_note(folder) if folder else "",
+        "search": search,
+        "options": [(key, _option(value)) for key, value in contents.config.items() if value not in (None, "", False)],
+        "recipe": [
+            (key, _option(value)) for key, value in contents.retrained.config.items() if value not in (None, "", False)
+        ]
+        if contents.retrained
+        else [],
+    }
+
+
+def _option(value: Any) -> str:
+    """The value of an option, as text."""
+    return value if isinstance(value, str) else json.dumps(value)

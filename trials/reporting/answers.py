@@ -1,0 +1,130 @@
+"""What a network answered to each test image: accuracy per class, balanced accuracy, confusions, wrong answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trials.evidence.intervals import Interval, accuracy_interval
+
+MOST_CLASSES = 24  # so many rows and columns of a confusion matrix can still be read
+MOST_ROWS = 20  # of the other tables
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of all seeds of a network to the N test images; S seeds, K classes.
+
+    Attributes:
+        labels: class numbers, (N,).
+        predicted: class numbers, (S, N).
+        classes: names of the classes, (K,).
+    """
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    classes: Sequence[str]
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """How often images of a class (row) got an answer (column), over all seeds; (K, K)."""
+        k = len(self.classes)
+        pairs = self.labels.astype(np.int64)[None] * k + self.predicted
+        return np.bincount(pairs.ravel(), minlength=k * k).reshape(k, k)
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """A class of the test part: its name, its images, its accuracy, and what it is mistaken for most often ("": never)."""
+
+    name: str
+    images: int
+    interval: Interval
+    mistaken_for: str
+
+
+def read_answers(folder: Path, classes: Sequence[str] | None = None) -> Answers | None:
+    """Read seedK/answers.npz of a run of trials.retrain.
+
+    Args:
+        classes: names of the classes; None numbers them.
+    Returns:
+        None where there are no answers, as in runs of older versions, or where they do not belong together.
+    """
+    labels: np.ndarray | None = None
+    predicted = []
+    for path in sorted(folder.glob("seed*/answers.npz"), key=lambda path: int(path.parent.name[4:])):
+        with np.load(path, allow_pickle=False) as content:
+            if labels is not None and not np.array_equal(labels, content["labels"]):
+                return None
+            labels = content["labels"]
+            predicted.append(content["predicted"])
+    if labels is None or not len(labels):
+        return None
+    stacked = np.stack(predicted)
+    highest = int(max(labels.max(), stacked.max())) + 1
+    if classes is None or len(classes) < highest:
+        classes = [str(number) for number in range(highest)]
+    return Answers(labels, stacked, classes)
+
+
+def class_rows(answers: Answers) -> list[ClassRow]:
+    """One row for each class that has test images, the least accurate first."""
+    confusion = answers.confusion
+    rows = []
+    for number, name in enumerate(answers.classes):
+        mine = answers.labels == number
+        if not mine.any():
+            continue
+        correct = (answers.predicted[:, mine] == number).sum(axis=1)
+        wrong = confusion[number].copy()
+        wrong[number] = 0
+        most = f"{answers.classes[int(wrong.argmax())]} ({wrong.max()}x)" if wrong.any() else ""
+        rows.append(ClassRow(name, int(mine.sum()), accuracy_interval(correct.tolist(), int(mine.sum())), most))
+    return sorted(rows, key=lambda row: row.interval.value)
+
+
+def balanced_accuracy(rows: Sequence[ClassRow]) -> Interval:
+    """The mean of the accuracies of the classes: each counts alike, however many images it has.
+
+    Its interval combines those of the classes, which have no image in common. Source: MOVER, Zou and Donner (2008),
+    doi:10.1002/sim.3095.
+    """
+    k = len(rows)
+    value = sum(row.interval.value for row in rows) / k
+    below = math.sqrt(sum((row.interval.value - row.interval.low) ** 2 for row in rows)) / k
+    above = math.sqrt(sum((row.interval.high - row.interval.value) ** 2 for row in rows)) / k
+    return Interval(value, max(0.0, value - below), min(100.0, value + above))
+
+
+def frequent_confusions(answers: Answers) -> list[tuple[str, str, int]]:
+    """The pairs of classes that are mistaken most often: true class, answer, how often over all seeds."""
+    confusion = answers.confusion.copy()
+    np.fill_diagonal(confusion, 0)
+    order = np.argsort(-confusion, axis=None, kind="stable")[:MOST_ROWS]
+    pairs = [divmod(int(position), len(answers.classes)) for position in order]
+    return [
+        (answers.classes[true], answers.classes[said], int(confusion[true, said]))
+        for true, said in pairs
+        if confusion[true, said]
+    ]
+
+
+def hardest_images(answers: Answers, most: int) -> list[tuple[int, int, str, str]]:
+    """The images that most seeds get wrong.
+
+    Returns:
+        For at most `most` of them: position in the test part, number of seeds that are wrong, true class, the first wrong answer.
+    """
+    wrong = answers.predicted != answers.labels
+    times = wrong.sum(axis=0)
+    order = np.argsort(-times, kind="stable")[: min(most, int((times > 0).sum()))]
+    found = []
+    for position in order.tolist():
+        said = answers.predicted[int(wrong[:, position].argmax()), position]
+        found.append((position, int(times[position]), answers.classes[answers.labels[position]], answers.classes[said]))
+    return found

@@ -1,0 +1,145 @@
+"""The certificate in words: the ranking and the noise as small tables with one sentence each, and the points of its pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from trials.reporting.collect import RunContents
+
+
+@dataclass(frozen=True)
+class Line:
+    """A figure of the certificate: what it is, its value with the interval, and what that means."""
+
+    name: str
+    value: str
+    meaning: str
+
+
+def ranking_lines(certificate: dict[str, Any]) -> list[Line]:
+    """How well the score, MACs, parameters and another seed put the networks in the order of their test accuracies."""
+    ranking = certificate.get("ranking") or {}
+    n = ranking.get("n")
+    names = {
+        "score": "Score on the supernet",
+        "macs": "MACs alone",
+        "params": "Parameters alone",
+        "seeds": "One seed of the same network",
+    }
+    lines = [
+        Line(name, _with_interval(ranking[key], "tau"), _tau_meaning(ranking[key], key, n))
+        for key, name in names.items()
+        if ranking.get(key)
+    ]
+    difference = ranking.get("score_minus_macs")
+    if difference:
+        low, high = difference["interval"]
+        meaning = (
+            "The supernet ranks better than counting MACs does."
+            if low > 0
+            else "Counting MACs ranks better than the supernet does."
+            if high < 0
+            else f"{n} networks do not show that the supernet ranks better than counting MACs."
+        )
+        lines.append(Line("Score less MACs", _with_interval(difference, "difference"), meaning))
+    given_up = ranking.get("given_up")
+    if given_up is not None:
+        meaning = "Test accuracy that is lost by taking the random network that the supernet scores best, not the one that is best."
+        lines.append(Line("Given up by the score", f"{given_up:.2f} points", meaning))
+    return lines
+
+
+def _tau_meaning(figure: dict[str, Any], key: str, n: int | None) -> str:
+    tau, (low, high) = figure["tau"], figure["interval"]
+    pairs = f"{50 * (1 + tau):.0f} of 100 pairs"
+    what = {
+        "score": f"The network with the higher score is the more accurate one in {pairs}.",
+        "macs": f"The network with more MACs is the more accurate one in {pairs}.",
+        "params": f"The network with more parameters is the more accurate one in {pairs}.",
+        "seeds": f"Two seeds agree on which network is better in {pairs}: no score can do much better than that.",
+    }[key]
+    if low <= 0 <= high and key != "seeds":
+        needed = figure.get("needed")
+        settle = f"; about {needed:,} would settle it" if needed else ""
+        what += f" With {n} networks this cannot be told from no relation{settle}."
+    return what
+
+
+def noise_lines(certificate: dict[str, Any]) -> list[Line]:
+    """How much of a difference may be luck, and what would show a smaller one."""
+    noise = certificate.get("noise") or {}
+    meanings = {
+        "seeds_sd": (
+            "Between seeds",
+            "So much does the test accuracy of one and the same network vary with the seed alone.",
+        ),
+        "test_sd": ("Of the test part", "So much does it vary with which images happen to be in the test part."),
+        "score_sd": ("Of a score", "So much does a score on the supernet vary with which images it is measured on."),
+    }
+    lines = [
+        Line(name, f"{noise[key]:.2f} points", meaning)
+        for key, (name, meaning) in meanings.items()
+        if noise.get(key) is not None
+    ]
+    for points in ("0.5", "1.0"):
+        parts = [
+            f"{wanted[points]:,} {unit}"
+            for key, unit in (("seeds_needed", "seeds"), ("images_needed", "test images"))
+            if (wanted := noise.get(key) or {}).get(points)
+        ]
+        if parts:
+            name = f"To show {points.removesuffix('.0')} point{'s' * (points != '1.0')}"
+            meaning = "So many of each network would show a difference of this size; fewer leave it to luck."
+            lines.append(Line(name, " or ".join(parts), meaning))
+    return lines
+
+
+def _with_interval(figure: dict[str, Any], key: str) -> str:
+    low, high = figure["interval"]
+    return f"{figure[key]:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A network of the certificate in a picture: its role (winner, random, cheapest), accuracy with bounds, costs, score."""
+
+    role: str
+    accuracy: float
+    low: float
+    high: float
+    macs: float
+    latency_ms: float | None
+    score: float | None
+
+
+def points(certificate: dict[str, Any]) -> list[Point]:
+    """All networks of the certificate; the random ones come first, so that the winner is drawn above them."""
+    nodes = [("random", node) for node in certificate["random"]]
+    nodes += [("cheapest", certificate["cheapest"])] if certificate.get("cheapest") else []
+    nodes += [("winner", certificate["winner"])]
+    found = []
+    for role, node in nodes:
+        low, high = node["interval"]
+        found.append(Point(role, node["mean"], low, high, node["macs"], node.get("latency_ms"), node.get("score")))
+    return found
+
+
+def roles(contents: RunContents) -> dict[str, str]:
+    """What each trained network is there for, by its place in the run."""
+    found = {}
+    certificate = contents.certificate if contents.certified else None
+    drawn = {node["id"] for node in certificate["random"]} if certificate else set()
+    cheapest = (certificate.get("cheapest") or {}).get("id") if certificate else None
+    for network in contents.networks:
+        if network.arch and network.arch == contents.winner:
+            role = "winner"
+        elif network.place.startswith("baselines/"):
+            role = "baseline"
+        elif network.place.startswith("controls/"):
+            role = "random" if network.name in drawn else "cheapest" if network.name == cheapest else "control"
+            role = "random, cheapest" if network.name in drawn and network.name == cheapest else role
+        else:
+            role = "retrained"
+        found[network.place] = role
+    return found

@@ -1,0 +1,171 @@
+"""How a run was made: when, on what, for how long, by which versions; and the files that were exported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spaces.files import load_json
+from trials.reporting.collect import RunContents
+from trials.reporting.networks import TrainedNetwork
+
+EXPORT = "export.json"  # trials.export writes it beside the files
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """A step of a run: what was done, when it began, how long it took, by which commit, on which machine ("": not known)."""
+
+    step: str
+    started: str
+    took: str
+    commit: str
+    machine: str
+
+
+@dataclass(frozen=True)
+class ExportRow:
+    """A format that was exported: its files, bytes, how it was checked; `problem` says why it was not good enough."""
+
+    format: str
+    files: str
+    kilobytes: str
+    difference: str
+    same: str
+    accuracy: str
+    problem: str
+
+
+def step_rows(contents: RunContents) -> list[StepRow]:
+    """The steps of a run in their order."""
+    rows = [_row("supernet", contents.stored, _supernet_time(contents))]
+    if contents.results:
+        seconds = sum(result.get("seconds", 0) for result in contents.results)
+        text = f"{duration(seconds)} of scoring {len(contents.results)} architectures"
+        rows.append(StepRow("search", "", text, "", _scored_with(contents.results[0])))
+    for network in contents.networks:
+        if not network.place.startswith("controls/"):
+            rows.append(_row(network.place, network.stored, _training_time(network)))
+    controls = [network for network in contents.networks if network.place.startswith("controls/")]
+    if controls:
+        seconds = sum(sum(network.seconds) for network in controls)
+        trained = sum(len(network.seconds) for network in controls)
+        text = f"{duration(seconds)} of training {trained} networks of {len(controls)} architectures"
+        rows.append(_row("controls", controls[0].stored, text))
+    return rows
+
+
+def version_rows(contents: RunContents) -> list[tuple[str, str]]:
+    """Versions of Python and the packages that trained the supernet, and of the winner's training where they differ."""
+    rows = [(name, str(number)) for name, number in contents.stored.get("versions", {}).items()]
+    later = contents.retrained.stored.get("versions", {}) if contents.retrained else {}
+    return [
+        (name, number if later.get(name, number) == number else f"{number}, retrained with {later[name]}")
+        for name, number in rows
+    ]
+
+
+def export_rows(folder: Path) -> list[ExportRow]:
+    """The files in `export/` of a run of trials.retrain, those that failed their check (*.failed) too."""
+    export = folder / "export"
+    if (export / EXPORT).exists():
+        return [_checked_row(entry) for entry in load_json(export / EXPORT, "export")["formats"]]
+    # an older version wrote no record
+    return [
+        ExportRow(
+            _format_of(path),
+            path.name,
+            f"{path.stat().st_size / 1000:,.0f}",
+            "",
+            "",
+            "",
+            "it did not pass its check" if path.suffix == ".failed" else "",
+        )
+        for path in sorted(export.glob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    ]
+
+
+def export_note(folder: Path) -> str:
+    """On how many test images the exported files were checked; "" where that is not known."""
+    path = folder / "export" / EXPORT
+    if not path.exists():
+        return ""
+    record = load_json(path, "export")
+    return f"Each file was loaded anew and compared with the PyTorch network on {record['images']:,} test images."
+
+
+def duration(seconds: float) -> str:
+    """Seconds as one reads them: 95 is "1 min 35 s"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _row(step: str, stored: dict[str, Any], took: str) -> StepRow:
+    """A step whose config.json is at hand."""
+    parts = [stored.get("processor"), stored.get("gpu"), f"{stored['cores']} cores" if stored.get("cores") else None]
+    machine = ", ".join(filter(None, (*parts, stored.get("machine"))))
+    device = stored["config"].get("device")
+    asked = f"--device {device}" if device and device != "auto" else ""
+    return StepRow(
+        step,
+        stored.get("started", ""),
+        took,
+        _short(stored.get("commit", "")),
+        ", ".join(filter(None, (machine, asked))),
+    )
+
+
+def _short(commit: str) -> str:
+    """The first 12 digits of a commit, with what follows it."""
+    number, _, rest = commit.partition(" ")
+    return f"{number[:12]} {rest}".strip()
+
+
+def _supernet_time(contents: RunContents) -> str:
+    """From the images per second of the log; a run that was continued tells its last part's speed."""
+    speeds = [(line["step"], line["images_per_second"]) for line in contents.log if line.get("images_per_second")]
+    if not speeds or not contents.config.get("batch_size"):
+        return ""
+    step, speed = speeds[-1]
+    return f"about {duration(step * contents.config['batch_size'] / speed)}, {step:,} steps"
+
+
+def _training_time(network: TrainedNetwork) -> str:
+    """The seconds of each seed together; seeds that were trained at the same time are counted one after the other."""
+    if not network.seconds:
+        return ""
+    seeds = len(network.seconds)
+    return duration(sum(network.seconds)) + (f", {seeds} seeds together" if seeds > 1 else "")
+
+
+def _scored_with(result: dict[str, Any]) -> str:
+    """The device of a score, where its file says it."""
+    return ", ".join(str(result[key]) for key in ("device", "precision") if result.get(key))
+
+
+def _checked_row(entry: dict[str, Any]) -> ExportRow:
+    """A format of export.json."""
+    difference, same, top1 = entry.get("largest_difference"), entry.get("same_percent"), entry.get("test_top1")
+    return ExportRow(
+        entry["format"],
+        ", ".join(entry["files"]),
+        f"{entry['bytes'] / 1000:,.0f}",
+        "" if difference is None else f"{difference:.1e}",
+        "" if same is None else f"{same:.2f}",
+        "" if top1 is None else f"{top1:.2f}",
+        entry.get("problem") or "",
+    )
+
+
+def _format_of(path: Path) -> str:
+    """The format of a file by its name."""
+    name = path.name.removesuffix(".failed")
+    if name.endswith("-int8.onnx"):
+        return "int8"
+    return {".py": "module", ".safetensors": "module", ".pt2": "program", ".onnx": "onnx"}.get(Path(name).suffix, "")

@@ -1,0 +1,125 @@
+"""A run in a short table: what was searched, what came out, and the four answers; for the terminal and the page."""
+
+from __future__ import annotations
+
+import statistics
+import textwrap
+from typing import Any
+
+from spaces.arch import arch_id
+from trials.evidence.floor import floor_text
+from trials.reporting.collect import RunContents
+from trials.reporting.verdict import answer_all, latency_of
+
+WIDTH = 90  # characters of a sentence in the table of the terminal; commands stay on one line
+
+
+def summary_rows(contents: RunContents) -> list[tuple[str, str]]:
+    """The table that trials.report prints: a name and a value per row; the four answers come last."""
+    _, chance, trust, following = answer_all(contents)
+    warnings = [f"{step.why}; {step.command}" if step.command else step.why for step in trust.steps]
+    rows = [
+        *fact_rows(contents),
+        *_accuracy_rows(contents),
+        (chance.short, _wrapped(chance.headline)),
+        (trust.short, "\n".join([trust.headline, *warnings])),
+    ]
+    return rows + [("next" if number == 0 else "or", step.command) for number, step in enumerate(following.steps)]
+
+
+def fact_rows(contents: RunContents) -> list[tuple[str, str]]:
+    """What was searched, and the architecture that was found."""
+    config = contents.config
+    space = f"{config['space']} {config['preset']}"
+    return [
+        ("space, data", ", ".join(filter(None, (space, config["space_options"], config["data"])))),
+        ("strategy", config.get("strategy", "uniform")),
+        *_fixed_paths_rows(contents),
+        *_learned_rows(contents),
+        *_search_rows(contents),
+    ]
+
+
+def _wrapped(sentence: str) -> str:
+    return "\n".join(textwrap.wrap(sentence, WIDTH))
+
+
+def _fixed_paths_rows(contents: RunContents) -> list[tuple[str, str]]:
+    """The accuracy of the fixed paths that were followed during training, after its end."""
+    followed = [line for line in contents.log if "fixed_paths" in line]
+    if not followed:
+        return []
+    last = followed[-1]
+    name = f"{len(last['fixed_paths'])} fixed paths, at the end"
+    return [(name, f"{last['fixed_paths_top1']:.2f}% on the supernet")]
+
+
+def _learned_rows(contents: RunContents) -> list[tuple[str, str]]:
+    """The architecture that a differentiable strategy learned."""
+    learned = contents.learned
+    if not learned:
+        return []
+    max_macs, max_latency_ms = learned["max_macs"], learned.get("max_latency_ms")
+    within = f"max_macs {max_macs:,}" if max_macs else ""
+    within = within or (f"max_latency_ms {max_latency_ms:g}" if max_latency_ms else "no limit")
+    rows = [
+        ("most probable architecture", arch_id(learned["arch"])),
+        ("its MACs, params", f"{learned['macs']:,}, {learned['params']:,}"),
+        ("within", within),
+    ]
+    return rows if contents.results else rows + _latency_rows(contents)
+
+
+def _search_rows(contents: RunContents) -> list[tuple[str, str]]:
+    """The limits of the search, the mean scores, and the architecture that it found."""
+    results, summary, table, winner = contents.results, contents.summary, contents.table, contents.winner
+    if not results:
+        return [] if winner else [("searched", "not yet")]
+    limits = ", ".join(f"{name} {value:,}" for name, value in summary["limits"].items() if value) or "none"
+    share = f"{100 * summary['share_of_space']:.1f}% of {table.architectures():.2e}"
+    return [
+        ("limits", f"{limits} ({share})"),
+        ("architectures scored", str(len(results))),
+        ("mean score with BN recalibration", f"{mean_of(results, 'top1'):.2f}%"),
+        ("mean score without", f"{mean_of(results, 'top1_before_recalibration'):.2f}%"),
+        ("architecture found", arch_id(winner)),
+        ("its MACs, params", f"{table.macs(winner):,}, {table.params(winner):,}"),
+        *_latency_rows(contents),
+        *_score_rows(contents.score),
+    ]
+
+
+def mean_of(results: list[dict[str, Any]], key: str) -> float:
+    """The mean of a value over scored architectures."""
+    return statistics.mean(result[key] for result in results)
+
+
+def _score_rows(score: dict[str, Any]) -> list[tuple[str, str]]:
+    if not score:
+        return []
+    before = score["top1_before_recalibration"]
+    return [("its score on the supernet", f"{score['top1']:.2f}% ({before:.2f}% without recalibration)")]
+
+
+def _latency_rows(contents: RunContents) -> list[tuple[str, str]]:
+    """The winner's latency; no row where it is not known."""
+    latency = latency_of(contents)
+    return [("its latency", latency)] if latency else []
+
+
+def _accuracy_rows(contents: RunContents) -> list[tuple[str, str]]:
+    """The winner's test accuracy, the floor, and the baselines."""
+    rows = []
+    retrained, floor = contents.retrained, contents.floor
+    if retrained:
+        rows.append(("its test accuracy, retrained", retrained.accuracy))
+    elif contents.winner:
+        rows.append(("its test accuracy", "not known yet, it is not retrained"))
+    if floor:
+        rows.append(("floor, without deep learning", floor_text(floor).removeprefix("floor ")))
+    for network in contents.networks:
+        if network.place.startswith("baselines/"):
+            costs = [f"{network.macs:,} MACs"] if network.macs else []
+            costs += [f"{network.latency} ms"] if network.latency else []
+            rows.append((f"baseline {network.name}", ", ".join([network.accuracy, *costs])))
+    return rows
