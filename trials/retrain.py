@@ -22,6 +22,7 @@ from spaces.arch import Arch, arch_id
 from spaces.errors import InputError
 from spaces.files import load_json, save_json
 from trials.common import cli, run_dir
+from trials.evidence.floor import floor_of, floor_text
 from trials.evidence.intervals import accuracy_interval
 from trials.training.retrain_config import Config
 from trials.training.retrain_result import collect_result, result_text, seed_results
@@ -53,6 +54,8 @@ def main(argv: list[str] | None = None) -> None:
 
     # The results of all seeds together.
     save_json(run / "result.json", summarise(run, config.seeds, plan.summary()))
+    floor = floor_of(Path(config.supernet or run), plan.data)
+    print(floor_text(floor))
     if config.baseline:
         from trials.reporting.compare_baselines import compare_baselines
 

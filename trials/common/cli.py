@@ -19,6 +19,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from spaces.errors import InputError, Stopped, unknown
+from trials.common import typed
 
 C = TypeVar("C")
 REQUIRED = dataclasses.MISSING  # the default of an option that must be given
@@ -119,6 +120,7 @@ def parse(
                 section.add_argument(field.name, **settings)
             else:
                 section.add_argument(flag(field.name), required=field in required, **settings)
+    typed.remember(command, sys.argv[1:] if argv is None else argv)
     return config(**vars(parser.parse_args(argv)))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from spaces.errors import InputError
 from spaces.files import CLONE, atomic, load_json, save_json
+from trials.common import typed
 
 PACKAGES = ("torch", "torchvision", "nni", "pytorch-lightning", "numpy")
 # options that may differ between a run and its continuation: they do not change its result, or are checked elsewhere
@@ -82,7 +83,7 @@ def open_run(out: str | Path, command: str, config: Any, *, resume: bool) -> Pat
             stored["config"]["data_root"] = given["data_root"]
             save_json(path, stored)
         return run
-    contents = {"command": command, "config": given, **provenance()}
+    contents = {"command": command, "typed": typed.line(f"trials.{command}"), "config": given, **provenance()}
     try:
         save_json(path, contents)
     except OSError as error:

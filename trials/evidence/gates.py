@@ -24,8 +24,10 @@ STEPS_SHARE = 0.5  # fewer steps than this part of the recipe's are too few
 BATCH_SHARE = 1 / 8  # the largest part of the training images that one batch may be
 RATE_FACTOR = 3.0  # how far rate per image of a batch may be from the recipe's
 LEAST_FALL = 0.02  # the part of itself that a loss falls by in any training that learns
+SIGMAS = 2  # standard deviations that a change is more than noise from
 LEAST_ABOVE_CHANCE = 0.1  # of the way from chance to 100 %
 LEAST_TEST_IMAGES, LEAST_TEST_IMAGES_OF_A_CLASS = 100, 5
+LONGER = 3  # factor of the epochs, and divisor of the rate, where the recipe's own did not do
 LINES_OF_A_TREND = 5  # a loss with fewer lines in the log says nothing
 
 
@@ -95,23 +97,26 @@ def rate_of_batch(lr: float, batch: int, usual_lr: float, usual_batch: int, comm
 
 
 def flat_loss(losses: Sequence[float], command: str, *, whole: bool = True) -> GateWarning | None:
-    """A loss that does not fall: the mean of the last fifth of a phase is not below that of its first fifth.
+    """A loss that does not fall: the mean of the last fifth of a phase is not below that of its first fifth, beyond noise.
 
     Args:
         losses: of the lines of the log, in order, of a phase whose losses are comparable.
-        whole: whether the phase is over. Before, only a loss that rises is said, and only if it is more than noise.
+        whole: whether the phase is over. Before, only a loss that rises beyond noise is said.
     """
     if len(losses) < LINES_OF_A_TREND:
         return None
     fifth = max(1, len(losses) // 5)
     first, last = statistics.fmean(losses[:fifth]), statistics.fmean(losses[-fifth:])
     changes = [after - before for before, after in itertools.pairwise(losses)]
-    # changes between neighbours have twice the variance of the noise, whatever the trend, and so has a difference of two means
-    noise = math.sqrt(statistics.fmean(change**2 for change in changes) / fifth)
-    if first - last >= LEAST_FALL * abs(first) if whole else last - first <= noise:
+    # Changes between neighbours have twice the variance of the noise, and so has a difference of two means. The median leaves
+    # out the steep fall at the start; of a squared normal variate it is 0.455 of the mean.
+    noise = math.sqrt(statistics.median(change**2 for change in changes) / 0.455 / fifth)
+    if first - last > max(LEAST_FALL * first, SIGMAS * noise) if whole else last - first <= SIGMAS * noise:
         return None
-    text = f"the loss does not fall: {first:.3f} in the first fifth, {last:.3f} in the last" + (
-        "" if whole else " after half of the steps"
+    when = "" if whole else " after half of the steps"
+    text = (
+        f"the loss {'does not fall' if whole else 'rises'}{when}: {first:.3f} in the first fifth, {last:.3f} in the last, "
+        f"with noise of {noise:.3f}"
     )
     return GateWarning("flat loss", text, command)
 

@@ -15,9 +15,11 @@ from spaces.errors import Stopped
 from spaces.files import load_json, save_json
 from strategies import pareto
 from trials.common import cli
+from trials.evidence.gates import keep_warnings
 from trials.scoring import noise
 from trials.scoring.score_store import TOP_FILE, score_path
 from trials.search_driver.plan import Plan
+from trials.search_driver.score_gates import check_scores
 
 
 def arch_of(job: dict[str, Any]) -> dict[str, Any] | None:
@@ -160,6 +162,7 @@ def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) 
     (plan.run / TOP_FILE).unlink(missing_ok=True)
 
     _print_results(plan, results, jobs, summary)
+    keep_warnings(plan.run, "search", [check_scores(plan.run, results)])
 
 
 def _print_results(

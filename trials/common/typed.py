@@ -1,0 +1,60 @@
+"""The command line of this process, printed again with changes: what mends a run is mostly the same command with other numbers."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+SWITCHES = ("--resume", "--no-resume", "--dry-run", "--no-dry-run")  # they belong to one call, and have no value
+OF_ONE_CALL = (*SWITCHES, "--stop-after")
+_lines: dict[str, str] = {}  # module -> the command as it was last typed in this process
+
+
+def remember(module: str, arguments: Sequence[str]) -> None:
+    """Keep a command as it was typed.
+
+    Args:
+        module: such as "trials.supernet".
+        arguments: what follows it on the command line.
+    """
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    start = ["torchrun", "--nproc-per-node", str(world)] if world > 1 else ["python"]
+    _lines[module] = shlex.join([*start, "-m", module, *arguments])
+
+
+def line(module: str) -> str | None:
+    """The command as it was typed; None where this process was not started by it."""
+    return _lines.get(module)
+
+
+def changed(line: str, changes: Mapping[str, object]) -> str:
+    """A command with some options changed, and without --resume and the like.
+
+    Args:
+        line: a command as it is typed.
+        changes: option -> value, such as {"--epochs": 60}; None leaves the option out.
+    """
+    changes = {**dict.fromkeys(OF_ONE_CALL), **changes}
+    kept: list[str] = []
+    skip = False
+    for word in shlex.split(line):
+        if skip:
+            skip = False
+        elif word.partition("=")[0] not in changes:
+            kept.append(word)
+        else:
+            skip = "=" not in word and word not in SWITCHES
+    for option, value in changes.items():
+        if value is not None:
+            kept += [option, str(value)]
+    return shlex.join(kept)
+
+
+def free_name(run: str | Path) -> str:
+    """A folder beside a run that is not there yet: RUN-2, RUN-3 and so on."""
+    number = 2
+    while Path(f"{run}-{number}").exists():
+        number += 1
+    return f"{run}-{number}"

@@ -1,0 +1,37 @@
+"""What the gates are told about the scores of a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from spaces.files import load_json
+from trials.common import cli, typed
+from trials.evidence import gates
+from trials.evidence.gates import GateWarning
+from trials.scoring import noise
+
+TOP = 5  # the best by score that are retrained where scores cannot decide
+
+
+def check_scores(run: Path, results: list[dict[str, Any]]) -> GateWarning | None:
+    """Whether the scores of a search say more than their own noise.
+
+    Args:
+        run: of the supernet.
+        results: the records of the scored architectures. Where the number of their scoring images is not known, nothing is said.
+    """
+    scores = [result["top1"] for result in results]
+    known = [images for result in results if (images := noise.scoring_images(result, run))]
+    if not known:
+        return None
+    if len(set(scores)) == 1:
+        stored = load_json(run / "config.json", "run configuration")
+        config = stored["config"]
+        data = ["--data", config["data"], *(["--data-root", config["data_root"]] if config["data_root"] else [])]
+        line = stored.get("typed") or cli.command("supernet", "--preset", config["preset"], *data)
+        longer = {"--epochs": gates.LONGER * config["epochs"], "--out": typed.free_name(run)}
+        return gates.noisy_scores(scores, min(known), typed.changed(line, longer))
+    return gates.noisy_scores(
+        scores, min(known), cli.command("retrain", "--supernet", run, "--top", min(TOP, len(scores)))
+    )
