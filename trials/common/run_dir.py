@@ -8,6 +8,7 @@ import json
 import platform
 import subprocess
 import time
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,32 @@ def provenance() -> dict[str, Any]:
     return {"commit": commit, "versions": versions, "machine": machine, "started": time.strftime("%Y-%m-%d %H:%M:%S")}
 
 
-def open_run(out: str | Path, command: str, config: Any, *, resume: bool) -> Path:
+def changed_option(stored: Mapping[str, Any], config: Any) -> tuple[str, Any, Any] | None:
+    """The first option that a run was started with otherwise, but for those in MAY_CHANGE.
+
+    Args:
+        stored: the options in config.json; one that an older version did not write has its default.
+        config: a dataclass.
+    Returns:
+        The option's flag, its stored value and its value now; None where a run may go on with these options.
+    """
+    given = json.loads(json.dumps(dataclasses.asdict(config)))
+    for key, value in given.items():
+        was = stored.get(key, type(config).__dataclass_fields__[key].default)
+        chooses_best = key == "eval_every" and given.get("hold_out")  # it decides which epochs can be the best
+        if (key not in MAY_CHANGE or chooses_best) and was != value:
+            return "--" + key.replace("_", "-"), was, value
+    return None
+
+
+def open_run(out: str | Path, command: str, config: Any, *, resume: bool, quiet: bool = False) -> Path:
     """Make or reopen a run directory, write and print its configuration.
 
     Args:
         out: the directory.
         command: the command without `trials.`, such as "supernet".
         config: a dataclass; with `resume`, it must equal the stored one but for the options in MAY_CHANGE.
+        quiet: print no configuration.
     Raises:
         InputError: the directory holds a run and `resume` is off, or a run with another configuration.
     """
@@ -73,12 +93,10 @@ def open_run(out: str | Path, command: str, config: Any, *, resume: bool) -> Pat
         stored = load_json(path, "run configuration")
         if stored.get("command") != command:
             raise InputError(f"'{run}' holds a run of {stored.get('command')}, not of {command}; choose another --out")
-        for key, value in given.items():
-            was = stored["config"].get(key, type(config).__dataclass_fields__[key].default)
-            chooses_best = key == "eval_every" and given.get("hold_out")  # it decides which epochs can be the best
-            if (key not in MAY_CHANGE or chooses_best) and was != value:
-                flag = "--" + key.replace("_", "-")
-                raise InputError(f"'{run}' was started with {flag} {was}, not {value}; give {was} or another --out")
+        changed = changed_option(stored["config"], config)
+        if changed:
+            flag, was, value = changed
+            raise InputError(f"'{run}' was started with {flag} {was}, not {value}; give {was} or another --out")
         if given.get("data_root") != stored["config"].get("data_root"):  # the images have moved
             stored["config"]["data_root"] = given["data_root"]
             save_json(path, stored)
@@ -88,6 +106,8 @@ def open_run(out: str | Path, command: str, config: Any, *, resume: bool) -> Pat
         save_json(path, contents)
     except OSError as error:
         raise InputError(f"cannot write to '{run}' ({error.strerror}); choose another --out") from None
+    if quiet:
+        return run
     print(f"{command}: " + " ".join(f"{key}={value}" for key, value in given.items() if value not in (None, "", False)))
     print(
         f"commit {contents['commit'][:12]}, "

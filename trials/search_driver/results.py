@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,7 +101,7 @@ def announce_end_of_choice(run: Path) -> None:
     if not (run / TOP_FILE).exists():
         return
     choice = load_json(run / TOP_FILE, "choice of retrain --top")
-    command = f"python -m trials.retrain --supernet {shlex.quote(str(run))} --top {len(choice['candidates'])} --resume"
+    command = cli.command("retrain", "--supernet", run, "--top", len(choice["candidates"]), "--resume")
     print(
         f"arc.json of '{run}' is {choice['chosen']}, which retrain --top chose; the search replaces it by the architecture with "
         f"the best score; then choose again, nothing is trained twice: {command}"
@@ -211,11 +210,12 @@ def noise_line(run: Path, results: Sequence[dict[str, Any]], alike: Sequence[boo
     images = {noise.scoring_images(result, run) for result in results}
     of = f"{images.pop():,} scoring images" if len(images) == 1 and None not in images else "their scoring images"
     others = sum(alike) - 1
+    command = cli.command("retrain", "--supernet", run, "--top", min(5, others + 1))
     if len(results) == 1:
         return f"its noise is that of {of}"
     if not others:
         return f"on {of} the best is better than each of the {len(results) - 1:,} others, beyond the noise (95 %)"
     return (
         f'noise: on {of}, {others:,} of the {len(results) - 1:,} others cannot be told apart from the best ("="; 95 %); '
-        f"retrain the best few and choose by held-out images: python -m trials.retrain --supernet {shlex.quote(str(run))} --top {min(5, others + 1)}"
+        f"retrain the best few and choose by held-out images: {command}"
     )

@@ -41,6 +41,7 @@ class Job:
         description: a network description, see trials.networks.build.
         images: steps times images of a batch, for the progress bar.
         name: what its lines of output begin with; "" for nothing.
+        tests: whether the network is tested; otherwise it is measured on the held-out images alone.
     """
 
     config: Config
@@ -48,6 +49,7 @@ class Job:
     seed: int
     images: int
     name: str = ""
+    tests: bool = True
 
 
 class SharedBar:
@@ -219,7 +221,8 @@ def _train(job: Job, report: Report) -> None:
     """
     with _output_to(report, job.name):
         try:
-            train_seed(job.config, job.description, job.seed, lambda _, __, earlier: SharedBar(report, job, earlier))
+            make_bar = lambda _, __, earlier: SharedBar(report, job, earlier)  # noqa: E731
+            train_seed(job.config, job.description, job.seed, make_bar, tests=job.tests)
         except torch.OutOfMemoryError:
             raise Stopped(f"seed {job.seed}: the memory of the GPU is used up; lower --jobs or --batch-size") from None
 

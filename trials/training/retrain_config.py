@@ -78,6 +78,11 @@ class Config(
     )
     seeds: int = option(1, "Number of networks to train, with the seeds from 0 on")
     jobs: int = option(1, "Number of seeds that are trained at the same time, each in a process of its own")
+    top: int = option(
+        0,
+        "In place of --fixed-arc: train the best so many architectures of the search of --supernet, choose one by the images "
+        "that gave the scores, and retrain this one",
+    )
     hold_out: float = option(0.0, "Part of the training images that chooses the best epoch instead; 0 means none")
 
     space: str = reuse(SpaceOptions, "space", default=None, unset="the published network's, or spos")
@@ -87,10 +92,12 @@ class Config(
     checkpoint_every: int = reuse(CheckpointOptions, "checkpoint_every", default=500, unset="")
 
     def __post_init__(self) -> None:
-        if sum(value is not None for value in (self.fixed_arc, self.baseline, self.import_official)) != 1:
+        if self.top:
+            _check_top(self)
+        elif sum(value is not None for value in (self.fixed_arc, self.baseline, self.import_official)) != 1:
             raise InputError(
-                "give either --fixed-arc FILE or --import-official FILE or --baseline timm:NAME, one of them; "
-                "see: python -m trials.retrain --help"
+                "give either --fixed-arc FILE or --import-official FILE or --baseline timm:NAME, one of them, or --supernet RUN with "
+                "--top NUMBER; see: python -m trials.retrain --help"
             )
         if self.baseline:
             parse_baseline(self.baseline)
@@ -177,12 +184,29 @@ def _default_out(config: Config) -> Path:
     """Where a run is written: retrain/ beside the architecture's file, for all others a folder of their own."""
     if config.baseline:
         return Path(config.supernet or "runs") / "baselines" / baseline_folder(config.baseline)
+    if config.top:
+        return Path(str(config.supernet)) / "retrain"
     path = Path(str(config.fixed_arc or config.import_official))
     if find_published(config.fixed_arc):
         return Path(config.supernet) / f"retrain-{path}" if config.supernet else Path("runs") / path
     if config.fixed_arc and path.parent.name == "frontier":  # MACS-ID.json
         return path.parent.parent / f"retrain-{path.stem.rpartition('-')[2]}"
     return path.parent / "retrain"
+
+
+def _check_top(config: Config) -> None:
+    """Refuse what --top cannot go with."""
+    for name in ("fixed_arc", "baseline", "import_official"):
+        if getattr(config, name) is not None:
+            raise InputError(f"--top chooses the architecture from a search; leave {flag(name)} out")
+    if config.supernet is None:
+        raise InputError(f"--top {config.top} needs --supernet RUN, from whose search it chooses")
+    if config.top < 2:
+        raise InputError(f"--top {config.top} leaves nothing to choose; give 2 or more, or --fixed-arc RUN/arc.json")
+    if config.out not in (None, str(_default_out(config))):
+        raise InputError(f"--top writes into '{config.supernet}'; leave --out out")
+    if cli.rank_and_world()[1] > 1:
+        raise InputError("--top under torchrun: it trains --jobs networks at a time; start it without torchrun")
 
 
 def _check(config: Config) -> None:

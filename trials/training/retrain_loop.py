@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
+HELD_OUT_FILE = "held_out_answers.npz"  # in seedK/ of a network that was not tested
 MakeBar = Callable[[int, str, int], Any]  # (images in all, title, images that were trained earlier) -> a progress bar
 
 
@@ -34,12 +35,15 @@ def own_bar(total: int, title: str, initial: int) -> Any:
     return cli.progress(total, desc=title, unit="img", initial=initial)
 
 
-def train_seed(config: Config, description: Mapping[str, Any], seed: int, make_bar: MakeBar = own_bar) -> None:
+def train_seed(
+    config: Config, description: Mapping[str, Any], seed: int, make_bar: MakeBar = own_bar, *, tests: bool = True
+) -> None:
     """Train with one seed, then test: writes seedK/ of the run.
 
     Args:
         description: a network description, see trials.networks.build.
         make_bar: makes the progress bar, which may be that of several trainings.
+        tests: whether the test images are read. Otherwise the network of the last epoch is measured on the held-out images.
     Raises:
         Stopped: a loss or weight is not finite.
         InputError: the processes see other images or checkpoints.
@@ -49,6 +53,8 @@ def train_seed(config: Config, description: Mapping[str, Any], seed: int, make_b
     data = open_data(config)
     trainer = NetworkTrainer(config, description, seed, data)
     seconds = training_loop(trainer, run, make_bar, began)
+    if not tests:
+        return measure_held_out(trainer, run, seconds)
     if config.hold_out:
         best = run_dir.load_checkpoint(run / "checkpoints" / "best.pt", "best checkpoint")
         trainer.tested_network.load_state_dict(best["model"])
@@ -134,6 +140,22 @@ def training_loop(trainer: NetworkTrainer, run: Path, make_bar: MakeBar, began: 
     average([signal])
     signal.item()
     return time.perf_counter() - began
+
+
+def measure_held_out(trainer: NetworkTrainer, run: Path, seconds: float) -> None:
+    """Write result.json and the answers to the held-out images, for a network whose test images stay unseen.
+
+    Args:
+        run: seedK/ of the run.
+        seconds: how long training took.
+    """
+    answers, _ = answer_images(trainer.fabric, trainer.tested_network, trainer.data, "score")
+    if trainer.rank:
+        return
+    answers.save(run / HELD_OUT_FILE)
+    correct = int(answers.right.sum())
+    accuracy = {"val_top1": 100 * correct / answers.size, "val_correct": correct, "val_images": answers.size}
+    save_json(run / "result.json", {**accuracy, "seconds": seconds, "seed": trainer.seed})
 
 
 def test_network(

@@ -56,9 +56,11 @@ class RetrainPlan:
         return {"arch": self.arch, **name, "macs": self.macs, "params": self.params}
 
 
-def plan_retraining(config: Config) -> RetrainPlan:
+def plan_retraining(config: Config, arch: Arch | None = None) -> RetrainPlan:
     """Check a retraining against its network, its images and the device.
 
+    Args:
+        arch: the architecture, where it is known; otherwise the options name it.
     Raises:
         InputError: something of these cannot be used, or does not fit together.
     """
@@ -69,7 +71,8 @@ def plan_retraining(config: Config) -> RetrainPlan:
         if config.seeds != 1:
             raise InputError(f"--seeds {config.seeds} with --import-official: there is one network; leave --seeds out")
         config = dataclasses.replace(config, space_options=space_options_text(imported.options))
-    arch = None if config.baseline else imported.arch if imported else read_arch(config)
+    if arch is None:
+        arch = None if config.baseline else imported.arch if imported else read_arch(config)
     data = open_data(config)
     if not data.size("test"):
         raise InputError(f"'{config.data_root}' has no test images: too few of each class; give more, or a val/ folder")

@@ -1,0 +1,238 @@
+"""The best architectures of a search, trained from scratch and chosen among by held-out images: `trials.retrain --top`.
+
+The scores of a search are those of paths of a supernet, on few images, and the best of them is often best by luck. So the best
+few are trained by the recipe without the supernet's scoring images, and the one that is best on these becomes the winner. No
+test image is read for that. A candidate is a run of trials.retrain in RUN/top/ID, so that all go on after a kill.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spaces.arch import arch_id, save_arch
+from spaces.errors import InputError
+from spaces.files import load_json, save_json
+from trials.common import cli, run_dir
+from trials.common.supernet_run import SupernetRun
+from trials.evidence.intervals import accuracy_interval, accuracy_text
+from trials.scoring import noise
+from trials.scoring.score_store import TOP_FILE, score_path
+from trials.training.parallel import Job, train_jobs
+from trials.training.retrain_config import Config
+from trials.training.retrain_plan import RetrainPlan, describe_network, plan_retraining
+from trials.training.retrain_result import seed_results
+
+FOLDER = "top"  # in the run of the supernet: a run of trials.retrain for each candidate
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An architecture that may become the winner.
+
+    Attributes:
+        score: its score in the search, see `ScoreStore.record`.
+        plan: its training without the held-out images.
+    """
+
+    score: dict[str, Any]
+    plan: RetrainPlan
+
+    @property
+    def name(self) -> str:
+        """The id of the architecture."""
+        return arch_id(self.score["arch"])
+
+    @property
+    def run(self) -> Path:
+        """The folder of its training."""
+        return Path(self.plan.config.out)
+
+    def figures(self, supernet: Path) -> dict[str, Any]:
+        """What top.json says about it; accuracies in percent."""
+        results = seed_results(self.run, self.plan.config.seeds)
+        correct, images = [result["val_correct"] for result in results], results[0]["val_images"]
+        interval = accuracy_interval(correct, images)
+        return {
+            "id": self.name,
+            **self.plan.summary(),
+            "score": self.score["top1"],
+            "correct": correct,
+            "images": images,
+            "mean": 100 * statistics.mean(correct) / images,
+            "interval": [interval.low, interval.high],
+            "run": str(self.run.relative_to(supernet)),
+        }
+
+
+def choose_winner(config: Config) -> Config:
+    """Train the candidates that have no result yet, choose one, write top.json and arc.json of the supernet's run.
+
+    Args:
+        config: with --top and --supernet.
+    Returns:
+        The options of the winner's own retraining, into RUN/retrain.
+    Raises:
+        InputError: there are not enough scores, or the candidates were trained in another way.
+        Stopped: a training stopped.
+    """
+    run = Path(str(config.supernet))
+    candidates = plan_candidates(config, best_scored(run, config.top))
+    open_candidates(run, candidates, resume=config.resume)
+
+    # train what has no result
+    seeds = range(config.seeds)
+    jobs = [
+        Job(candidate.plan.config, candidate.plan.network, seed, candidate.plan.images, candidate.name, tests=False)
+        for candidate in candidates
+        for seed in seeds
+        if not (candidate.run / f"seed{seed}" / "result.json").exists()
+    ]
+    print(
+        f"the best {len(candidates)} architectures by score, {config.seeds} seed{'s' * (config.seeds > 1)} each, without the "
+        f"{candidates[0].plan.data.size('score'):,} held-out images: {len(jobs)} networks to train"
+    )
+    if jobs:
+        failures = train_jobs(jobs, config.jobs, title="candidates", on_done=_result_line)
+        if failures:
+            raise next(iter(failures.values()))
+
+    # choose; of equal ones that with the best score
+    figures = [candidate.figures(run) for candidate in candidates]
+    chosen = max(range(len(figures)), key=lambda number: figures[number]["mean"])
+    names = {"chosen": figures[chosen]["id"], "search_best": figures[0]["id"]}
+    save_json(run / TOP_FILE, {**names, "seeds": config.seeds, "candidates": figures})
+    save_arch(run / "arc.json", candidates[chosen].score["arch"])
+    _print_choice(run, candidates, figures, chosen)
+    return _winners_options(config, candidates[chosen].score["arch"])
+
+
+def best_scored(run: Path, count: int) -> list[dict[str, Any]]:
+    """The scores of the best architectures of a search, the best first; of equal ones that which was scored first.
+
+    Args:
+        run: of the supernet; its search.json names the architectures within the limits.
+    Raises:
+        InputError: there was no search, or fewer architectures have a score.
+    """
+    supernet = SupernetRun.open(run)
+    if not (run / "search.json").exists():
+        if (run / "most_probable.json").exists():
+            remedy = cli.command("retrain", "--fixed-arc", run / "arc.json", "--supernet", run)
+            raise InputError(
+                f"--top {count}: '{run}' learned one architecture, and scored none; take it with: {remedy}"
+            )
+        raise InputError(
+            f"--top {count}: no search of '{run}' has ended yet; search it with: {cli.command('search', run)}"
+        )
+    history = load_json(run / "search.json", "search summary")["history"]
+    scores = [load_json(score_path(run, entry["id"]), "score") for entry in history]
+    scores = [score for score in scores if score["supernet"] == supernet.hash]
+    if count > len(scores):
+        raise InputError(
+            f"--top {count}: the search of '{run}' scored {len(scores):,} architectures; give 2 to {len(scores)}"
+        )
+    return sorted(scores, key=lambda score: -score["top1"])[:count]
+
+
+def plan_candidates(config: Config, scores: Sequence[dict[str, Any]]) -> list[Candidate]:
+    """Check the training of each candidate against its network, its images and the device.
+
+    The last epoch counts, as in the winner's own training: the best epoch would be chosen by the same images.
+
+    Raises:
+        InputError: something of these cannot be used, or does not fit together.
+    """
+    run = Path(str(config.supernet))
+    fraction = SupernetRun.open(run).config["score_fraction"]
+    candidates: list[Candidate] = []
+    for score in scores:
+        folder = run / FOLDER / arch_id(score["arch"])
+        given: dict[str, Any] = {"top": 0, "fixed_arc": str(folder / "arc.json"), "out": str(folder), "resume": True}
+        if not candidates:
+            own = dataclasses.replace(config, **given, hold_out=fraction, eval_every=config.epochs)
+            candidates.append(Candidate(score, plan_retraining(own, score["arch"])))
+            continue
+        first = candidates[0].plan
+        own = dataclasses.replace(first.config, **given)
+        network, macs, params = describe_network(own, score["arch"], first.data)
+        plan = RetrainPlan(own, first.data, score["arch"], network, macs, params, None)
+        candidates.append(Candidate(score, plan))
+    return candidates
+
+
+def open_candidates(run: Path, candidates: Sequence[Candidate], *, resume: bool) -> None:
+    """Make or reopen the run of each candidate.
+
+    Raises:
+        InputError: one exists and `resume` is off, or it was begun with another recipe.
+    """
+    for candidate in candidates:
+        path = candidate.run / "config.json"
+        if not path.exists():
+            continue
+        if not resume:
+            raise InputError(
+                f"'{run / FOLDER}' holds candidates already; add --resume to go on with them, or remove that folder"
+            )
+        stored = load_json(path, "run configuration")
+        changed = run_dir.changed_option(stored["config"], candidate.plan.config)
+        if changed:
+            flag, was, value = changed
+            raise InputError(
+                f"'{candidate.run}' was begun with {flag} {was}, not {value}; give {was}, or remove '{run / FOLDER}' to begin anew"
+            )
+    for candidate in candidates:
+        run_dir.open_run(candidate.run, "retrain", candidate.plan.config, resume=True, quiet=True)
+        save_arch(candidate.run / "arc.json", candidate.score["arch"])
+
+
+def _result_line(job: Job) -> str:
+    """What is printed when a candidate was trained with a seed."""
+    result = load_json(Path(job.config.out) / f"seed{job.seed}" / "result.json", "result")
+    accuracy = accuracy_text([result["val_correct"]], result["val_images"])
+    return f"{job.name}, seed {job.seed}: {accuracy} of held-out images"
+
+
+def _print_choice(run: Path, candidates: Sequence[Candidate], figures: Sequence[dict[str, Any]], chosen: int) -> None:
+    """Print the table of the candidates, which is chosen, and how sure that is."""
+    rows = []
+    for number, (candidate, figure) in enumerate(zip(candidates, figures, strict=True)):
+        notes = ["chosen"] * (number == chosen) + ["best score"] * (number == 0)
+        score = noise.short_score_text(candidate.score, run)
+        held_out = accuracy_text(figure["correct"], figure["images"])
+        rows.append((figure["id"], score, held_out, f"{figure['macs']:,}", f"{figure['params']:,}", ", ".join(notes)))
+    print(cli.table(rows, ("architecture", "score % +- sd", "held-out top-1", "MACs", "params", ""), as_is=True))
+    best, own = figures[chosen], figures[0]
+    if chosen:
+        ahead = f"{best['mean'] - own['mean']:.2f} points above {own['id']}, which has the best score"
+    else:
+        ahead = "which has the best score, too"
+    within = sum(figure["mean"] >= best["interval"][0] for figure in figures) - 1
+    print(
+        f"chosen by held-out images: {best['id']}, {ahead}; {within} of the {len(figures) - 1} others reach into its interval, and may "
+        "be as good"
+    )
+    print(f"the winner is now {run / 'arc.json'}; how it was chosen: {run / TOP_FILE}")
+
+
+def _winners_options(config: Config, arch: dict[str, Any]) -> Config:
+    """The options with which the winner is trained on all training images; an earlier network makes room for it."""
+    run = Path(str(config.supernet))
+    options = dataclasses.replace(config, top=0, fixed_arc=str(run / "arc.json"), resume=True)
+    folder = Path(options.out)
+    if not (folder / "config.json").exists():
+        return options
+    stored = load_json(folder / "config.json", "run configuration")
+    held = load_json(folder / "arc.json", "fixed arc") if (folder / "arc.json").exists() else {}
+    if held != arch or run_dir.changed_option(stored["config"], options):
+        name = f"{folder.name}-{arch_id(held)}"
+        places = [folder.with_name(name), *(folder.with_name(f"{name}-{number}") for number in range(2, 1000))]
+        aside = next(place for place in places if not place.exists())
+        folder.rename(aside)
+        print(f"'{folder}' holds another network or recipe; it is now '{aside}'")
+    return options
