@@ -7,8 +7,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from spaces.files import load_json
+
 SWITCHES = ("--resume", "--no-resume", "--dry-run", "--no-dry-run")  # they belong to one call, and have no value
 OF_ONE_CALL = (*SWITCHES, "--stop-after")
+# options that say what a run is of, where its command is not known as it was typed
+NAMED = ("fixed_arc", "baseline", "supernet", "space", "preset", "data", "data_root", "seeds")
 _lines: dict[str, str] = {}  # module -> the command as it was last typed in this process
 
 
@@ -50,6 +54,22 @@ def changed(line: str, changes: Mapping[str, object]) -> str:
         if value is not None:
             kept += [option, str(value)]
     return shlex.join(kept)
+
+
+def again(run: str | Path, changes: Mapping[str, object]) -> str:
+    """The command that began a run, with some options changed, into another folder beside it.
+
+    Args:
+        changes: as for `changed`.
+    """
+    stored = load_json(Path(run) / "config.json", "run configuration")
+    words = ["python", "-m", f"trials.{stored['command']}"]
+    for name in (
+        NAMED if not stored.get("typed") else ()
+    ):  # a run of an older version, or one that another command began
+        value = stored["config"].get(name)
+        words += ["--" + name.replace("_", "-"), str(value)] if value else []
+    return changed(stored.get("typed") or shlex.join(words), {**changes, "--out": free_name(run)})
 
 
 def free_name(run: str | Path) -> str:

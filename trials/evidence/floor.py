@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spaces.files import load_json, save_json
-from trials.evidence.intervals import Interval, accuracy_interval
+from trials.evidence.intervals import Interval, accuracy_interval, percent
 
 if TYPE_CHECKING:
     from trials.images.dataset import Data
@@ -57,7 +57,7 @@ def floor_of(run: Path, data: Data | None = None) -> dict[str, Any] | None:
 
 def floor_text(floor: Mapping[str, Any]) -> str:
     """The floor as it stands beside a test accuracy: `floor 93.0% [84.6, 97.0] (random forest on 16x16 pixels)`."""
-    return f"floor {Interval(floor['top1'], *floor['interval'])} ({floor['name']})".replace(" [", "% [", 1)
+    return f"floor {percent(Interval(floor['top1'], *floor['interval']))} ({floor['name']})"
 
 
 def measure_floor(data: Data) -> dict[str, Any]:

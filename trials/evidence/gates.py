@@ -17,7 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from spaces.files import load_json, save_json
-from trials.evidence.intervals import Interval, accuracy_interval, score_sd
+from trials.evidence.intervals import Interval, accuracy_interval, percent, score_sd
 
 FILE = "warnings.json"
 STEPS_SHARE = 0.5  # fewer steps than this part of the recipe's are too few
@@ -28,7 +28,7 @@ SIGMAS = 2  # standard deviations that a change is more than noise from
 LEAST_ABOVE_CHANCE = 0.1  # of the way from chance to 100 %
 LEAST_TEST_IMAGES, LEAST_TEST_IMAGES_OF_A_CLASS = 100, 5
 LONGER = 3  # factor of the epochs, and divisor of the rate, where the recipe's own did not do
-LINES_OF_A_TREND = 5  # a loss with fewer lines in the log says nothing
+LINES_OF_A_TREND = 10  # a loss with fewer lines in the log says nothing
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,7 @@ def near_chance(top1: Sequence[float], images: int, chance: float, command: str)
     interval = accuracy_interval([round(statistics.fmean(top1) / 100 * images)], images)
     if interval.low > chance and interval.value - chance >= LEAST_ABOVE_CHANCE * (100 - chance):
         return None
-    text = (
-        f"{len(top1)} fixed paths score {interval.value:.1f}% [{interval.low:.1f}, {interval.high:.1f}], "
-        f"near the {chance:.1f}% of always the same class"
-    )
+    text = f"{len(top1)} fixed paths score {percent(interval)}, near the {chance:.1f}% of always the same class"
     return GateWarning("near chance", text, command)
 
 
@@ -170,10 +167,12 @@ def small_test(counts: Mapping[str, int], command: str) -> GateWarning | None:
         counts: test images of each class, by its name.
     """
     total, least = sum(counts.values()), min(counts, key=counts.__getitem__)
-    if total < LEAST_TEST_IMAGES:
-        text = f"{total} test images: one answer is {100 / max(total, 1):.1f} points, so small differences are luck; add images"
+    if not total:
+        text = f"there are no test images, and below {LEAST_TEST_IMAGES} differences are luck; have more"
+    elif total < LEAST_TEST_IMAGES:
+        text = f"there are {total} test images: one answer is {100 / total:.1f} points, so small differences are luck; have more"
     elif counts[least] < LEAST_TEST_IMAGES_OF_A_CLASS:
-        text = f"class '{least}' has {counts[least]} test images, so its accuracy is luck; add images of it"
+        text = f"class '{least}' has {counts[least]} test images, so its accuracy is luck; have more of it"
     else:
         return None
     return GateWarning("small test part", text, command)
@@ -202,7 +201,9 @@ def below_floor(accuracy: Interval, floor: Mapping[str, Any], command: str) -> G
     """
     if accuracy.high >= floor["top1"]:
         return None
-    text = f"the network is undertrained: {accuracy}% is below the floor of {floor['top1']:.1f}% ({floor['name']})"
+    text = (
+        f"the network is undertrained: {percent(accuracy)} is below the floor of {floor['top1']:.1f}% ({floor['name']})"
+    )
     return GateWarning("below the floor", text, command)
 
 
@@ -232,16 +233,16 @@ def read_warnings(run: Path) -> list[dict[str, Any]]:
 
     Returns:
         For each `from` (the command), `gate`, `text`, `command` (what mends it) and `run`: "" for the run itself, else the
-        folder in it, such as "retrain" or "baselines/NAME". [] for a run of an older version.
+        folder in it, such as "retrain" or "baselines/NAME". What two of them say in the same words is there once. [] for a
+        run of an older version.
     """
     folders = ["", *(path.name for path in sorted(run.glob("retrain*"))), "baselines", "controls"]
     found: list[dict[str, Any]] = []
     for folder in folders:
         inner = sorted((run / folder).glob(f"*/{FILE}")) if folder in ("baselines", "controls") else []
         for path in inner or [run / folder / FILE]:
-            if path.exists():
-                name = path.parent.relative_to(run).as_posix()
-                found += [
-                    {**entry, "run": "" if name == "." else name} for entry in load_json(path, "warnings of the run")
-                ]
+            name = path.parent.relative_to(run).as_posix()
+            for entry in load_json(path, "warnings of the run") if path.exists() else []:
+                if (entry["gate"], entry["text"]) not in {(other["gate"], other["text"]) for other in found}:
+                    found.append({**entry, "run": "" if name == "." else name})
     return found

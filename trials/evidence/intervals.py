@@ -70,9 +70,14 @@ def accuracy_interval(correct: Sequence[int], images: int) -> Interval:
 
 def accuracy_text(correct: Sequence[int], images: int) -> str:
     """The one form in which an accuracy is shown: `97.63% [95.9, 98.6] (2 seeds, 359 images)`."""
-    value, bounds = str(accuracy_interval(correct, images)).split(" ", 1)
     seeds = f"{len(correct)} seed" + "s" * (len(correct) != 1)
-    return f"{value}% {bounds} ({seeds}, {images:,} image{'s' * (images != 1)})"
+    return f"{percent(accuracy_interval(correct, images))} ({seeds}, {images:,} image{'s' * (images != 1)})"
+
+
+def percent(interval: Interval) -> str:
+    """An accuracy with its interval: `97.63% [95.9, 98.6]`."""
+    value, bounds = str(interval).split(" ", 1)
+    return f"{value}% {bounds}"
 
 
 def score_sd(top1_percent: float, images: int) -> float:

@@ -26,12 +26,9 @@ def check_scores(run: Path, results: list[dict[str, Any]]) -> GateWarning | None
     if not known:
         return None
     if len(set(scores)) == 1:
-        stored = load_json(run / "config.json", "run configuration")
-        config = stored["config"]
-        data = ["--data", config["data"], *(["--data-root", config["data_root"]] if config["data_root"] else [])]
-        line = stored.get("typed") or cli.command("supernet", "--preset", config["preset"], *data)
-        longer = {"--epochs": gates.LONGER * config["epochs"], "--out": typed.free_name(run)}
-        return gates.noisy_scores(scores, min(known), typed.changed(line, longer))
+        epochs = load_json(run / "config.json", "run configuration")["config"]["epochs"]
+        longer = typed.again(run, {"--epochs": gates.LONGER * epochs})
+        return gates.noisy_scores(scores, min(known), longer)
     return gates.noisy_scores(
         scores, min(known), cli.command("retrain", "--supernet", run, "--top", min(TOP, len(scores)))
     )

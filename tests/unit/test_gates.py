@@ -1,0 +1,160 @@
+"""Every gate fires on a case made for it, is silent on a healthy one, and names a command; warnings are kept in the run."""
+
+import json
+import random
+
+import pytest
+
+from trials.common import typed
+from trials.evidence import gates
+from trials.evidence.gates import GateWarning, keep_warnings, read_warnings
+from trials.evidence.intervals import Interval, accuracy_interval
+
+FLOOR = {"top1": 93.0, "interval": [84.6, 97.0], "name": "random forest on 16x16 pixels"}
+
+
+def flat(level: float, noise: float, lines: int, seed: int) -> list[float]:
+    draw = random.Random(seed)
+    return [level + draw.gauss(0, noise) for _ in range(lines)]
+
+
+def falling(start: float, end: float, noise: float, lines: int, seed: int = 0) -> list[float]:
+    return [end + (start - end) * 0.9**k + error for k, error in enumerate(flat(0, noise, lines, seed))]
+
+
+def looks(gate, *arguments, **options):
+    return gate(*arguments, "python -m trials.supernet --out runs/x-2", **options)
+
+
+FIRES = {
+    # the known case: 354 photographs, 254 of them to train on, at defaults that were made for more images
+    "few steps": (gates.few_steps, (42, 704, 254), "42 steps are too few for 254 images; about 704 are needed"),
+    "large batch": (gates.large_batch, (64, 254), "64 is above an eighth of the 254 training images: 3 steps an epoch"),
+    "rate and batch": (gates.rate_of_batch, (0.2, 16, 0.2, 64), "0.2 is 4 times too high for batches of 16"),
+    "rate too low": (gates.rate_of_batch, (0.025, 1024, 0.1, 64), "0.025 is 64 times too low for batches of 1,024"),
+    "flat loss": (gates.flat_loss, (flat(1.4, 0.1, 20, 0),), "the loss does not fall: "),
+    "rising loss": (
+        gates.flat_loss,
+        ([1.3] * 5 + [1.32, 1.35, 1.4, 1.42, 1.42],),
+        "1.300 in the first fifth, 1.420 in",
+    ),
+    "near chance": (gates.near_chance, ([20.7, 27.6, 34.5], 29, 22.6), "3 fixed paths score 27.59% [14.7, 45.7], near"),
+    "noisy scores": (gates.noisy_scores, ([80.0, 80.5, 81.0], 29), "noise of 7.25 that 29 scoring images"),
+    "equal scores": (gates.noisy_scores, ([24.1] * 4, 29), "all 4 architectures score 24.10%"),
+    "small test part": (gates.small_test, ({"a": 35, "b": 36},), "71 test images: one answer is 1.4 points"),
+    "no test part": (gates.small_test, ({"a": 0, "b": 0},), "no test images"),
+    "a small class": (gates.small_test, ({"a": 300, "b": 3},), "class 'b' has 3 test images"),
+    "unequal classes": (gates.unequal_classes, ({"good": 90, "bad": 10},), "class 'good' has 90% of the training"),
+    "below the floor": (
+        gates.below_floor,
+        (Interval(76.8, 65.7, 85.0), FLOOR),
+        "76.80% [65.7, 85.0] is below the floor",
+    ),
+}
+SILENT = [
+    (gates.few_steps, (600, 1000, 1078)),
+    (gates.large_batch, (64, 1078)),
+    (gates.rate_of_batch, (0.1, 64, 0.1, 64)),
+    (gates.rate_of_batch, (0.05, 16, 0.2, 64)),  # in proportion
+    (gates.rate_of_batch, (0.2, 32, 0.2, 64)),  # a factor of 2
+    (gates.flat_loss, (falling(2.3, 0.5, 0.05, 20),)),
+    (gates.flat_loss, ([2.3] + [0.5] * 9,)),  # learned at once
+    (gates.flat_loss, ([1.5] * 9,)),  # too few lines to tell
+    (gates.near_chance, ([80.0, 85.0], 360, 10.2)),
+    (gates.near_chance, ([55.2, 69.0], 29, 22.6)),
+    (gates.near_chance, ([], 29, 22.6)),  # --eval-paths 0
+    (gates.noisy_scores, ([80.0, 85.0, 90.0, 93.0], 360)),
+    (gates.noisy_scores, ([80.0, 80.0], 360)),  # too few to tell
+    (gates.small_test, ({"a": 60, "b": 50},)),
+    (gates.unequal_classes, ({"a": 70, "b": 30},)),
+    (gates.unequal_classes, ({"a": 80, "b": 70, "c": 60},)),
+    (gates.below_floor, (Interval(90.0, 85.0, 95.0), FLOOR)),  # within the noise
+    (gates.below_floor, (Interval(97.0, 95.0, 98.0), FLOOR)),
+]
+
+
+@pytest.mark.parametrize("case", FIRES)
+def test_a_gate_fires_on_its_case(case):
+    gate, arguments, says = FIRES[case]
+    warning = looks(gate, *arguments)
+    assert says in warning.text
+    assert "\n" not in str(warning)
+    assert str(warning).endswith("; python -m trials.supernet --out runs/x-2")
+    assert len(warning.text) < 160
+
+
+@pytest.mark.parametrize(("gate", "arguments"), SILENT)
+def test_a_gate_is_silent_on_a_healthy_case(gate, arguments):
+    assert looks(gate, *arguments) is None
+
+
+@pytest.mark.parametrize("lines", [10, 16, 40])
+def test_noise_is_not_taken_for_a_trend(lines):
+    """Of 300 runs that learn none is warned of; of 300 that learn nothing nearly all, however noisy their losses are."""
+    healthy = [looks(gates.flat_loss, falling(2.0, 0.8, 0.06, lines, seed)) for seed in range(300)]
+    assert sum(warning is not None for warning in healthy) <= 3
+    stuck = [looks(gates.flat_loss, flat(1.4, 0.1, lines, seed)) for seed in range(300)]
+    assert sum(warning is None for warning in stuck) <= 60
+
+
+@pytest.mark.parametrize("lines", [10, 16, 40])
+def test_before_the_end_only_a_rise_beyond_noise_is_said(lines):
+    stuck = [looks(gates.flat_loss, flat(1.4, 0.1, lines, seed), whole=False) for seed in range(300)]
+    assert sum(warning is not None for warning in stuck) <= 60
+    rising = [2.0 - loss for loss in falling(1.0, 0.3, 0.03, lines)]
+    assert "the loss rises after half of the steps: " in looks(gates.flat_loss, rising, whole=False).text
+
+
+def test_a_network_is_below_the_floor_only_beyond_its_own_noise():
+    few, many = accuracy_interval([65], 71), accuracy_interval([6500], 7100)  # 91.5 % both
+    assert looks(gates.below_floor, few, FLOOR) is None
+    assert "undertrained" in looks(gates.below_floor, many, FLOOR).text
+
+
+def test_warnings_are_printed_and_kept_by_command(tmp_path, capsys):
+    first, second = GateWarning("few steps", "a", "do x"), GateWarning("flat loss", "b", "do y")
+    keep_warnings(tmp_path, "supernet", [None])
+    assert not (tmp_path / "warnings.json").exists()
+    keep_warnings(tmp_path, "supernet", [first, None])
+    keep_warnings(tmp_path, "search", [second])
+    keep_warnings(tmp_path, "supernet", [GateWarning("flat loss", "c", "do z")], more=True)
+    assert capsys.readouterr().out.splitlines() == ["warning: a; do x", "warning: b; do y", "warning: c; do z"]
+    entries = json.loads((tmp_path / "warnings.json").read_text())
+    assert [(e["from"], e["gate"], e["text"], e["command"]) for e in entries] == [
+        ("supernet", "few steps", "a", "do x"),
+        ("search", "flat loss", "b", "do y"),
+        ("supernet", "flat loss", "c", "do z"),
+    ]
+    keep_warnings(tmp_path, "supernet", [])  # the run is begun again, without mistakes
+    assert [entry["from"] for entry in read_warnings(tmp_path)] == ["search"]
+
+
+def test_warnings_of_all_networks_of_a_run_are_read(tmp_path):
+    assert read_warnings(tmp_path) == []
+    warning, twice = GateWarning("below the floor", "a", "do x"), GateWarning("small test part", "71", "more")
+    keep_warnings(tmp_path, "supernet", [twice])
+    for folder in ("retrain", "retrain-2", "baselines/timm-x", "controls/abc", "frontier"):
+        (tmp_path / folder).mkdir(parents=True)
+        keep_warnings(tmp_path / folder, "retrain", [GateWarning(warning.gate, folder, "do x"), twice])
+    found = read_warnings(tmp_path)
+    assert [entry["run"] for entry in found] == ["", "retrain", "retrain-2", "baselines/timm-x", "controls/abc"]
+    assert sum(entry["text"] == "71" for entry in found) == 1
+
+
+def test_the_command_is_the_one_that_was_typed(tmp_path):
+    typed.remember(
+        "trials.supernet", ["--data-root", "my images", "--epochs=3", "--lr", "0.1", "--resume", "--out", "a"]
+    )
+    line = typed.line("trials.supernet")
+    assert line == "python -m trials.supernet --data-root 'my images' --epochs=3 --lr 0.1 --resume --out a"
+    changed = typed.changed(line, {"--epochs": 60, "--lr": None, "--out": typed.free_name(tmp_path)})
+    assert changed == f"python -m trials.supernet --data-root 'my images' --epochs 60 --out {tmp_path}-2"
+    tmp_path.with_name(tmp_path.name + "-2").mkdir()
+    assert typed.free_name(tmp_path) == f"{tmp_path}-3"
+
+
+def test_a_run_of_an_older_version_gets_a_command_too(tmp_path):
+    config = {"space": "spos", "preset": "tiny", "data": "digits", "data_root": "", "epochs": 20}
+    (tmp_path / "config.json").write_text(json.dumps({"command": "supernet", "config": config}))
+    line = typed.again(tmp_path, {"--epochs": 60})
+    assert line == f"python -m trials.supernet --space spos --preset tiny --data digits --epochs 60 --out {tmp_path}-2"
