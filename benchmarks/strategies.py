@@ -51,7 +51,7 @@ from spaces.files import atomic, load_json
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from trials.common import cli
-from trials.timing.runtimes import processor_name
+from trials.common.machine import processor_name
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 PER_CLASS = 200  # training images of Fashion-MNIST that are kept

@@ -9,12 +9,14 @@
     STEM-int8.onnx              int8: weights and activations in 8 bits, calibrated on training images
 
 A file is loaded anew and run over the test images; only one that gives the network's answers gets its name, another one
-is kept as *.failed. The network itself must be as accurate as it was right after its training.
+is kept as *.failed; how each was checked stands in export.json beside them. The network itself must be as accurate as it was
+right after its training.
 """
 
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 
 from spaces.errors import InputError, Stopped
@@ -28,6 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     # Torch is imported when the options are known to be right.
     from trials.common import run_dir
     from trials.export_formats import files
+    from trials.export_formats.export_record import write_record
     from trials.networks.build import load_network
 
     stored_config = None if config.names_file else run_dir.load_run(config.run, "retrain")
@@ -40,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     stored_config = stored_config or run_dir.load_run(config.run, "retrain")
     if not {"model", "preprocessing"} <= stored.keys():
         raise InputError(f"'{config.network_file}' is not a network of trials.retrain; name its network.pt")
+    made, began = run_dir.provenance(), time.perf_counter()
     files.require_fixed_arc(config, stored)
     network = load_network(config.network_file).float()
     data, preprocessing = files.open_data(config, stored_config, stored)
@@ -57,6 +61,7 @@ def main(argv: list[str] | None = None) -> None:
         problems = files.find_problems(config, comparison)
         rows = [files.table_row(name, draft, target, comparison, name in problems) for name in config.wanted]
         files.publish_files(config, draft, problems)
+    write_record(config, comparison, problems, made | {"seconds": time.perf_counter() - began})
     header = ("format", "files", "KB", "largest logit difference", "same answers %", "test top-1 %")
     kilobytes = f"{config.network_file.stat().st_size / 1000:,.0f}"
     network_row = ("PyTorch", config.network_file.name, kilobytes, "", "", str(comparison.interval()))

@@ -235,7 +235,10 @@ def test_a_file_that_fails_gets_no_good_name(digits, tmp_path):
     ) as caught:
         export.main([*map(str, arguments), "--calibration-images", "32"])
     assert caught.value.exit_code == 3
-    assert [path.name for path in tmp_path.iterdir()] == ["net-int8.onnx.failed"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["export.json", "net-int8.onnx.failed"]
+    (entry,) = load_json(tmp_path / "export.json", "")["formats"]
+    assert entry["files"] == ["net-int8.onnx.failed"]
+    assert entry["problem"].startswith("it loses")
 
 
 def test_weights_that_are_not_what_was_tested(digits, tmp_path):

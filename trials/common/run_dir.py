@@ -15,7 +15,7 @@ from typing import Any
 
 from spaces.errors import InputError
 from spaces.files import CLONE, atomic, load_json, save_json
-from trials.common import typed
+from trials.common import machine, typed
 
 PACKAGES = ("torch", "torchvision", "nni", "pytorch-lightning", "numpy")
 # options that may differ between a run and its continuation: they do not change its result, or are checked elsewhere
@@ -37,7 +37,7 @@ MAY_CHANGE = (
 
 
 def provenance() -> dict[str, Any]:
-    """Say what made a file: git commit, versions of Python and the main packages, kind of machine, local time."""
+    """Say what made a file: git commit, versions of Python and the main packages, the machine, local time."""
     try:
         git = ["git", "-C", str(CLONE)]
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
@@ -51,8 +51,15 @@ def provenance() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "absent"
-    machine = f"{platform.system()} {platform.machine()}"
-    return {"commit": commit, "versions": versions, "machine": machine, "started": time.strftime("%Y-%m-%d %H:%M:%S")}
+    return {
+        "commit": commit,
+        "versions": versions,
+        "machine": f"{platform.system()} {platform.machine()}",
+        "processor": machine.processor_name(),
+        "cores": machine.usable_cores(),
+        "gpus": machine.gpu_names(),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
 
 
 def changed_option(stored: Mapping[str, Any], config: Any) -> tuple[str, Any, Any] | None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from spaces.files import load_json
+from trials.evidence.intervals import accuracy_text
+from trials.export_formats import export_record
 from trials.reporting.collect import RunContents
 from trials.reporting.networks import TrainedNetwork
-
-EXPORT = "export.json"  # trials.export writes it beside the files
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,9 @@ def step_rows(contents: RunContents) -> list[StepRow]:
         trained = sum(len(network.seconds) for network in controls)
         text = f"{duration(seconds)} of training {trained} networks of {len(controls)} architectures"
         rows.append(_row("controls", controls[0].stored, text))
+    if contents.retrained and (contents.retrained.folder / "export" / export_record.FILE).exists():
+        record = load_json(contents.retrained.folder / "export" / export_record.FILE, "export")
+        rows.append(_row("export", {"config": {}, **record}, duration(record["seconds"])))
     return rows
 
 
@@ -69,8 +72,8 @@ def version_rows(contents: RunContents) -> list[tuple[str, str]]:
 def export_rows(folder: Path) -> list[ExportRow]:
     """The files in `export/` of a run of trials.retrain, those that failed their check (*.failed) too."""
     export = folder / "export"
-    if (export / EXPORT).exists():
-        return [_checked_row(entry) for entry in load_json(export / EXPORT, "export")["formats"]]
+    if (export / export_record.FILE).exists():
+        return [_checked_row(entry) for entry in load_json(export / export_record.FILE, "export")["formats"]]
     # an older version wrote no record
     return [
         ExportRow(
@@ -89,11 +92,16 @@ def export_rows(folder: Path) -> list[ExportRow]:
 
 def export_note(folder: Path) -> str:
     """On how many test images the exported files were checked; "" where that is not known."""
-    path = folder / "export" / EXPORT
+    path = folder / "export" / export_record.FILE
     if not path.exists():
         return ""
     record = load_json(path, "export")
-    return f"Each file was loaded anew and compared with the PyTorch network on {record['images']:,} test images."
+    network = record["network"]
+    return (
+        f"Each file was loaded anew and compared with the PyTorch network, which has "
+        f"{accuracy_text([network['correct']], network['images'])}. A logit may differ by {record['rounding']:.1e}, which is "
+        f"rounding; int8 may lose {record['int8_drop']:g} points."
+    )
 
 
 def duration(seconds: float) -> str:
@@ -108,8 +116,8 @@ def duration(seconds: float) -> str:
 
 def _row(step: str, stored: dict[str, Any], took: str) -> StepRow:
     """A step whose config.json is at hand."""
-    parts = [stored.get("processor"), stored.get("gpu"), f"{stored['cores']} cores" if stored.get("cores") else None]
-    machine = ", ".join(filter(None, (*parts, stored.get("machine"))))
+    cores = f"{stored['cores']} cores" if stored.get("cores") else ""
+    machine = ", ".join(filter(None, (*stored.get("gpus", []), stored.get("processor"), cores, stored.get("machine"))))
     device = stored["config"].get("device")
     asked = f"--device {device}" if device and device != "auto" else ""
     return StepRow(
@@ -151,15 +159,15 @@ def _scored_with(result: dict[str, Any]) -> str:
 
 def _checked_row(entry: dict[str, Any]) -> ExportRow:
     """A format of export.json."""
-    difference, same, top1 = entry.get("largest_difference"), entry.get("same_percent"), entry.get("test_top1")
+    difference, same, correct = entry["largest_difference"], entry["same_percent"], entry["correct"]
     return ExportRow(
         entry["format"],
         ", ".join(entry["files"]),
         f"{entry['bytes'] / 1000:,.0f}",
         "" if difference is None else f"{difference:.1e}",
         "" if same is None else f"{same:.2f}",
-        "" if top1 is None else f"{top1:.2f}",
-        entry.get("problem") or "",
+        "" if correct is None else accuracy_text([correct], entry["images"]),
+        entry["problem"],
     )
 
 

@@ -7,7 +7,6 @@ import copy
 import io
 import itertools
 import os
-import platform
 import time
 import warnings
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from torch import nn
 
 from spaces.errors import InputError
 from trials.common.distributed import use_cuda
+from trials.common.machine import processor_name
 from trials.networks.batchnorm import fold_batchnorm
 
 RUNTIMES = ("torch", "onnxruntime")
@@ -189,13 +189,3 @@ def default_threads() -> int:
     """OMP_NUM_THREADS, or one for each core that this process may use."""
     value = os.environ.get("OMP_NUM_THREADS", "")
     return int(value) if value.isdigit() and int(value) else len(os.sched_getaffinity(0))
-
-
-def processor_name() -> str:
-    """Name of the processor, as the operating system gives it."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
