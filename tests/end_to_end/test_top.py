@@ -1,0 +1,169 @@
+"""trials.retrain --top: the best few of a search, chosen among by held-out images; killed, resumed, searched again."""
+
+from pathlib import Path
+
+import pytest
+
+from spaces.arch import arch_id
+from spaces.errors import InputError
+from spaces.files import load_json, save_json
+from tests.experiments import SMALL, experiment
+from trials import retrain, search
+from trials.common import run_dir
+from trials.networks.answers import Answers
+from trials.training import retrain_loop, retrain_trainer, top
+
+RECIPE = ["--epochs", "1", "--batch-size", "256", "--checkpoint-every", "1", "--lr", "0.05"]
+STEPS = 4  # of one network: 1,078 training images without the held-out ones
+
+
+@pytest.fixture
+def searched(own_run, capsys):
+    """A run whose search scored four architectures; said.txt is what it printed."""
+    capsys.readouterr()
+    search.main([str(experiment(own_run, classArgs=SMALL, maxTrialNumber=4)), "--in-process"])
+    (own_run / "said.txt").write_text(capsys.readouterr().out)
+    return own_run
+
+
+def test_the_best_few_are_chosen_by_held_out_images(searched, monkeypatch, capsys):
+    """Killed in the second candidate; no step is taken twice, and no candidate sees a test image."""
+    said = (searched / "said.txt").read_text()
+    ranked = sorted(
+        (load_json(searched / "search" / f"{entry['id']}.json", "") for entry in history(searched)),
+        key=lambda score: -score["top1"],
+    )
+    assert f"{ranked[0]['top1']:.2f} +- " in said
+    assert ranked[0]["scoring_images"] == 128
+    assert "noise: on 128 scoring images, 3 of the 3 others cannot be told apart from the best" in said
+    assert f"python -m trials.retrain --supernet {searched} --top 4" in said
+    flags = ["--supernet", str(searched), "--top", "3", *RECIPE]
+
+    # the search's own winner has been retrained already, by another recipe
+    retrain.main(["--fixed-arc", str(searched / "arc.json"), "--supernet", str(searched), *RECIPE, "--lr", "0.01"])
+    steps: list[tuple[str, int, int]] = []
+    parts: list[tuple[str, str]] = []
+    step, answer_images = retrain_trainer.NetworkTrainer.step, retrain_loop.answer_images
+
+    def counted(self, number, *batch):
+        if len(steps) == STEPS + 2 and "cut" not in parts:
+            parts.append("cut")
+            raise KeyboardInterrupt
+        steps.append((Path(self.config.out).name, self.seed, number))
+        return step(self, number, *batch)
+
+    def noted(fabric, network, data, part):
+        parts.append((part, "read"))
+        return answer_images(fabric, network, data, part)
+
+    monkeypatch.setattr(retrain_trainer.NetworkTrainer, "step", counted)
+    monkeypatch.setattr(retrain_loop, "answer_images", noted)
+    with pytest.raises(KeyboardInterrupt):
+        retrain.main(flags)
+    with pytest.raises(InputError, match="holds candidates already; add --resume to go on with them"):
+        retrain.main(flags)
+    with pytest.raises(InputError, match="was begun with --lr 0.05, not 0.1; give 0.05, or remove '.*top' to begin"):
+        retrain.main([*flags, "--resume", "--lr", "0.1"])
+    assert ("test", "read") not in parts
+    assert len(steps) == STEPS + 2
+    retrain.main([*flags, "--resume"])
+    said = capsys.readouterr().out
+
+    # what was trained and read
+    names = [arch_id(score["arch"]) for score in ranked[:3]]
+    assert steps[: 3 * STEPS] == [(name, 0, number) for name in names for number in range(STEPS)]
+    assert len(set(steps)) == len(steps)
+    assert {folder for folder, _, _ in steps[3 * STEPS :]} == {"retrain"}
+    assert [part for part in parts if part != "cut"] == [("score", "read")] * 3 + [("test", "read")]
+
+    # the choice, from the answers to the held-out images
+    choice = load_json(searched / "top.json", "")
+    assert [candidate["id"] for candidate in choice["candidates"]] == names
+    assert choice["search_best"] == names[0]
+    for candidate in choice["candidates"]:
+        seed = searched / candidate["run"] / "seed0"
+        assert not (seed / "answers.npz").exists()
+        assert not (seed / "network.pt").exists()
+        answers = Answers.load(seed / "held_out_answers.npz")
+        assert candidate["correct"] == [int(answers.right.sum())]
+        assert candidate["images"] == answers.size == 359
+        low, high = candidate["interval"]
+        assert low < candidate["mean"] == 100 * candidate["correct"][0] / 359 < high
+    best = max(choice["candidates"], key=lambda candidate: candidate["mean"])
+    assert choice["chosen"] == best["id"]
+    assert (
+        load_json(searched / "arc.json", "")
+        == best["arch"]
+        == load_json(searched / "retrain" / "result.json", "")["arch"]
+    )
+    assert f"chosen by held-out images: {best['id']}" in said
+    assert f"{best['mean']:.2f}% [{best['interval'][0]:.1f}, {best['interval'][1]:.1f}] (1 seed, 359 images)" in said
+
+    # the earlier network made room; nothing is left to do a second time
+    aside = searched / f"retrain-{names[0]}"
+    assert f"'{searched / 'retrain'}' holds another network or recipe; it is now '{aside}'" in said
+    assert run_dir.load_run(aside, "retrain")["lr"] == 0.01
+    before = len(steps), len(parts)
+    retrain.main([*flags, "--resume"])
+    assert (len(steps), len(parts)) == before
+    assert load_json(searched / "top.json", "") == choice
+
+    # a later search ends the choice, and says so
+    capsys.readouterr()
+    path = experiment(searched, classArgs=SMALL, maxTrialNumber=4)
+    search.main([str(path), "--in-process"])
+    said = capsys.readouterr().out
+    assert f"is {best['id']}, which retrain --top chose; the search replaces it" in said
+    assert f"python -m trials.retrain --supernet {searched} --top 3 --resume" in said
+    assert not (searched / "top.json").exists()
+    assert arch_id(load_json(searched / "arc.json", "")) == names[0]
+
+
+def history(run):
+    return load_json(run / "search.json", "")["history"]
+
+
+def test_several_at_a_time(searched):
+    """Two candidates in processes of their own leave what one process leaves."""
+    flags = ["--supernet", str(searched), "--top", "2", *RECIPE]
+    retrain.main([*flags, "--jobs", "2"])
+    choice = load_json(searched / "top.json", "")
+    (searched / "top").rename(searched / "top of two")
+    retrain.main([*flags, "--resume"])
+    assert load_json(searched / "top.json", "") == choice
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--top 5", "--top 5 needs --supernet RUN, from whose search it chooses"),
+        ("--top 5 --supernet RUN --fixed-arc spos-block", "--top chooses the architecture .*; leave --fixed-arc out"),
+        ("--top 5 --supernet RUN --baseline timm:mobilenetv2_100", "leave --baseline out"),
+        ("--top 5 --supernet RUN --import-official x.pth", "leave --import-official out"),
+        ("--top 1 --supernet RUN", "--top 1 leaves nothing to choose; give 2 or more, or --fixed-arc RUN/arc.json"),
+        ("--top -3 --supernet RUN", "--top -3 leaves nothing to choose"),
+        ("--top 5 --supernet RUN --out here", "leave --out out"),
+        ("--top 5 --supernet RUN", "no search of '.*' has ended yet; search it with: python -m trials.search /"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_written(flags, says, own_run):
+    with pytest.raises(InputError, match=says):
+        retrain.main([str(own_run) if word == "RUN" else word for word in flags.split()])
+    assert not (own_run / "top").exists()
+
+
+def test_what_a_search_cannot_give(searched, monkeypatch):
+    with pytest.raises(InputError, match="scored 4 architectures; give 2 to 4"):
+        top.best_scored(searched, 5)
+    path = searched / "search" / f"{history(searched)[0]['id']}.json"
+    save_json(path, load_json(path, "") | {"supernet": "another"})
+    assert len(top.best_scored(searched, 3)) == 3
+    with pytest.raises(InputError, match="scored 3 architectures; give 2 to 3"):
+        top.best_scored(searched, 4)
+    (searched / "search.json").unlink()
+    save_json(searched / "most_probable.json", {})
+    with pytest.raises(InputError, match="learned one architecture, and scored none; take it with: python -m trials"):
+        top.best_scored(searched, 2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="--top under torchrun"):
+        retrain.main(["--supernet", str(searched), "--top", "2"])
