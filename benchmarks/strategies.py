@@ -52,6 +52,8 @@ from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from trials.common import cli
 from trials.common.machine import processor_name
+from trials.evidence.intervals import accuracy_interval
+from trials.training.retrain_result import right_answers
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 PER_CLASS = 200  # training images of Fashion-MNIST that are kept
@@ -233,7 +235,8 @@ def differentiable(runs: Runs, args: argparse.Namespace, table: CostTable) -> No
         probabilities = read_lines(searches[strategy, seed], "probabilities.jsonl")[-1]["probabilities"].values()
         beaten = sum(result["mean"] > mean for mean in means)
         each = ", ".join(f"{top1:.1f}" for top1 in result["test_top1"])
-        row = (strategy, seed, f"{result['mean']:.2f}", each, f"{beaten} of {len(means)}", f"{result['macs']:,}")
+        accuracy = str(accuracy_interval(right_answers(result), result["test_images"]))
+        row = (strategy, seed, accuracy, each, f"{beaten} of {len(means)}", f"{result['macs']:,}")
         rows.append(
             (*row, f"{most_probable['macs_without_limit']:,}", f"{statistics.mean(map(max, probabilities)):.2f}")
         )

@@ -41,7 +41,9 @@ def test_nnictl_create_to_done(copy):
             "top5": stored["top5"],
             "macs": stored["macs"],
             "params": stored["params"],
+            "scoring_images": stored["scoring_images"],
         }
+        assert stored["scoring_images"] == 128
         assert final == expected
         assert final["macs"] <= 3_200_000
         before = [m for m in metrics if m["trialJobId"] == job["trialJobId"] and m["type"] == "PERIODICAL"]

@@ -82,8 +82,18 @@ def score_text(record: Mapping[str, Any], run: Path | None = None) -> str:
 
 def short_score_text(record: Mapping[str, Any], run: Path | None = None) -> str:
     """A score with its standard deviation in points, such as `97.49 +- 0.83`, for tables."""
+    return _with_deviation(record["top1"], scoring_images(record, run))
+
+
+def short_before_text(record: Mapping[str, Any], run: Path | None = None) -> str:
+    """Likewise the accuracy before recalibration, which was measured on the first batch alone."""
     images = scoring_images(record, run)
-    return f"{record['top1']:.2f} +- " + (f"{score_sd(record['top1'], images):.2g}" if images else "?")
+    first = min(images, record["settings"]["batch_size"]) if images else None
+    return _with_deviation(record["top1_before_recalibration"], first)
+
+
+def _with_deviation(percent: float, images: int | None) -> str:
+    return f"{percent:.2f} +- " + (f"{score_sd(percent, images):.2g}" if images else "?")
 
 
 def like_the_best(results: Sequence[Mapping[str, Any]], run: Path | None = None) -> list[bool]:

@@ -174,7 +174,7 @@ def _print_results(
     rows = [
         (
             *(arch_id(r["arch"]), noise.short_score_text(r, plan.run), "=" if like_best else "worse"),
-            *(f"{r['top1_before_recalibration']:.2f}", f"{r['macs']:,}", f"{r['params']:,}"),
+            *(noise.short_before_text(r, plan.run), f"{r['macs']:,}", f"{r['params']:,}"),
             *((f"{latency.ms(r['arch']):.3g}",) if latency else ()),
         )
         for r, like_best in ranked[:5]
