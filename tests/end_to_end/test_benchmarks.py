@@ -19,6 +19,7 @@ SMOKES = {
     "evaluation": r"C tree, 32 +[\d.]+ +([\d.]+)",
     "evaluation --count": r"all 100 +[\d,]+ of [\d,]+ +([\d.]+)",
     "evaluation --growth RUN": r"100 +([\d.]+)",
+    "floor": r"digits +1,438 +16x16, grey +([\d.]+)",
     "gpu": r"bf16 +16 +[\d.]+ +([\d.]+)",
     "latency": r"in a network +([\d.]+)",
     "roads": r"photographs .* (\d+) +[\d.]+$",

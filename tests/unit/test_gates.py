@@ -32,7 +32,7 @@ FIRES = {
     "large batch": (gates.large_batch, (64, 254), "64 is above an eighth of the 254 training images: 3 steps an epoch"),
     "rate and batch": (gates.rate_of_batch, (0.2, 16, 0.2, 64), "0.2 is 4 times too high for batches of 16"),
     "rate too low": (gates.rate_of_batch, (0.025, 1024, 0.1, 64), "0.025 is 64 times too low for batches of 1,024"),
-    "flat loss": (gates.flat_loss, (flat(1.4, 0.1, 20, 0),), "the loss does not fall: "),
+    "flat loss": (gates.flat_loss, (flat(1.4, 0.1, 20, 0),), "the loss does not fall beyond its noise: "),
     "rising loss": (
         gates.flat_loss,
         ([1.3] * 5 + [1.32, 1.35, 1.4, 1.42, 1.42],),
@@ -52,7 +52,7 @@ FIRES = {
     ),
 }
 SILENT = [
-    (gates.few_steps, (600, 1000, 1078)),
+    (gates.few_steps, (224, 840, 1078)),
     (gates.large_batch, (64, 1078)),
     (gates.rate_of_batch, (0.1, 64, 0.1, 64)),
     (gates.rate_of_batch, (0.05, 16, 0.2, 64)),  # in proportion

@@ -3,8 +3,7 @@
 Two answers are measured on the test part: always the most frequent class, and scikit-learn's random forest on the pixels of
 small images. It takes seconds, and once for each data set: RUN/floor.json of the run that owns the images.
 
-Why 16x16 pixels: on digits, 355 photographs and 5,000 images of Fashion-MNIST, 32x32 pixels gave -0.3 to 0.8 points more in twice
-the time, 8x8 pixels up to 2.5 fewer. Why colour: it gave 7 points on the photographs. (200 trees, seeds 0 and 1.)
+docs/trust.md says why it is 16x16 pixels in colour; benchmarks/floor.py measures it.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ def measure_floor(data: Data) -> dict[str, Any]:
     training, test = data.class_counts("all"), data.class_counts("test")
     most = max(training, key=training.__getitem__)
     majority = {"class": most, **_accuracy(test[most], sum(test.values()))}
-    forest = _random_forest(data)
+    forest = random_forest(data)
     name = f"random forest on {forest['pixels']}x{forest['pixels']} pixels"
     best, name = (forest, name) if forest["top1"] >= majority["top1"] else (majority, f"always '{most}'")
     return {
@@ -90,19 +89,28 @@ def fingerprint(data: Data) -> int:
     return zlib.crc32(repr((data.name, data.fingerprint(), data.resolution, sizes, data.classes)).encode())
 
 
-def _random_forest(data: Data) -> dict[str, Any]:
-    """Train a random forest on a part of the images, and test it."""
+def random_forest(data: Data, *, pixels: int = PIXELS, grey: bool = False, seed: int = SEED) -> dict[str, Any]:
+    """Train a random forest on a part of the images, and test it.
+
+    Args:
+        pixels: the most, of height and width.
+        grey: the mean of the colours instead of them.
+        seed: of the forest.
+    Returns:
+        "forest" of `measure_floor`.
+    """
     from sklearn.ensemble import RandomForestClassifier
 
     began = time.perf_counter()
-    (pixels, labels), (test_pixels, test_labels) = (
-        small_images(data, "all", TRAIN_IMAGES),
-        small_images(data, "test", TEST_IMAGES),
-    )
-    if pixels.shape[1] != test_pixels.shape[1]:  # only one of both has colours
-        pixels, test_pixels = (x.repeat(3, 1) if x.shape[1] == 1 else x for x in (pixels, test_pixels))
-    height = pixels.shape[2]
-    pixels, test_pixels = pixels.reshape(len(pixels), -1), test_pixels.reshape(len(test_pixels), -1)
+    images, labels = small_images(data, "all", TRAIN_IMAGES, pixels)
+    test_images, test_labels = small_images(data, "test", TEST_IMAGES, pixels)
+    height = images.shape[2]
+    both = (images, test_images)
+    if grey:
+        both = tuple(x.mean(1, keepdims=True) for x in both)
+    elif all((x == x[:, :1]).all() for x in both):  # nothing has colours
+        both = tuple(x[:, :1] for x in both)
+    images, test_images = (x.reshape(len(x), -1) for x in both)
 
     # where there are many classes, several small forests one after the other are one large forest
     classes = len(data.classes)
@@ -111,9 +119,9 @@ def _random_forest(data: Data) -> dict[str, Any]:
     votes = np.zeros((len(test_labels), classes))
     for first in range(0, trees, at_once):
         count = min(at_once, trees - first)
-        forest = RandomForestClassifier(count, random_state=SEED + first, n_jobs=-1).fit(pixels, labels)
+        forest = RandomForestClassifier(count, random_state=seed + first, n_jobs=-1).fit(images, labels)
         forest.n_jobs = 1  # several threads would add in any order, and ties be decided by rounding
-        votes[:, forest.classes_] += count * forest.predict_proba(test_pixels)
+        votes[:, forest.classes_] += count * forest.predict_proba(test_images)
     correct = int((votes.argmax(1) == test_labels).sum())
     return {
         **_accuracy(correct, len(test_labels)),
@@ -122,27 +130,26 @@ def _random_forest(data: Data) -> dict[str, Any]:
     }
 
 
-def small_images(data: Data, part: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Read images of a part, shrunk to at most PIXELS.
+def small_images(data: Data, part: str, count: int, pixels: int = PIXELS) -> tuple[np.ndarray, np.ndarray]:
+    """Read images of a part, shrunk to at most P x P.
 
     Args:
         count: the most images; a larger part gives so many of its own, drawn with a fixed seed.
+        pixels: P.
     Returns:
-        uint8 pixels (N, 3, P, P), or (N, 1, P, P) where all are grey, and class numbers (N,).
+        uint8 pixels (N, 3, P, P), and class numbers (N,).
     """
     import torch
     from torch.nn.functional import interpolate
 
     images, labels = [], []
     for batch, numbers in data.eval_batches(part, BATCH, count=count):
-        if batch.shape[-1] > PIXELS:
-            shrunk = interpolate(batch.float(), (PIXELS, PIXELS), mode="bilinear", antialias=True)
+        if batch.shape[-1] > pixels:
+            shrunk = interpolate(batch.float(), (pixels, pixels), mode="bilinear", antialias=True)
             batch = shrunk.round().to(torch.uint8)
         images.append(batch.cpu().numpy())
         labels.append(numbers.cpu().numpy())
-    pixels = np.concatenate(images)
-    grey = (pixels == pixels[:, :1]).all()
-    return (pixels[:, :1] if grey else pixels), np.concatenate(labels)
+    return np.concatenate(images), np.concatenate(labels)
 
 
 def _accuracy(correct: int, images: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from spaces.files import load_json, save_json
 from trials.evidence.intervals import Interval, accuracy_interval, percent, score_sd
 
 FILE = "warnings.json"
-STEPS_SHARE = 0.5  # fewer steps than this part of the recipe's are too few
+STEPS_SHARE = 0.25  # fewer steps than this part of the recipe's are too few
 BATCH_SHARE = 1 / 8  # the largest part of the training images that one batch may be
 RATE_FACTOR = 3.0  # how far rate per image of a batch may be from the recipe's
 LEAST_FALL = 0.02  # the part of itself that a loss falls by in any training that learns
@@ -113,11 +113,8 @@ def flat_loss(losses: Sequence[float], command: str, *, whole: bool = True) -> G
     noise = math.sqrt(statistics.median(change**2 for change in changes) / 0.455 / fifth)
     if first - last > max(LEAST_FALL * first, SIGMAS * noise) if whole else last - first <= SIGMAS * noise:
         return None
-    when = "" if whole else " after half of the steps"
-    text = (
-        f"the loss {'does not fall' if whole else 'rises'}{when}: {first:.3f} in the first fifth, {last:.3f} in the last, "
-        f"with noise of {noise:.3f}"
-    )
+    what = "does not fall beyond its noise" if whole else "rises after half of the steps"
+    text = f"the loss {what}: {first:.3f} in the first fifth, {last:.3f} in the last, noise {noise:.3f}"
     return GateWarning("flat loss", text, command)
 
 
