@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
+import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -121,6 +124,29 @@ def open_run(out: str | Path, command: str, config: Any, *, resume: bool, quiet:
         + ", ".join(f"{name} {number}" for name, number in contents["versions"].items())
     )
     return run
+
+
+@contextlib.contextmanager
+def exclusive(run: Path, name: str) -> Iterator[None]:
+    """Let only one command of a kind work on a run while the body runs; the system releases it even when it is killed.
+
+    Args:
+        name: of the kind, such as "search".
+    Raises:
+        InputError: another one is going on.
+    """
+    with open(run / f".{name}.lock", "a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise InputError(
+                f"another {name} of '{run}' is going on (process {lock.read() or 'unknown'}); wait for it or stop it"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
 
 
 def load_run(run: str | Path, command: str) -> dict[str, Any]:

@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from spaces.errors import InputError
 from spaces.files import load_json, save_json
+from trials.common.run_dir import exclusive
 from trials.search_driver.nni_manager import can_be_resumed
 from trials.search_driver.plan import Plan
 
 RECORD = "experiment.json"  # this file of the run says which experiment --resume continues
 
 
-@contextlib.contextmanager
-def search_lock(run: Path) -> Iterator[None]:
-    """Hold the run's search lock while the body runs; the system releases it even when the process is killed.
-
-    Raises:
-        InputError: another search of the same run is going on.
-    """
-    with open(run / ".search.lock", "a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise InputError(
-                f"another search of '{run}' is going on (process {lock.read() or 'unknown'}); wait for it or stop it"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
+def search_lock(run: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold the run's search lock while the body runs. Raises InputError: another search of the same run is going on."""
+    return exclusive(run, "search")
 
 
 def record_experiment(plan: Plan, name: str, folder: Path, *, in_process: bool) -> None:

@@ -1,0 +1,1 @@
+"""Whether a search was worth it: which networks stand beside its winner, their training, and the certificate."""

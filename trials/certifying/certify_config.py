@@ -1,0 +1,37 @@
+"""The options of trials.certify."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from spaces.errors import InputError
+from trials.common import cli
+from trials.common.cli import option, reuse
+from trials.common.options import LimitOptions, TrainingDeviceOptions
+from trials.images.options import DataOptions
+
+RANDOM, SEEDS = 8, 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(TrainingDeviceOptions):
+    """Options of trials.certify."""
+
+    run: str = option(help="Run directory of trials.supernet, searched or with an architecture that was learned")
+    random: int = option(
+        None, "Random architectures to compare the winner with", unset=f"{RANDOM}, or those of the last certificate"
+    )
+    seeds: int = option(
+        None, "Trainings of each network, with the seeds from 0 on", unset=f"those of RUN/retrain, at least {SEEDS}"
+    )
+    jobs: int = option(1, "Trainings at the same time, each in a process of its own")
+    dry_run: bool = option(False, "Time a few steps, say how many hours it would take, and write nothing")
+    data_root: str = reuse(DataOptions, "data_root", unset="where the images were")
+    latency_table: str = reuse(LimitOptions, "latency_table", unset="where the search read it")
+    precision: str = reuse(TrainingDeviceOptions, "precision", default=None, unset="that of RUN/retrain, else auto")
+
+    def __post_init__(self) -> None:
+        for name in ("random", "seeds", "jobs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{cli.flag(name)} {value} is below 1; give a larger number")
