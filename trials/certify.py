@@ -1,0 +1,42 @@
+"""Won, or luck? Set the winner of a search beside random architectures of the same cost, trained in the same way.
+
+    python -m trials.certify runs/digits                     8 random architectures, 2 seeds each
+    python -m trials.certify runs/digits --dry-run           how many hours would it take?
+    python -m trials.certify runs/digits --jobs 4            four trainings at a time
+    python -m trials.certify runs/digits --random 20         12 more; nothing is trained twice
+    python -m trials.certify runs/digits --seeds 3           a seed more of every network
+
+Trains the winner (RUN/arc.json, searched or learned), the cheapest architecture, and random ones of the winner's cost with one
+recipe, the same seeds and the same images: that of RUN/retrain, or the defaults of trials.retrain where the winner is not
+retrained yet (for another recipe, retrain it first). Each is an ordinary run of trials.retrain in RUN/controls/. Writes
+RUN/certificate.json and the report; docs/certificate.md says what each figure means. After Ctrl-C or any kill the same command
+goes on: nothing is lost and nothing is trained twice.
+"""
+
+from __future__ import annotations
+
+from trials.certifying.certify_config import Config
+from trials.common import cli
+
+
+def main(argv: list[str] | None = None) -> None:
+    config = cli.parse(Config, argv, __doc__, "trials.certify", positional="run")
+
+    # Torch is imported when the options are known to be right.
+    from trials.certifying import issue
+    from trials.reporting.page import write_report
+
+    # what a user can get wrong is refused before anything is written
+    plan = issue.plan_certificate(config)
+    issue.print_plan(plan)
+    if config.dry_run:
+        return issue.print_estimate(plan)
+
+    # score, train, test, compare; what is there already is not done again
+    stopped = issue.issue_certificate(plan)
+    print(f"report: {write_report(plan.run.path)}")
+    issue.require_all_trained(stopped)
+
+
+if __name__ == "__main__":
+    cli.run(main, resumes=False)

@@ -1,0 +1,101 @@
+"""What to do after a certificate: a command that works as it is printed, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from spaces.files import load_json
+from trials.common import cli, typed
+from trials.evidence.comparison import Comparison, Factor
+from trials.images.dataset import Data
+from trials.scoring.score_store import TOP_FILE
+
+ENOUGH = 0.5  # points; where half the interval is below, more evidence would only show a difference that is small
+LARGEST_TEST_FRACTION = 0.5
+TOP = 5  # architectures that are chosen among by held-out images
+MANY_RANDOM = 20  # with as many, beating all of them happens to one blind draw in 21
+
+Advice = tuple[str, str]  # the command; why, a sentence without its full stop
+
+
+@dataclass(frozen=True)
+class Adviser:
+    """Knows the run that a certificate is of.
+
+    Attributes:
+        run: the run directory.
+        winner: the folder in it that holds the winner's retraining.
+        seeds, randoms: of the certificate.
+        images: the test images.
+    """
+
+    run: Path
+    winner: str
+    seeds: int
+    randoms: int
+    images: Data
+
+    def advise(self, code: str, comparison: Comparison) -> Advice:
+        """The next command, and why.
+
+        Args:
+            code: of the verdict.
+        """
+        if code == "better":
+            return cli.command("export", "--weights", self.run / self.winner), "the search paid; ship the winner"
+        if code == "worse":
+            return self._search_better("the search chose an architecture below the average")
+        half = (comparison.difference.high - comparison.difference.low) / 2
+        if half < ENOUGH:
+            return self._search_better(f"the difference is known to {half:.2f} points, and is small")
+        for factor, _ in sorted(comparison.uncertainty.items(), key=lambda item: -item[1]):
+            if comparison.of == 1:
+                factor = "architectures"
+            command = self._more(factor)
+            if command:
+                sd = comparison.uncertainty[factor]
+                named = "test images" if factor == "images" else factor if factor == "seeds" else "random architectures"
+                why = (
+                    f"the number of {named} leaves most open: a standard deviation of {sd:.2f} points of the difference"
+                )
+                return command, why if sd < 100 else "one random architecture says nothing about the others"
+        raise AssertionError
+
+    def _more(self, factor: Factor) -> str:
+        """The command that gives more seeds, random architectures or test images; "" where that cannot be had."""
+        if factor == "seeds":
+            return cli.command("certify", self.run, "--random", self.randoms, "--seeds", 2 * self.seeds)
+        if factor == "architectures":
+            more = MANY_RANDOM if self.randoms < MANY_RANDOM else 2 * self.randoms
+            return cli.command("certify", self.run, "--random", more, "--seeds", self.seeds)
+        return self._larger_test_part()
+
+    def _larger_test_part(self) -> str:
+        """The supernet's command with a larger test part, in a new run; "" where the data have a test part of their own."""
+        stored = load_json(self.run / "config.json", "run configuration")
+        fraction = stored["config"].get("test_fraction", 0.2)
+        test, training = (self.images.class_counts(part) for part in ("test", "all"))
+        cut = all(test[name] == round(fraction * (test[name] + training[name])) for name in test)
+        if not cut or not stored.get("typed") or fraction >= LARGEST_TEST_FRACTION:
+            return ""
+        larger = min(LARGEST_TEST_FRACTION, 2 * fraction)
+        changes = {"--test-fraction": f"{larger:g}", "--out": typed.free_name(self.run)}
+        return typed.changed(stored["typed"], changes)
+
+    def _search_better(self, why: str) -> Advice:
+        """What may find a better architecture: the choice among the best by held-out images, a search, a longer supernet."""
+        summary = self.run / "search.json"
+        if not summary.exists():
+            return cli.command(
+                "search", self.run, "--in-process"
+            ), f"{why}; search the supernet, beside what was learned"
+        scored = len(load_json(summary, "search summary")["history"])
+        if scored > 1 and not (self.run / TOP_FILE).exists():
+            command = cli.command("retrain", "--supernet", self.run, "--top", min(TOP, scored))
+            return command, f"{why}; choose among the best-scored ones by held-out images"
+        stored = load_json(self.run / "config.json", "run configuration")
+        if stored.get("typed") and not stored["config"].get("import_official"):
+            changes = {"--epochs": 2 * stored["config"]["epochs"], "--out": typed.free_name(self.run)}
+            return typed.changed(stored["typed"], changes), f"{why}; a supernet that is trained for longer ranks better"
+        return cli.command("search", self.run, "--in-process"), f"{why}; search again under another limit"

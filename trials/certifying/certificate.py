@@ -1,0 +1,184 @@
+"""The certificate: is the winner better than random architectures of its cost, does the score rank them, and what is noise?
+
+Pure functions of answers and scores; docs/certificate.md explains each figure. Accuracies are in percent, differences in points.
+S seeds, K random architectures, N test images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trials.certifying.controls import Band, Network
+from trials.evidence.comparison import Comparison, compare_with_random, verdict
+from trials.evidence.intervals import Interval, accuracy_interval, score_sd
+from trials.evidence.ranking import Tau, given_up, kendall, seed_ceiling, tau_difference
+from trials.evidence.sample_sizes import disagreement, images_needed, seeds_needed, seeds_sd
+
+FILE = "certificate.json"
+POINTS = (0.5, 1.0)  # differences whose price in seeds and images is said
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A network with what its trainings came to.
+
+    Attributes:
+        right: whether each test image is right, for each seed, bool (S, N).
+        score: top-1 of the supernet in percent; None where there is none.
+    """
+
+    network: Network
+    right: np.ndarray
+    score: float | None
+
+    @property
+    def correct(self) -> list[int]:
+        """Right answers of each seed."""
+        return [int(number) for number in self.right.sum(1)]
+
+    @property
+    def images(self) -> int:
+        """Number of test images."""
+        return int(self.right.shape[1])
+
+    @property
+    def top1(self) -> list[float]:
+        """Accuracy of each seed, percent."""
+        return [100 * number / self.images for number in self.correct]
+
+    @property
+    def mean(self) -> float:
+        """Accuracy over all seeds, percent."""
+        return 100 * float(self.right.mean())
+
+    def plain(self) -> dict[str, Any]:
+        """What certificate.json says about the network."""
+        interval = accuracy_interval(self.correct, self.images)
+        latency = {} if self.network.latency_ms is None else {"latency_ms": self.network.latency_ms}
+        return {
+            "id": self.network.id,
+            "arch": self.network.arch,
+            "macs": self.network.macs,
+            "params": self.network.params,
+            **latency,
+            "run": self.network.folder,
+            "test_top1": self.top1,
+            "correct": self.correct,
+            "mean": self.mean,
+            "interval": [interval.low, interval.high],
+            "score": self.score,
+        }
+
+
+def make_certificate(
+    winner: Tested,
+    cheapest: Tested | None,
+    randoms: Sequence[Tested],
+    *,
+    band: Band,
+    scoring_images: int | None,
+    advise: Callable[[str, Comparison], tuple[str, str]],
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Compare the winner with the random architectures.
+
+    Args:
+        cheapest: None where its training stopped.
+        scoring_images: that a score was measured on; None where that is not known.
+        advise: of the verdict's code and the comparison, the next command and why.
+        about: what else certificate.json says: recipe, provenance.
+    Returns:
+        What certificate.json holds.
+    """
+    answers = np.stack([tested.right for tested in randoms])
+    comparison = compare_with_random(winner.right, answers)
+    code, sentence = verdict(comparison)
+    command, why = advise(code, comparison)
+    everything = [winner, *([cheapest] if cheapest else []), *randoms]
+    once = list({tested.network.id: tested for tested in everything}.values())
+    return {
+        "verdict": {"code": code, "sentence": sentence, "next": command, "why": why},
+        "winner": winner.plain(),
+        "cheapest": cheapest and cheapest.plain(),
+        "random": [tested.plain() for tested in randoms],
+        "band": dataclasses.asdict(band),
+        "comparison": {
+            "difference": comparison.difference.value,
+            "interval": bounded(comparison.difference),
+            "beaten": comparison.beaten,
+            "of": comparison.of,
+            "blind": comparison.blind,
+            "uncertainty": {name: sd if math.isfinite(sd) else None for name, sd in comparison.uncertainty.items()},
+        },
+        "ranking": rank(randoms),
+        "noise": measure_noise(winner, randoms, once, scoring_images),
+        "seeds": len(winner.right),
+        "test_images": winner.images,
+        "scoring_images": scoring_images,
+        **about,
+    }
+
+
+def bounded(difference: Interval) -> list[float]:
+    """The bounds of a difference of two accuracies, which is never beyond 100 points."""
+    return [max(difference.low, -100.0), min(difference.high, 100.0)]
+
+
+def rank(randoms: Sequence[Tested]) -> dict[str, Any]:
+    """How well scores and costs rank the random architectures; the winner is left out, because a score chose it."""
+    scored = [tested for tested in randoms if tested.score is not None]
+    accuracies = [tested.mean for tested in randoms]
+    figures: dict[str, Any] = {"n": len(randoms), "score": None}
+    if len(scored) > 1:
+        figures["score"] = plain_tau(kendall([float(t.score or 0) for t in scored], [t.mean for t in scored]))
+    for name in ("macs", "params"):
+        costs = [float(getattr(tested.network, name)) for tested in randoms]
+        figures[name] = plain_tau(kendall(costs, accuracies)) if len(randoms) > 1 else None
+    figures["seeds"] = plain_tau(seed_ceiling(np.array([tested.top1 for tested in randoms])))
+    figures |= {"score_minus_macs": None, "given_up": None}
+    if scored:
+        scores, of_scored = [float(t.score or 0) for t in scored], [t.mean for t in scored]
+        figures["given_up"] = given_up(scores, of_scored)
+        if len(scored) > 1:
+            difference = tau_difference(scores, [float(t.network.macs) for t in scored], of_scored)
+            if difference is not None:
+                figures["score_minus_macs"] = {
+                    "difference": difference.value,
+                    "interval": [difference.low, difference.high],
+                }
+    return figures
+
+
+def plain_tau(tau: Tau | None) -> dict[str, Any] | None:
+    """A tau for certificate.json; None where it does not exist, because one side is constant."""
+    if tau is None or tau.tau is None:
+        return None
+    return {"tau": tau.tau, "interval": [tau.low, tau.high], "needed": tau.needed}
+
+
+def measure_noise(
+    winner: Tested, randoms: Sequence[Tested], networks: Sequence[Tested], scoring_images: int | None
+) -> dict[str, Any]:
+    """By how much accuracies and scores differ by chance, and what would show a difference.
+
+    Args:
+        networks: all of them, each once.
+    """
+    sd, _ = seeds_sd(np.array([tested.top1 for tested in networks]))
+    scores = [tested.score for tested in networks if tested.score is not None]
+    differ = disagreement(winner.right, np.stack([tested.right for tested in randoms]))
+    of_score = score_sd(sum(scores) / len(scores), scoring_images) if scores and scoring_images else None
+    return {
+        "seeds_sd": sd,
+        "score_sd": of_score,
+        "test_sd": score_sd(sum(tested.mean for tested in networks) / len(networks), winner.images),
+        "disagreement": differ,
+        "seeds_needed": None if sd is None else {str(points): seeds_needed(sd, points) for points in POINTS},
+        "images_needed": {str(points): images_needed(differ, points) for points in POINTS},
+    }

@@ -1,0 +1,229 @@
+"""How a certificate comes about: planned and checked, trained, compared, written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spaces.errors import InputError, Stopped
+from spaces.files import load_json, save_json
+from trials.certifying import certify_config
+from trials.certifying.advice import Adviser
+from trials.certifying.certificate import FILE, Tested, make_certificate
+from trials.certifying.controls import Networks, choose_networks, winners_folder
+from trials.certifying.jobs import (
+    Retraining,
+    answers_of,
+    choose_seeds,
+    missing_jobs,
+    open_retrainings,
+    plan_retrainings,
+    recipe_source,
+    train_missing,
+)
+from trials.certifying.scores import score_networks
+from trials.certifying.searched import read_searched
+from trials.certifying.show import print_certificate
+from trials.common import cli, run_dir
+from trials.common.supernet_run import SupernetRun
+from trials.evidence.floor import floor_of, floor_text
+from trials.training import recipes
+from trials.training.dry_run import time_network
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class CertificatePlan:
+    """A certificate that has passed all checks.
+
+    Attributes:
+        retrainings: one for each network, the winner's first.
+        recipe: where the recipe is from.
+    """
+
+    config: certify_config.Config
+    run: SupernetRun
+    networks: Networks
+    retrainings: list[Retraining]
+    seeds: int
+    recipe: str
+
+    @property
+    def winner(self) -> Retraining:
+        """The winner's training."""
+        return self.retrainings[0]
+
+
+def plan_certificate(config: certify_config.Config) -> CertificatePlan:
+    """Find the networks, and check their trainings.
+
+    Raises:
+        InputError: no trained supernet, nothing found yet, images that are gone, or trainings that do not go together.
+    """
+    run = SupernetRun.open(config.run)
+    searched = read_searched(run, config.latency_table)
+    number = config.random or max(certify_config.RANDOM, _earlier_randoms(run, searched.winner))
+    folder = winners_folder(searched)
+    seeds = choose_seeds(run.path, folder, config.seeds)
+    networks = choose_networks(searched, number)
+    source = recipe_source(run.path, folder)
+    retrainings = plan_retrainings(run, networks, seeds, config)
+    recipe = f"that of '{source}'" if source else f"{retrainings[0].plan.config.recipe}, the default of trials.retrain"
+    return CertificatePlan(config, run, networks, retrainings, seeds, recipe)
+
+
+def _earlier_randoms(run: SupernetRun, winner: Mapping[str, Any]) -> int:
+    """Random architectures of the last certificate; 0 where there is none of this winner."""
+    path = run.path / FILE
+    stored = load_json(path, "certificate") if path.exists() else {"random": []}
+    return len(stored["random"]) if not stored["random"] or stored["winner"]["arch"] == winner else 0
+
+
+def print_plan(plan: CertificatePlan) -> None:
+    """Say which networks are compared, and what of it is left to do."""
+    networks, config = plan.networks, plan.winner.plan.config
+    few = ""
+    if len(networks.randoms) < networks.wanted:
+        few = f" (all that there are; {networks.wanted} were asked for)"
+    cheapest = "which is the cheapest architecture, too" if networks.cheapest.role == "winner" else ""
+    beside = f"the cheapest architecture ({networks.cheapest.macs:,} MACs) and " if not cheapest else ""
+    print(
+        f"winner {networks.winner.id} ({networks.winner.macs:,} MACs{', ' + cheapest if cheapest else ''}) beside {beside}"
+        f"{len(networks.randoms)} random ones of {networks.band}{few}"
+    )
+    print(
+        f"recipe: {plan.recipe}: {config.epochs} epochs, batches of {config.batch_size:,}, rate {config.lr:g}, "
+        f"{plan.seeds} seed{'s' * (plan.seeds != 1)} each"
+    )
+    if plan.seeds == 1:
+        print("note: with one seed the noise of training is unknown, and the interval is wide; two are worth much more")
+    left, all_jobs = len(missing_jobs(plan.retrainings, plan.seeds)), len(plan.retrainings) * plan.seeds
+    print(f"{left} of {all_jobs} trainings are left to do" if left < all_jobs else f"{all_jobs} trainings")
+
+
+def print_estimate(plan: CertificatePlan) -> None:
+    """Time a few real steps of the winner, the cheapest and a random network; say what all that is left takes."""
+    missing = missing_jobs(plan.retrainings, plan.seeds)
+    by_role = {retraining.network.role: retraining for retraining in reversed(plan.retrainings)}
+    rows, seconds_of, most = [], {}, 0
+    for role, retraining in sorted(by_role.items(), key=lambda item: plan.retrainings.index(item[1])):
+        own = retraining.plan
+        step, needed = time_network(own.config, own.network, own.data)
+        seconds_of[role], most = step * own.images / own.config.batch_size, max(most, needed)
+        count = sum(other.network.role == role for other, _ in missing)
+        rows.append((role, f"{step:.3f}", f"{seconds_of[role] / 3600:.3f}", str(count), f"{needed / GIB:.2f}"))
+    print(cli.table(rows, ("network", "seconds per step", "hours each", "trainings left", "GiB"), as_is=True))
+    jobs = min(plan.config.jobs, max(1, len(missing)))
+    hours = sum(seconds_of[retraining.network.role] for retraining, _ in missing) / 3600
+    at_best = (
+        f" / {jobs} processes = {hours / jobs:.2f} hours where the machine has cores or memory for all"
+        if jobs > 1
+        else ""
+    )
+    print(
+        f"{len(missing)} trainings, {hours:.2f} hours{at_best}, {jobs * most / GIB:.2f} GiB of memory for weights and activations"
+    )
+    print(f"start it with: {_command(plan)}")
+
+
+def _command(plan: CertificatePlan) -> str:
+    """The command of this certificate, as it is typed."""
+    config = plan.config
+    words: list[object] = [config.run]
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    for name, default in defaults.items():
+        value = getattr(config, name)
+        if name not in ("run", "dry_run") and value != default:
+            words += [cli.flag(name), value]
+    return cli.command("certify", *words)
+
+
+def issue_certificate(plan: CertificatePlan) -> dict[str, str]:
+    """Do all that is left to do, and write and print the certificate.
+
+    Returns:
+        Name of a network whose training stopped -> why.
+    Raises:
+        InputError: another certificate of this run is being made.
+        Stopped: the winner's training stopped, or that of every random network.
+    """
+    run = plan.run.path
+    with run_dir.exclusive(run, "certificate"):
+        open_retrainings(plan.retrainings)
+        scores = score_networks(plan.run, [retraining.network for retraining in plan.retrainings], plan.config.device)
+        stopped = train_missing(plan.retrainings, plan.seeds, plan.config.jobs)
+        tested = test_all(plan, scores, stopped)
+        certificate = certify(plan, tested, scores)
+        save_json(run / FILE, certificate)
+    floor = floor_of(run, plan.winner.plan.data)
+    print_certificate(certificate, floor and floor_text(floor))
+    print(f"certificate: {run / FILE}")
+    return stopped
+
+
+def test_all(
+    plan: CertificatePlan, scores: Mapping[str, Mapping[str, Any]], stopped: Mapping[str, str]
+) -> dict[str, Tested]:
+    """The answers of every network that was trained with all seeds, by the id of its architecture.
+
+    Raises:
+        InputError: networks were tested on other images than the winner.
+        Stopped: the winner or all random networks stopped.
+    """
+    tested: dict[str, Tested] = {}
+    labels: np.ndarray | None = None
+    for retraining in plan.retrainings:
+        if not all(retraining.trained(seed) for seed in range(plan.seeds)):
+            continue
+        found = [answers_of(retraining, seed) for seed in range(plan.seeds)]
+        for seed, one in enumerate(found):
+            labels = one.labels if labels is None else labels
+            if not np.array_equal(one.labels, labels):
+                raise InputError(
+                    f"'{retraining.seed_folder(seed)}' was tested on other images than the winner; restore the images, or remove the "
+                    "folder to train it anew"
+                )
+        network = retraining.network
+        score = scores.get(network.id)
+        tested[network.id] = Tested(network, np.stack([one.right for one in found]), score["top1"] if score else None)
+    randoms = [network for network in plan.networks.randoms if network.id in tested]
+    if plan.networks.winner.id not in tested or not randoms:
+        require_all_trained(stopped)
+    return tested
+
+
+def certify(
+    plan: CertificatePlan, tested: Mapping[str, Tested], scores: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Make certificate.json."""
+    networks, config, data = plan.networks, plan.winner.plan.config, plan.winner.plan.data
+    randoms = [tested[network.id] for network in networks.randoms if network.id in tested]
+    adviser = Adviser(plan.run.path, networks.winner.folder, plan.seeds, len(randoms), data)
+    images = {score.get("scoring_images") for score in scores.values()} - {None}
+    names = ("recipe", *recipes.OPTIONS, "hold_out", "precision", "data", "resolution")
+    return make_certificate(
+        tested[networks.winner.id],
+        tested.get(networks.cheapest.id),
+        randoms,
+        band=networks.band,
+        scoring_images=min(images, default=None),
+        advise=adviser.advise,
+        about={
+            "recipe": {"from": plan.recipe} | {name: getattr(config, name) for name in names},
+            "supernet": plan.run.hash,
+            "provenance": run_dir.provenance(),
+        },
+    )
+
+
+def require_all_trained(stopped: Mapping[str, str]) -> None:
+    """Raises Stopped: naming the networks whose training stopped."""
+    if stopped:
+        first, reason = next(iter(stopped.items()))
+        more = f" (and {len(stopped) - 1} more: {', '.join([*stopped][1:])})" if len(stopped) > 1 else ""
+        raise Stopped(f"{first} stopped{more}: {reason}; the other networks are kept")

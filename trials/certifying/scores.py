@@ -1,0 +1,57 @@
+"""The supernet's scores of the networks of a certificate. They are stored like all scores, and are no results of the search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from spaces.files import load_json
+from trials.certifying.controls import Network
+from trials.common import cli
+from trials.common.supernet_run import SupernetRun
+from trials.scoring.evaluate_config import Config as EvaluateConfig
+from trials.scoring.evaluate_config import Settings
+from trials.scoring.score_store import ScoreStore, score_path
+from trials.scoring.scorer import Scorer
+
+
+def search_settings(run: SupernetRun) -> Settings:
+    """How the search scored, or the defaults of trials.evaluate where there was none."""
+    history = (
+        load_json(run.path / "search.json", "search summary")["history"] if (run.path / "search.json").exists() else []
+    )
+    for entry in history:
+        path = score_path(run.path, entry["id"])
+        record = load_json(path, "score") if path.exists() else {}
+        if record.get("supernet") == run.hash:
+            return Settings(**record["settings"])
+    return Settings.of(EvaluateConfig(run=str(run.path)))
+
+
+def score_networks(run: SupernetRun, networks: Sequence[Network], device: str) -> dict[str, dict[str, Any]]:
+    """Score what has no score yet.
+
+    Args:
+        device: auto, cpu or cuda.
+    Returns:
+        Id of an architecture -> the record of its score, see `ScoreStore.record`. An architecture that could not be scored, for
+        want of memory for example, is left out and said.
+    """
+    settings = search_settings(run)
+    store = ScoreStore(run.path, run.hash, settings)
+    stored = {network.id: store.read(network.arch) for network in networks}
+    records = {name: record for name, record in stored.items() if record is not None}
+    waiting = [network for network in networks if network.id not in records]
+    if not waiting:
+        return records
+    scorer = Scorer(run.path, settings, device)
+    names = {network.id: network.name for network in waiting}
+    with cli.progress(len(waiting), desc="scores of the supernet", unit="arch") as bar:
+        for arch, result in scorer.results([network.arch for network in waiting]):
+            bar.update(1)
+            name = store.path(arch).stem
+            if isinstance(result, Exception):
+                bar.write(f"{names[name]} has no score: {type(result).__name__}: {' '.join(str(result).split())[:200]}")
+            else:
+                records[name] = result
+    return records

@@ -1,0 +1,62 @@
+"""A certificate in the terminal: the networks as a table, ranking and noise in a line each, the verdict, the next command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trials.common import cli
+from trials.evidence.intervals import Interval
+
+
+def print_certificate(certificate: dict[str, Any], floor: str | None) -> None:
+    """Print the networks, the figures, the verdict and the next command."""
+    rows = []
+    nodes = [("winner", certificate["winner"]), ("cheapest", certificate["cheapest"])]
+    nodes += [("random", node) for node in sorted(certificate["random"], key=lambda node: -node["mean"])]
+    latency = "latency_ms" in certificate["winner"]
+    for role, node in nodes:
+        if node is None:
+            continue
+        shown = str(Interval(node["mean"], *node["interval"]))
+        score = "-" if node["score"] is None else f"{node['score']:.2f}"
+        cost = (f"{node['latency_ms']:.3g}",) if latency else ()
+        rows.append((role, node["id"], f"{node['macs']:,}", f"{node['params']:,}", *cost, shown, score))
+    header = ("network", "architecture", "MACs", "params", *(("ms",) if latency else ()), "test top-1 %", "score %")
+    print(cli.table(rows, header, as_is=True))
+    seeds, images = certificate["seeds"], certificate["test_images"]
+    note = f"; {floor}" if floor else ""
+    print(f"{seeds} seed{'s' * (seeds != 1)}, {images:,} test images, intervals of 95 %{note}")
+    print(ranking_line(certificate["ranking"]))
+    print(noise_line(certificate["noise"]))
+    verdict = certificate["verdict"]
+    print(f"\nThe winner is {verdict['sentence']}.")
+    print(f"next: {verdict['next']}    # {verdict['why']}")
+
+
+def ranking_line(ranking: dict[str, Any]) -> str:
+    """Kendall's tau of score, costs and seeds in one line."""
+    names = {"score": "score", "macs": "MACs", "params": "params", "seeds": "one seed with another"}
+    parts = [
+        f"{names[key]} {Interval(figure['tau'], *figure['interval'])}" for key in names if (figure := ranking[key])
+    ]
+    if not parts:
+        return f"ranking: {ranking['n']} random architectures cannot be ranked by anything"
+    score = ranking["score"]
+    more = ""
+    if score and score["interval"][0] <= 0 <= score["interval"][1]:
+        needed = score["needed"]
+        more = f"; about {needed} would settle the score's" if needed else "; the score's is about 0"
+    return f"ranking of the {ranking['n']} random ones (Kendall's tau): {', '.join(parts)}{more}"
+
+
+def noise_line(noise: dict[str, Any]) -> str:
+    """The noise in one line."""
+    seeds = "unknown (one seed)" if noise["seeds_sd"] is None else f"{noise['seeds_sd']:.2f}"
+    score = "" if noise["score_sd"] is None else f", of a score {noise['score_sd']:.2f}"
+    needed = f"{noise['images_needed']['1.0']:,} test images"
+    if noise["seeds_needed"]:
+        needed = f"{noise['seeds_needed']['1.0']} seeds and {needed}"
+    return (
+        f"noise (standard deviation, points): over seeds {seeds}, of the test part {noise['test_sd']:.2f}{score}; a difference of "
+        f"1 point between two networks shows with {needed}"
+    )
