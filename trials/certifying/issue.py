@@ -31,6 +31,7 @@ from trials.certifying.show import print_certificate
 from trials.common import cli, run_dir
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.floor import floor_of, floor_text
+from trials.scoring import noise
 from trials.training import recipes
 from trials.training.dry_run import time_network
 
@@ -161,7 +162,7 @@ def issue_certificate(plan: CertificatePlan) -> dict[str, str]:
         certificate = certify(plan, tested, scores)
         save_json(run / FILE, certificate)
     floor = floor_of(run, plan.winner.plan.data)
-    print_certificate(certificate, floor and floor_text(floor))
+    print_certificate(certificate, floor_text(floor) if floor else "")
     print(f"certificate: {run / FILE}")
     return stopped
 
@@ -204,7 +205,7 @@ def certify(
     networks, config, data = plan.networks, plan.winner.plan.config, plan.winner.plan.data
     randoms = [tested[network.id] for network in networks.randoms if network.id in tested]
     adviser = Adviser(plan.run.path, networks.winner.folder, plan.seeds, len(randoms), data)
-    images = {score.get("scoring_images") for score in scores.values()} - {None}
+    images = [number for score in scores.values() if (number := noise.scoring_images(score, plan.run.path))]
     names = ("recipe", *recipes.OPTIONS, "hold_out", "precision", "data", "resolution")
     return make_certificate(
         tested[networks.winner.id],

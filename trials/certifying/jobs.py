@@ -83,8 +83,8 @@ def plan_retrainings(
     plans = []
     for network in networks.all:
         folder = run.path / network.folder
-        own = {} if network.role == "winner" else {"fixed_arc": str(folder / "arc.json")}
-        config = dataclasses.replace(winner.config, out=str(folder), **own)
+        arc = run.path if network.role == "winner" else folder
+        config = dataclasses.replace(winner.config, fixed_arc=str(arc / "arc.json"), out=str(folder))
         description, macs, params = describe_network(config, network.arch, winner.data)
         plan = dataclasses.replace(
             winner, config=config, arch=network.arch, network=description, macs=macs, params=params
@@ -135,7 +135,7 @@ def check_same_recipe(folder: Path, winner: str, config: Config) -> None:
     """Raises InputError: a network was trained with other options than the winner is."""
     if not (folder / "config.json").exists():
         return
-    changed = run_dir.first_change(run_dir.load_run(folder, "retrain"), config)
+    changed = run_dir.changed_option(run_dir.load_run(folder, "retrain"), config)
     if changed:
         flag, was, now = changed
         raise InputError(
@@ -173,17 +173,17 @@ def train_missing(retrainings: Sequence[Retraining], seeds: int, processes: int)
     missing = missing_jobs(retrainings, seeds)
     jobs = [retraining.job(seed) for retraining, seed in missing]
 
-    def say(number: int) -> str:
-        retraining, seed = missing[number]
-        result = load_json(retraining.seed_folder(seed) / "result.json", "result")
-        text = accuracy_text([result["test_correct"]], result["test_images"])
-        return f"{retraining.network.name}, seed {seed}: {text}"
-
-    failures = parallel.train_jobs(jobs, processes, title="certificate", on_done=say) if jobs else {}
+    failures = parallel.train_jobs(jobs, processes, title="certificate", on_done=_result_line) if jobs else {}
     for retraining in retrainings:
         if all(retraining.trained(seed) for seed in range(seeds)):
             write_result(retraining, seeds)
     return {jobs[number].name: str(error) for number, error in failures.items()}
+
+
+def _result_line(job: parallel.Job) -> str:
+    """What is printed when a training is done."""
+    result = load_json(Path(job.config.out) / f"seed{job.seed}" / "result.json", "result")
+    return f"{job.name}, seed {job.seed}: {accuracy_text([result['test_correct']], result['test_images'])}"
 
 
 def write_result(retraining: Retraining, seeds: int) -> None:

@@ -8,8 +8,12 @@ from trials.common import cli
 from trials.evidence.intervals import Interval
 
 
-def print_certificate(certificate: dict[str, Any], floor: str | None) -> None:
-    """Print the networks, the figures, the verdict and the next command."""
+def print_certificate(certificate: dict[str, Any], floor: str) -> None:
+    """Print the networks, the figures, the verdict and the next command.
+
+    Args:
+        floor: as text; "" where it is not known.
+    """
     rows = []
     nodes = [("winner", certificate["winner"]), ("cheapest", certificate["cheapest"])]
     nodes += [("random", node) for node in sorted(certificate["random"], key=lambda node: -node["mean"])]
@@ -24,8 +28,8 @@ def print_certificate(certificate: dict[str, Any], floor: str | None) -> None:
     header = ("network", "architecture", "MACs", "params", *(("ms",) if latency else ()), "test top-1 %", "score %")
     print(cli.table(rows, header, as_is=True))
     seeds, images = certificate["seeds"], certificate["test_images"]
-    note = f"; {floor}" if floor else ""
-    print(f"{seeds} seed{'s' * (seeds != 1)}, {images:,} test images, intervals of 95 %{note}")
+    beside = f"; {floor}" if floor else ""
+    print(f"{seeds} seed{'s' * (seeds != 1)}, {images:,} test images, intervals of 95 %{beside}")
     print(ranking_line(certificate["ranking"]))
     print(noise_line(certificate["noise"]))
     verdict = certificate["verdict"]
@@ -55,8 +59,8 @@ def noise_line(noise: dict[str, Any]) -> str:
     score = "" if noise["score_sd"] is None else f", of a score {noise['score_sd']:.2f}"
     needed = f"{noise['images_needed']['1.0']:,} test images"
     if noise["seeds_needed"]:
-        needed = f"{noise['seeds_needed']['1.0']} seeds and {needed}"
+        needed = f"{noise['seeds_needed']['1.0']:,} seeds of each, or {needed}"
     return (
-        f"noise (standard deviation, points): over seeds {seeds}, of the test part {noise['test_sd']:.2f}{score}; a difference of "
-        f"1 point between two networks shows with {needed}"
+        f"noise (standard deviation, points): over seeds {seeds}, of the test part {noise['test_sd']:.2f}{score}; to show a difference "
+        f"of 1 point between two networks takes {needed}"
     )
