@@ -45,12 +45,18 @@ def ranking_line(ranking: dict[str, Any]) -> str:
     ]
     if not parts:
         return f"ranking: {ranking['n']} random architectures cannot be ranked by anything"
-    score = ranking["score"]
-    more = ""
+    more = []
+    score, difference, given_up = ranking["score"], ranking["score_minus_macs"], ranking["given_up"]
     if score and score["interval"][0] <= 0 <= score["interval"][1]:
-        needed = score["needed"]
-        more = f"; about {needed} would settle the score's" if needed else "; the score's is about 0"
-    return f"ranking of the {ranking['n']} random ones (Kendall's tau): {', '.join(parts)}{more}"
+        missing = (score["needed"] or 0) - ranking["n"]
+        more.append(
+            f"about {missing:,} more would tell the score's tau from 0" if missing > 0 else "the score's is about 0"
+        )
+    if difference:
+        more.append(f"score minus MACs {Interval(difference['difference'], *difference['interval'])}")
+    if given_up is not None:
+        more.append(f"the one with the best score is {given_up:.2f} points below the best")
+    return f"ranking of the {ranking['n']} random ones (Kendall's tau): {'; '.join([', '.join(parts), *more])}"
 
 
 def noise_line(noise: dict[str, Any]) -> str:
@@ -59,7 +65,7 @@ def noise_line(noise: dict[str, Any]) -> str:
     score = "" if noise["score_sd"] is None else f", of a score {noise['score_sd']:.2f}"
     needed = f"{noise['images_needed']['1.0']:,} test images"
     if noise["seeds_needed"]:
-        needed = f"{noise['seeds_needed']['1.0']:,} seeds of each, or {needed}"
+        needed = f"{noise['seeds_needed']['1.0']:,} seeds of each, and {needed}"
     return (
         f"noise (standard deviation, points): over seeds {seeds}, of the test part {noise['test_sd']:.2f}{score}; to show a difference "
         f"of 1 point between two networks takes {needed}"

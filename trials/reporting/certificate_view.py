@@ -57,7 +57,7 @@ def _tau_meaning(figure: dict[str, Any], key: str, n: int | None) -> str:
         "score": f"The network with the higher score is the more accurate one in {pairs}.",
         "macs": f"The network with more MACs is the more accurate one in {pairs}.",
         "params": f"The network with more parameters is the more accurate one in {pairs}.",
-        "seeds": f"Two seeds agree on which network is better in {pairs}: no score can do much better than that.",
+        "seeds": f"Two seeds agree on which network is better in {pairs}: so well does retraining once rank.",
     }[key]
     if low <= 0 <= high and key != "seeds":
         needed = figure.get("needed")
@@ -90,8 +90,8 @@ def noise_lines(certificate: dict[str, Any]) -> list[Line]:
         ]
         if parts:
             name = f"To show {points.removesuffix('.0')} point{'s' * (points != '1.0')}"
-            meaning = "So many of each network would show a difference of this size; fewer leave it to luck."
-            lines.append(Line(name, " or ".join(parts), meaning))
+            meaning = "So many seeds of two networks against the luck of training, and so many images against that of the test part."
+            lines.append(Line(name, " and ".join(parts), meaning))
     return lines
 
 
