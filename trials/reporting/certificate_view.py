@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trials.reporting.collect import RunContents
+from trials.reporting.verdict import with_interval
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class Line:
 
 def ranking_lines(certificate: dict[str, Any]) -> list[Line]:
     """How well the score, MACs, parameters and another seed put the networks in the order of their test accuracies."""
-    ranking = certificate.get("ranking") or {}
-    n = ranking.get("n")
+    ranking = certificate["ranking"]
+    n = ranking["n"]
     names = {
         "score": "Score on the supernet",
         "macs": "MACs alone",
@@ -28,7 +29,7 @@ def ranking_lines(certificate: dict[str, Any]) -> list[Line]:
         "seeds": "One seed of the same network",
     }
     lines = [
-        Line(name, _with_interval(ranking[key], "tau"), _tau_meaning(ranking[key], key, n))
+        Line(name, with_interval(ranking[key], "tau"), _tau_meaning(ranking[key], key, n))
         for key, name in names.items()
         if ranking.get(key)
     ]
@@ -42,7 +43,7 @@ def ranking_lines(certificate: dict[str, Any]) -> list[Line]:
             if high < 0
             else f"{n} networks do not show that the supernet ranks better than counting MACs."
         )
-        lines.append(Line("Score less MACs", _with_interval(difference, "difference"), meaning))
+        lines.append(Line("Score less MACs", with_interval(difference, "difference"), meaning))
     given_up = ranking.get("given_up")
     if given_up is not None:
         meaning = "Test accuracy that is lost by taking the random network that the supernet scores best, not the one that is best."
@@ -50,7 +51,7 @@ def ranking_lines(certificate: dict[str, Any]) -> list[Line]:
     return lines
 
 
-def _tau_meaning(figure: dict[str, Any], key: str, n: int | None) -> str:
+def _tau_meaning(figure: dict[str, Any], key: str, n: int) -> str:
     tau, (low, high) = figure["tau"], figure["interval"]
     pairs = f"{50 * (1 + tau):.0f} of 100 pairs"
     what = {
@@ -68,7 +69,7 @@ def _tau_meaning(figure: dict[str, Any], key: str, n: int | None) -> str:
 
 def noise_lines(certificate: dict[str, Any]) -> list[Line]:
     """How much of a difference may be luck, and what would show a smaller one."""
-    noise = certificate.get("noise") or {}
+    noise = certificate["noise"]
     meanings = {
         "seeds_sd": (
             "Between seeds",
@@ -93,11 +94,6 @@ def noise_lines(certificate: dict[str, Any]) -> list[Line]:
             meaning = "So many seeds of two networks against the luck of training, and so many images against that of the test part."
             lines.append(Line(name, " and ".join(parts), meaning))
     return lines
-
-
-def _with_interval(figure: dict[str, Any], key: str) -> str:
-    low, high = figure["interval"]
-    return f"{figure[key]:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 @dataclass(frozen=True)
@@ -127,19 +123,17 @@ def points(certificate: dict[str, Any]) -> list[Point]:
 
 def roles(contents: RunContents) -> dict[str, str]:
     """What each trained network is there for, by its place in the run."""
-    found = {}
-    certificate = contents.certificate if contents.certified else None
-    drawn = {node["id"] for node in certificate["random"]} if certificate else set()
-    cheapest = (certificate.get("cheapest") or {}).get("id") if certificate else None
-    for network in contents.networks:
-        if network.arch and network.arch == contents.winner:
-            role = "winner"
-        elif network.place.startswith("baselines/"):
-            role = "baseline"
-        elif network.place.startswith("controls/"):
-            role = "random" if network.name in drawn else "cheapest" if network.name == cheapest else "control"
-            role = "random, cheapest" if network.name in drawn and network.name == cheapest else role
-        else:
-            role = "retrained"
-        found[network.place] = role
-    return found
+    found = {network.place: _role_of_folder(network.place) for network in contents.networks}
+    if contents.certified and contents.certificate:
+        found |= {node["run"]: "random" for node in contents.certificate["random"]}
+        cheapest = contents.certificate.get("cheapest")
+        if cheapest:
+            found[cheapest["run"]] = "random, cheapest" if found.get(cheapest["run"]) == "random" else "cheapest"
+    return found | {
+        network.place: "winner" for network in contents.networks if network.arch and network.arch == contents.winner
+    }
+
+
+def _role_of_folder(place: str) -> str:
+    """What the networks of a folder are there for, without a certificate."""
+    return {"baselines": "baseline", "controls": "control"}.get(place.split("/")[0], "retrained")

@@ -13,7 +13,7 @@ from trials.common.supernet_run import SupernetRun
 from trials.evidence.floor import floor_of
 from trials.evidence.gates import read_warnings
 from trials.reporting.networks import TrainedNetwork, collect_networks
-from trials.scoring.score_store import score_path
+from trials.scoring.score_store import TOP_FILE, score_path
 
 CERTIFICATE = "certificate.json"
 
@@ -33,6 +33,7 @@ class RunContents:
         results: scored architectures in the order of the search, with their "generation".
         winner: the architecture in arc.json; {} where there is none yet.
         score: the winner's stored score on the supernet; {} where it has none.
+        choice: top.json, how trials.retrain --top chose the winner; None where it did not.
         networks: all networks that were trained in the run.
         certificate: certificate.json; None before trials.certify.
         floor: floor.json; None where it was not measured.
@@ -49,6 +50,7 @@ class RunContents:
     results: list[dict[str, Any]]
     winner: dict[str, Any]
     score: dict[str, Any]
+    choice: dict[str, Any] | None
     networks: list[TrainedNetwork]
     certificate: dict[str, Any] | None
     floor: dict[str, Any] | None
@@ -103,6 +105,7 @@ def collect_run(run: Path) -> RunContents:
         results=results,
         winner=winner,
         score=next((result for result in results if result["arch"] == winner), {}),
+        choice=_read(run / TOP_FILE, "choice of retrain --top"),
         networks=collect_networks(run),
         certificate=_read(run / CERTIFICATE, "certificate"),
         floor=floor_of(run),

@@ -23,7 +23,12 @@ from trials.reporting.collect import RunContents
 
 MOST_IMAGES = 48  # of the sheet of wrong answers
 SIDE = 96  # pixels of the longer side of an image in the page, at most
-PARTS = (("train", "train the supernet"), ("score", "score architectures"), ("test", "test, once"))
+PARTS = (
+    ("train", "to train the supernet"),
+    ("score", "to score architectures"),
+    ("all", "to train networks from scratch: both of these"),
+    ("test", "to test them, once"),
+)
 
 
 @dataclass(frozen=True)
@@ -115,4 +120,4 @@ def data_address(image: np.ndarray) -> str:
 
 def part_rows(data: Data) -> list[tuple[str, str]]:
     """How many images are in each part, and what for."""
-    return [(what, f"{data.size(part):,}") for part, what in PARTS] + [("retrain", f"{data.size('all'):,}")]
+    return [(what, f"{data.size(part):,}") for part, what in PARTS]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spaces.files import load_json
-from trials.evidence.intervals import accuracy_text
+from trials.evidence.intervals import accuracy_interval, accuracy_text
 from trials.export_formats import export_record
 from trials.reporting.collect import RunContents
 from trials.reporting.networks import TrainedNetwork
@@ -41,9 +42,7 @@ def step_rows(contents: RunContents) -> list[StepRow]:
     """The steps of a run in their order."""
     rows = [_row("supernet", contents.stored, _supernet_time(contents))]
     if contents.results:
-        seconds = sum(result.get("seconds", 0) for result in contents.results)
-        text = f"{duration(seconds)} of scoring {len(contents.results)} architectures"
-        rows.append(StepRow("search", "", text, "", _scored_with(contents.results[0])))
+        rows.append(_search_row(contents.results))
     for network in contents.networks:
         if not network.place.startswith("controls/"):
             rows.append(_row(network.place, network.stored, _training_time(network)))
@@ -152,9 +151,13 @@ def _training_time(network: TrainedNetwork) -> str:
     return duration(sum(network.seconds)) + (f", {seeds} seeds together" if seeds > 1 else "")
 
 
-def _scored_with(result: dict[str, Any]) -> str:
-    """The device of a score, where its file says it."""
-    return ", ".join(str(result[key]) for key in ("device", "precision") if result.get(key))
+def _search_row(results: list[dict[str, Any]]) -> StepRow:
+    """When the first architecture was scored, how long all of them took, and the device, where the scores say it."""
+    seconds = sum(result.get("seconds", 0) for result in results)
+    begins = [result["finished"] - result.get("seconds", 0) for result in results if "finished" in result]
+    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(min(begins))) if begins else ""
+    took = f"{duration(seconds)} of scoring {len(results)} architectures"
+    return StepRow("search", started, took, "", str(results[0].get("device") or ""))
 
 
 def _checked_row(entry: dict[str, Any]) -> ExportRow:
@@ -166,7 +169,7 @@ def _checked_row(entry: dict[str, Any]) -> ExportRow:
         f"{entry['bytes'] / 1000:,.0f}",
         "" if difference is None else f"{difference:.1e}",
         "" if same is None else f"{same:.2f}",
-        "" if correct is None else accuracy_text([correct], entry["images"]),
+        "" if correct is None else str(accuracy_interval([correct], entry["images"])),
         entry["problem"],
     )
 

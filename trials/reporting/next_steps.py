@@ -36,9 +36,9 @@ def next_steps(contents: RunContents) -> list[Step]:
     if retrained is None or not retrained.finished:
         steps += [Step("Train the winner from scratch, and test it", _retrain(contents)), certify_step(contents)]
     elif contents.certified and contents.certificate:
-        verdict = contents.certificate["verdict"]
-        if verdict.get("next"):
-            steps.append(Step(_why(verdict["code"]), verdict["next"]))
+        verdict, exported = contents.certificate["verdict"], any((retrained.folder / "export").glob("*"))
+        if verdict["next"] and not (exported and "trials.export" in verdict["next"]):
+            steps.append(Step(verdict["why"][:1].upper() + verdict["why"][1:], verdict["next"]))
     else:
         steps.append(certify_step(contents))
     if retrained is not None and retrained.finished:
@@ -78,11 +78,3 @@ def _retrain(contents: RunContents) -> str:
         return cli.command(*words, "--seeds", begun.config.get("seeds", 1), "--resume")
     # retrain/ holds the winner of an earlier search
     return cli.command(*words, "--seeds", 3, "--out", run / f"retrain-{arch_id(contents.winner)}")
-
-
-def _why(code: str) -> str:
-    """What the next command of a certificate is good for."""
-    return {
-        "better": "The search paid. Go on with the winner",
-        "worse": "The search did not pay. Mend the search, or take another network",
-    }.get(code, "The search cannot be told from luck yet. Get a clearer answer")

@@ -11,11 +11,12 @@ from markupsafe import Markup
 
 from spaces.arch import arch_id
 from spaces.files import atomic
-from trials.evidence.intervals import score_sd
+from trials.evidence.intervals import accuracy_text
 from trials.reporting import answers, baselines_table, certificate_view, data_view, evidence_plots, making, plots
 from trials.reporting.collect import RunContents, collect_run
 from trials.reporting.summary import fact_rows
 from trials.reporting.verdict import answer_all
+from trials.scoring import noise
 
 TEMPLATES = Path(__file__).parent / "templates"
 Figure = tuple[Markup, str, bool]  # an <svg> element, its caption, whether it is wide
@@ -80,7 +81,7 @@ def _certificate(contents: RunContents) -> dict[str, Any] | None:
     certificate = contents.certificate
     if not certificate or not contents.certified:
         return None
-    seeds, images = certificate.get("seeds"), certificate.get("test_images")
+    seeds, images = certificate["seeds"], certificate["test_images"]
     caption = "Each network was trained from scratch in the same way; the bars are 95 % intervals."
     beside = "A useful score puts the accurate networks to the right: the points then rise."
     return {
@@ -88,7 +89,7 @@ def _certificate(contents: RunContents) -> dict[str, Any] | None:
         + _figure(evidence_plots.plot_against_score(contents), beside),
         "ranking": certificate_view.ranking_lines(certificate),
         "noise": certificate_view.noise_lines(certificate),
-        "note": f"{len(certificate['random'])} random architectures, {seeds} seeds each, {images:,} test images.",
+        "note": f"{len(certificate['random'])} random architectures, {seeds} seed{'s' * (seeds != 1)} each, {images:,} test images.",
     }
 
 
@@ -172,7 +173,8 @@ def _images(contents: RunContents) -> dict[str, Any]:
 
 def _search(contents: RunContents) -> dict[str, Any]:
     """The pictures of the search, its ten best architectures, and the winner's picture."""
-    ranked = sorted(contents.results, key=lambda result: -result["top1"])[:10]
+    alike = noise.like_the_best(contents.results, contents.path)
+    pairs = sorted(zip(contents.results, alike, strict=True), key=lambda pair: -pair[0]["top1"])[:10]
     scored = bool(contents.results)
     figures: list[Figure] = []
     if scored:
@@ -199,22 +201,33 @@ def _search(contents: RunContents) -> dict[str, Any]:
             {
                 "id": arch_id(result["arch"]),
                 "winner": result["arch"] == contents.winner,
-                "top1": _score(result, contents),
+                "top1": noise.short_score_text(result, contents.path),
+                "beside": "best" if number == 0 else "=" if like_best else "worse",
                 "before": f"{result['top1_before_recalibration']:.2f}",
                 "macs": f"{result['macs']:,}",
                 "params": f"{result['params']:,}",
                 "ms": f"{result['latency_ms']:.3g}" if "latency_ms" in result else "",
             }
-            for result in ranked
+            for number, (result, like_best) in enumerate(pairs)
         ],
-        "timed": any("latency_ms" in result for result in ranked),
+        "choice": _choice(contents),
+        "timed": any("latency_ms" in result for result, _ in pairs),
     }
 
 
-def _score(result: dict[str, Any], contents: RunContents) -> str:
-    """A score with the standard deviation that its number of scoring images leaves, where that number is known."""
-    images = result.get("scoring_images") or (result.get("settings") or {}).get("scoring_images")
-    return f"{result['top1']:.2f} ± {score_sd(result['top1'], images):.2f}" if images else f"{result['top1']:.2f}"
+def _choice(contents: RunContents) -> list[dict[str, Any]]:
+    """The architectures that trials.retrain --top chose the winner among; [] where it did not."""
+    if not contents.choice:
+        return []
+    return [
+        {
+            "id": candidate["id"],
+            "winner": candidate["id"] == contents.choice["chosen"],
+            "score": f"{candidate['score']:.2f}",
+            "accuracy": accuracy_text(candidate["correct"], candidate["images"]),
+        }
+        for candidate in contents.choice["candidates"]
+    ]
 
 
 def _training(contents: RunContents) -> list[Figure]:

@@ -10,6 +10,7 @@ from spaces.arch import arch_id
 from trials.evidence.floor import floor_text
 from trials.reporting.collect import RunContents
 from trials.reporting.verdict import answer_all, latency_of
+from trials.scoring import noise
 
 WIDTH = 90  # characters of a sentence in the table of the terminal; commands stay on one line
 
@@ -17,7 +18,7 @@ WIDTH = 90  # characters of a sentence in the table of the terminal; commands st
 def summary_rows(contents: RunContents) -> list[tuple[str, str]]:
     """The table that trials.report prints: a name and a value per row; the four answers come last."""
     _, chance, trust, following = answer_all(contents)
-    warnings = [f"{step.why}; {step.command}" if step.command else step.why for step in trust.steps]
+    warnings = [line for step in trust.steps for line in (_wrapped(step.why), f"  {step.command}")]
     rows = [
         *fact_rows(contents),
         *_accuracy_rows(contents),
@@ -85,7 +86,7 @@ def _search_rows(contents: RunContents) -> list[tuple[str, str]]:
         ("architecture found", arch_id(winner)),
         ("its MACs, params", f"{table.macs(winner):,}, {table.params(winner):,}"),
         *_latency_rows(contents),
-        *_score_rows(contents.score),
+        *_score_rows(contents),
     ]
 
 
@@ -94,11 +95,19 @@ def mean_of(results: list[dict[str, Any]], key: str) -> float:
     return statistics.mean(result[key] for result in results)
 
 
-def _score_rows(score: dict[str, Any]) -> list[tuple[str, str]]:
-    if not score:
-        return []
-    before = score["top1_before_recalibration"]
-    return [("its score on the supernet", f"{score['top1']:.2f}% ({before:.2f}% without recalibration)")]
+def _score_rows(contents: RunContents) -> list[tuple[str, str]]:
+    """The winner's score on the supernet, how many others cannot be told apart from the best, and who chose the winner."""
+    rows = []
+    if contents.score:
+        text, before = noise.score_text(contents.score, contents.path), contents.score["top1_before_recalibration"]
+        rows.append(("its score on the supernet", f"{text}, {before:.2f}% without recalibration"))
+    alike = sum(noise.like_the_best(contents.results, contents.path)) - 1
+    rows.append(
+        ("as good as the best, within noise", f"{alike} of the {len(contents.results) - 1} other architectures")
+    )
+    if contents.choice:
+        rows.append(("chosen among", f"the {len(contents.choice['candidates'])} best, by held-out images"))
+    return rows
 
 
 def _latency_rows(contents: RunContents) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ They are read by somebody who knows PyTorch and not architecture search. The ter
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,11 +99,12 @@ def better_than_chance(contents: RunContents) -> Answer:
     verdict, comparison = certificate["verdict"], certificate["comparison"]
     state = {"better": "good", "worse": "bad"}.get(verdict["code"], "unclear")
     facts = [
-        ("Difference of test accuracy", f"{with_interval(comparison)} points"),
-        ("Random architectures that it beats", f"{comparison['beaten']:g} of {comparison['of']}"),
+        ("Difference of test accuracy", f"{with_interval(comparison, 'difference')} points"),
+        ("Random architectures that it beats", f"{comparison['beaten']} of {comparison['of']}"),
     ]
-    notes = [verdict["why"]] if verdict.get("why") else []
-    return Answer(question, short, verdict["sentence"], state, facts, [*notes, CHANCE])
+    if comparison.get("blind") is not None:
+        facts.append(("A blind draw beats as many", f"in {100 * comparison['blind']:.0f} of 100 cases"))
+    return Answer(question, short, f"The winner is {verdict['sentence']}.", state, facts, [CHANCE])
 
 
 def can_be_trusted(contents: RunContents) -> Answer:
@@ -130,10 +132,10 @@ def place(entry: dict[str, Any]) -> str:
     return f"{where}: " if where else ""
 
 
-def with_interval(figure: dict[str, Any]) -> str:
-    """The difference of a certificate with its interval, with signs: `+0.45 [-0.31, +1.20]`."""
+def with_interval(figure: Mapping[str, Any], key: str) -> str:
+    """A figure of the certificate with its interval, with signs: `+0.45 [-0.31, +1.20]`."""
     low, high = figure["interval"]
-    return f"{figure['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return f"{figure[key]:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def latency_of(contents: RunContents) -> str:
