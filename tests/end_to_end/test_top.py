@@ -46,8 +46,8 @@ def test_the_best_few_are_chosen_by_held_out_images(searched, monkeypatch, capsy
     step, answer_images = retrain_trainer.NetworkTrainer.step, retrain_loop.answer_images
 
     def counted(self, number, *batch):
-        if len(steps) == STEPS + 2 and "cut" not in parts:
-            parts.append("cut")
+        if len(steps) == STEPS + 2 and ("cut", "") not in parts:
+            parts.append(("cut", ""))
             raise KeyboardInterrupt
         steps.append((Path(self.config.out).name, self.seed, number))
         return step(self, number, *batch)
@@ -74,7 +74,7 @@ def test_the_best_few_are_chosen_by_held_out_images(searched, monkeypatch, capsy
     assert steps[: 3 * STEPS] == [(name, 0, number) for name in names for number in range(STEPS)]
     assert len(set(steps)) == len(steps)
     assert {folder for folder, _, _ in steps[3 * STEPS :]} == {"retrain"}
-    assert [part for part in parts if part != "cut"] == [("score", "read")] * 3 + [("test", "read")]
+    assert [part for part in parts if part[0] != "cut"] == [("score", "read")] * 3 + [("test", "read")]
 
     # the choice, from the answers to the held-out images
     choice = load_json(searched / "top.json", "")
