@@ -13,6 +13,7 @@ import shlex
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def make_supernet(run: Path) -> None:
     TABLE.save(run / "cost_table.json")
     save_json(run / "search_space.json", search_space(TABLE.choices))
     run_dir.save_checkpoint(run / "supernet.pt", {"model": {}, "preprocessing": {"classes": CLASSES}})
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"step": 16 * k, "epoch": k, "images_per_second": 600.0, "loss": 2.3 / k, "train_top1": 10.0 * k}
         for k in (1, 2, 3)
     ]
@@ -225,11 +226,10 @@ class Elements(HTMLParser):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_what_a_page_says_at_each_stage(stage, runs, pages, capsys):
+def test_what_a_page_says_at_each_stage(stage, runs, pages):
     """The four answers, on the page and in the terminal."""
     text = words(pages[stage])
-    report.main([str(runs[stage])])
-    printed = " ".join(capsys.readouterr().out.split())
+    printed = " ".join(cli.table(summary_rows(collect_run(runs[stage])), ("", ""), as_is=True).split())
     arch = collect_run(runs[stage]).winner
     for question in ("What was found?", "Is it better than chance?", "Can this be trusted?", "What next?"):
         assert question in text
@@ -285,7 +285,7 @@ def test_what_a_page_says_at_each_stage(stage, runs, pages, capsys):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_command_can_be_typed(stage, runs, pages, monkeypatch):
+def test_every_command_can_be_typed(stage, runs, pages):
     """Each is of our modules, with options that this module takes, and paths that are there."""
     found = commands(pages[stage])
     assert found
@@ -302,6 +302,7 @@ def test_every_command_can_be_typed(stage, runs, pages, monkeypatch):
         assert any(str(runs[stage]) in str(value) for value in vars(config).values())
 
 
+@pytest.mark.slow
 def test_the_search_that_is_named_can_be_planned(tmp_path):
     """Also for a run of an older version, which left no search.yml."""
     from trials.search_driver.plan import plan_experiment
@@ -345,11 +346,13 @@ def test_names_are_escaped(pages):
     assert "<retrained>" not in pages["retrained"]
 
 
+@pytest.mark.slow
 def test_a_page_is_small_and_the_same_again(runs, pages):
     assert len(pages["certified"]) < 400_000
     assert page.render_page(collect_run(runs["certified"])) == pages["certified"]
 
 
+@pytest.mark.slow
 def test_the_winner_is_what_arc_json_holds(runs, tmp_path):
     """Not the highest score; what retrain/ holds of an earlier search is not the winner's, nor is its certificate."""
     run = tmp_path / "run"
@@ -372,6 +375,7 @@ def test_the_winner_is_what_arc_json_holds(runs, tmp_path):
     assert shlex.split(again)[-2:] == ["--out", str(run / f"retrain-{arch_id(unseen)}")]
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_version(runs, tmp_path):
     """Files that it did not write are absent, and nothing is said about them."""
     run = tmp_path / "run"
@@ -399,6 +403,7 @@ def test_a_run_of_an_older_version(runs, tmp_path):
     assert "floor" not in text.lower()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_opened_is_left_out(runs, tmp_path):
     """Without the images the page says why, and shows the rest."""
     run = tmp_path / "run"
@@ -412,6 +417,7 @@ def test_what_cannot_be_opened_is_left_out(runs, tmp_path):
     assert "Confusion matrix" in text
 
 
+@pytest.mark.slow
 def test_exports_are_listed_with_their_checks(runs, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(runs["retrained"], run)
@@ -492,7 +498,7 @@ def test_the_sheet_shows_the_images_that_were_answered_wrongly(photos, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_phone_shows_it_without_scrolling_sideways(runs):
+def test_a_phone_shows_it_without_scrolling_sideways(runs, pages):
     chromium = shutil.which("chromium")
     if not chromium:
         pytest.skip("chromium is not installed (apt-get install chromium)")
@@ -500,9 +506,9 @@ def test_a_phone_shows_it_without_scrolling_sideways(runs):
 
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=300_000)
-        for run in runs.values():
+        for run in runs.values():  # where `pages` has written it
             view = browser.new_page(viewport={"width": 390, "height": 844})
-            view.goto((page.write_report(run)).as_uri(), timeout=300_000)
+            view.goto((run / "report.html").as_uri(), timeout=300_000)
             assert view.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), run
             # text of pictures stays readable, and no picture is wider than its box
             heights = view.evaluate(
