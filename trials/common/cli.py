@@ -164,6 +164,8 @@ def fill_and_check(
 ) -> None:
     """For a frozen dataclass's __post_init__: put a recipe's values where none were given, then check ranges.
 
+    What is still None then, because the images decide it, is not checked.
+
     Raises:
         InputError: a field of `positive` is not above 0, or one of `fractions` not in [0, 1).
     """
@@ -171,10 +173,10 @@ def fill_and_check(
         if getattr(config, name) is None:
             object.__setattr__(config, name, value)
     for name in positive:
-        if not getattr(config, name) > 0:
+        if getattr(config, name) is not None and not getattr(config, name) > 0:
             raise InputError(f"{flag(name)} {getattr(config, name)} is not above 0; give a larger number")
     for name in fractions:
-        if not 0 <= getattr(config, name) < 1:
+        if getattr(config, name) is not None and not 0 <= getattr(config, name) < 1:
             raise InputError(f"{flag(name)} {getattr(config, name)} is out of range; give 0 to below 1")
 
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 from trials.common.cli import option
 
 RECIPE = "that of the preset or recipe"  # what holds where an option that these decide is not given
+FITTED = "the recipe's, fitted to the number of images"  # see trials/training/sizing.py
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,15 +42,15 @@ class OptimizerOptions:
 
     group: ClassVar[str] = "optimiser"
 
-    epochs: int = option(None, "Passes over the training images", unset=RECIPE)
-    batch_size: int = option(None, "Images per step, of all processes together", unset=RECIPE)
+    epochs: int = option(None, "Passes over the training images", unset=FITTED)
+    batch_size: int = option(None, "Images per step, of all processes together", unset=FITTED)
     optimizer: str = option(
         None,
         "Optimiser of the weights; rmsprop-tf is MnasNet's",
         choices=("sgd", "adam", "rmsprop", "rmsprop-tf"),
         unset=RECIPE,
     )
-    lr: float = option(None, "Peak learning rate; it is not scaled for another batch size", unset=RECIPE)
+    lr: float = option(None, "Peak learning rate", unset="the recipe's, in proportion to --batch-size")
     momentum: float = option(None, "Momentum of SGD and RMSprop; beta1 of Adam", unset=RECIPE)
     weight_decay: float = option(None, "L2 penalty on convolutions and linear layers", unset=RECIPE)
     decay_norm_and_bias: bool = option(None, "Apply the weight decay to BatchNorm and biases too", unset=RECIPE)

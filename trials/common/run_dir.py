@@ -11,7 +11,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,25 @@ def exclusive(run: Path, name: str) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def take_stored(config: Any, command: str, names: Iterable[str]) -> None:
+    """For the __post_init__ of a Config with `resume`: what is not given is what the run in `out` was started with.
+
+    So a run goes on as it began, although newer defaults differ. Another command's run is left to `open_run` to refuse.
+
+    Args:
+        command: the command without `trials.`.
+        names: options whose default is None, because something else decides it.
+    """
+    path = Path(config.out) / "config.json"
+    if not (config.resume and path.exists()):
+        return
+    stored = load_json(path, "run configuration")
+    if stored.get("command") == command:
+        for name in names:
+            if getattr(config, name) is None:
+                object.__setattr__(config, name, stored["config"].get(name))
 
 
 def load_run(run: str | Path, command: str) -> dict[str, Any]:

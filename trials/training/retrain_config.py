@@ -12,16 +12,17 @@ from spaces.spec import space_options_text
 from trials.common import cli
 from trials.common.cli import flag, option, reuse
 from trials.common.options import RECIPE, CheckpointOptions, OptimizerOptions, SpaceOptions, TrainingDeviceOptions
-from trials.common.run_dir import load_run
+from trials.common.run_dir import load_run, take_stored
 from trials.common.supernet_run import SupernetRun
 from trials.images.options import DataOptions
 from trials.networks.baselines import baseline_folder, parse_baseline
-from trials.training import recipes
+from trials.training import recipes, sizing
 
 FROM_SUPERNET = (
     *("space", "preset", "space_options", "data", "data_root", "resolution", "spos_preprocessing"),
     *("classes", "per_class", "val_labels", "test_fraction", "bad_files"),
 )
+FITTED = (*sizing.SIZED, "decay_epochs")  # of a recipe, what the number of images decides
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,10 @@ class RegularizationOptions:
 class Config(
     SpaceOptions, DataOptions, NetworkOptimizerOptions, RegularizationOptions, TrainingDeviceOptions, CheckpointOptions
 ):
-    """Options of trials.retrain. What is None here comes from the supernet's run, the published network or the recipe."""
+    """Options of trials.retrain. What is None here comes from the supernet's run, the published network or the recipe.
+
+    Where the images decide the preset or FITTED, these and `recipe` stay None until `fitted` knows them.
+    """
 
     fixed_arc: str | None = option(
         None,
@@ -86,7 +90,9 @@ class Config(
     hold_out: float = option(0.0, "Part of the training images that chooses the best epoch instead; 0 means none")
 
     space: str = reuse(SpaceOptions, "space", default=None, unset="the published network's, or spos")
-    preset: str = reuse(SpaceOptions, "preset", default=None, unset="the published network's, or imagenet")
+    preset: str = reuse(
+        SpaceOptions, "preset", default=None, unset=f"the published network's, or {sizing.PRESET_UNSET}"
+    )
     space_options: str = reuse(SpaceOptions, "space_options", default=None)
     cutout: int = reuse(DataOptions, "cutout", default=None, unset=RECIPE)
     checkpoint_every: int = reuse(CheckpointOptions, "checkpoint_every", default=500, unset="")
@@ -103,6 +109,7 @@ class Config(
             parse_baseline(self.baseline)
         if self.out is None:
             object.__setattr__(self, "out", str(_default_out(self)))
+        take_stored(self, "retrain", ("preset", "recipe", *recipes.OPTIONS))
         if self.supernet is not None:
             self._take_from_supernet(self.supernet)
         else:
@@ -111,21 +118,50 @@ class Config(
         self.decide_preprocessing(official=bool(self.import_official))
         winner = winners_config(self)
         if winner:
-            for name in recipes.OPTIONS:
+            for name in ("recipe", *recipes.OPTIONS):
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, winner.get(name))
-        if self.recipe is None:
-            name = (winner or {}).get("recipe") or recipes.default_name(self.space, self.preset)
-            object.__setattr__(self, "recipe", name)
-        if self.recipe not in recipes.RECIPES:
+        if self.recipe not in (None, *recipes.RECIPES):
             raise InputError(unknown("recipe", self.recipe, recipes.RECIPES))
+        if self.import_official:
+            object.__setattr__(self, "recipe", self.recipe_name)
+        by_name = self.recipe is not None
         cli.fill_and_check(
             self,
-            recipes.recipe(self.recipe, self.space, self.preset),
+            {name: value for name, value in self.recipe_values().items() if by_name or name not in FITTED},
             positive=("seeds", "jobs", "epochs", "batch_size", "lr", "checkpoint_every", "eval_every", "decay_epochs"),
             fractions=("warmup", "label_smoothing", "momentum", "color_jitter", "ema", "hold_out"),
         )
         _check(self)
+
+    @property
+    def recipe_name(self) -> str | None:
+        """The recipe that is given, or that of the preset; None while neither is known."""
+        if self.recipe is None and self.preset is not None:
+            return recipes.default_name(self.space, self.preset)
+        return self.recipe
+
+    def recipe_values(self) -> dict[str, Any]:
+        """The options of the recipe, as published; {} while it is not known."""
+        name = self.recipe_name
+        return recipes.recipe(name, self.space, self.preset) if name else {}
+
+    def fitted(self, images: int) -> tuple[Config, str]:
+        """Complete the options by the number of training images; a recipe that is given by its name is taken as it is.
+
+        Args:
+            images: of the part that the weights learn from.
+        Returns:
+            The options, and what was chosen and why, in one line; "" where nothing was left to choose.
+        """
+        if self.recipe is not None:
+            return self, ""
+        given = {name: getattr(self, name) for name in FITTED}
+        pieces = cli.rank_and_world()[1]
+        values, sentence = sizing.fit(
+            str(self.recipe_name), self.recipe_values(), given, images, kind="network", pieces=pieces
+        )
+        return dataclasses.replace(self, recipe=self.recipe_name, **values), sentence
 
     def _take_from_supernet(self, path: str) -> None:
         """Take space, preset and images from the run of a supernet, and refuse options that contradict it."""
@@ -153,8 +189,9 @@ class Config(
             )
 
     def _take_from_network(self) -> None:
-        """Take space and preset from the published network that is named, else the defaults."""
-        defaults = {"space": "spos", "preset": "imagenet", "space_options": ""}
+        """Take space and preset from the published network that is named, else the defaults; a folder decides later."""
+        preset = "imagenet" if self.import_official else sizing.PRESETS.get(self.data)
+        defaults = {"space": "spos", "preset": preset, "space_options": ""}
         published = find_published(self.fixed_arc)
         if published:
             space, network = published
@@ -212,13 +249,13 @@ def _check_top(config: Config) -> None:
 def _check(config: Config) -> None:
     """Refuse values out of range and options that contradict each other."""
     cli.not_negative(config, "clip_norm", "mixup", "cutmix", "randaugment", "cutout", "weight_decay", "dropout")
-    if not 0 <= config.randaugment_magnitude <= 30:
+    if config.randaugment_magnitude is not None and not 0 <= config.randaugment_magnitude <= 30:
         raise InputError(f"--randaugment-magnitude {config.randaugment_magnitude} is out of range; give 0 to 30")
     if config.dropout is not None and config.dropout >= 1:
         raise InputError(f"--dropout {config.dropout} is out of range; give 0 to below 1")
-    if not 0 < config.decay_rate <= 1:
+    if config.decay_rate is not None and not 0 < config.decay_rate <= 1:
         raise InputError(f"--decay-rate {config.decay_rate} is out of range; give a number above 0, at most 1")
-    if config.nesterov and (config.optimizer != "sgd" or not config.momentum):
+    if config.nesterov and config.optimizer and (config.optimizer != "sgd" or not config.momentum):
         raise InputError("--nesterov is of --optimizer sgd with a --momentum above 0; give --no-nesterov")
     if config.import_official and config.hold_out:
         raise InputError("--import-official trains nothing; leave --hold-out out")
@@ -229,7 +266,7 @@ def _check(config: Config) -> None:
         raise InputError(f"--jobs {config.jobs} under torchrun: all its processes train one seed; leave --jobs out")
     if config.import_official:
         raise InputError("--import-official trains nothing; start it without torchrun")
-    if config.batch_size % world:
+    if config.batch_size is not None and config.batch_size % world:
         raise InputError(
             f"--batch-size {config.batch_size} is not divisible among {world} processes; give a multiple of {world}"
         )

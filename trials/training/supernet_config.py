@@ -17,11 +17,13 @@ from trials.common.options import (
     SpaceOptions,
     TrainingDeviceOptions,
 )
+from trials.common.run_dir import take_stored
 from trials.images.options import DataOptions
+from trials.training import sizing
 from trials.training.strategy_options import DIFFERENTIABLE, LEARNING, ArchOptions, StrategyOptions
 
-# The defaults of each preset: ImageNet's are the official SPOS recipe, CIFAR's those of the seed implementation. The
-# temperature falls as far as in FBNet's 90 epochs; tiny's few steps need a high rate of the architecture parameters.
+# The defaults of each preset, on data of its own size: ImageNet's are the official SPOS recipe, CIFAR's those of the seed
+# implementation. Fewer images: `Config.fitted`. The temperature falls as far as in FBNet's 90 epochs; tiny's few steps need a high rate of the architecture parameters.
 RECIPES: dict[str, dict[str, Any]] = {
     "imagenet": {
         **{"epochs": 120, "batch_size": 1024, "lr": 0.5, "weight_decay": 4e-5, "schedule": "linear"},
@@ -37,6 +39,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 LIMITS = ("max_macs", "min_macs", "max_latency_ms")
+FITTED = (*sizing.SIZED, "arch_warmup", "temperature_decay")  # of a recipe, what the number of images decides
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,11 @@ class Config(
     TrainingDeviceOptions,
     CheckpointOptions,
 ):
-    """Options of trials.supernet. What is None here is filled in from the recipe of the preset."""
+    """Options of trials.supernet. What is None here is filled in from the recipe of the preset, as soon as this is known.
+
+    `preset` is known from the name of a data set, or once a folder was looked at; FITTED and `eval_every` once the images are
+    counted (`fitted`).
+    """
 
     out: str = option(help="Run directory to write")
     import_official: str = option("", "Checkpoint of the official SPOS code to make a run of, instead of training")
@@ -61,6 +68,7 @@ class Config(
     stop_after: int | None = option(None, "Stop after this many steps, with a checkpoint; --resume goes on")
     dry_run: bool = option(False, "Train a few steps, say what the run would take, and write nothing")
 
+    preset: str = reuse(SpaceOptions, "preset", default=None, unset=sizing.PRESET_UNSET)
     optimizer: str = reuse(OptimizerOptions, "optimizer", default="sgd", choices=("sgd", "adam", "rmsprop"), unset="")
     momentum: float = reuse(OptimizerOptions, "momentum", default=0.9, unset="")
     decay_norm_and_bias: bool = reuse(OptimizerOptions, "decay_norm_and_bias", default=False, unset="")
@@ -73,21 +81,24 @@ class Config(
     def __post_init__(self) -> None:
         super().__post_init__()
         self.decide_preprocessing(official=bool(self.import_official))
-        learns = self.strategy in DIFFERENTIABLE
-        recipe = RECIPES.get(self.preset, RECIPES["imagenet"])
+        take_stored(self, "supernet", ("preset", *RECIPES["tiny"]))
+        if self.preset is None:
+            preset = "imagenet" if self.import_official else sizing.PRESETS.get(self.data)
+            object.__setattr__(self, "preset", preset)
+        recipe = self.recipe()
         cli.fill_and_check(
             self,
-            {name: value for name, value in recipe.items() if learns or name not in LEARNING},
+            {name: value for name, value in recipe.items() if self.import_official or name not in FITTED},
             positive=("epochs", "batch_size", "lr", "checkpoint_every", "accumulate", "temperature"),
             fractions=("warmup", "warm_start", "label_smoothing", "momentum", "color_jitter"),
         )
-        if self.eval_every is None:
+        if self.eval_every is None and self.epochs is not None:
             object.__setattr__(self, "eval_every", math.ceil(self.epochs / 5))
         cli.not_negative(
             self,
             *("arch_warmup", "eval_paths", "clip_norm", "temperature_decay", "cost_weight", "cost_alpha", "cost_beta"),
         )
-        if not self.eval_every > 0:
+        if self.eval_every is not None and not self.eval_every > 0:
             raise InputError(f"--eval-every {self.eval_every} is not above 0; give 1 or more, or --eval-paths 0")
         if self.eval_paths > 1000:
             raise InputError(f"--eval-paths {self.eval_paths} is above 1,000; give fewer")
@@ -99,6 +110,30 @@ class Config(
         _check_limits(self)
         _check_learning(self, recipe)
         _check_batches(self)
+
+    def recipe(self) -> dict[str, Any]:
+        """The recipe of the preset, as far as the strategy uses it; {} while the preset is not known."""
+        if self.preset is None:
+            return {}
+        learns = self.strategy in DIFFERENTIABLE
+        recipe = RECIPES.get(self.preset, RECIPES["imagenet"])
+        return {name: value for name, value in recipe.items() if learns or name not in LEARNING}
+
+    def fitted(self, images: int) -> tuple[Config, str]:
+        """Complete the options by the number of training images.
+
+        Args:
+            images: of the part that the weights learn from.
+        Returns:
+            The options, and what was chosen and why, in one line; "" where nothing was left to choose.
+        """
+        given = {name: getattr(self, name) for name in FITTED}
+        pieces = cli.rank_and_world()[1] * self.accumulate
+        recipe = self.recipe()
+        values, sentence = sizing.fit(self.preset, recipe, given, images, kind="supernet", pieces=pieces)
+        if "temperature_decay" in values and self.strategy != "gumbel":  # nothing else has a temperature
+            values["temperature_decay"] = recipe["temperature_decay"]
+        return dataclasses.replace(self, **values), sentence
 
     def warm_steps(self, steps: int) -> int:
         """Steps of the warm start, of `steps` in all."""
@@ -204,7 +239,7 @@ def _check_batches(config: Config) -> None:
         raise InputError("--import-official trains nothing; leave --dry-run out")
     _, world = cli.rank_and_world()
     pieces = world * config.accumulate
-    if config.batch_size % pieces:
+    if config.batch_size is not None and config.batch_size % pieces:
         raise InputError(
             f"--batch-size {config.batch_size} is not divisible into {world} processes x {config.accumulate} parts; give a "
             f"multiple of {pieces}"

@@ -1,0 +1,205 @@
+"""How much memory a training needs, estimated without allocating it, and the refusal of one that this machine cannot hold.
+
+The passes run on PyTorch's meta device, which knows shapes only. What is counted: weights, gradients, the optimiser's state, and
+what a forward pass keeps for its backward pass. Measured on a CPU, a process takes up to a third more, and about 0.7 GiB for itself;
+what the estimate refuses does not fit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from spaces.chain import Chain
+from spaces.errors import InputError
+from trials.common.cli import rank_and_world
+from trials.common.distributed import use_cuda
+from trials.networks.build import build_network
+from trials.training import retrain_config, supernet_config
+
+GIB = 2**30
+CGROUPS = Path("/sys/fs/cgroup")
+UNLIMITED = 2**60  # cgroups say so, or larger, where there is no limit
+
+
+class Saved:
+    """The tensors that forward passes keep for their backward passes; those of one memory count once.
+
+    Args:
+        weights: what is kept anyway.
+    """
+
+    def __init__(self, weights: Iterable[torch.Tensor] = ()) -> None:
+        self._weights = {_memory(tensor) for tensor in weights}
+        self._alive: list[torch.Tensor] = []  # else a memory's number could come again
+
+    def run(
+        self, model: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[int, int]]:
+        """Run a forward pass.
+
+        Returns:
+            Its output, and the bytes of each memory that it keeps.
+        """
+        kept: dict[int, int] = {}
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            kept[_memory(tensor)] = tensor.untyped_storage().nbytes()
+            self._alive.append(tensor.detach())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            output = model(x)
+        return output, {memory: size for memory, size in kept.items() if memory not in self._weights}
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    """A number for the memory of a tensor; those of the meta device have no address."""
+    return tensor.untyped_storage()._cdata
+
+
+def saved_bytes(model: Callable[[torch.Tensor], torch.Tensor], network: nn.Module, images: torch.Tensor) -> int:
+    """Bytes that a forward pass keeps for its backward pass, without the weights.
+
+    Args:
+        model: what is run; `network` is the same one without a wrapper.
+        images: a batch (N, 3, R, R).
+    """
+    return sum(Saved(network.parameters()).run(model, images)[1].values())
+
+
+def weight_bytes(parameters: int, optimizer: str, momentum: float) -> int:
+    """Bytes of so many weights in 32 bits, with their gradients and what the optimiser keeps for each."""
+    states = {"sgd": 1 if momentum else 0}.get(optimizer, 2)
+    return parameters * 4 * (2 + states)
+
+
+def supernet_bytes(config: supernet_config.Config, chain: Chain) -> int:
+    """Estimate the memory of a process that trains a supernet: its largest path, or all candidates of a mixture.
+
+    Args:
+        config: the options, complete.
+        chain: the space, with the classes and the resolution of the images.
+    """
+    images = config.batch_size // rank_and_world()[1] // config.accumulate
+    mixes = config.strategy == "softmax" or (config.strategy == "gumbel" and not config.hard) or config.use_all_blocks
+    parameters, kept = 0, {}
+    with torch.device("meta"):
+        x, saved = torch.empty(images, 3, chain.resolution, chain.resolution), Saved()
+        sections: list[list[Callable[[], nn.Module]]] = [
+            [chain.stem],
+            *([lambda b=build, v=block.largest.values(): b(*v) for build in block.candidates.values()] for block in chain.blocks),
+            [chain.head],
+        ]  # fmt: skip
+        for builders in sections:
+            modules = [build() for build in builders]
+            sizes = [sum(p.numel() for p in module.parameters()) for module in modules]
+            parameters += sum(sizes)
+            passes = [saved.run(module, x) for module in modules]
+            x = passes[0][0]
+            of_passes = [memories for _, memories in passes]
+            for memories in of_passes if mixes else [max(of_passes, key=lambda memories: sum(memories.values()))]:
+                kept |= memories
+    activations = max(0, sum(kept.values()) - 4 * parameters)  # the weights are among what is kept
+    return weight_bytes(parameters, config.optimizer, config.momentum) + round(activations * _bits(config) / 32)
+
+
+def network_bytes(config: retrain_config.Config, description: Mapping[str, Any], resolution: int) -> int:
+    """Estimate the memory of a process that trains a fixed network.
+
+    Args:
+        config: the options, complete.
+        description: a network description, see trials.networks.build.
+        resolution: height and width of the images, pixels.
+    """
+    if description.get("baseline"):
+        network = build_network(description).to("meta")
+    else:
+        with torch.device("meta"):
+            network = build_network(description)
+    images = torch.empty(config.batch_size // rank_and_world()[1], 3, resolution, resolution, device="meta")
+    activations = saved_bytes(network.train(), network, images)
+    parameters = sum(p.numel() for p in network.parameters())
+    return weight_bytes(parameters, config.optimizer, config.momentum) + round(activations * _bits(config) / 32)
+
+
+def _bits(config: supernet_config.Config | retrain_config.Config) -> int:
+    """Bits of a number that is kept for the backward pass."""
+    return (
+        16
+        if config.precision.startswith(("16", "bf16")) or (config.precision == "auto" and use_cuda(config.device))
+        else 32
+    )
+
+
+def require_memory(
+    config: supernet_config.Config | retrain_config.Config, needed: int, resolution: int, *, processes: int = 1
+) -> None:
+    """Refuse a training that does not fit into the memory that there is.
+
+    Args:
+        needed: bytes of one process.
+        resolution: height and width of the images, pixels, for the message.
+        processes: that share the GPU or this machine's memory.
+    Raises:
+        InputError: with what would fit.
+    """
+    if use_cuda(config.device):
+        has, where = torch.cuda.get_device_properties(0).total_memory, "the GPU"
+    else:
+        has, where = machine_memory(), "this machine"
+        processes *= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if needed * processes <= has:
+        return
+    times = f" in each of {processes} processes" if processes > 1 else ""
+    pieces = 2
+    while (
+        needed * processes > has * pieces and 2 * pieces * config.batch_size // config.batch_size <= config.batch_size
+    ):
+        pieces *= 2
+    remedy = f"--accumulate {config.accumulate * pieces} or " if isinstance(config, supernet_config.Config) else ""
+    remedy += "fewer --jobs or " if processes > 1 and isinstance(config, retrain_config.Config) else ""
+    raise InputError(
+        f"batches of {config.batch_size:,} images of {resolution}x{resolution} need about {needed / GIB:.1f} GiB{times}, and {where} "
+        f"has {has / GIB:.1f}; give {remedy}--batch-size {max(1, config.batch_size // pieces)}, or a smaller --preset or --resolution"
+    )
+
+
+def machine_memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or less where a cgroup (a container, a batch job) limits it."""
+    return min(
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _cgroup_limit(Path("/proc/self/cgroup"), CGROUPS)
+    )
+
+
+def _cgroup_limit(membership: Path, root: Path) -> int:
+    """The least memory limit of the cgroups that a process is in, of version 2 or 1; UNLIMITED where there is none.
+
+    Args:
+        membership: /proc/self/cgroup.
+        root: /sys/fs/cgroup.
+    """
+    limits = [UNLIMITED]
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return UNLIMITED
+    for line in lines:  # such as 0::/user.slice, or 9:memory:/docker/123
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        base, name = (root, "memory.max") if not controllers else (root / "memory", "memory.limit_in_bytes")
+        below = Path(path.lstrip("/"))
+        for folder in (
+            base,
+            *(base / part for part in (below, *below.parents)),
+        ):  # in a container, `path` may not exist
+            text = (folder / name).read_text().strip() if (folder / name).is_file() else "max"
+            if text.isdigit():
+                limits.append(int(text))
+    return min(limits)

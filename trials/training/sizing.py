@@ -1,0 +1,144 @@
+"""How a recipe is fitted to the number of training images: batch, epochs, rate, and what follows from them.
+
+The recipes are of data sets with many images: on a few hundred, their batches leave one step an epoch, and nothing is learned.
+
+  batch    the power of two nearest to a sixteenth of the training images, at least LEAST_BATCH, at most the recipe's
+  epochs   the recipe's, or as many as it takes to show LEAST_SHOWN images in LEAST_STEPS steps or more, at most MOST_EPOCHS
+  rate     in proportion to the batch (arXiv:1706.02677, Goyal et al.)
+
+A recipe on data of its own size stays as it was published, to the last figure. What is given stays too, and the rest adapts to
+it. docs/retraining.md has the measurements behind the constants. Pure functions of numbers; light to import.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+BATCHES = 16  # that an epoch has at least, about
+LEAST_BATCH = 8  # below, BatchNorm's statistics of a batch are too noisy
+# Images that are shown in all: with a rate in proportion to the batch, they and not the steps say how far the weights get.
+LEAST_SHOWN = {"network": 38_400, "supernet": 76_800}  # 600 and 1,200 steps of 64; in a supernet, candidates share the steps
+LEAST_STEPS = 600
+MOST_EPOCHS = 300  # unless the recipe has more: the same images once more teach little then
+SIZED = ("epochs", "batch_size", "lr")  # what a recipe is fitted by
+# FBNet's temperature falls by exp(-0.045) in each of 90 epochs (arXiv:1812.03443); with other numbers of epochs as far in all
+TEMPERATURE_FALL = 0.045 * 90
+
+PRESET_UNSET = "by the images: tiny, cifar or imagenet"
+PRESETS = {"digits": "tiny", "fashion-mnist": "tiny", "cifar10": "cifar", "cifar100": "cifar"}
+LARGE_SIDE = 128  # pixels of the short side from which on images are worth networks for 224x224
+MANY_FOR_IMAGENET = BATCHES * 1024  # images from which on the recipes of ImageNet stay as they are
+MANY_FOR_CIFAR = 10_000  # images that are worth the hours of CIFAR's 600 epochs
+
+
+class Sizing(NamedTuple):
+    """How a recipe was fitted.
+
+    Attributes:
+        values: option -> value, for those that were not given.
+        sentence: what was chosen and why, in one line; "" where nothing of SIZED was left to choose.
+    """
+
+    values: dict[str, Any]
+    sentence: str
+
+
+def fit(
+    name: str, recipe: Mapping[str, Any], given: Mapping[str, Any], images: int, *, kind: str, pieces: int = 1
+) -> Sizing:
+    """Fit a recipe to the number of training images.
+
+    Args:
+        name: of the recipe or preset, for the sentence.
+        recipe: its options; `epochs`, `batch_size` and `lr` are read, and those of `follow_epochs` where it has them.
+        given: options that the user gave, which stay; those that are None were not.
+        images: of the part that the weights learn from.
+        kind: what is trained, network or supernet.
+        pieces: into which a batch must be divisible: processes times accumulation.
+    """
+    given = {key: value for key, value in given.items() if value is not None}
+    published = recipe["batch_size"]
+    fitting = fitting_batch(images, published, pieces)
+    batch = given.get("batch_size", fitting)
+    per_epoch = max(1, images // batch)
+    wanted = max(math.ceil(LEAST_SHOWN[kind] / batch), LEAST_STEPS)
+    enough = min(math.ceil(wanted / per_epoch), MOST_EPOCHS)
+    epochs = given.get("epochs", max(recipe["epochs"], enough))
+    lr = given.get("lr", scaled_rate(recipe["lr"], published, batch))
+    values = {"epochs": epochs, "batch_size": batch, "lr": lr, **follow_epochs(recipe, epochs)}
+
+    batch_why = "given" if "batch_size" in given else "its own"
+    if batch_why != "given" and batch != published:
+        batch_why = "a sixteenth" if batch < 1.5 * images / BATCHES else "the least"
+    epochs_why = ", given" if "epochs" in given else ""
+    lr_why = f"{recipe['lr']:g} x {batch}/{published}" if batch != published else "its own"
+    sentence = (
+        f"recipe {name}, {images:,} training images: batch {batch:,} ({batch_why}), {epochs:,} epochs "
+        f"({epochs * per_epoch:,} steps{epochs_why}), lr {lr:g} ({'given' if 'lr' in given else lr_why})"
+    )
+    chosen = {key: value for key, value in values.items() if key not in given}
+    return Sizing(chosen, sentence if chosen.keys() & set(SIZED) else "")
+
+
+def fitting_batch(images: int, most: int, pieces: int = 1) -> int:
+    """The batch for so many training images, at most that of the recipe.
+
+    Args:
+        images: of the part that the weights learn from.
+        most: the batch of the recipe.
+        pieces: into which it must be divisible.
+    """
+    part = max(LEAST_BATCH, images / BATCHES)
+    batch = min(most, 2 ** round(math.log2(part)))  # the nearest power of two
+    if images < batch:  # of so few, all that a batch can have
+        batch = 2 ** int(math.log2(max(images, 1)))
+    return pieces * max(1, batch // pieces)
+
+
+def scaled_rate(lr: float, batch: int, other: int) -> float:
+    """The rate for another batch, in proportion to the batch, to three figures; unchanged for the same batch."""
+    return lr if other == batch else float(f"{lr * other / batch:.3g}")
+
+
+def follow_epochs(recipe: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+    """Options that count in epochs, for a run of so many; the recipe's own where it has as many.
+
+    Returns:
+        Of `arch_warmup`, `temperature_decay` and `decay_epochs` those that the recipe has.
+    """
+    own = {key: recipe[key] for key in ("arch_warmup", "temperature_decay", "decay_epochs") if key in recipe}
+    if epochs == recipe["epochs"]:
+        return own
+    changed = {
+        "arch_warmup": lambda value: round(value * epochs / recipe["epochs"]),
+        "temperature_decay": lambda value: float(f"{TEMPERATURE_FALL / epochs:.3g}"),
+        "decay_epochs": lambda value: value * epochs / recipe["epochs"],
+    }
+    return {key: changed[key](value) for key, value in own.items()}
+
+
+def enough_steps(recipe: Mapping[str, Any], images: int, kind: str, batch: int | None = None) -> int:
+    """Steps that a recipe takes where nothing is given.
+
+    Args:
+        recipe: with `epochs`, `batch_size` and `lr`.
+        images: of the part that the weights learn from.
+        kind: what is trained, network or supernet.
+        batch: images of a step, where they are given.
+    """
+    chosen = {"batch_size": batch} | fit("", recipe, {"batch_size": batch}, images, kind=kind).values
+    return int(chosen["epochs"] * max(1, images // chosen["batch_size"]))
+
+
+def preset_of_folder(images: int, short_side: float) -> str:
+    """The preset of a search space for a folder of images.
+
+    Args:
+        images: training images.
+        short_side: median of their short sides, pixels.
+    """
+    if short_side >= LARGE_SIDE and images >= MANY_FOR_IMAGENET:
+        return "imagenet"
+    return "cifar" if images >= MANY_FOR_CIFAR else "tiny"
