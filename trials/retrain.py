@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     config = plan.config
     run = Path(config.out)
     if speaks:
-        print_notes(config, plan.data)
+        print_notes(plan)
         run_dir.open_run(config.out, "retrain", config, resume=config.resume)
         keep_arch(run, plan.arch)
         plan.data.save(run)

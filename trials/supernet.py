@@ -37,6 +37,9 @@ def main(argv: list[str] | None = None) -> None:
     from trials.training.supernet_plan import plan_supernet
 
     plan = plan_supernet(config)
+    config = plan.config
+    if plan.recipe:
+        print(plan.recipe)
 
     # A dry run times a few steps and writes nothing.
     if config.dry_run:

@@ -9,17 +9,16 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import nn
 
 from spaces.arch import activate_mixture
 from spaces.cost import CostTable
 from trials.images.dataset import Data
+from trials.training.memory import GIB, saved_bytes, weight_bytes
 from trials.training.retrain_config import Config as RetrainConfig
 from trials.training.retrain_trainer import NetworkTrainer
 from trials.training.supernet_trainer import SupernetTrainer
 
 WARM_STEPS, TIMED_STEPS = 2, 5
-GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -116,32 +115,6 @@ def measure_activations(trainer: SupernetTrainer, step: int, images: torch.Tenso
     return saved_bytes(trainer.model, trainer.supernet, micro_batch)
 
 
-def saved_bytes(model: nn.Module, network: nn.Module, images: torch.Tensor) -> int:
-    """Bytes that a forward pass keeps for its backward pass, without the weights.
-
-    Args:
-        model: what is run; `network` is the same one without a wrapper.
-        images: a batch (N, 3, R, R).
-    """
-    saved: dict[int, int] = {}  # a tensor's memory -> bytes
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        saved[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        output = model(images)
-    weights = {p.untyped_storage()._cdata for p in network.parameters()}
-    del output
-    return sum(size for memory, size in saved.items() if memory not in weights)
-
-
-def weight_bytes(parameters: int, optimizer: str, momentum: float) -> int:
-    """Bytes of so many weights in 32 bits, with their gradients and what the optimiser keeps for each."""
-    states = {"sgd": 1 if momentum else 0}.get(optimizer, 2)
-    return parameters * 4 * (2 + states)
-
-
 def time_network(config: RetrainConfig, description: Mapping[str, Any], data: Data) -> tuple[float, int]:
     """Train a fixed network for a few real steps, on the device and by the recipe of a run; nothing is written.
 
@@ -149,7 +122,7 @@ def time_network(config: RetrainConfig, description: Mapping[str, Any], data: Da
         config: the options of trials.retrain, complete (those of `plan_retraining`).
         description: a network description, see trials.networks.build.
     Returns:
-        Seconds per step, the mean of TIMED_STEPS; bytes that one training needs, see `weight_bytes` and `saved_bytes`.
+        Seconds per step, the mean of TIMED_STEPS; bytes that one training needs, see trials.training.memory.
     """
     trainer = NetworkTrainer(config, description, 0, data)
     count = min(WARM_STEPS + TIMED_STEPS, max(1, trainer.steps))

@@ -23,6 +23,7 @@ from trials.networks.build import build_network
 from trials.training import retrain_config, supernet_config
 
 GIB = 2**30
+MOST_PER_PIXEL = 20_000  # bytes per pixel of a batch; the softmax mixture of ProxylessNAS' space takes 10,700
 CGROUPS = Path("/sys/fs/cgroup")
 UNLIMITED = 2**60  # cgroups say so, or larger, where there is no limit
 
@@ -138,13 +139,17 @@ def _bits(config: supernet_config.Config | retrain_config.Config) -> int:
 
 
 def require_memory(
-    config: supernet_config.Config | retrain_config.Config, needed: int, resolution: int, *, processes: int = 1
+    config: supernet_config.Config | retrain_config.Config,
+    estimate: Callable[[], int],
+    resolution: int,
+    *,
+    processes: int = 1,
 ) -> None:
     """Refuse a training that does not fit into the memory that there is.
 
     Args:
-        needed: bytes of one process.
-        resolution: height and width of the images, pixels, for the message.
+        estimate: gives the bytes that one process needs; only asked where they could be too many, as it takes a second.
+        resolution: height and width of the images, pixels.
         processes: that share the GPU or this machine's memory.
     Raises:
         InputError: with what would fit.
@@ -154,19 +159,23 @@ def require_memory(
     else:
         has, where = machine_memory(), "this machine"
         processes *= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if config.batch_size * resolution**2 * MOST_PER_PIXEL * processes <= has:
+        return
+    needed = estimate()
     if needed * processes <= has:
         return
-    times = f" in each of {processes} processes" if processes > 1 else ""
     pieces = 2
-    while (
-        needed * processes > has * pieces and 2 * pieces * config.batch_size // config.batch_size <= config.batch_size
-    ):
+    while needed * processes > has * pieces and 2 * pieces <= config.batch_size:
         pieces *= 2
-    remedy = f"--accumulate {config.accumulate * pieces} or " if isinstance(config, supernet_config.Config) else ""
-    remedy += "fewer --jobs or " if processes > 1 and isinstance(config, retrain_config.Config) else ""
+    remedies = [f"--batch-size {max(1, config.batch_size // pieces)}"]
+    if isinstance(config, supernet_config.Config):
+        remedies.insert(0, f"--accumulate {config.accumulate * pieces}")
+    elif config.jobs > 1:
+        remedies.insert(0, "fewer --jobs")
+    each = f" in each of {processes} processes" if processes > 1 else ""
     raise InputError(
-        f"batches of {config.batch_size:,} images of {resolution}x{resolution} need about {needed / GIB:.1f} GiB{times}, and {where} "
-        f"has {has / GIB:.1f}; give {remedy}--batch-size {max(1, config.batch_size // pieces)}, or a smaller --preset or --resolution"
+        f"batches of {config.batch_size:,} images of {resolution}x{resolution} need about {needed / GIB:.1f} GiB{each}, and "
+        f"{where} has {has / GIB:.1f}; give {' or '.join(remedies)}, or a smaller --resolution or --preset"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from trials.common import cli
 from trials.common.distributed import use_cuda
 from trials.images.dataset import Data
 from trials.networks import baselines, official_spos
-from trials.training import recipes
+from trials.training import memory, recipes
+from trials.training.choose_preset import with_preset
 from trials.training.retrain_config import Config, winners_config
 from trials.training.retrain_trainer import open_data
 
@@ -28,7 +30,8 @@ class RetrainPlan:
     """What a retraining has been found to consist of.
 
     Attributes:
-        config: the options, completed by what an imported network says about its space.
+        config: the options, completed by what an imported network says about its space, and by what the images say.
+        recipe: what was chosen by the number of images, and why, in one line; "" where there was nothing to choose.
         arch: the architecture; None for a baseline.
         network: the description of the network, see trials.networks.build.
         macs, params: of the network, for one image.
@@ -36,6 +39,7 @@ class RetrainPlan:
     """
 
     config: Config
+    recipe: str
     data: Data
     arch: Arch | None
     network: dict[str, Any]
@@ -64,8 +68,9 @@ def plan_retraining(config: Config, arch: Arch | None = None) -> RetrainPlan:
     Raises:
         InputError: something of these cannot be used, or does not fit together.
     """
+    config = with_preset(config)
     use_cuda(config.device, config.precision)
-    imported = None
+    imported, recipe = None, ""
     if config.import_official:
         imported = official_spos.read_network(config.import_official, config.space, config.preset, config.space_options)
         if config.seeds != 1:
@@ -82,9 +87,14 @@ def plan_retraining(config: Config, arch: Arch | None = None) -> RetrainPlan:
     elif config.hold_out and not data.size("score"):
         raise InputError(f"--hold-out {config.hold_out} of so few images is none; raise it")
     else:
-        # this refuses a batch that is too large
-        data.steps_per_epoch("train" if config.hold_out else "all", config.batch_size)
-    return RetrainPlan(config, data, arch, *describe_network(config, arch, data), imported)
+        part = "train" if config.hold_out else "all"
+        config, recipe = config.fitted(data.size(part))
+        data.steps_per_epoch(part, config.batch_size)  # this refuses a batch that is too large
+    network, macs, params = describe_network(config, arch, data)
+    if not imported:
+        estimate = partial(memory.network_bytes, config, network, data.resolution)
+        memory.require_memory(config, estimate, data.resolution, processes=min(config.jobs, config.seeds))
+    return RetrainPlan(config, recipe, data, arch, network, macs, params, imported)
 
 
 def read_arch(config: Config) -> Arch:
@@ -130,8 +140,11 @@ def describe_network(config: Config, arch: Arch | None, data: Data) -> tuple[dic
     return {"arch": arch, "space": space.plain()}, table.macs(arch), table.params(arch)
 
 
-def print_notes(config: Config, data: Data) -> None:
-    """Say what may surprise a user about this recipe or baseline."""
+def print_notes(plan: RetrainPlan) -> None:
+    """Say what was chosen, and what may surprise a user about this recipe or baseline."""
+    config, data = plan.config, plan.data
+    if plan.recipe:
+        print(plan.recipe)
     if config.import_official:
         return
     if winners_config(config):

@@ -19,7 +19,10 @@ from typing import Any, NamedTuple
 BATCHES = 16  # that an epoch has at least, about
 LEAST_BATCH = 8  # below, BatchNorm's statistics of a batch are too noisy
 # Images that are shown in all: with a rate in proportion to the batch, they and not the steps say how far the weights get.
-LEAST_SHOWN = {"network": 38_400, "supernet": 76_800}  # 600 and 1,200 steps of 64; in a supernet, candidates share the steps
+LEAST_SHOWN = {
+    "network": 38_400,
+    "supernet": 76_800,
+}  # 600 and 1,200 steps of 64; in a supernet, candidates share the steps
 LEAST_STEPS = 600
 MOST_EPOCHS = 300  # unless the recipe has more: the same images once more teach little then
 SIZED = ("epochs", "batch_size", "lr")  # what a recipe is fitted by
@@ -69,14 +72,14 @@ def fit(
     lr = given.get("lr", scaled_rate(recipe["lr"], published, batch))
     values = {"epochs": epochs, "batch_size": batch, "lr": lr, **follow_epochs(recipe, epochs)}
 
-    batch_why = "given" if "batch_size" in given else "its own"
-    if batch_why != "given" and batch != published:
-        batch_why = "a sixteenth" if batch < 1.5 * images / BATCHES else "the least"
-    epochs_why = ", given" if "epochs" in given else ""
-    lr_why = f"{recipe['lr']:g} x {batch}/{published}" if batch != published else "its own"
+    # what differs from the recipe has its reason in brackets
+    notes = {name: " (given)" for name in given}
+    if batch != published:
+        notes.setdefault("batch_size", " (a sixteenth)" if batch < 1.5 * images / BATCHES else " (the least)")
+        notes.setdefault("lr", f" ({recipe['lr']:g} x {batch}/{published})")
     sentence = (
-        f"recipe {name}, {images:,} training images: batch {batch:,} ({batch_why}), {epochs:,} epochs "
-        f"({epochs * per_epoch:,} steps{epochs_why}), lr {lr:g} ({'given' if 'lr' in given else lr_why})"
+        f"recipe {name}, {images:,} training images: batch {batch:,}{notes.get('batch_size', '')}, {epochs:,} epochs"
+        f"{notes.get('epochs', '')} ({epochs * per_epoch:,} steps), lr {lr:g}{notes.get('lr', '')}"
     )
     chosen = {key: value for key, value in values.items() if key not in given}
     return Sizing(chosen, sentence if chosen.keys() & set(SIZED) else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import spaces
@@ -19,6 +20,8 @@ from trials.common.distributed import use_cuda
 from trials.images.dataset import Data
 from trials.images.load import load_data
 from trials.networks import official_spos
+from trials.training import memory
+from trials.training.choose_preset import with_preset
 from trials.training.strategy_options import DIFFERENTIABLE
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ class SupernetPlan:
     """What a supernet run has been found to consist of.
 
     Attributes:
+        config: the options, completed by what the images say.
+        recipe: what was chosen by the number of images, and why, in one line; "" where there was nothing to choose.
         space: the search space, with the classes and the resolution of the images.
         chain, table: its description and its exact costs.
         loss_table: the costs that the loss of the architecture parameters sees: nanoseconds with --latency-table, else MACs.
@@ -40,6 +45,8 @@ class SupernetPlan:
         imported: the official checkpoint that becomes this run; None where the supernet is trained.
     """
 
+    config: Config
+    recipe: str
     data: Data
     space: SpaceSpec
     chain: Chain
@@ -57,8 +64,9 @@ def plan_supernet(config: Config) -> SupernetPlan:
     Raises:
         InputError: something of these cannot be used, or does not fit together.
     """
+    config = with_preset(config)
     options = cli.space_options(config.space_options)
-    imported = None
+    imported, recipe = None, ""
     if config.import_official:
         imported = official_spos.read_supernet(
             config.import_official, config.space, config.preset, config.space_options
@@ -77,7 +85,9 @@ def plan_supernet(config: Config) -> SupernetPlan:
     if imported:
         official_spos.check_classes(imported, data)
     else:
-        for part in ("weights", "arch") if config.strategy in DIFFERENTIABLE else ("train",):
+        parts = ("weights", "arch") if config.strategy in DIFFERENTIABLE else ("train",)
+        config, recipe = config.fitted(min(data.size(part) for part in parts))
+        for part in parts:
             config.first_arch_epoch(data.steps_per_epoch(part, config.batch_size))  # refuses a batch that is too large
     _check_space(config, described)
 
@@ -95,9 +105,11 @@ def plan_supernet(config: Config) -> SupernetPlan:
             f"--cost-loss power takes the logarithm of the cost in {'milliseconds' if latency else 'millions'}, and the space "
             f"starts at {least / 1e6:.3g}; use linear or target, with --cost-weight"
         )
+    if not imported:
+        memory.require_memory(config, partial(memory.supernet_bytes, config, chain), data.resolution)
     paths = make_paths(config, chain, feasible, data)
     fixed_archs = [feasible.sample(random.Random(f"fixed path {number}")) for number in range(config.eval_paths)]
-    return SupernetPlan(data, space, chain, table, loss_table, feasible, paths, fixed_archs, imported)
+    return SupernetPlan(config, recipe, data, space, chain, table, loss_table, feasible, paths, fixed_archs, imported)
 
 
 def make_paths(config: Config, chain: Chain, feasible: FeasibleSpace, data: Data) -> Paths | None:
