@@ -32,6 +32,7 @@ def main() -> None:
 def run(flags: list[str], out: str) -> None:
     config = cli.parse(supernet_config.Config, flags, None, "trials.supernet")
     data = load_data(config, 32, score_fraction=config.score_fraction, arch_fraction=config.arch_fraction)
+    config, _ = config.fitted(data.size("train"))
     options = {"classes": len(data.classes), "resolution": 32}
     about = {"name": config.space, "preset": config.preset, "options": options}
     table = measure(spaces.describe(config.space, config.preset))
@@ -56,6 +57,7 @@ def run(flags: list[str], out: str) -> None:
 def retrain_one(flags: list[str], out: str) -> None:
     config = cli.parse(retrain.Config, flags, None, "trials.retrain")
     data = retrain_trainer.open_data(config)
+    config, _ = config.fitted(data.size("all"))
     arch = None if config.baseline else retrain_plan.read_arch(config)
     network, _, _ = retrain_plan.describe_network(config, arch, data)
     trainer = retrain_trainer.NetworkTrainer(config, network, 0, data)

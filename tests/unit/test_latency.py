@@ -284,7 +284,7 @@ def test_paths_within_a_latency(tmp_path, table):
     limit = sum(latencies.bounds_ms()) / 2
     config = supernet_config.Config(
         strategy="window", latency_table=table, max_latency_ms=str(limit), out="x", preset="tiny"
-    )
+    ).fitted(1000)[0]
     feasible = FeasibleSpace(COSTS, config.limits(), latencies)
     chain = spaces.describe("spos", "tiny")
 

@@ -12,11 +12,13 @@ from trials.networks import baselines, batchnorm
 from trials.training import optimizers, recipes
 from trials.training.ema import decay_at, make_ema
 
+IMAGENET = 1_281_167  # training images
 
-def configured(*flags):
+
+def configured(*flags, images=IMAGENET):
     from trials.common import cli
 
-    return cli.parse(retrain.Config, list(map(str, flags)), None, "trials.retrain")
+    return cli.parse(retrain.Config, list(map(str, flags)), None, "trials.retrain").fitted(images)[0]
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_gradients_of_a_strict_fair_step_are_the_sum_of_separate_ones(name, monk
     flags = ["--space", name, "--preset", "tiny", "--data", "digits", "--batch-size", "8", "--strategy", "strict-fair"]
     config = cli.parse(
         supernet_config.Config, [*flags, "--label-smoothing", "0", "--out", "unused"], None, "trials.supernet"
-    )
+    ).fitted(1000)[0]
     data, chain = load_data(DataOptions(data="digits"), 32, score_fraction=0.25), spaces.describe(name, "tiny")
     about = {"name": name, "preset": "tiny", "options": {}}
     table = measure(chain)

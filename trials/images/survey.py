@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from trials.images.dataset import TEST_FRACTION
 from trials.images.listing import SPLITS_ON_DISK, find_images
 from trials.images.options import DataOptions, require_data_folder
 
@@ -37,7 +36,7 @@ def survey_folder(options: DataOptions) -> Survey:
     root = require_data_folder(options.data_root, "folder")
     listing = find_images(root, val_labels=options.val_labels, classes=options.classes, per_class=options.per_class)
     train = np.flatnonzero(listing.splits == SPLITS_ON_DISK.index("train"))
-    images = len(train) if len(train) < len(listing.splits) else round(len(train) * (1 - TEST_FRACTION))
+    images = len(train) if len(train) < len(listing.splits) else round(len(train) * (1 - options.test_fraction))
     sides = []
     for number in np.random.default_rng(SURVEY_SEED).permutation(train)[:LOOKED_AT].tolist():
         try:

@@ -73,7 +73,7 @@ def fit(
     values = {"epochs": epochs, "batch_size": batch, "lr": lr, **follow_epochs(recipe, epochs)}
 
     # what differs from the recipe has its reason in brackets
-    notes = {name: " (given)" for name in given}
+    notes = dict.fromkeys(given, " (given)")
     if batch != published:
         notes.setdefault("batch_size", " (a sixteenth)" if batch < 1.5 * images / BATCHES else " (the least)")
         notes.setdefault("lr", f" ({recipe['lr']:g} x {batch}/{published})")

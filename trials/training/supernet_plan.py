@@ -86,7 +86,7 @@ def plan_supernet(config: Config) -> SupernetPlan:
         official_spos.check_classes(imported, data)
     else:
         parts = ("weights", "arch") if config.strategy in DIFFERENTIABLE else ("train",)
-        config, recipe = config.fitted(min(data.size(part) for part in parts))
+        config, recipe = config.fitted(data.size(parts[0]))
         for part in parts:
             config.first_arch_epoch(data.steps_per_epoch(part, config.batch_size))  # refuses a batch that is too large
     _check_space(config, described)
