@@ -111,15 +111,16 @@ def follow_epochs(recipe: Mapping[str, Any], epochs: int) -> dict[str, Any]:
     Returns:
         Of `arch_warmup`, `temperature_decay` and `decay_epochs` those that the recipe has.
     """
-    own = {key: recipe[key] for key in ("arch_warmup", "temperature_decay", "decay_epochs") if key in recipe}
+    follow = {key: recipe[key] for key in ("arch_warmup", "temperature_decay", "decay_epochs") if key in recipe}
     if epochs == recipe["epochs"]:
-        return own
-    changed = {
-        "arch_warmup": lambda value: round(value * epochs / recipe["epochs"]),
-        "temperature_decay": lambda value: float(f"{TEMPERATURE_FALL / epochs:.3g}"),
-        "decay_epochs": lambda value: value * epochs / recipe["epochs"],
-    }
-    return {key: changed[key](value) for key, value in own.items()}
+        return follow
+    if "arch_warmup" in follow:
+        follow["arch_warmup"] = round(recipe["arch_warmup"] * epochs / recipe["epochs"])
+    if "temperature_decay" in follow:
+        follow["temperature_decay"] = float(f"{TEMPERATURE_FALL / epochs:.3g}")
+    if "decay_epochs" in follow and recipe["schedule"] == "exponential":
+        follow["decay_epochs"] = recipe["decay_epochs"] * epochs / recipe["epochs"]
+    return follow
 
 
 def enough_steps(recipe: Mapping[str, Any], images: int, kind: str, batch: int | None = None) -> int:
