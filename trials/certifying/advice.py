@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spaces.files import load_json
 from trials.common import cli, typed
 from trials.evidence.comparison import Comparison, Factor
+from trials.evidence.gates import GateWarning, below_floor
+from trials.evidence.intervals import Interval
 from trials.images.dataset import Data
 from trials.scoring.score_store import TOP_FILE
 
 ENOUGH = 0.5  # points; where half the interval is below, more evidence would only show a difference that is small
 LARGEST_TEST_FRACTION = 0.5
 TOP = 5  # architectures that are chosen among by held-out images
+LONGER = 4  # times the epochs, for networks that are below the floor
 MANY_RANDOM = 20  # with as many, beating all of them happens to one blind draw in 21
 
 Advice = tuple[str, str]  # the command; why, a sentence without its full stop
@@ -23,25 +29,32 @@ Advice = tuple[str, str]  # the command; why, a sentence without its full stop
 class Adviser:
     """Knows the run that a certificate is of.
 
-    Attributes:
+    Args:
         run: the run directory.
         winner: the folder in it that holds the winner's retraining.
         seeds, randoms: of the certificate.
+        epochs: of the recipe.
         images: the test images.
+        floor: what `trials.evidence.floor` measured on them.
     """
 
     run: Path
     winner: str
     seeds: int
     randoms: int
+    epochs: int
     images: Data
+    floor: Mapping[str, Any]
 
-    def advise(self, code: str, comparison: Comparison) -> Advice:
+    def advise(self, code: str, comparison: Comparison, accuracy: Interval) -> Advice:
         """The next command, and why.
 
         Args:
             code: of the verdict.
+            accuracy: of the winner.
         """
+        if self.warn(accuracy):
+            return self._train_longer(), f"the networks are undertrained: {accuracy}% is below the floor"
         if code == "better":
             return cli.command("export", "--weights", self.run / self.winner), "the search paid; ship the winner"
         if code == "worse":
@@ -61,6 +74,24 @@ class Adviser:
                 )
                 return command, why if sd < 100 else "one random architecture says nothing about the others"
         raise AssertionError
+
+    def warn(self, accuracy: Interval) -> GateWarning | None:
+        """The warning of a winner that is below the floor; None where it is not."""
+        return below_floor(accuracy, self.floor, self._train_longer())
+
+    def _train_longer(self) -> str:
+        """The commands that put the trained networks aside, and train the winner and the others for longer."""
+        aside = typed.free_name(self.run / "undertrained")
+        folders = [name for name in (self.winner, "controls") if (self.run / name).exists()]
+        words = ["--fixed-arc", self.run / "arc.json", "--supernet", self.run]
+        words += ["--out", self.run / self.winner] if self.winner != "retrain" else []
+        commands = [
+            shlex.join(["mkdir", aside]),
+            shlex.join(["mv", *(str(self.run / name) for name in folders), aside]),
+            cli.command("retrain", *words, "--epochs", LONGER * self.epochs, "--seeds", self.seeds),
+            cli.command("certify", self.run),
+        ]
+        return " && ".join(commands)
 
     def _more(self, factor: Factor) -> str:
         """The command that gives more seeds, random architectures or test images; "" where that cannot be had."""

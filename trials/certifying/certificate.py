@@ -57,9 +57,14 @@ class Tested:
         """Accuracy over all seeds, percent."""
         return 100 * float(self.right.mean())
 
+    @property
+    def interval(self) -> Interval:
+        """Accuracy over all seeds with its interval, percent."""
+        return accuracy_interval(self.correct, self.images)
+
     def plain(self) -> dict[str, Any]:
         """What certificate.json says about the network."""
-        interval = accuracy_interval(self.correct, self.images)
+        interval = self.interval
         latency = {} if self.network.latency_ms is None else {"latency_ms": self.network.latency_ms}
         return {
             "id": self.network.id,
@@ -83,7 +88,7 @@ def make_certificate(
     *,
     band: Band,
     scoring_images: int | None,
-    advise: Callable[[str, Comparison], tuple[str, str]],
+    advise: Callable[[str, Comparison, Interval], tuple[str, str]],
     about: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Compare the winner with the random architectures.
@@ -91,7 +96,7 @@ def make_certificate(
     Args:
         cheapest: None where its training stopped.
         scoring_images: that a score was measured on; None where that is not known.
-        advise: of the verdict's code and the comparison, the next command and why.
+        advise: gives the next command and why, of the verdict's code, the comparison and the winner's accuracy.
         about: what else certificate.json says: recipe, provenance.
     Returns:
         What certificate.json holds.
@@ -99,7 +104,7 @@ def make_certificate(
     answers = np.stack([tested.right for tested in randoms])
     comparison = compare_with_random(winner.right, answers)
     code, sentence = verdict(comparison)
-    command, why = advise(code, comparison)
+    command, why = advise(code, comparison, winner.interval)
     everything = [winner, *([cheapest] if cheapest else []), *randoms]
     once = list({tested.network.id: tested for tested in everything}.values())
     return {

@@ -148,8 +148,7 @@ def winners_band(searched: Searched) -> Band:
 def _band(cost: str, of_winner: float, limit: float | None) -> Band:
     if limit is not None and of_winner >= (1 - BELOW_LIMIT) * limit:
         return Band(cost, (1 - BELOW_LIMIT) * limit, limit)
-    high = (1 + AROUND_WINNER) * of_winner
-    return Band(cost, (1 - AROUND_WINNER) * of_winner, high if limit is None else min(high, limit))
+    return Band(cost, (1 - AROUND_WINNER) * of_winner, (1 + AROUND_WINNER) * of_winner)  # that is below the limit
 
 
 def random_archs(searched: Searched, band: Band, number: int, *, known: list[Arch]) -> list[Arch]:

@@ -31,6 +31,7 @@ from trials.certifying.show import print_certificate
 from trials.common import cli, run_dir
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.floor import floor_of, floor_text
+from trials.evidence.gates import keep_warnings
 from trials.scoring import noise
 from trials.training import recipes
 from trials.training.dry_run import time_network
@@ -159,10 +160,10 @@ def issue_certificate(plan: CertificatePlan) -> dict[str, str]:
         scores = score_networks(plan.run, [retraining.network for retraining in plan.retrainings], plan.config.device)
         stopped = train_missing(plan.retrainings, plan.seeds, plan.config.jobs)
         tested = test_all(plan, scores, stopped)
-        certificate = certify(plan, tested, scores)
+        floor = floor_of(run, plan.winner.plan.data) or {}
+        certificate = certify(plan, tested, scores, floor)
         save_json(run / FILE, certificate)
-    floor = floor_of(run, plan.winner.plan.data)
-    print_certificate(certificate, floor_text(floor) if floor else "")
+    print_certificate(certificate, floor_text(floor))
     print(f"certificate: {run / FILE}")
     return stopped
 
@@ -199,12 +200,16 @@ def test_all(
 
 
 def certify(
-    plan: CertificatePlan, tested: Mapping[str, Tested], scores: Mapping[str, Mapping[str, Any]]
+    plan: CertificatePlan,
+    tested: Mapping[str, Tested],
+    scores: Mapping[str, Mapping[str, Any]],
+    floor: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Make certificate.json."""
+    """Make certificate.json, and keep the warning where the winner is below the floor."""
     networks, config, data = plan.networks, plan.winner.plan.config, plan.winner.plan.data
     randoms = [tested[network.id] for network in networks.randoms if network.id in tested]
-    adviser = Adviser(plan.run.path, networks.winner.folder, plan.seeds, len(randoms), data)
+    adviser = Adviser(plan.run.path, networks.winner.folder, plan.seeds, len(randoms), config.epochs, data, floor)
+    keep_warnings(plan.run.path, "certify", [adviser.warn(tested[networks.winner.id].interval)])
     images = [number for score in scores.values() if (number := noise.scoring_images(score, plan.run.path))]
     names = ("recipe", *recipes.OPTIONS, "hold_out", "precision", "data", "resolution")
     return make_certificate(

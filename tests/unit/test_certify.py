@@ -1,0 +1,363 @@
+"""trials.certify without training: which networks are compared, the certificate of made-up answers, what it advises."""
+
+import json
+import random
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spaces.arch import arch_id, save_arch
+from spaces.cost import CostTable
+from spaces.errors import InputError
+from spaces.files import save_json
+from strategies.feasible import FeasibleSpace
+from strategies.limits import Limits
+from strategies.sampling import uniform_path
+from tests.commands import ROOT, assert_one_clear_line, onepath
+from tests.unit.test_latency import made
+from trials import certify, export, retrain, supernet
+from trials.certifying import certify_config, controls, searched
+from trials.certifying.advice import Adviser
+from trials.certifying.certificate import Tested, make_certificate
+from trials.certifying.controls import Band, Network, choose_networks, random_archs, winners_band
+from trials.certifying.searched import Searched, read_searched
+from trials.common import cli, run_dir
+from trials.common.supernet_run import SupernetRun
+from trials.evidence.comparison import Comparison
+from trials.evidence.intervals import Interval
+from trials.images.load import load_data
+from trials.images.options import DataOptions
+
+COSTS = CostTable.load(ROOT / "experiments/spaces/spos-tiny.costs.json")
+SMALL_TABLE = CostTable.additive(
+    {f"block{n}": {"a": (100, 10), "b": (110, 5), "c": (150, 7)} for n in range(3)}, (50, 5)
+)
+
+
+def found(winner, limits=Limits(), latency=None, table=COSTS) -> Searched:
+    run = SupernetRun(Path("run"), {})
+    run.__dict__["table"] = table  # a cached property, as if it had been read
+    return Searched(run, winner, limits, latency)
+
+
+def drawn(limits=Limits(), seed=0, table=COSTS, latency=None):
+    return FeasibleSpace(table, limits, latency).sample(random.Random(seed))
+
+
+# the networks
+
+
+def test_the_band_is_that_of_the_winner():
+    winner = drawn(Limits(max_macs=3_300_000, min_macs=3_100_000))
+    macs = COSTS.macs(winner)
+    assert winners_band(found(winner, Limits(max_macs=3_300_000))) == Band("macs", 0.9 * 3_300_000, 3_300_000)
+    assert winners_band(found(winner)) == Band("macs", 0.95 * macs, 1.05 * macs)
+    wide = winners_band(found(winner, Limits(max_macs=9_000_000)))  # the winner is far below it
+    assert (wide.low, wide.high) == (0.95 * macs, 1.05 * macs)
+    table = made()
+    by_latency = winners_band(found(winner, Limits(max_macs=3_300_000, max_latency_ms=table.ms(winner)), table))
+    assert by_latency == Band("latency_ms", 0.9 * table.ms(winner), table.ms(winner))
+
+
+@pytest.mark.parametrize("kind", ["macs", "params too", "latency"])
+def test_random_architectures_are_of_the_band_and_extend_each_other(kind):
+    table = made() if kind == "latency" else None
+    winner = drawn(Limits(max_macs=3_300_000, min_macs=3_200_000))
+    limits = Limits(max_macs=3_300_000)
+    if kind == "params too":
+        limits = Limits(max_macs=3_300_000, max_params=COSTS.params(winner) + 1000)
+    if kind == "latency":
+        limits = Limits(max_macs=COSTS.macs(winner) + 50_000, max_latency_ms=table.ms(winner) * 1.01)
+    search = found(winner, limits, table)
+    networks = choose_networks(search, 30)
+    band = networks.band
+    assert [network.id for network in choose_networks(search, 8).randoms] == [n.id for n in networks.randoms[:8]]
+    names = {arch_id(COSTS.canonical(network.arch)) for network in networks.all}
+    assert len(networks.all) == len(names) == 32
+    for network in networks.randoms:
+        cost = network.latency_ms if kind == "latency" else network.macs
+        assert band.low <= cost <= band.high
+        assert limits.satisfied_by(network.macs, network.params, network.latency_ms or 0.0)
+        assert network.folder == f"controls/{network.id}"
+    assert networks.winner.folder == "retrain"
+    least = min(network.macs for network in networks.all) if kind != "latency" else None
+    if least is not None:
+        assert networks.cheapest.macs == least == COSTS.bounds().min_macs
+    else:
+        assert networks.cheapest.latency_ms == pytest.approx(table.bounds_ms()[0])
+
+
+def test_a_band_with_few_architectures(monkeypatch):
+    """All 6 orders of a, b, c cost 410; the winner is one of them."""
+    monkeypatch.setattr(controls, "PATIENCE", 5000)
+    winner = {"block0": "a", "block1": "b", "block2": "c"}
+    search = found(winner, table=SMALL_TABLE)
+    band = Band("macs", 410, 410)
+    archs = random_archs(search, band, 50, known=[winner])
+    assert len(archs) == 5
+    assert all(sorted(arch.values()) == ["a", "b", "c"] for arch in archs)
+    alone = {"block0": "c", "block1": "c", "block2": "c"}
+    with pytest.raises(InputError, match="no other architecture within no limit has 475 to 525 MACs"):
+        choose_networks(found(alone, table=SMALL_TABLE), 8)
+
+
+def test_draws_are_uniform():
+    """Which of the five others comes first, over the seeds of the draws."""
+    winner, firsts = {"block0": "a", "block1": "b", "block2": "c"}, []
+    for seed in range(300):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(controls, "DRAW_SEED", seed)
+            search = found(winner, table=SMALL_TABLE)
+            firsts.append(arch_id(random_archs(search, Band("macs", 410, 410), 1, known=[winner])[0]))
+    counts = np.unique(firsts, return_counts=True)[1]
+    assert len(counts) == 5
+    # chi-square with 4 degrees of freedom; 24 is exceeded with probability 8e-5
+    assert ((counts - 60) ** 2 / 60).sum() < 24
+
+
+def test_the_cheapest_keeps_the_other_limits():
+    winner = {"block0": "c", "block1": "b", "block2": "b"}
+    assert controls.cheapest_arch(found(winner, table=SMALL_TABLE), "macs") == dict.fromkeys(winner, "a")
+    few_params = found(winner, Limits(max_params=5 + 5 + 5 + 10), table=SMALL_TABLE)  # two b and one a
+    assert SMALL_TABLE.macs(controls.cheapest_arch(few_params, "macs")) == 50 + 110 + 110 + 100
+    from_below = found(winner, Limits(min_macs=375), table=SMALL_TABLE)
+    assert SMALL_TABLE.macs(controls.cheapest_arch(from_below, "macs")) == 50 + 3 * 110
+    networks = choose_networks(found(dict.fromkeys(winner, "a"), Limits(max_macs=390), table=SMALL_TABLE), 3)
+    assert networks.cheapest.arch == networks.winner.arch
+    assert len(networks.all) == 4
+
+
+# the certificate
+
+
+def network(name: str, role: str = "random", macs: int = 100) -> Network:
+    return Network(role, {"block0": name}, macs, macs // 10, None, f"controls/{name}")
+
+
+def answers(rate: float, seed: int, seeds: int = 2, images: int = 2000) -> np.ndarray:
+    return np.random.default_rng(seed).random((seeds, images)) < rate
+
+
+def certificate(winner: float, randoms: list[float], *, seeds: int = 2, images: int = 2000, scores=True, cheapest=0.9):
+    tested = [
+        Tested(network(f"r{i}", macs=100 + i), answers(rate, i + 1, seeds, images), 50 + 40 * rate if scores else None)
+        for i, rate in enumerate(randoms)
+    ]
+    one = Tested(network("w", "winner"), answers(winner, 0, seeds, images), 90.0 if scores else None)
+    least = Tested(network("c", "cheapest", 50), answers(cheapest, 99, seeds, images), 70.0) if cheapest else None
+    made_of = make_certificate(
+        one,
+        least,
+        tested,
+        band=Band("macs", 90, 110),
+        scoring_images=359 if scores else None,
+        advise=lambda code, comparison, accuracy: (f"do {code}", str(accuracy)),
+        about={"recipe": {}},
+    )
+    assert json.loads(json.dumps(made_of, allow_nan=False)) == made_of
+    return made_of
+
+
+def test_a_planted_winner_and_a_loser():
+    rates = [0.90 + 0.002 * i for i in range(8)]
+    better = certificate(0.97, rates)
+    assert better["verdict"]["code"] == "better"
+    assert better["verdict"]["next"] == "do better"
+    difference = better["comparison"]["difference"]
+    assert difference == pytest.approx(better["winner"]["mean"] - np.mean([r["mean"] for r in better["random"]]))
+    low, high = better["comparison"]["interval"]
+    assert 0 < low < difference < high
+    assert (better["comparison"]["beaten"], better["comparison"]["of"]) == (8, 8)
+    assert certificate(0.80, rates)["verdict"]["code"] == "worse"
+    assert certificate(0.907, rates)["verdict"]["code"] == "not distinguishable"
+
+
+def test_what_stands_in_a_certificate():
+    made_of = certificate(0.95, [0.80, 0.84, 0.88, 0.92, 0.96])
+    one = made_of["winner"]
+    assert one["correct"] == [int(right.sum()) for right in answers(0.95, 0)]
+    assert one["test_top1"] == [correct / 20 for correct in one["correct"]]
+    low, high = one["interval"]
+    assert low < one["mean"] < high
+    assert (made_of["seeds"], made_of["test_images"], made_of["scoring_images"]) == (2, 2000, 359)
+    ranking = made_of["ranking"]
+    # the scores and the MACs of these networks are in the order of their accuracies
+    assert ranking["n"] == 5
+    assert [ranking[key]["tau"] for key in ("score", "macs", "seeds")] == pytest.approx([1, 1, 1])
+    assert ranking["score_minus_macs"]["difference"] == 0
+    assert ranking["given_up"] == 0
+    noise = made_of["noise"]
+    pooled = [made_of["cheapest"], one, *made_of["random"]]
+    variances = [np.var(node["test_top1"], ddof=1) for node in pooled]
+    assert noise["seeds_sd"] == pytest.approx(np.sqrt(np.mean(variances)))
+    assert noise["seeds_needed"]["0.5"] > noise["seeds_needed"]["1.0"] >= 2
+    assert noise["images_needed"]["0.5"] > noise["images_needed"]["1.0"]
+    assert 0 < noise["score_sd"] < 3
+
+
+def test_a_certificate_of_little():
+    """One seed, one random architecture, no score, no cheapest: nothing is invented, and JSON can hold it."""
+    made_of = certificate(0.95, [0.9], seeds=1, images=50, scores=False, cheapest=None)
+    assert made_of["verdict"]["code"] == "not distinguishable"
+    assert made_of["comparison"]["interval"] == [-100, 100]
+    assert made_of["comparison"]["uncertainty"]["architectures"] is None
+    assert made_of["cheapest"] is None
+    assert made_of["noise"]["seeds_sd"] is None
+    assert made_of["noise"]["seeds_needed"] is None
+    assert all(made_of["ranking"][key] is None for key in ("score", "macs", "params", "seeds", "given_up"))
+
+
+# what it advises
+
+
+CONFIGS = {
+    "certify": certify_config.Config,
+    "retrain": retrain.Config,
+    "export": export.Config,
+    "supernet": supernet.Config,
+}
+
+
+def options_of(command: str):
+    """What a printed command is read as; refused where an option is unknown. Commands that are chained are read one by one."""
+    read = []
+    for part in command.split(" && "):
+        words = shlex.split(part)
+        if words[0] in ("mkdir", "mv"):
+            read.append((words[0], words[1:]))
+            continue
+        assert words[:2] == ["python", "-m"]
+        name = words[2].removeprefix("trials.")
+        positional = "run" if name == "certify" else None
+        if name in CONFIGS and name != "export":
+            read.append((name, cli.parse(CONFIGS[name], words[3:], None, words[2], positional=positional)))
+        else:
+            read.append((name, words[3:]))
+    return read
+
+
+@pytest.fixture
+def bare_run(tmp_path) -> Path:
+    """A run of trials.supernet as far as options and costs go; nothing here reads its weights."""
+    run = tmp_path / "run"
+    words = ["--space", "spos", "--preset", "tiny", "--score-fraction", "0.25", "--epochs", "3", "--out", str(run)]
+    config = cli.parse(supernet.Config, words, None, "trials.supernet")
+    run_dir.open_run(run, "supernet", config, resume=False)
+    COSTS.save(run / "cost_table.json")
+    (run / "supernet.pt").touch()
+    return run
+
+
+@pytest.fixture
+def adviser(bare_run) -> Adviser:
+    data = load_data(DataOptions(data="digits"), 16, score_fraction=0.25)
+    floor = {"top1": 90.0, "name": "random forest on 16x16 pixels"}
+    return Adviser(bare_run, "retrain", 2, 8, 16, data, floor)
+
+
+def advised(adviser: Adviser, code: str, uncertainty: dict, half: float = 2.0, of: int = 8, mean: float = 97.0):
+    comparison = Comparison(Interval(0.1, 0.1 - half, 0.1 + half), 4, of, uncertainty)
+    return adviser.advise(code, comparison, Interval(mean, mean - 1, mean + 1))
+
+
+def test_the_next_command(adviser):
+    run = str(adviser.run)
+    command, why = advised(adviser, "better", {})
+    assert command == f"python -m trials.export --weights {run}/retrain"
+    more_seeds, why = advised(adviser, "not distinguishable", {"seeds": 3.0, "architectures": 1.0, "images": 2.0})
+    ((_, config),) = options_of(more_seeds)
+    assert (config.run, config.seeds, config.random) == (run, 4, 8)
+    assert "3.00 points" in why
+    more_random, _ = advised(adviser, "not distinguishable", {"seeds": 1.0, "architectures": 3.0, "images": 2.0})
+    ((_, config),) = options_of(more_random)
+    assert (config.seeds, config.random) == (2, 20)
+    only_one, why = advised(
+        adviser, "not distinguishable", {"seeds": np.inf, "architectures": np.inf, "images": 1.0}, of=1
+    )
+    assert options_of(only_one)[0][1].random == 20
+    assert why == "one random architecture says nothing about the others"
+    more_images, _ = advised(adviser, "not distinguishable", {"seeds": 1.0, "architectures": 1.0, "images": 2.0})
+    ((_, config),) = options_of(more_images)
+    assert (config.test_fraction, config.score_fraction, config.out) == (0.4, 0.25, f"{run}-2")
+    worse, why = advised(adviser, "worse", {})
+    assert worse == f"python -m trials.search {run} --in-process"
+    save_json(adviser.run / "search.json", {"history": [{"id": "a"}, {"id": "b"}]})
+    worse, why = advised(adviser, "worse", {})
+    assert worse == f"python -m trials.retrain --supernet {run} --top 2"
+    assert advised(adviser, "not distinguishable", {"seeds": 1.0}, half=0.3)[0] == worse
+    save_json(adviser.run / "top.json", {})
+    ((_, config),) = options_of(advised(adviser, "worse", {})[0])
+    assert (config.epochs, config.out) == (6, f"{run}-2")
+
+
+def test_images_that_cannot_be_had_are_not_advised(adviser):
+    """The images came with a test part of their own, so the next factor is named."""
+    stored = json.loads((adviser.run / "config.json").read_text())
+    save_json(
+        adviser.run / "config.json", stored | {"config": stored["config"] | {"test_fraction": 0.3}}
+    )  # digits have 0.2
+    command, why = advised(adviser, "not distinguishable", {"seeds": 1.0, "architectures": 0.5, "images": 2.0})
+    assert options_of(command)[0][1].seeds == 4
+    assert why.startswith("the number of seeds")
+
+
+def test_a_winner_below_the_floor(adviser):
+    (adviser.run / "retrain").mkdir()
+    (adviser.run / "controls").mkdir()
+    save_arch(adviser.run / "arc.json", uniform_path(COSTS.choices, random.Random(0)))
+    command, why = advised(adviser, "better", {}, mean=50.0)
+    assert "is below the floor" in why
+    made_, moved, (name, config), (last, again) = options_of(command)
+    assert made_ == ("mkdir", [f"{adviser.run}/undertrained-2"])
+    assert moved[1] == [f"{adviser.run}/retrain", f"{adviser.run}/controls", f"{adviser.run}/undertrained-2"]
+    assert (name, config.epochs, config.seeds, config.out) == ("retrain", 64, 2, f"{adviser.run}/retrain")
+    assert (last, again.run) == ("certify", str(adviser.run))
+
+
+# mistakes
+
+
+def test_mistakes_get_one_clear_line(bare_run, tmp_path):
+    assert_one_clear_line(
+        onepath("certify", tmp_path / "none"), "holds no run; make one with: python -m trials.supernet"
+    )
+    with pytest.raises(InputError, match="--random 0 is below 1"):
+        certify.main([str(bare_run), "--random", "0"])
+    (bare_run / "arc.json").unlink(missing_ok=True)
+    with pytest.raises(InputError, match=f"search first: python -m trials.search {bare_run} --in-process"):
+        certify.main([str(bare_run)])
+    save_json(bare_run / "arc.json", {"block00": "k3"})
+    with pytest.raises(InputError, match="is not an architecture of spos tiny, the space of .*; search again"):
+        certify.main([str(bare_run)])
+    save_arch(bare_run / "arc.json", drawn())
+    (bare_run / "supernet.pt").unlink()
+    with pytest.raises(InputError, match="is not trained to the end"):
+        certify.main([str(bare_run)])
+
+
+def test_limits_and_latency_of_a_run(bare_run, tmp_path):
+    run = SupernetRun.open(bare_run)
+    winner = drawn(Limits(max_macs=3_000_000))
+    save_arch(bare_run / "arc.json", winner)
+    assert read_searched(run).limits == Limits()
+    limits = {"max_macs": 3_000_000, "min_macs": None, "max_params": None, "max_latency_ms": None}
+    save_json(bare_run / "search.json", {"limits": limits, "history": []})
+    assert read_searched(run).limits == Limits(max_macs=3_000_000)
+    save_json(bare_run / "search.json", {"limits": limits | {"max_latency_ms": 100.0}, "history": []})
+    with pytest.raises(
+        InputError, match="was limited to 100 ms, and its latency table is not known; give --latency-table"
+    ):
+        read_searched(run)
+    path = tmp_path / "latency.json"
+    tuner = {"classArgs": {"latency_table": str(path)}}
+    save_json(bare_run / "experiment.json", {"tuner": tuner, "trialCommand": "python -m trials.evaluate"})
+    with pytest.raises(InputError, match=f"its latency table '{path}' is gone"):
+        read_searched(run)
+    made().save(path)
+    read = read_searched(run)
+    assert read.latency.ms(winner) == made().ms(winner)
+    save_arch(bare_run / "arc.json", drawn(Limits(min_macs=3_100_000)))  # put there by hand: beyond the limit
+    assert read_searched(run).limits == Limits()
+    assert searched.read_limits(run) == Limits(max_macs=3_000_000, max_latency_ms=100.0)
