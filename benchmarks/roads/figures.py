@@ -10,8 +10,6 @@ from typing import Any
 from spaces.errors import InputError
 from spaces.files import load_json
 
-VERDICTS = {"better": "better", "not distinguishable": "not distinguishable", "worse": "worse"}
-
 
 def figures_of(run: Path) -> dict[str, Any]:
     """The figures of a run that has gone the whole road; what its files do not hold is None.
@@ -65,11 +63,11 @@ def table_rows(roads: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
             (
                 road["road"],
                 "-" if found["supernet"] is None else f"{found['supernet']:.1f}",
-                _accuracy(winner) + (f" ({winner['seeds']} seeds)" if winner else ""),
-                _accuracy(random) + (f" ({random['n']} networks, {random['seeds']} seeds)" if random else ""),
+                _accuracy(winner) + (f" ({_seeds(winner['seeds'])})" if winner else ""),
+                _accuracy(random) + (f" ({random['n']} networks, {_seeds(random['seeds'])})" if random else ""),
                 f"{floor['top1']:.1f}" if floor else "-",
                 "{:+.1f} [{:.1f}, {:.1f}]".format(verdict["difference"], *verdict["interval"]) if verdict else "-",
-                VERDICTS[verdict["code"]] if verdict else "-",
+                verdict["code"] if verdict else "-",
                 f"{found['test_images']:,}" if found["test_images"] else "-",
                 f"{minutes:.1f}",
             )
@@ -105,6 +103,10 @@ def _accuracy(network: Mapping[str, Any] | None) -> str:
         return "-"
     span = "" if network["interval"] is None else " [{:.1f}, {:.1f}]".format(*network["interval"])
     return f"{network['test_top1']:.1f}{span}"
+
+
+def _seeds(number: int) -> str:
+    return f"{number} seed{'s' * (number != 1)}"
 
 
 def _read(path: Path) -> Any:
