@@ -46,7 +46,7 @@ TABLE = measure(CHAIN)
 def make_supernet(run: Path) -> None:
     """What trials.supernet leaves, but for the weights."""
     config = supernet_config.Config(data="digits", preset="tiny", score_fraction=0.25, out=str(run))
-    stored = {"command": "supernet", "config": dataclasses.asdict(config), **run_dir.provenance()}
+    stored = {"command": "supernet", "config": dataclasses.asdict(config), "typed": None, **run_dir.provenance()}
     save_json(run / "config.json", stored)
     TABLE.save(run / "cost_table.json")
     save_json(run / "search_space.json", search_space(TABLE.choices))
@@ -384,8 +384,8 @@ def test_a_run_of_an_older_version(runs, tmp_path):
         path.unlink()
     for path in [run / "config.json", run / "retrain" / "config.json"]:
         stored = json.loads(path.read_text())
-        for key in ("processor", "cores", "gpus"):
-            del stored[key]
+        for key in ("processor", "cores", "gpus", "typed"):
+            stored.pop(key, None)
         save_json(path, stored)
     result = json.loads((run / "retrain" / "result.json").read_text())
     save_json(
@@ -401,6 +401,7 @@ def test_a_run_of_an_older_version(runs, tmp_path):
     assert "Confusion" not in text
     assert "int8 model-int8.onnx.failed 3 - - - failed it did not pass its check" in text
     assert "floor" not in text.lower()
+    assert "an older version, which did not look for mistakes" in text
 
 
 @pytest.mark.slow

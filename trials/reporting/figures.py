@@ -33,7 +33,7 @@ STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 10,
 }
-WIDTH, WIDE = 4.8, 8.6  # inches; a wide figure scrolls in its own box on a small screen
+WIDTH, WIDE = 4.8, 11.0  # inches; a wide figure scrolls in its own box on a small screen
 
 
 def new_figure(height: float = 3.1, width: float = WIDTH) -> tuple[Figure, Axes]:

@@ -96,10 +96,11 @@ def export_note(folder: Path) -> str:
         return ""
     record = load_json(path, "export")
     network = record["network"]
+    points = f"{record['int8_drop']:g} point{'s' * (record['int8_drop'] != 1)}"
     return (
         f"Each file was loaded anew and compared with the PyTorch network, which has "
         f"{accuracy_text([network['correct']], network['images'])}. A logit may differ by {record['rounding']:.1e}, which is "
-        f"rounding; int8 may lose {record['int8_drop']:g} points."
+        f"rounding; int8 may lose {points}."
     )
 
 

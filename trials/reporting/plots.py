@@ -60,7 +60,7 @@ def plot_probabilities(contents: RunContents) -> str:
     moments = [history[round(share * (len(history) - 1))] for share in (0, 0.25, 0.5, 0.75, 1)]
     moments = list({moment["step"]: moment for moment in moments}.values())
     kinds, rows = _kinds_of_choices(choices)
-    heights = [0.6 + 0.2 * len(candidates) for _ in moments for candidates in rows.values()]
+    heights = [0.6 + 0.22 * len(candidates) for _ in moments for candidates in rows.values()]
     highest = max(p for moment in moments for row in moment["probabilities"].values() for p in row)
     with style():
         figure = empty_figure(sum(heights), WIDE)
@@ -75,9 +75,9 @@ def plot_probabilities(contents: RunContents) -> str:
                 image = axes.pcolormesh(grid, cmap="Blues", vmin=0, vmax=highest)
                 axes.invert_yaxis()
                 places = [place + 0.5 for place in range(len(rows[kind]))]
-                axes.set_yticks(places, [str(candidate) for candidate in rows[kind]], fontsize=7.5)
+                axes.set_yticks(places, [str(candidate) for candidate in rows[kind]], fontsize=8.5)
                 axes.set_xticks([])
-                axes.set_title(f"{kind}, step {moment['step']:,}", fontsize=9)
+                axes.set_title(f"{kind}, step {moment['step']:,}", fontsize=10)
         figure.colorbar(image, ax=figure.axes, shrink=0.4, label="probability")
         title = "What was learned: the probability of every candidate over time"
         said = f"{len(moments)} moments from step {moments[0]['step']:,} to step {moments[-1]['step']:,}; the highest probability is {highest:.2f}."
@@ -170,12 +170,12 @@ def plot_winner(contents: RunContents) -> str:
     """The winner as a path through the choice blocks: a row of squares per candidate, a panel per kind of choice."""
     choices, arch = contents.table.choices, contents.winner
     kinds, rows = _kinds_of_choices(choices)
-    heights = [0.9 + 0.32 * len(candidates) for candidates in rows.values()]
+    heights = [0.9 + 0.36 * len(candidates) for candidates in rows.values()]
     with style():
         figure = empty_figure(sum(heights), WIDE)
         panels = figure.subplots(len(kinds), height_ratios=heights, squeeze=False)[:, 0]
         for (kind, labels), axes in zip(kinds.items(), panels, strict=True):
-            size = min(13.0, 440 / len(labels))
+            size = min(15.0, 580 / len(labels))
             for color, wanted in ((PALE, False), (BLUE, True)):
                 squares = [
                     (x, rows[kind].index(candidate))

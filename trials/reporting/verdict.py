@@ -74,11 +74,9 @@ def what_was_found(contents: RunContents) -> Answer:
         if len(retrained.top1) == 1:
             notes.append("It was trained once: how much another seed would differ is not known.")
     else:
-        by = "searched" if contents.results else "learned" if contents.learned else "given"
+        by = "The search found" if contents.results else "Training learned" if contents.learned else "arc.json holds"
         facts.append(("Test accuracy", "not known yet, it is not retrained"))
-        text = (
-            f"An architecture was {by}, with {count(macs)} MACs and {count(params)} parameters. It is not trained yet."
-        )
+        text = f"{by} an architecture with {count(macs)} MACs and {count(params)} parameters. It is not trained from scratch yet."
     if contents.floor:
         facts.append(("Floor beside it", floor_text(contents.floor).removeprefix("floor ")))
         notes.append(FLOOR)
@@ -111,8 +109,12 @@ def can_be_trusted(contents: RunContents) -> Answer:
     """The warnings of the gates; `steps` holds each with what mends it."""
     question, short = "Can this be trusted?", "can this be trusted?"
     warnings = contents.warnings
+    if not warnings and "typed" not in contents.stored:
+        text = "Not known: the run was begun by an older version, which did not look for mistakes."
+        return Answer(question, short, text)
     if not warnings:
-        return Answer(question, short, "No warning.", "good")
+        looked = "Looked at were what is done so far of: steps, batch, rate, loss, fixed paths, noise of scores, test part, floor."
+        return Answer(question, short, "No warning.", "good", notes=[looked])
     text = f"With care: {len(warnings)} warning{'s' * (len(warnings) != 1)}."
     steps = [Step(f"{place(entry)}{entry['text']}", entry.get("command", "")) for entry in warnings]
     return Answer(question, short, text, "bad", steps=steps)
