@@ -48,8 +48,17 @@ def main(argv: list[str] | None = None) -> None:
     plan = plan_retraining(config)
     config = plan.config
     run = Path(config.out)
+    print_notes(plan)
+
+    # A dry run times a few steps and writes nothing.
+    if config.dry_run:
+        from trials.training.dry_run import advise, estimate_network
+
+        print(cli.table(estimate_network(plan), ("dry run", ""), as_is=True))
+        print(advise(config, config.recipe_values(), plan.data.size(plan.part), "network"))
+        return
+
     if speaks:
-        print_notes(plan)
         run_dir.open_run(config.out, "retrain", config, resume=config.resume)
         keep_arch(run, plan.arch)
         plan.data.save(run)

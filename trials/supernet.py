@@ -43,11 +43,12 @@ def main(argv: list[str] | None = None) -> None:
 
     # A dry run times a few steps and writes nothing.
     if config.dry_run:
-        from trials.training.dry_run import estimate
+        from trials.training.dry_run import advise, estimate
         from trials.training.supernet_trainer import SupernetTrainer
 
         trainer = SupernetTrainer(config, plan.data, plan.space, plan.loss_table, plan.paths)
         print(cli.table(estimate(trainer, plan.table), ("dry run", ""), as_is=True))
+        print(advise(config, config.recipe(), plan.data.size(trainer.part), "supernet"))
         return
 
     # The run directory says what is trained before it is trained.

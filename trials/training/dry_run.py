@@ -6,17 +6,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from spaces.arch import activate_mixture
 from spaces.cost import CostTable
 from trials.images.dataset import Data
+from trials.training import retrain_config, sizing, supernet_config
 from trials.training.memory import GIB, saved_bytes, weight_bytes
-from trials.training.retrain_config import Config as RetrainConfig
 from trials.training.retrain_trainer import NetworkTrainer
 from trials.training.supernet_trainer import SupernetTrainer
+
+if TYPE_CHECKING:
+    from trials.training.retrain_plan import RetrainPlan
 
 WARM_STEPS, TIMED_STEPS = 2, 5
 
@@ -78,6 +81,43 @@ def estimate(trainer: SupernetTrainer, table: CostTable) -> list[tuple[str, str]
     return rows
 
 
+def estimate_network(plan: RetrainPlan) -> list[tuple[str, str]]:
+    """Train the network of a retraining for a few real steps and extrapolate.
+
+    Returns:
+        Rows of a table: name and value.
+    """
+    config = plan.config
+    seconds, memory = time_network(config, plan.network, plan.data)
+    steps, at_once = plan.images // config.batch_size, min(config.jobs, config.seeds)
+    hours = seconds * steps * -(-config.seeds // at_once) / 3600
+    per_epoch = steps // config.epochs
+    return [
+        ("MACs, params", f"{plan.macs:,}, {plan.params:,}"),
+        ("steps of a seed", f"{steps:,} ({config.epochs} epochs of {per_epoch:,}), {config.batch_size:,} images each"),
+        ("memory of a process, estimated", f"{memory / GIB:.2f} GiB"),
+        ("seconds per step", f"{seconds:.3f} (mean of at most {TIMED_STEPS} steps, one process alone)"),
+        ("images per second", f"{config.batch_size / seconds:,.0f}"),
+        ("hours expected", f"{hours:.2f} for {config.seeds} seeds, {at_once} at a time, without evaluations"),
+    ]
+
+
+def advise(
+    config: supernet_config.Config | retrain_config.Config, recipe: Mapping[str, Any], images: int, kind: str
+) -> str:
+    """What a dry run advises about the options, in one or more lines.
+
+    Args:
+        config: the options, complete.
+        recipe: that of the preset, or the one that was named.
+        images: of the part that the weights learn from.
+        kind: what is trained, network or supernet.
+    """
+    chosen = {name: getattr(config, name) for name in sizing.SIZED}
+    found = sizing.advice(recipe, chosen, images, kind)
+    return "\n".join(f"advice: {line}" for line in found) or "advice: batch, epochs and rate fit the number of images"
+
+
 def time_steps(trainer: SupernetTrainer) -> StepTimes:
     """Take the last steps of a run: there every width is open, and the architecture parameters learn.
 
@@ -115,7 +155,7 @@ def measure_activations(trainer: SupernetTrainer, step: int, images: torch.Tenso
     return saved_bytes(trainer.model, trainer.supernet, micro_batch)
 
 
-def time_network(config: RetrainConfig, description: Mapping[str, Any], data: Data) -> tuple[float, int]:
+def time_network(config: retrain_config.Config, description: Mapping[str, Any], data: Data) -> tuple[float, int]:
     """Train a fixed network for a few real steps, on the device and by the recipe of a run; nothing is written.
 
     Args:

@@ -48,10 +48,14 @@ class RetrainPlan:
     imported: official_spos.OfficialCheckpoint | None
 
     @property
+    def part(self) -> str:
+        """The part of the images that the network learns from."""
+        return "train" if self.config.hold_out else "all"
+
+    @property
     def images(self) -> int:
         """Images that the training of one seed takes its steps with, counted once in each epoch."""
-        part = "train" if self.config.hold_out else "all"
-        per_epoch = self.data.steps_per_epoch(part, self.config.batch_size)
+        per_epoch = self.data.steps_per_epoch(self.part, self.config.batch_size)
         return self.config.epochs * per_epoch * self.config.batch_size
 
     def summary(self) -> dict[str, Any]:

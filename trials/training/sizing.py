@@ -19,10 +19,7 @@ from typing import Any, NamedTuple
 BATCHES = 16  # that an epoch has at least, about
 LEAST_BATCH = 8  # below, BatchNorm's statistics of a batch are too noisy
 # Images that are shown in all: with a rate in proportion to the batch, they and not the steps say how far the weights get.
-LEAST_SHOWN = {
-    "network": 38_400,
-    "supernet": 76_800,
-}  # 600 and 1,200 steps of 64; in a supernet, candidates share the steps
+LEAST_SHOWN = {"network": 38_400, "supernet": 51_200}  # 600 and 800 steps of 64; in a supernet, candidates share them
 LEAST_STEPS = 600
 MOST_EPOCHS = 300  # unless the recipe has more: the same images once more teach little then
 SIZED = ("epochs", "batch_size", "lr")  # what a recipe is fitted by
@@ -134,6 +131,31 @@ def enough_steps(recipe: Mapping[str, Any], images: int, kind: str, batch: int |
     """
     chosen = {"batch_size": batch} | fit("", recipe, {"batch_size": batch}, images, kind=kind).values
     return int(chosen["epochs"] * max(1, images // chosen["batch_size"]))
+
+
+def advice(recipe: Mapping[str, Any], chosen: Mapping[str, Any], images: int, kind: str) -> list[str]:
+    """Say which options of a run are far from what the rule would choose.
+
+    Args:
+        recipe: with `epochs`, `batch_size` and `lr`.
+        chosen: the same options of the run.
+        images: of the part that the weights learn from.
+        kind: what is trained, network or supernet.
+    Returns:
+        A line for each; [] where nothing is far off.
+    """
+    epochs, batch, lr = (chosen[name] for name in SIZED)
+    found = []
+    fitting = fitting_batch(images, recipe["batch_size"])
+    if batch > 2 * max(fitting, images / BATCHES):
+        found.append(f"--batch-size {fitting}: {batch:,} are a large part of {images:,} training images")
+    per_epoch, enough = max(1, images // batch), enough_steps(recipe, images, kind, batch)
+    if 2 * epochs * per_epoch < enough:
+        found.append(f"--epochs {enough // per_epoch}: {epochs * per_epoch:,} steps, where {enough:,} are usual")
+    usual = scaled_rate(recipe["lr"], recipe["batch_size"], batch)
+    if not usual / 4 <= lr <= 4 * usual:
+        found.append(f"--lr {usual:g}: {lr:g} is far from the recipe's in proportion to the batch")
+    return found
 
 
 def preset_of_folder(images: int, short_side: float) -> str:
