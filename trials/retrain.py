@@ -76,6 +76,10 @@ def main(argv: list[str] | None = None) -> None:
         from trials.reporting.compare_baselines import compare_baselines
 
         compare_baselines(Path(config.supernet) if config.supernet else run, run, config.device)
+    elif config.supernet and run == Path(config.supernet) / "retrain":
+        print(
+            f"next: {cli.command('certify', config.supernet)}    # is it better than random architectures of the same cost?"
+        )
 
 
 def train_missing_seeds(plan: RetrainPlan, run: Path) -> None:

@@ -88,6 +88,7 @@ def main(argv: list[str] | None = None) -> None:
         from trials.reporting import page  # it opens the images, which takes torch
 
         print(f"report: {page.write_report(plan.run)}")
+        print(f"next: {cli.command('certify', plan.run)}    # is it better than random architectures of the same cost?")
 
 
 def print_readiness(plan: Plan, config: Config) -> None:

@@ -75,6 +75,8 @@ def check_folder(config: Config) -> None:
         except OSError as error:
             raise InputError(f"--out '{config.out}' cannot be written ({error.strerror}); name another file") from None
         print(f"\npicture: {config.out}")
+    words = ["--data", "folder", "--data-root", config.data_root, "--out", "runs/mine"]
+    print(f"next: {cli.command('supernet', *words)}")
     if images.left_out:
         sys.exit(1)
 
