@@ -25,6 +25,7 @@ from spaces.errors import InputError
 from spaces.files import load_json, save_json
 from trials.common import cli, run_dir
 from trials.evidence.floor import floor_of, floor_text
+from trials.evidence.gates import keep_warnings
 from trials.evidence.intervals import accuracy_interval
 from trials.training.retrain_config import Config
 from trials.training.retrain_result import collect_result, result_text, seed_results
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     speaks = cli.only_first_process_speaks()
 
     # What a user can get wrong is checked before anything is written.
+    from trials.training import run_gates
     from trials.training.retrain_plan import plan_retraining, print_notes
 
     if config.top:
@@ -62,6 +64,7 @@ def main(argv: list[str] | None = None) -> None:
         run_dir.open_run(config.out, "retrain", config, resume=config.resume)
         keep_arch(run, plan.arch)
         plan.data.save(run)
+        keep_warnings(run, "retrain", run_gates.before_retraining(config, plan.data))
 
     # Seeds that have a result are not trained again.
     train_missing_seeds(plan, run)
@@ -72,6 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     save_json(run / "result.json", summarise(run, config.seeds, plan.summary()))
     floor = floor_of(Path(config.supernet or run), plan.data)
     print(floor_text(floor))
+    keep_warnings(run, "retrain", run_gates.after_retraining(config, plan.data, floor), more=True)
     if config.baseline:
         from trials.reporting.compare_baselines import compare_baselines
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from spaces.cost import search_space
 from spaces.files import save_json
 from trials.common import cli, run_dir
+from trials.evidence.gates import keep_warnings
 from trials.search_driver.experiment_file import write_experiment
 from trials.training.supernet_config import Config
 
@@ -64,18 +65,23 @@ def main(argv: list[str] | None = None) -> None:
         save_json(run / "search_space.json", search_space(plan.chain.choices))
 
     # The weights are imported, or trained from the last checkpoint on.
+    from trials.training import run_gates
+
     if plan.imported:
         weights = plan.imported.weights
     else:
         from trials.training.supernet_loop import training_loop
         from trials.training.supernet_trainer import SupernetTrainer
 
+        if speaks:
+            keep_warnings(run, "supernet", run_gates.before_supernet(config, plan.data))
         trainer = SupernetTrainer(config, plan.data, plan.space, plan.loss_table, plan.paths)
         weights = training_loop(trainer, run, plan.feasible, plan.fixed_archs)
     if weights and speaks:
         contents = {"space": plan.space.plain(), "seed": config.seed, "preprocessing": plan.data.preprocessing()}
         run_dir.save_checkpoint(run / "supernet.pt", {"model": weights, **contents})
         print(f"supernet: {run / 'supernet.pt'}")
+        keep_warnings(run, "supernet", run_gates.after_supernet(config, plan.data), more=True)
         print_next(run, plan, config)
 
 

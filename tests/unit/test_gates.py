@@ -10,7 +10,7 @@ from trials.evidence import gates
 from trials.evidence.gates import GateWarning, keep_warnings, read_warnings
 from trials.evidence.intervals import Interval, accuracy_interval
 
-FLOOR = {"top1": 93.0, "interval": [84.6, 97.0], "name": "random forest on 16x16 pixels"}
+FLOOR = {"top1": 93.0, "interval": [84.6, 97.0], "name": "random forest on 16x16 pixels", "test_images": 71}
 
 
 def flat(level: float, noise: float, lines: int, seed: int) -> list[float]:
@@ -108,7 +108,10 @@ def test_before_the_end_only_a_rise_beyond_noise_is_said(lines):
 def test_a_network_is_below_the_floor_only_beyond_its_own_noise():
     few, many = accuracy_interval([65], 71), accuracy_interval([6500], 7100)  # 91.5 % both
     assert looks(gates.below_floor, few, FLOOR) is None
-    assert "undertrained" in looks(gates.below_floor, many, FLOOR).text
+    assert "undertrained" in looks(gates.below_floor, many, {**FLOOR, "test_images": 7100}).text
+    unequal = accuracy_interval([50, 59], 71)  # the known case, 70.4 and 83.1 %
+    assert unequal.high > 93
+    assert "76.76% [44.1, 93.3] is below the floor of 93.0%" in looks(gates.below_floor, unequal, FLOOR).text
 
 
 def test_warnings_are_printed_and_kept_by_command(tmp_path, capsys):

@@ -33,7 +33,7 @@ from trials.common.supernet_run import SupernetRun
 from trials.evidence.floor import floor_of, floor_text
 from trials.evidence.gates import keep_warnings
 from trials.scoring import noise
-from trials.training import recipes
+from trials.training import recipes, run_gates
 from trials.training.dry_run import time_network
 
 GIB = 2**30
@@ -157,10 +157,12 @@ def issue_certificate(plan: CertificatePlan) -> dict[str, str]:
     run = plan.run.path
     with run_dir.exclusive(run, "certificate"):
         open_retrainings(plan.retrainings)
+        winner = plan.winner.plan
+        keep_warnings(run, "certify", run_gates.before_retraining(winner.config, winner.data))
         scores = score_networks(plan.run, [retraining.network for retraining in plan.retrainings], plan.config.device)
         stopped = train_missing(plan.retrainings, plan.seeds, plan.config.jobs)
         tested = test_all(plan, scores, stopped)
-        floor = floor_of(run, plan.winner.plan.data) or {}
+        floor = floor_of(run, winner.data)
         certificate = certify(plan, tested, scores, floor)
         save_json(run / FILE, certificate)
     print_certificate(certificate, floor_text(floor))
@@ -209,7 +211,7 @@ def certify(
     networks, config, data = plan.networks, plan.winner.plan.config, plan.winner.plan.data
     randoms = [tested[network.id] for network in networks.randoms if network.id in tested]
     adviser = Adviser(plan.run.path, networks.winner.folder, plan.seeds, len(randoms), config.epochs, data, floor)
-    keep_warnings(plan.run.path, "certify", [adviser.warn(tested[networks.winner.id].interval)])
+    keep_warnings(plan.run.path, "certify", [adviser.warn(tested[networks.winner.id].interval)], more=True)
     images = [number for score in scores.values() if (number := noise.scoring_images(score, plan.run.path))]
     names = ("recipe", *recipes.OPTIONS, "hold_out", "precision", "data", "resolution")
     return make_certificate(

@@ -62,14 +62,30 @@ def again(run: str | Path, changes: Mapping[str, object]) -> str:
     Args:
         changes: as for `changed`.
     """
+    return changed(_began(run), {**changes, "--out": free_name(run)})
+
+
+def anew(run: str | Path, changes: Mapping[str, object]) -> str:
+    """The command that puts a run aside, which other commands look for by its name, and begins it with some options changed.
+
+    Args:
+        changes: as for `changed`.
+    """
+    run = Path(run)
+    aside = free_name(run.parent / "undertrained")
+    return f"{shlex.join(['mv', str(run), aside])} && {changed(_began(run), changes)}"
+
+
+def _began(run: str | Path) -> str:
+    """The command that began a run."""
     stored = load_json(Path(run) / "config.json", "run configuration")
-    words = ["python", "-m", f"trials.{stored['command']}"]
-    for name in (
-        NAMED if not stored.get("typed") else ()
-    ):  # a run of an older version, or one that another command began
+    if stored.get("typed"):
+        return str(stored["typed"])
+    words = ["python", "-m", f"trials.{stored['command']}"]  # of an older version, or begun by another command
+    for name in NAMED:
         value = stored["config"].get(name)
         words += ["--" + name.replace("_", "-"), str(value)] if value else []
-    return changed(stored.get("typed") or shlex.join(words), {**changes, "--out": free_name(run)})
+    return shlex.join(words)
 
 
 def free_name(run: str | Path) -> str:

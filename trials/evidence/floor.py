@@ -13,7 +13,7 @@ import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -33,6 +33,10 @@ CLASS_BYTES, CLASS_WORK = 256 * 2**20, 200 * 4000 * 20
 BATCH = 256  # images that are decoded at a time
 
 
+@overload
+def floor_of(run: Path) -> dict[str, Any] | None: ...
+@overload
+def floor_of(run: Path, data: Data) -> dict[str, Any]: ...
 def floor_of(run: Path, data: Data | None = None) -> dict[str, Any] | None:
     """The floor of the images of a run: read from RUN/floor.json, or measured and written there.
 
@@ -65,7 +69,7 @@ def measure_floor(data: Data) -> dict[str, Any]:
     Returns:
         {"majority": {"class", "top1", "interval": [low, high]}, "forest": {"top1", "interval", "train_images", "test_images",
         "pixels", "trees", "seconds"}, "top1": the better of both, "interval", "name": "random forest on 16x16 pixels" or
-        "always 'cat'", "fingerprint": int}; accuracies in percent.
+        "always 'cat'", "test_images": of the whole part, "fingerprint": int}; accuracies in percent.
     Raises:
         Stopped: too many images cannot be read.
     """
@@ -79,6 +83,7 @@ def measure_floor(data: Data) -> dict[str, Any]:
         "majority": majority,
         "forest": forest,
         **{"top1": best["top1"], "interval": best["interval"], "name": name},
+        "test_images": sum(test.values()),
         "fingerprint": fingerprint(data),
     }
 

@@ -21,6 +21,7 @@ from trials.networks.answers import FILE
 from trials.training.loop import LOG_EVERY, LastCheckpoint, TrainingLog, Window, stop_if_not_finite
 from trials.training.retrain_config import Config
 from trials.training.retrain_trainer import NetworkTrainer, open_data
+from trials.training.run_gates import network_loss
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -89,6 +90,7 @@ def training_loop(trainer: NetworkTrainer, run: Path, make_bar: MakeBar, began: 
     log = TrainingLog(run, first=first, steps_per_epoch=per_epoch, writes=writes)
     bar = make_bar(steps * size, f"retrain, seed {trainer.seed}", first * size)
     unchecked: list[tuple[int, torch.Tensor]] = []
+    looked = 2 * first >= steps  # once, after half of the steps: does the loss fall?
 
     for step, (images, labels) in zip(range(first, steps), trainer.batches(first), strict=False):
         # one step
@@ -111,6 +113,11 @@ def training_loop(trainer: NetworkTrainer, run: Path, make_bar: MakeBar, began: 
             mean, accuracy = window.means()
             log.write(done, {"lr": trainer.rate(step), "loss": mean, "train_top1": accuracy})
             bar.set_postfix_str(f"loss {mean:.3f}, top-1 {accuracy:.1f}%", refresh=False)
+            if writes and not looked and 2 * done >= steps:
+                looked = True
+                warning = network_loss(config, data, trainer.seed, whole=False)
+                if warning:
+                    bar.write(f"{trainer.prefix}{warning}")
 
         # accuracy on the held-out images; the best epoch is kept
         if measures:

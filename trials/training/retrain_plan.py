@@ -19,7 +19,7 @@ from trials.common import cli
 from trials.common.distributed import use_cuda
 from trials.images.dataset import Data
 from trials.networks import baselines, official_spos
-from trials.training import memory, recipes
+from trials.training import memory
 from trials.training.choose_preset import with_preset
 from trials.training.retrain_config import Config, winners_config
 from trials.training.retrain_trainer import open_data
@@ -153,12 +153,6 @@ def print_notes(plan: RetrainPlan) -> None:
         return
     if winners_config(config):
         print(f"recipe: options that are not given are those of the winner, '{config.supernet}/retrain'")
-    recipe = recipes.RECIPES[config.recipe]
-    if config.lr == recipe["lr"] and config.batch_size != recipe["batch_size"]:
-        print(
-            f"note: lr {config.lr:g} of recipe {config.recipe} is for batches of {recipe['batch_size']:,}, and is not scaled for "
-            f"{config.batch_size:,}; in proportion it would be --lr {config.lr * config.batch_size / recipe['batch_size']:.3g}"
-        )
     if config.baseline and data.resolution < 64 and "output_stride" not in config.baseline:
         print(
             f"note: most models shrink images 32 times, {data.resolution}x{data.resolution} pixels to "

@@ -17,9 +17,11 @@ from spaces.latency import NANOSECONDS_PER_MS
 from strategies.feasible import FeasibleSpace
 from strategies.most_probable import most_probable
 from trials.common import cli, run_dir
+from trials.evidence.gates import keep_warnings
 from trials.evidence.intervals import accuracy_interval
 from trials.training.fixed_paths import FixedPaths
 from trials.training.loop import LOG_EVERY, LastCheckpoint, TrainingLog, Window, stop_if_not_finite
+from trials.training.run_gates import supernet_loss
 
 if TYPE_CHECKING:
     from trials.training.supernet_trainer import SupernetTrainer
@@ -61,6 +63,7 @@ def training_loop(
     probabilities = ProbabilityLog(trainer, run, log, first) if writes and trainer.search is not None else None
     bar = cli.progress(steps * size, desc="supernet", unit="img", initial=first * size)
     unchecked: list[tuple[int, torch.Tensor]] = []
+    looked = 2 * first >= steps  # once, after half of the steps: does the loss fall?
     began = time.perf_counter()
 
     for step, (images, labels, arch_batches) in zip(range(first, stop), trainer.batches(first), strict=False):
@@ -92,6 +95,9 @@ def training_loop(
             speed = (done - first) * size / (time.perf_counter() - began)
             log.write(done, {**values, "lr": trainer.rate(step)}, images_per_second=speed)
             bar.set_postfix_str(f"loss {mean:.3f}, top-1 {accuracy:.1f}%", refresh=False)
+            if writes and not looked and 2 * done >= steps:
+                looked = True
+                keep_warnings(run, "supernet", [supernet_loss(config, trainer.data, whole=False)], more=True)
 
         # after an epoch: the accuracy of the fixed paths, and what the architecture parameters have learned
         if done % per_epoch == 0:

@@ -1,0 +1,235 @@
+"""What the gates are told about the training of a supernet and of a network: before it, in its middle, at its end.
+
+The numbers that a training is measured against are those of its recipe, fitted to the number of images (`sizing`); the command
+that a warning gives is the one that was typed, with these numbers and another folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spaces.files import read_jsonl
+from trials.common import cli, typed
+from trials.evidence import gates
+from trials.evidence.gates import LONGER, GateWarning
+from trials.evidence.intervals import accuracy_interval
+from trials.images.dataset import Data
+from trials.images.folder import FolderData
+from trials.images.listing import SPLIT_FOLDER_NAMES
+from trials.training import retrain_config, sizing, supernet_config
+from trials.training.fixed_paths import SCORING_IMAGES
+from trials.training.retrain_result import seed_results
+from trials.training.strategy_options import DIFFERENTIABLE
+
+MOST_TEST = 0.4  # the largest part of the images that is worth testing on
+Found = list[GateWarning | None]
+
+
+def before_supernet(config: supernet_config.Config, data: Data) -> Found:
+    """What is wrong with a supernet before its first step. Nothing is where it is imported."""
+    if config.import_official:
+        return []
+    images = data.size(_parts_of_supernet(config)[0])
+    steps = config.epochs * (images // config.batch_size)
+    # the steps of a warm start train one path, not the supernet
+    warm = config.warm_steps(steps)
+    wanted = sizing.enough_steps(config.recipe(), images, "supernet", config.batch_size)
+    found = [
+        gates.few_steps(
+            steps - warm,
+            round(wanted * (1 - min(config.warm_start, 0.5))),
+            images,
+            "",
+            after=" after the warm start" if warm else "",
+        ),
+        *_batch_and_rate(config, config.recipe(), images),
+    ]
+    small = gates.small_test(data.class_counts("test"), "") if data.name == "folder" else None
+
+    # one command mends them all
+    changes = _supernet_differences(config, data) if any(found) else {}
+    if any(found) and config.warm_start > 0.5:
+        changes["--warm-start"] = 0.3
+    fraction = _larger_test(config, data) if small else None
+    if fraction:
+        changes["--test-fraction"] = fraction
+    command = typed.again(config.out, changes)
+    found = [warning and dataclasses.replace(warning, command=command) for warning in found]
+    return [
+        *found,
+        small and dataclasses.replace(small, command=command if fraction else _look_at(config)),
+        gates.unequal_classes(data.class_counts("all"), cli.command("report", config.out)),
+    ]
+
+
+def supernet_loss(config: supernet_config.Config, data: Data, *, whole: bool) -> GateWarning | None:
+    """Whether the loss of a supernet falls, by its log. The warm start trains one path, and its losses are others.
+
+    Args:
+        whole: whether the training is over.
+    """
+    steps = config.epochs * (data.size(_parts_of_supernet(config)[0]) // config.batch_size)
+    last = steps // 2 if config.width_warmup else steps  # what narrow widths do to the loss says nothing
+    command = typed.again(config.out, _supernet_differences(config, data) or {"--lr": _lower(config.lr)})
+    return gates.flat_loss(_losses(Path(config.out), config.warm_steps(steps), last), command, whole=whole)
+
+
+def after_supernet(config: supernet_config.Config, data: Data) -> Found:
+    """What is wrong with a supernet that is trained to the end: its loss, and the accuracy of its fixed paths."""
+    if config.import_official:
+        return []
+    counts = data.class_counts("score")
+    longer = _supernet_differences(config, data) or {"--epochs": LONGER * config.epochs}
+    command = typed.again(config.out, longer)
+    measured = [entry["fixed_paths"] for entry in _log(Path(config.out)) if "fixed_paths" in entry]
+    return [
+        supernet_loss(config, data, whole=True),
+        gates.near_chance(
+            measured[-1] if measured else [],
+            min(SCORING_IMAGES, sum(counts.values())),
+            100 * max(counts.values()) / sum(counts.values()),
+            command,
+        ),
+    ]
+
+
+def before_retraining(config: retrain_config.Config, data: Data) -> Found:
+    """What is wrong with a retraining before its first step."""
+    fraction = _larger_test(config, data)
+    # a network is tested on the images of its supernet, so it is the supernet that needs others
+    owner = config.supernet or config.out
+    more = typed.again(owner, {"--test-fraction": fraction}) if fraction else _look_at(config)
+    said = [entry["command"] for entry in gates.read_warnings(Path(owner)) if entry["gate"] == gates.SMALL_TEST]
+    counted: Found = [
+        gates.small_test(data.class_counts("test"), said[0] if said else more),
+        gates.unequal_classes(data.class_counts("all"), cli.command("report", owner)),
+    ]
+    if config.import_official:
+        return counted
+    images = data.size("train" if config.hold_out else "all")
+    recipe = config.recipe_values()
+    steps = config.epochs * (images // config.batch_size)
+    wanted = sizing.enough_steps(recipe, images, "network", config.batch_size)
+    command = _retrain_again(config, _differences(config, _fit(recipe, config, images)))
+    found = [gates.few_steps(steps, wanted, images, ""), *_batch_and_rate(config, recipe, images)]
+    return [*(warning and dataclasses.replace(warning, command=command) for warning in found), *counted]
+
+
+def network_loss(config: retrain_config.Config, data: Data, seed: int, *, whole: bool) -> GateWarning | None:
+    """Whether the loss of a network falls, by the log of its seed.
+
+    Args:
+        whole: whether the training is over.
+    """
+    fitted = _fit(config.recipe_values(), config, data.size("train" if config.hold_out else "all"))
+    command = _retrain_again(config, _differences(config, fitted) or {"--lr": _lower(config.lr)})
+    return gates.flat_loss(_losses(Path(config.out) / f"seed{seed}"), command, whole=whole)
+
+
+def after_retraining(config: retrain_config.Config, data: Data, floor: Mapping[str, Any]) -> Found:
+    """What is wrong with a network that is trained and tested with all its seeds: its loss, and its place at the floor.
+
+    Args:
+        floor: of these images, see `trials.evidence.floor`.
+    """
+    if config.import_official:
+        return []
+    results = seed_results(Path(config.out), config.seeds)
+    accuracy = accuracy_interval([result["test_correct"] for result in results], results[0]["test_images"])
+    fitted = _fit(config.recipe_values(), config, data.size("train" if config.hold_out else "all"))
+    longer = _differences(config, fitted) or {"--epochs": LONGER * config.epochs}
+    losses = (network_loss(config, data, seed, whole=True) for seed in range(config.seeds))
+    return [next(filter(None, losses), None), gates.below_floor(accuracy, floor, _retrain_again(config, longer))]
+
+
+def _retrain_again(config: retrain_config.Config, changes: Mapping[str, object]) -> str:
+    """The command that trains this network anew with some options changed; it is not chosen once more.
+
+    A search's winner must be in RUN/retrain, or report and certificate would still look at the earlier one.
+    """
+    network = {"--top": None, "--fixed-arc": config.fixed_arc} if config.fixed_arc else {}
+    return typed.anew(config.out, {**network, **changes})
+
+
+def _parts_of_supernet(config: supernet_config.Config) -> tuple[str, ...]:
+    """The parts of the images that are learned from, that of the weights first."""
+    return ("weights", "arch") if config.strategy in DIFFERENTIABLE else ("train",)
+
+
+def _supernet_differences(config: supernet_config.Config, data: Data) -> dict[str, object]:
+    """The options of a supernet that differ from the fitted recipe, as they must be given."""
+    fitted = _fit(config.recipe(), config, min(data.size(part) for part in _parts_of_supernet(config)))
+    return _differences(config, fitted)
+
+
+def _fit(
+    recipe: Mapping[str, Any], config: supernet_config.Config | retrain_config.Config, images: int
+) -> dict[str, Any]:
+    """Epochs, batch size and rate that a recipe takes for so many images where nothing is given."""
+    pieces = cli.rank_and_world()[1] * getattr(config, "accumulate", 1)
+    kind = "supernet" if isinstance(config, supernet_config.Config) else "network"
+    values = sizing.fit("", recipe, {}, images, kind=kind, pieces=pieces).values
+    same_optimizer = config.optimizer == recipe.get("optimizer", "sgd")  # rates of two optimisers are not comparable
+    return {name: values[name] for name in sizing.SIZED if name != "lr" or same_optimizer}
+
+
+def _differences(
+    config: supernet_config.Config | retrain_config.Config, fitted: Mapping[str, Any]
+) -> dict[str, object]:
+    """The options that differ from the fitted recipe, as they must be given; more epochs than it has are kept."""
+    return {
+        cli.flag(name): value
+        for name, value in fitted.items()
+        if getattr(config, name) != value and not (name == "epochs" and config.epochs > value)
+    }
+
+
+def _batch_and_rate(
+    config: supernet_config.Config | retrain_config.Config, recipe: Mapping[str, Any], images: int
+) -> Found:
+    """What both trainings are asked about their batches; the command is still to come."""
+    found: Found = [gates.large_batch(config.batch_size, images, "")]
+    if config.optimizer == recipe.get("optimizer", "sgd"):
+        found += [gates.rate_of_batch(config.lr, config.batch_size, recipe["lr"], recipe["batch_size"], "")]
+    return found
+
+
+def _larger_test(config: supernet_config.Config | retrain_config.Config, data: Data) -> float | None:
+    """A --test-fraction that gives enough test images; None where more cannot be cut off, or are not needed."""
+    images = data.size("all") + data.size("test")
+    fraction = math.ceil(100 * gates.LEAST_TEST_IMAGES / images / 5) * 5 / 100  # in steps of 0.05
+    possible = config.test_fraction < fraction <= MOST_TEST and not _has_test_folder(data)
+    return fraction if possible else None
+
+
+def _look_at(config: supernet_config.Config | retrain_config.Config) -> str:
+    """The command that shows the images of a run, where there must be more of them."""
+    return (
+        cli.command("data", "check", config.data_root) if config.data_root else cli.command("data", "check", "--help")
+    )
+
+
+def _has_test_folder(data: Data) -> bool:
+    """Whether the test images of a folder have a folder of their own, such as val/."""
+    first = data.images.paths[int(data.parts["test"][0])] if isinstance(data, FolderData) and data.size("test") else ""
+    return first.split("/")[0].lower() in SPLIT_FOLDER_NAMES
+
+
+def _lower(lr: float) -> float:
+    """A third of a rate, to two figures."""
+    return float(f"{lr / LONGER:.2g}")
+
+
+def _log(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log.jsonl; [] where there is none."""
+    path = run / "log.jsonl"
+    return read_jsonl(path) if path.exists() else []
+
+
+def _losses(run: Path, first: int = 0, last: float = math.inf) -> list[float]:
+    """The losses in the log of the steps after `first`, up to `last`."""
+    return [entry["loss"] for entry in _log(run) if "loss" in entry and first < entry["step"] <= last]
