@@ -101,7 +101,8 @@ def announce_end_of_choice(run: Path) -> None:
     if not (run / TOP_FILE).exists():
         return
     choice = load_json(run / TOP_FILE, "choice of retrain --top")
-    command = cli.command("retrain", "--supernet", run, "--top", len(choice["candidates"]), "--resume")
+    options = ("--top", len(choice["candidates"]), "--seeds", choice["seeds"], "--resume")
+    command = cli.command("retrain", "--supernet", run, *options)
     print(
         f"arc.json of '{run}' is {choice['chosen']}, which retrain --top chose; the search replaces it by the architecture with "
         f"the best score; then choose again, nothing is trained twice: {command}"

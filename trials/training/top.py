@@ -81,7 +81,10 @@ def choose_winner(config: Config) -> Config:
         Stopped: a training stopped.
     """
     run = Path(str(config.supernet))
-    candidates = plan_candidates(config, best_scored(run, config.top))
+    scores = best_scored(run, config.top)
+    options = dataclasses.replace(config, top=0, fixed_arc=str(run / "arc.json"), resume=False)
+    winner = plan_retraining(options, scores[0]["arch"])
+    candidates = plan_candidates(winner.config, scores)
     open_candidates(run, candidates, resume=config.resume)
 
     # train what has no result
@@ -108,7 +111,8 @@ def choose_winner(config: Config) -> Config:
     save_json(run / TOP_FILE, {**names, "seeds": config.seeds, "candidates": figures})
     save_arch(run / "arc.json", candidates[chosen].score["arch"])
     _print_choice(run, candidates, figures, chosen)
-    return _winners_options(config, candidates[chosen].score["arch"])
+    resume = make_room(winner.config, candidates[chosen].score["arch"])
+    return dataclasses.replace(winner.config, resume=resume)
 
 
 def best_scored(run: Path, count: int) -> list[dict[str, Any]]:
@@ -144,23 +148,25 @@ def plan_candidates(config: Config, scores: Sequence[dict[str, Any]]) -> list[Ca
 
     The last epoch counts, as in the winner's own training: the best epoch would be chosen by the same images.
 
+    Args:
+        config: of the winner's own training, on all training images; the candidates have the same recipe.
+        scores: what `best_scored` returned.
     Raises:
         InputError: something of these cannot be used, or does not fit together.
     """
     run = Path(str(config.supernet))
     fraction = SupernetRun.open(run).config["score_fraction"]
+    config = dataclasses.replace(config, hold_out=fraction, eval_every=config.epochs)
     candidates: list[Candidate] = []
     for score in scores:
-        folder = run / FOLDER / arch_id(score["arch"])
-        given: dict[str, Any] = {"top": 0, "fixed_arc": str(folder / "arc.json"), "out": str(folder), "resume": True}
+        arch, folder = score["arch"], run / FOLDER / arch_id(score["arch"])
+        own = dataclasses.replace(config, fixed_arc=str(folder / "arc.json"), out=str(folder))
         if not candidates:
-            own = dataclasses.replace(config, **given, hold_out=fraction, eval_every=config.epochs)
-            candidates.append(Candidate(score, plan_retraining(own, score["arch"])))
-            continue
-        first = candidates[0].plan
-        own = dataclasses.replace(first.config, **given)
-        network, macs, params = describe_network(own, score["arch"], first.data)
-        plan = RetrainPlan(own, first.data, score["arch"], network, macs, params, None)
+            plan = plan_retraining(own, arch)
+        else:  # the images are the same
+            network, macs, params = describe_network(own, arch, candidates[0].plan.data)
+            first = candidates[0].plan
+            plan = dataclasses.replace(first, config=own, arch=arch, network=network, macs=macs, params=params)
         candidates.append(Candidate(score, plan))
     return candidates
 
@@ -220,19 +226,25 @@ def _print_choice(run: Path, candidates: Sequence[Candidate], figures: Sequence[
     print(f"the winner is now {run / 'arc.json'}; how it was chosen: {run / TOP_FILE}")
 
 
-def _winners_options(config: Config, arch: dict[str, Any]) -> Config:
-    """The options with which the winner is trained on all training images; an earlier network makes room for it."""
-    run = Path(str(config.supernet))
-    options = dataclasses.replace(config, top=0, fixed_arc=str(run / "arc.json"), resume=True)
-    folder = Path(options.out)
+def make_room(config: Config, arch: dict[str, Any]) -> bool:
+    """Move what is in the folder of the winner's training away, unless it is this very training.
+
+    Args:
+        config: of the winner's training.
+        arch: the winner.
+    Returns:
+        Whether the folder holds this training, so that it goes on.
+    """
+    folder = Path(config.out)
     if not (folder / "config.json").exists():
-        return options
+        return False
     stored = load_json(folder / "config.json", "run configuration")
     held = load_json(folder / "arc.json", "fixed arc") if (folder / "arc.json").exists() else {}
-    if held != arch or run_dir.changed_option(stored["config"], options):
-        name = f"{folder.name}-{arch_id(held)}"
-        places = [folder.with_name(name), *(folder.with_name(f"{name}-{number}") for number in range(2, 1000))]
-        aside = next(place for place in places if not place.exists())
-        folder.rename(aside)
-        print(f"'{folder}' holds another network or recipe; it is now '{aside}'")
-    return options
+    if held == arch and not run_dir.changed_option(stored["config"], config):
+        return True
+    name = f"{folder.name}-{arch_id(held)}"
+    places = [folder.with_name(name), *(folder.with_name(f"{name}-{number}") for number in range(2, 1000))]
+    aside = next(place for place in places if not place.exists())
+    folder.rename(aside)
+    print(f"'{folder}' holds another network or recipe; it is now '{aside}'")
+    return False
