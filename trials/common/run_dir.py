@@ -149,16 +149,17 @@ def exclusive(run: Path, name: str) -> Iterator[None]:
         yield
 
 
-def take_stored(config: Any, command: str, names: Iterable[str]) -> None:
-    """For the __post_init__ of a Config with `resume`: what is not given is what the run in `out` was started with.
+def take_stored(config: Any, command: str, names: Iterable[str], run: str | Path | None = None) -> None:
+    """For the __post_init__ of a Config with `resume`: what is not given is what a run was started with.
 
     So a run goes on as it began, although newer defaults differ. Another command's run is left to `open_run` to refuse.
 
     Args:
         command: the command without `trials.`.
         names: options whose default is None, because something else decides it.
+        run: the run; `config.out` where it is None.
     """
-    path = Path(config.out) / "config.json"
+    path = Path(config.out if run is None else run) / "config.json"
     if not (config.resume and path.exists()):
         return
     stored = load_json(path, "run configuration")

@@ -22,6 +22,7 @@ FROM_SUPERNET = (
     *("space", "preset", "space_options", "data", "data_root", "resolution", "spos_preprocessing"),
     *("classes", "per_class", "val_labels", "test_fraction", "bad_files"),
 )
+TOP_FOLDER = "top"  # in the supernet's run: what --top trains, a run for each candidate
 FITTED = (*sizing.SIZED, "decay_epochs")  # of a recipe, what the number of images decides
 
 
@@ -110,7 +111,8 @@ class Config(
             parse_baseline(self.baseline)
         if self.out is None:
             object.__setattr__(self, "out", str(_default_out(self)))
-        take_stored(self, "retrain", ("preset", "recipe", *recipes.OPTIONS))
+        begun = next(iter(sorted(Path(str(self.supernet)).glob(f"{TOP_FOLDER}/*/"))), "") if self.top else self.out
+        take_stored(self, "retrain", ("preset", "recipe", *recipes.OPTIONS), begun)
         if self.supernet is not None:
             self._take_from_supernet(self.supernet)
         else:

@@ -23,11 +23,9 @@ from trials.evidence.intervals import accuracy_interval, accuracy_text
 from trials.scoring import noise
 from trials.scoring.score_store import TOP_FILE, score_path
 from trials.training.parallel import Job, train_jobs
-from trials.training.retrain_config import Config
+from trials.training.retrain_config import TOP_FOLDER, Config
 from trials.training.retrain_plan import RetrainPlan, describe_network, plan_retraining
 from trials.training.retrain_result import seed_results
-
-FOLDER = "top"  # in the run of the supernet: a run of trials.retrain for each candidate
 
 
 @dataclass(frozen=True)
@@ -84,6 +82,8 @@ def choose_winner(config: Config) -> Config:
     scores = best_scored(run, config.top)
     options = dataclasses.replace(config, top=0, fixed_arc=str(run / "arc.json"), resume=False)
     winner = plan_retraining(options, scores[0]["arch"])
+    if winner.recipe:
+        print(winner.recipe)
     candidates = plan_candidates(winner.config, scores)
     open_candidates(run, candidates, resume=config.resume)
 
@@ -159,10 +159,11 @@ def plan_candidates(config: Config, scores: Sequence[dict[str, Any]]) -> list[Ca
     config = dataclasses.replace(config, hold_out=fraction, eval_every=config.epochs)
     candidates: list[Candidate] = []
     for score in scores:
-        arch, folder = score["arch"], run / FOLDER / arch_id(score["arch"])
+        arch, folder = score["arch"], run / TOP_FOLDER / arch_id(score["arch"])
         own = dataclasses.replace(config, fixed_arc=str(folder / "arc.json"), out=str(folder))
         if not candidates:
-            plan = plan_retraining(own, arch)
+            several = dataclasses.replace(own, seeds=own.seeds * len(scores))  # that may be in memory at the same time
+            plan = dataclasses.replace(plan_retraining(several, arch), config=own)
         else:  # the images are the same
             network, macs, params = describe_network(own, arch, candidates[0].plan.data)
             first = candidates[0].plan
@@ -183,14 +184,14 @@ def open_candidates(run: Path, candidates: Sequence[Candidate], *, resume: bool)
             continue
         if not resume:
             raise InputError(
-                f"'{run / FOLDER}' holds candidates already; add --resume to go on with them, or remove that folder"
+                f"'{run / TOP_FOLDER}' holds candidates already; add --resume to go on with them, or remove that folder"
             )
         stored = load_json(path, "run configuration")
         changed = run_dir.changed_option(stored["config"], candidate.plan.config)
         if changed:
             flag, was, value = changed
             raise InputError(
-                f"'{candidate.run}' was begun with {flag} {was}, not {value}; give {was}, or remove '{run / FOLDER}' to begin anew"
+                f"'{candidate.run}' was begun with {flag} {was}, not {value}; give {was}, or remove '{run / TOP_FOLDER}' to begin anew"
             )
     for candidate in candidates:
         run_dir.open_run(candidate.run, "retrain", candidate.plan.config, resume=True, quiet=True)
