@@ -76,7 +76,7 @@ def fit(
         notes.setdefault("lr", f" ({recipe['lr']:g} x {batch}/{published})")
     sentence = (
         f"recipe {name}, {images:,} training images: batch {batch:,}{notes.get('batch_size', '')}, {epochs:,} epochs"
-        f"{notes.get('epochs', '')} ({epochs * per_epoch:,} steps), lr {lr:g}{notes.get('lr', '')}"
+        f" ({'given, ' * ('epochs' in given)}{epochs * per_epoch:,} steps), lr {lr:g}{notes.get('lr', '')}"
     )
     chosen = {key: value for key, value in values.items() if key not in given}
     return Sizing(chosen, sentence if chosen.keys() & set(SIZED) else "")
