@@ -18,14 +18,14 @@ WARM_STEPS = 5  # steps that are not timed
 
 def time_steps(root: Path, workers: int, device: torch.device, batch: int, steps: int) -> None:
     """Print which share of a supernet step (SPOS, 224x224) waits for images."""
-    flags = ["--data", "folder", "--data-root", str(root), "--loader", "dali", "--workers", str(workers)]
+    flags = ["--preset", "imagenet", "--data", "folder", "--data-root", str(root), "--loader", "dali", "--workers", str(workers)]
     flags += ["--batch-size", str(batch), "--epochs", "1000", "--score-fraction", "0.01", "--eval-paths", "0"]
     config = cli.parse(Config, [*flags, "--device", device.type, "--out", "unused"], None, "trials.supernet")
     plan = plan_supernet(config)
     if steps + WARM_STEPS > plan.data.steps_per_epoch("train", batch):  # else the start of an epoch would count
         enough = int((steps + WARM_STEPS + 1) * batch * 1.02)
         raise InputError(f"--images are too few; give {enough} or more, so that all steps are of one epoch")
-    trainer = SupernetTrainer(config, plan.data, plan.space, plan.loss_table, plan.paths)
+    trainer = SupernetTrainer(plan.config, plan.data, plan.space, plan.loss_table, plan.paths)
     batches = trainer.batches(0)
     waiting = working = 0.0
     for number in range(WARM_STEPS + steps):

@@ -100,7 +100,7 @@ def test_a_space_that_changed_since_is_refused(photos, tmp_path, monkeypatch):
         retrain.main(flags)
     with pytest.raises(InputError, match="--space fbnet: supernet '.*' has changing:space; leave --space out"):
         retrain.main([*flags, "--space", "fbnet"])
-    with pytest.raises(InputError, match=r"unknown label 'width00'.*\(in space spos imagenet; give --supernet RUN"):
+    with pytest.raises(InputError, match=r"unknown label 'width00'.*\(in space spos tiny; give --supernet RUN"):
         retrain.main(flags[:2])
 
 
