@@ -123,6 +123,15 @@ def history(run):
     return load_json(run / "search.json", "")["history"]
 
 
+def test_a_dry_run_says_what_all_would_take(searched, capsys):
+    retrain.main(["--supernet", str(searched), "--top", "3", "--seeds", "2", "--jobs", "4", *RECIPE, "--dry-run"])
+    said = capsys.readouterr().out
+    assert "--top 3 trains 6 candidates first: in all 3 times the hours below" in said
+    assert "hours expected" in said
+    assert not (searched / "top").exists()
+    assert not (searched / "top.json").exists()
+
+
 def test_several_at_a_time(searched):
     """Two candidates in processes of their own leave what one process leaves."""
     flags = ["--supernet", str(searched), "--top", "2", *RECIPE]

@@ -8,6 +8,7 @@ test image is read for that. A candidate is a run of trials.retrain in RUN/top/I
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def choose_winner(config: Config) -> Config:
     Args:
         config: with --top and --supernet.
     Returns:
-        The options of the winner's own retraining, into RUN/retrain.
+        The options of the winner's own retraining, into RUN/retrain; of a dry run those for the best by score.
     Raises:
         InputError: there are not enough scores, or the candidates were trained in another way.
         Stopped: a training stopped.
@@ -85,6 +86,13 @@ def choose_winner(config: Config) -> Config:
     if winner.recipe:
         print(winner.recipe)
     candidates = plan_candidates(winner.config, scores)
+    if config.dry_run:
+        networks = config.seeds * config.top
+        rounds, own = (math.ceil(n / min(config.jobs, n)) for n in (networks, config.seeds))
+        print(
+            f"--top {config.top} trains {networks} candidates first: in all {1 + rounds / own:.3g} times the hours below"
+        )
+        return winner.config
     open_candidates(run, candidates, resume=config.resume)
 
     # train what has no result
