@@ -86,7 +86,7 @@ def _read_network(run: Path, folder: Path, measured: dict[tuple[Any, Any], str])
     result = load_json(folder / "result.json", "result") if finished else {}
     files = sorted(folder.glob("seed*/result.json"), key=lambda path: int(path.parent.name[4:]))
     seeds = [load_json(path, "result") for path in files][: stored["config"].get("seeds", 1) if not finished else None]
-    top1 = result.get("test_top1") or [seed["test_top1"] for seed in seeds]
+    top1 = result.get("test_top1") or [seed["test_top1"] for seed in seeds if "test_top1" in seed]
     images = result.get("test_images") or (seeds[0].get("test_images") if seeds else None)
     arch = result.get("arch")
     if arch is None and (folder / "arc.json").exists():
