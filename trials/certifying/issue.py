@@ -35,8 +35,7 @@ from trials.evidence.gates import keep_warnings
 from trials.scoring import noise
 from trials.training import recipes, run_gates
 from trials.training.dry_run import time_network
-
-GIB = 2**30
+from trials.training.memory import GIB
 
 
 @dataclass(frozen=True)
@@ -102,6 +101,8 @@ def print_plan(plan: CertificatePlan) -> None:
         f"recipe: {plan.recipe}: {config.epochs} epochs, batches of {config.batch_size:,}, rate {config.lr:g}, "
         f"{plan.seeds} seed{'s' * (plan.seeds != 1)} each"
     )
+    if plan.winner.plan.recipe and not plan.recipe.startswith("that of"):
+        print(plan.winner.plan.recipe)
     if plan.seeds == 1:
         print("note: with one seed the noise of training is unknown, and the interval is wide; two are worth much more")
     left, all_jobs = len(missing_jobs(plan.retrainings, plan.seeds)), len(plan.retrainings) * plan.seeds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from trials.networks import answers
 from trials.networks.accuracy import answer_images
 from trials.networks.answers import Answers
 from trials.networks.build import load_network
-from trials.training import parallel
+from trials.training import memory, parallel
 from trials.training.retrain_config import Config
 from trials.training.retrain_plan import RetrainPlan, describe_network, plan_retraining
 from trials.training.retrain_result import collect_result
@@ -77,7 +78,7 @@ def plan_retrainings(
     Args:
         options: of trials.certify.
     Raises:
-        InputError: the images are gone, or a network was trained before with another recipe.
+        InputError: the images are gone, a network was trained before with another recipe, or memory does not suffice.
     """
     winner = plan_retraining(recipe_config(run, networks.winner.folder, seeds, options))
     plans = []
@@ -91,6 +92,9 @@ def plan_retrainings(
         )
         check_same_recipe(folder, networks.winner.folder, config)
         plans.append(Retraining(network, plan, folder))
+    processes = min(options.jobs, len(plans) * seeds)
+    estimate = partial(memory.network_bytes, winner.config, winner.network, winner.data.resolution)
+    memory.require_memory(winner.config, estimate, winner.data.resolution, processes=processes)
     return plans
 
 
@@ -138,9 +142,10 @@ def check_same_recipe(folder: Path, winner: str, config: Config) -> None:
     changed = run_dir.changed_option(run_dir.load_run(folder, "retrain"), config)
     if changed:
         flag, was, now = changed
+        anew = folder if folder.name == winner else folder.parent
         raise InputError(
-            f"'{folder}' was trained with {flag} {was}, and the winner with {now}, so they cannot be compared; give {flag} {was}, "
-            f"or remove '{folder if folder.name == winner else folder.parent}' to train anew"
+            f"'{folder}' was trained with {flag} {was}, and now it is {now}, so the networks could not be compared; make it {was} "
+            f"again, or remove '{anew}' to train anew"
         )
 
 

@@ -36,6 +36,7 @@ MAY_CHANGE = (
     "fixed_arc",
     "import_official",
     "supernet",
+    "out",  # the folder may have moved
 )
 
 
