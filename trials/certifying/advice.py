@@ -54,7 +54,7 @@ class Adviser:
             accuracy: of the winner.
         """
         if self.warn(accuracy):
-            return self._train_longer(), f"the networks are undertrained: {accuracy}% is below the floor"
+            return self._train_longer(), f"the networks are undertrained: the winner's {accuracy} % is below the floor"
         if code == "better":
             return cli.command("export", "--weights", self.run / self.winner), "the search paid; ship the winner"
         if code == "worse":

@@ -19,7 +19,9 @@ class Config(TrainingDeviceOptions):
 
     run: str = option(help="Run directory of trials.supernet, searched or with an architecture that was learned")
     random: int = option(
-        None, "Random architectures to compare the winner with", unset=f"{RANDOM}, or those of the last certificate"
+        None,
+        "Random architectures to compare the winner with",
+        unset=f"{RANDOM}, or those of the last certificate if more",
     )
     seeds: int = option(
         None, "Trainings of each network, with the seeds from 0 on", unset=f"those of RUN/retrain, at least {SEEDS}"

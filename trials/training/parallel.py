@@ -157,9 +157,14 @@ def _train_in_pool(
     threads = max(1, torch.get_num_threads() // processes)
     with ProcessPoolExecutor(processes, context, _begin_process, (reports, threads)) as pool:
         try:
-            futures: dict[Future[None], int] = {
-                pool.submit(_train_here, job): number for number, job in enumerate(jobs)
-            }
+            # The processes start here, and inherit that Ctrl-C is held back: it is for the first process alone.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                futures: dict[Future[None], int] = {
+                    pool.submit(_train_here, job): number for number, job in enumerate(jobs)
+                }
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             waiting = set(futures)
             while waiting:
                 ended, waiting = wait(waiting, timeout=REPORT_EVERY, return_when=FIRST_COMPLETED)
@@ -195,7 +200,7 @@ def _begin_process(reports: Any, threads: int) -> None:
     """
     global _report
     _report = lambda kind, value: reports.put((kind, value))  # noqa: E731
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the first process ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the whole group; the first process ends the others
     torch.set_num_threads(threads)
     parent = multiprocessing.parent_process()
     assert parent is not None
