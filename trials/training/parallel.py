@@ -236,5 +236,5 @@ def _train(job: Job, report: Report) -> None:
 def _output_to(report: Report, name: str) -> Iterator[None]:
     """Print lines above the bar while the body runs."""
     lines = _Lines(report, name)
-    with contextlib.redirect_stdout(lines):  # type: ignore[type-var]
+    with contextlib.redirect_stdout(lines):
         yield
