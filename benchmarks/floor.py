@@ -44,7 +44,7 @@ def open_data(name: str, root: str) -> Data:
 
 def measure(data: Data, pixels: Sequence[int], seeds: int) -> list[tuple[str, ...]]:
     """A row for each number of pixels, grey and in colour."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for side in pixels:
         for grey in (True, False):
             forests = [floor.random_forest(data, pixels=side, grey=grey, seed=seed) for seed in range(seeds)]

@@ -110,11 +110,11 @@ def random_forest(data: Data, *, pixels: int = PIXELS, grey: bool = False, seed:
     images, labels = small_images(data, "all", TRAIN_IMAGES, pixels)
     test_images, test_labels = small_images(data, "test", TEST_IMAGES, pixels)
     height = images.shape[2]
-    both = (images, test_images)
+    both = [images, test_images]
     if grey:
-        both = tuple(x.mean(1, keepdims=True) for x in both)
+        both = [x.mean(1, keepdims=True) for x in both]
     elif all((x == x[:, :1]).all() for x in both):  # nothing has colours
-        both = tuple(x[:, :1] for x in both)
+        both = [x[:, :1] for x in both]
     images, test_images = (x.reshape(len(x), -1) for x in both)
 
     # where there are many classes, several small forests one after the other are one large forest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -117,7 +118,7 @@ def training_loop(trainer: NetworkTrainer, run: Path, make_bar: MakeBar, began: 
                 looked = True
                 warning = network_loss(config, data, trainer.seed, whole=False)
                 if warning:
-                    bar.write(f"{trainer.prefix}{warning}")
+                    bar.write(str(dataclasses.replace(warning, text=f"{trainer.prefix}{warning.text}")))
 
         # accuracy on the held-out images; the best epoch is kept
         if measures:
