@@ -21,6 +21,7 @@ from pathlib import Path
 
 from spaces.errors import InputError, Stopped
 from trials.common import cli
+from trials.evidence.floor import floor_of, floor_text
 from trials.export_formats.export_config import Config
 
 
@@ -69,7 +70,9 @@ def main(argv: list[str] | None = None) -> None:
     if "int8" in config.wanted:
         lost = comparison.top1 - comparison.file_top1("int8")
         print(f"int8 loses {lost:.2f} points of top-1; allowed are {config.int8_drop:g}")
-    print(f"checked on {comparison.images:,} test images; written to {target.parent}/")
+    floor = floor_of(Path(stored_config.get("supernet") or config.run))
+    beside = f"; {floor_text(floor)}" if floor else ""
+    print(f"checked on {comparison.images:,} test images{beside}; written to {target.parent}/")
     if problems:
         name, problem = next(iter(problems.items()))
         more = f" (and {len(problems) - 1} more: {', '.join([*problems][1:])})" if len(problems) > 1 else ""
