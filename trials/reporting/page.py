@@ -103,7 +103,7 @@ def _networks(contents: RunContents) -> dict[str, Any]:
             {
                 "name": network.name,
                 "role": roles[network.place],
-                "place": network.place,
+                "place": network.place.removesuffix(network.name).rstrip("/"),
                 "accuracy": network.accuracy,
                 "macs": f"{network.macs:,}" if network.macs else "",
                 "params": f"{network.params:,}" if network.params else "",
