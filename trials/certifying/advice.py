@@ -108,11 +108,9 @@ class Adviser:
         fraction = stored["config"].get("test_fraction", 0.2)
         test, training = (self.images.class_counts(part) for part in ("test", "all"))
         cut = all(test[name] == round(fraction * (test[name] + training[name])) for name in test)
-        if not cut or not stored.get("typed") or fraction >= LARGEST_TEST_FRACTION:
+        if not cut or fraction >= LARGEST_TEST_FRACTION:
             return ""
-        larger = min(LARGEST_TEST_FRACTION, 2 * fraction)
-        changes = {"--test-fraction": f"{larger:g}", "--out": typed.free_name(self.run)}
-        return typed.changed(stored["typed"], changes)
+        return typed.again(self.run, {"--test-fraction": f"{min(LARGEST_TEST_FRACTION, 2 * fraction):g}"})
 
     def _search_better(self, why: str) -> Advice:
         """What may find a better architecture: the choice among the best by held-out images, a search, a longer supernet."""
@@ -126,7 +124,7 @@ class Adviser:
             command = cli.command("retrain", "--supernet", self.run, "--top", min(TOP, scored))
             return command, f"{why}; choose among the best-scored ones by held-out images"
         stored = load_json(self.run / "config.json", "run configuration")
-        if stored.get("typed") and not stored["config"].get("import_official"):
-            changes = {"--epochs": 2 * stored["config"]["epochs"], "--out": typed.free_name(self.run)}
-            return typed.changed(stored["typed"], changes), f"{why}; a supernet that is trained for longer ranks better"
+        if not stored["config"].get("import_official"):
+            command = typed.again(self.run, {"--epochs": 2 * stored["config"]["epochs"]})
+            return command, f"{why}; a supernet that is trained for longer ranks better"
         return cli.command("search", self.run, "--in-process"), f"{why}; search again under another limit"

@@ -66,6 +66,10 @@ def plan_certificate(config: certify_config.Config) -> CertificatePlan:
     Raises:
         InputError: no trained supernet, nothing found yet, images that are gone, or trainings that do not go together.
     """
+    if cli.rank_and_world()[1] > 1:
+        raise InputError(
+            "a certificate under torchrun: every network is trained by one process; start it without, with --jobs"
+        )
     run = SupernetRun.open(config.run)
     searched = read_searched(run, config.latency_table)
     number = config.random or max(certify_config.RANDOM, _earlier_randoms(run, searched.winner))
