@@ -254,7 +254,7 @@ def bare_run(tmp_path) -> Path:
 def adviser(bare_run) -> Adviser:
     data = load_data(DataOptions(data="digits"), 16, score_fraction=0.25)
     floor = {"top1": 90.0, "name": "random forest on 16x16 pixels"}
-    return Adviser(bare_run, "retrain", 2, 8, 16, data, floor)
+    return Adviser(bare_run, "retrain", 2, 8, {"--epochs": 64, "--batch-size": 32}, data, floor)
 
 
 def advised(adviser: Adviser, code: str, uncertainty: dict, half: float = 2.0, of: int = 8, mean: float = 97.0):
@@ -312,7 +312,8 @@ def test_a_winner_below_the_floor(adviser):
     made_, moved, (name, config), (last, again) = options_of(command)
     assert made_ == ("mkdir", [f"{adviser.run}/undertrained-2"])
     assert moved[1] == [f"{adviser.run}/retrain", f"{adviser.run}/controls", f"{adviser.run}/undertrained-2"]
-    assert (name, config.epochs, config.seeds, config.out) == ("retrain", 64, 2, f"{adviser.run}/retrain")
+    assert (name, config.epochs, config.batch_size, config.seeds) == ("retrain", 64, 32, 2)
+    assert config.out == f"{adviser.run}/retrain"
     assert (last, again.run) == ("certify", str(adviser.run))
 
 

@@ -19,7 +19,6 @@ from trials.scoring.score_store import TOP_FILE
 ENOUGH = 0.5  # points; where half the interval is below, more evidence would only show a difference that is small
 LARGEST_TEST_FRACTION = 0.5
 TOP = 5  # architectures that are chosen among by held-out images
-LONGER = 4  # times the epochs, for networks that are below the floor
 MANY_RANDOM = 20  # with as many, beating all of them happens to one blind draw in 21
 
 Advice = tuple[str, str]  # the command; why, a sentence without its full stop
@@ -33,7 +32,7 @@ class Adviser:
         run: the run directory.
         winner: the folder in it that holds the winner's retraining.
         seeds, randoms: of the certificate.
-        epochs: of the recipe.
+        longer: options of trials.retrain that train for longer.
         images: the test images.
         floor: what `trials.evidence.floor` measured on them.
     """
@@ -42,7 +41,7 @@ class Adviser:
     winner: str
     seeds: int
     randoms: int
-    epochs: int
+    longer: Mapping[str, object]
     images: Data
     floor: Mapping[str, Any]
 
@@ -88,7 +87,9 @@ class Adviser:
         commands = [
             shlex.join(["mkdir", aside]),
             shlex.join(["mv", *(str(self.run / name) for name in folders), aside]),
-            cli.command("retrain", *words, "--epochs", LONGER * self.epochs, "--seeds", self.seeds),
+            cli.command(
+                "retrain", *words, *(word for pair in self.longer.items() for word in pair), "--seeds", self.seeds
+            ),
             cli.command("certify", self.run),
         ]
         return " && ".join(commands)

@@ -99,11 +99,11 @@ def print_plan(plan: CertificatePlan) -> None:
     beside = f"the cheapest architecture ({networks.cheapest.macs:,} MACs) and " if not cheapest else ""
     print(
         f"winner {networks.winner.id} ({networks.winner.macs:,} MACs{', ' + cheapest if cheapest else ''}) beside {beside}"
-        f"{len(networks.randoms)} random ones of {networks.band}{few}"
+        f"{counted(len(networks.randoms), 'random architecture')} of {networks.band}{few}"
     )
     print(
-        f"recipe: {plan.recipe}: {config.epochs} epochs, batches of {config.batch_size:,}, rate {config.lr:g}, "
-        f"{plan.seeds} seed{'s' * (plan.seeds != 1)} each"
+        f"recipe: {plan.recipe}: {counted(config.epochs, 'epoch')}, batches of {config.batch_size:,}, rate {config.lr:g}, "
+        f"{counted(plan.seeds, 'seed')} each"
     )
     if plan.winner.plan.recipe and not plan.recipe.startswith("that of"):
         print(plan.winner.plan.recipe)
@@ -111,6 +111,11 @@ def print_plan(plan: CertificatePlan) -> None:
         print("note: with one seed the noise of training is unknown, and the interval is wide; two are worth much more")
     left, all_jobs = len(missing_jobs(plan.retrainings, plan.seeds)), len(plan.retrainings) * plan.seeds
     print(f"{left} of {all_jobs} trainings are left to do" if left < all_jobs else f"{all_jobs} trainings")
+
+
+def counted(number: int, name: str) -> str:
+    """Such as `1 seed` and `2 seeds`."""
+    return f"{number:,} {name}{'s' * (number != 1)}"
 
 
 def print_estimate(plan: CertificatePlan) -> None:
@@ -215,7 +220,8 @@ def certify(
     """Make certificate.json, and keep the warning where the winner is below the floor."""
     networks, config, data = plan.networks, plan.winner.plan.config, plan.winner.plan.data
     randoms = [tested[network.id] for network in networks.randoms if network.id in tested]
-    adviser = Adviser(plan.run.path, networks.winner.folder, plan.seeds, len(randoms), config.epochs, data, floor)
+    longer = run_gates.longer_training(config, data)
+    adviser = Adviser(plan.run.path, networks.winner.folder, plan.seeds, len(randoms), longer, data, floor)
     keep_warnings(plan.run.path, "certify", [adviser.warn(tested[networks.winner.id].interval)], more=True)
     images = [number for score in scores.values() if (number := noise.scoring_images(score, plan.run.path))]
     names = ("recipe", *recipes.OPTIONS, "hold_out", "precision", "data", "resolution")

@@ -44,7 +44,7 @@ def ranking_line(ranking: dict[str, Any]) -> str:
         f"{names[key]} {Interval(figure['tau'], *figure['interval'])}" for key in names if (figure := ranking[key])
     ]
     if not parts:
-        return f"ranking: {ranking['n']} random architectures cannot be ranked by anything"
+        return f"ranking: no figure orders the {ranking['n']} random ones, or all are equal"
     more = []
     score, difference, given_up = ranking["score"], ranking["score_minus_macs"], ranking["given_up"]
     if score and score["interval"][0] <= 0 <= score["interval"][1]:

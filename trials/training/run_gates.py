@@ -140,10 +140,15 @@ def after_retraining(config: retrain_config.Config, data: Data, floor: Mapping[s
         return []
     results = seed_results(Path(config.out), config.seeds)
     accuracy = accuracy_interval([result["test_correct"] for result in results], results[0]["test_images"])
-    fitted = _fit(config.recipe_values(), config, data.size("train" if config.hold_out else "all"))
-    longer = _differences(config, fitted) or {"--epochs": LONGER * config.epochs}
+    longer = longer_training(config, data)
     losses = (network_loss(config, data, seed, whole=True) for seed in range(config.seeds))
     return [next(filter(None, losses), None), gates.below_floor(accuracy, floor, _retrain_again(config, longer))]
+
+
+def longer_training(config: retrain_config.Config, data: Data) -> dict[str, object]:
+    """Options of a network's training that is longer: those of the fitted recipe, or more epochs where these are its own."""
+    fitted = _fit(config.recipe_values(), config, data.size("train" if config.hold_out else "all"))
+    return _differences(config, fitted) or {"--epochs": LONGER * config.epochs}
 
 
 def _retrain_again(config: retrain_config.Config, changes: Mapping[str, object]) -> str:
