@@ -64,10 +64,12 @@ def _scatter(contents: RunContents, found: list[Point], xs: list[float], label: 
             )
         floor = contents.floor["top1"] if contents.floor else None
         lowest, highest = min(point.low for point in found), max(point.high for point in found)
-        if floor is not None and floor >= lowest - 1.2 * (highest - lowest):
+        room = 1.2 * (highest - lowest)  # a floor further away would press all networks together
+        if floor is not None and lowest - room <= floor <= highest + room:
             axes.axhline(floor, color=GREY, linestyle="--", linewidth=1, label=f"floor, {floor:.1f}%")
         elif floor is not None:
-            axes.plot([], [], color=GREY, linestyle="--", linewidth=1, label=f"floor, {floor:.1f}%, far below")
+            side = "below" if floor < lowest else "above"
+            axes.plot([], [], color=GREY, linestyle="--", linewidth=1, label=f"floor, {floor:.1f}%, far {side}")
         axes.set(xlabel=label, ylabel="test accuracy, %")
         axes.margins(x=0.08)
         figure.legend(loc="outside upper left", ncols=4, handletextpad=0.3, columnspacing=1.0)
@@ -106,7 +108,7 @@ def plot_retraining_accuracy(contents: RunContents) -> str:
     logs = _logs(contents)
     if not logs:
         return ""
-    looks = (("train_top1", "training images", BLUE, "-"), ("val_top1", "held-out images", ORANGE, "o--"))
+    looks = (("train_top1", "training images", BLUE, ".-"), ("val_top1", "held-out images", ORANGE, "o--"))
     with style():
         figure, axes = new_figure(2.7)
         for key, legend, color, line_style in looks:
@@ -119,7 +121,7 @@ def plot_retraining_accuracy(contents: RunContents) -> str:
                     color=color,
                     alpha=0.7,
                     linewidth=1.3,
-                    markersize=3,
+                    markersize=4,
                     label=legend if number == 0 else None,
                 )
         axes.set(xlabel="epoch", ylabel="accuracy, %")

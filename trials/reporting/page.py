@@ -94,10 +94,18 @@ def _certificate(contents: RunContents) -> dict[str, Any] | None:
 
 
 def _networks(contents: RunContents) -> dict[str, Any]:
-    """The table of all trained networks: the winner first, then as they lie in the run."""
+    """The table of all trained networks: the winner first, then by what they are for, the most accurate first."""
     roles = certificate_view.roles(contents)
     first = contents.retrained.config if contents.retrained else {}
-    rows = sorted(contents.networks, key=lambda network: network is not contents.retrained)
+    order = ["winner", "cheapest", "random, cheapest", "random", "control", "baseline", "retrained"]
+    rows = sorted(
+        contents.networks,
+        key=lambda network: (
+            network is not contents.retrained,
+            order.index(roles[network.place]),
+            -(network.interval.value if network.interval else 0.0),
+        ),
+    )
     return {
         "rows": [
             {

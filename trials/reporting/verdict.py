@@ -53,7 +53,7 @@ def answer_all(contents: RunContents) -> list[Answer]:
 
 def what_was_found(contents: RunContents) -> Answer:
     """The winner with its costs and its accuracy, as far as they are known."""
-    question, short = "What was found?", "found"
+    question, short, state = "What was found?", "found", "open"
     if not contents.winner:
         text = f"Nothing yet: the supernet is trained and holds {count(contents.table.architectures())} architectures, but was not searched."
         return Answer(question, short, text)
@@ -71,6 +71,8 @@ def what_was_found(contents: RunContents) -> Answer:
         notes.append(
             "The brackets are a 95 % interval: another test part of this size and other seeds would give accuracies about this far apart."
         )
+        if contents.floor and retrained.interval and retrained.interval.high < contents.floor["top1"]:
+            text, state = f"{text} That is below the floor: it is not trained enough.", "bad"
         if len(retrained.top1) == 1:
             notes.append("It was trained once: how much another seed would differ is not known.")
     else:
@@ -80,7 +82,7 @@ def what_was_found(contents: RunContents) -> Answer:
     if contents.floor:
         facts.append(("Floor beside it", floor_text(contents.floor).removeprefix("floor ")))
         notes.append(FLOOR)
-    return Answer(question, short, text, facts=facts, notes=notes)
+    return Answer(question, short, text, state, facts=facts, notes=notes)
 
 
 def better_than_chance(contents: RunContents) -> Answer:
