@@ -55,7 +55,7 @@ def figures_of(run: Path) -> dict[str, Any]:
 
 def table_rows(roads: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """The rows of the table: road, supernet, winner, random, floor, difference, verdict, time."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for road in roads:
         found, minutes = road["figures"], sum(step["seconds"] for step in road["steps"]) / 60
         winner, random, verdict, floor = (found[key] for key in ("winner", "random", "verdict", "floor"))

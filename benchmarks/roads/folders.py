@@ -102,7 +102,7 @@ def make_photographs(folder: Path, fashion: Path = FASHION_MNIST, *, counts: Map
     written = dict.fromkeys(PHOTOGRAPHS, 0)
     for name, image, end in photographs(fashion, counts, np.random.default_rng(0)):
         (folder / name).mkdir(parents=True, exist_ok=True)
-        image.save(folder / name / f"{written[name]:03d}.{end}", **({"quality": 90} if end == "jpg" else {}))
+        image.save(folder / name / f"{written[name]:03d}.{end}", quality=90)  # which PNG does not have
         written[name] += 1
 
 
