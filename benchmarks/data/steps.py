@@ -18,7 +18,18 @@ WARM_STEPS = 5  # steps that are not timed
 
 def time_steps(root: Path, workers: int, device: torch.device, batch: int, steps: int) -> None:
     """Print which share of a supernet step (SPOS, 224x224) waits for images."""
-    flags = ["--preset", "imagenet", "--data", "folder", "--data-root", str(root), "--loader", "dali", "--workers", str(workers)]
+    flags = [
+        "--preset",
+        "imagenet",
+        "--data",
+        "folder",
+        "--data-root",
+        str(root),
+        "--loader",
+        "dali",
+        "--workers",
+        str(workers),
+    ]
     flags += ["--batch-size", str(batch), "--epochs", "1000", "--score-fraction", "0.01", "--eval-paths", "0"]
     config = cli.parse(Config, [*flags, "--device", device.type, "--out", "unused"], None, "trials.supernet")
     plan = plan_supernet(config)
