@@ -20,7 +20,7 @@ BATCHES = 16  # that an epoch has at least, about
 LEAST_BATCH = 8  # below, BatchNorm's statistics of a batch are too noisy
 # Images that are shown in all: with a rate in proportion to the batch, they and not the steps say how far the weights get.
 LEAST_SHOWN = {"network": 38_400, "supernet": 51_200}  # in a supernet, candidates share them
-LEAST_STEPS = 1000
+LEAST_STEPS = {"network": 1500, "supernet": 1000}
 MOST_EPOCHS = 300  # unless the recipe has more: the same images once more teach little then
 SIZED = ("epochs", "batch_size", "lr")  # what a recipe is fitted by
 # FBNet's temperature falls by exp(-0.045) in each of 90 epochs (arXiv:1812.03443); with other numbers of epochs as far in all
@@ -63,7 +63,7 @@ def fit(
     fitting = fitting_batch(images, published, pieces)
     batch = given.get("batch_size", fitting)
     per_epoch = max(1, images // batch)
-    wanted = max(math.ceil(LEAST_SHOWN[kind] / batch), LEAST_STEPS)
+    wanted = max(math.ceil(LEAST_SHOWN[kind] / batch), LEAST_STEPS[kind])
     enough = min(math.ceil(wanted / per_epoch), MOST_EPOCHS)
     epochs = given.get("epochs", max(recipe["epochs"], enough))
     lr = given.get("lr", scaled_rate(recipe["lr"], published, batch))
