@@ -246,7 +246,10 @@ def test_the_estimate_of_activations_is_what_autograd_keeps():
         ),
         ("--strategy gates --arch-fraction 0.01", "--batch-size 64 exceeds the 10 images of part 'arch'; lower it"),
         ("--strategy gates --arch-fraction 1.5", "--arch-fraction 1.5 is out of range; give a number between 0 and 1"),
-        ("--accumulate 3 --batch-size 64", "--batch-size 64 is not divisible into 1 processes x 3 parts; give a multiple of 3"),
+        (
+            "--accumulate 3 --batch-size 64",
+            "--batch-size 64 is not divisible into 1 processes x 3 parts; give a multiple of 3",
+        ),
         ("--width-warmup", "width warm-up and use-all-channels need a space with widths or superkernels"),
         ("--clip-norm -1", "--clip-norm -1.0 is below 0; give 0 or more"),
         ("--eval-every 0", "--eval-every 0 is not above 0; give 1 or more, or --eval-paths 0"),
