@@ -56,7 +56,7 @@ def test_retrain_reads_the_test_part_once(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(memory.MemoryData, name, spy)
     arguments = ["--fixed-arc", str(arc), "--preset", "tiny", "--epochs", "1", "--seeds", "2"]
     retrain.main(arguments)
-    assert read == ["all", "test"] * 2
+    assert read == ["all", "test"] * 2 + ["all", "test"]  # each network; then the floor, which needs no network
     result = load_json(tmp_path / "retrain" / "result.json", "")
     assert len(result["test_top1"]) == 2
     assert result["mean"] == pytest.approx(sum(result["test_top1"]) / 2)
@@ -70,7 +70,7 @@ def test_retrain_reads_the_test_part_once(tmp_path, monkeypatch, capsys):
     assert load_json(tmp_path / "parallel" / "result.json", "")["test_top1"] == result["test_top1"]
 
     retrain.main([*arguments, "--resume"])  # complete: nothing is trained or tested again
-    assert read == ["all", "test"] * 2
+    assert read == ["all", "test"] * 2 + ["all", "test"]  # each network; then the floor, which needs no network
     arc.write_text(str((1,) * 20))
     with pytest.raises(InputError, match="was started with another architecture"):
         retrain.main([*arguments, "--resume"])

@@ -254,7 +254,7 @@ def test_tree():
         (
             "search",
             "experiments/none.yml",
-            "does not exist; choose one: experiments/fbnet_evo.yml, experiments/own_images.yml",
+            "does not exist; choose one: experiments/fbnet_evo.yml, experiments/own_space.yml",
         ),
         ("retrain", "--fixed-arc none.json --preset tiny", "fixed-arc file 'none.json' does not exist"),
         ("report", "runs/none", "'runs/none' holds no run; make one with: python -m trials.supernet"),
