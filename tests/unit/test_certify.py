@@ -1,5 +1,6 @@
 """trials.certify without training: which networks are compared, the certificate of made-up answers, what it advises."""
 
+import dataclasses
 import json
 import random
 import shlex
@@ -26,6 +27,7 @@ from trials.certifying.searched import Searched, read_searched
 from trials.common import cli, run_dir
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.comparison import Comparison
+from trials.evidence.gates import few_steps
 from trials.evidence.intervals import Interval
 from trials.images.load import load_data
 from trials.images.options import DataOptions
@@ -254,7 +256,7 @@ def bare_run(tmp_path) -> Path:
 def adviser(bare_run) -> Adviser:
     data = load_data(DataOptions(data="digits"), 16, score_fraction=0.25)
     floor = {"top1": 90.0, "name": "random forest on 16x16 pixels"}
-    return Adviser(bare_run, "retrain", 2, 8, {"--epochs": 64, "--batch-size": 32}, data, floor)
+    return Adviser(bare_run, "retrain", 2, 8, {"--epochs": 64, "--batch-size": 32}, None, data, floor)
 
 
 def advised(adviser: Adviser, code: str, uncertainty: dict, half: float = 2.0, of: int = 8, mean: float = 97.0):
@@ -300,7 +302,7 @@ def test_images_that_cannot_be_had_are_not_advised(adviser):
     )  # digits have 0.2
     command, why = advised(adviser, "not distinguishable", {"seeds": 1.0, "architectures": 0.5, "images": 2.0})
     assert options_of(command)[0][1].seeds == 4
-    assert why.startswith("the number of seeds")
+    assert why.startswith("the luck of the seeds is the largest uncertainty")
 
 
 def test_a_winner_below_the_floor(adviser):
@@ -315,6 +317,19 @@ def test_a_winner_below_the_floor(adviser):
     assert (name, config.epochs, config.batch_size, config.seeds) == ("retrain", 64, 32, 2)
     assert config.out == f"{adviser.run}/retrain"
     assert (last, again.run) == ("certify", str(adviser.run))
+
+
+def test_networks_that_were_trained_too_briefly(adviser):
+    """More seeds of such networks are wasted, and so is shipping them."""
+    (adviser.run / "retrain").mkdir()
+    save_arch(adviser.run / "arc.json", uniform_path(COSTS.choices, random.Random(0)))
+    brief = dataclasses.replace(adviser, few_steps=few_steps(280, 1500, 899, ""))
+    for code in ("better", "worse", "not distinguishable"):
+        command, why = advised(brief, code, {"seeds": 1.0, "architectures": 0.5, "images": 2.0})
+        assert why == (
+            "the networks were trained too briefly: 280 steps are too few for 899 images; about 1,500 are needed"
+        )
+        assert [name for name, _ in options_of(command)] == ["mkdir", "mv", "retrain", "certify"]
 
 
 # mistakes

@@ -231,7 +231,7 @@ def test_what_a_page_says_at_each_stage(stage, runs, pages):
     text = words(pages[stage])
     printed = " ".join(cli.table(summary_rows(collect_run(runs[stage])), ("", ""), as_is=True).split())
     arch = collect_run(runs[stage]).winner
-    for question in ("What was found?", "Is it better than chance?", "Can this be trusted?", "What next?"):
+    for question in ("What was found?", "Did the search beat a random choice?", "Can this be trusted?", "What next?"):
         assert question in text
     if stage == "supernet":
         assert "Nothing yet: the supernet is trained and holds 1.1 trillion architectures" in text
@@ -265,7 +265,7 @@ def test_what_a_page_says_at_each_stage(stage, runs, pages):
             "2 of 3",
             "in 50 of 100 cases",
             "+0.33 [-0.40, +0.80]",
-            "about 41 would settle it",
+            "about 41 networks in all would settle it",
         ):
             assert shown in text
         for shown in (

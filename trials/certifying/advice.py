@@ -33,6 +33,7 @@ class Adviser:
         winner: the folder in it that holds the winner's retraining.
         seeds, randoms: of the certificate.
         longer: options of trials.retrain that train for longer.
+        few_steps: the warning of too few steps; None where there are enough.
         images: the test images.
         floor: what `trials.evidence.floor` measured on them.
     """
@@ -42,6 +43,7 @@ class Adviser:
     seeds: int
     randoms: int
     longer: Mapping[str, object]
+    few_steps: GateWarning | None
     images: Data
     floor: Mapping[str, Any]
 
@@ -54,6 +56,8 @@ class Adviser:
         """
         if self.warn(accuracy):
             return self._train_longer(), f"the networks are undertrained: the winner's {accuracy} % is below the floor"
+        if self.few_steps:
+            return self._train_longer(), f"the networks were trained too briefly: {self.few_steps.text}"
         if code == "better":
             return cli.command("export", "--weights", self.run / self.winner), "the search paid; ship the winner"
         if code == "worse":
@@ -67,10 +71,12 @@ class Adviser:
             command = self._more(factor)
             if command:
                 sd = comparison.uncertainty[factor]
-                named = "test images" if factor == "images" else factor if factor == "seeds" else "random architectures"
-                why = (
-                    f"the number of {named} leaves most open: a standard deviation of {sd:.2f} points of the difference"
-                )
+                named = {
+                    "seeds": "the seeds",
+                    "architectures": "which random architectures were drawn",
+                    "images": "which images are in the test part",
+                }[factor]
+                why = f"the luck of {named} is the largest uncertainty: alone it moves the difference by about {sd:.2f} points"
                 return command, why if sd < 100 else "one random architecture says nothing about the others"
         raise AssertionError
 

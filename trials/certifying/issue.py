@@ -31,7 +31,7 @@ from trials.certifying.show import print_certificate
 from trials.common import cli, run_dir
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.floor import floor_of, floor_text
-from trials.evidence.gates import keep_warnings
+from trials.evidence.gates import FEW_STEPS, keep_warnings
 from trials.scoring import noise
 from trials.training import recipes, run_gates
 from trials.training.dry_run import time_network
@@ -221,7 +221,10 @@ def certify(
     networks, config, data = plan.networks, plan.winner.plan.config, plan.winner.plan.data
     randoms = [tested[network.id] for network in networks.randoms if network.id in tested]
     longer = run_gates.longer_training(config, data)
-    adviser = Adviser(plan.run.path, networks.winner.folder, plan.seeds, len(randoms), longer, data, floor)
+    few_steps = next(
+        (found for found in run_gates.before_retraining(config, data) if found and found.gate == FEW_STEPS), None
+    )
+    adviser = Adviser(plan.run.path, networks.winner.folder, plan.seeds, len(randoms), longer, few_steps, data, floor)
     keep_warnings(plan.run.path, "certify", [adviser.warn(tested[networks.winner.id].interval)], more=True)
     images = [number for score in scores.values() if (number := noise.scoring_images(score, plan.run.path))]
     names = ("recipe", *recipes.OPTIONS, "hold_out", "precision", "data", "resolution")

@@ -50,10 +50,12 @@ def ranking_line(ranking: dict[str, Any]) -> str:
     if score and score["interval"][0] <= 0 <= score["interval"][1]:
         missing = (score["needed"] or 0) - ranking["n"]
         more.append(
-            f"about {missing:,} more would tell the score's tau from 0" if missing > 0 else "the score's is about 0"
+            f"about {missing:,} more random ones would tell the score's tau from 0"
+            if missing > 0
+            else "the score's is about 0"
         )
     if difference:
-        more.append(f"score minus MACs {Interval(difference['difference'], *difference['interval'])}")
+        more.append(f"tau of the score minus tau of MACs {Interval(difference['difference'], *difference['interval'])}")
     if given_up is not None:
         more.append(f"the one with the best score is {given_up:.2f} points below the best")
     return f"ranking of the {ranking['n']} random ones (Kendall's tau): {'; '.join([', '.join(parts), *more])}"

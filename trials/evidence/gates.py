@@ -20,7 +20,7 @@ from spaces.files import load_json, save_json
 from trials.evidence.intervals import Interval, accuracy_interval, percent, score_sd
 
 FILE = "warnings.json"
-SMALL_TEST = "small test part"
+FEW_STEPS, SMALL_TEST = "few steps", "small test part"
 STEPS_SHARE = 0.25  # fewer steps than this part of the recipe's are too few
 BATCH_SHARE = 1 / 8  # the largest part of the training images that one batch may be
 RATE_FACTOR = 3.0  # how far rate per image of a batch may be from the recipe's
@@ -62,7 +62,7 @@ def few_steps(steps: int, wanted: int, images: int, command: str, *, after: str 
     if steps >= STEPS_SHARE * wanted:
         return None
     text = f"{steps:,} steps{after} are too few for {images:,} images; about {wanted:,} are needed"
-    return GateWarning("few steps", text, command)
+    return GateWarning(FEW_STEPS, text, command)
 
 
 def large_batch(batch: int, images: int, command: str) -> GateWarning | None:

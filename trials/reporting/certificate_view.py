@@ -43,10 +43,10 @@ def ranking_lines(certificate: dict[str, Any]) -> list[Line]:
             if high < 0
             else f"{n} networks do not show that the supernet ranks better than counting MACs."
         )
-        lines.append(Line("Score less MACs", with_interval(difference, "difference"), meaning))
+        lines.append(Line("Tau of the score minus tau of MACs", with_interval(difference, "difference"), meaning))
     given_up = ranking.get("given_up")
     if given_up is not None:
-        meaning = "Test accuracy that is lost by taking the random network that the supernet scores best, not the one that is best."
+        meaning = "Test accuracy that is lost by taking the random network that the supernet scores best, not the one that is best; a part of it is noise."
         lines.append(Line("Given up by the score", f"{given_up:.2f} points", meaning))
     return lines
 
@@ -58,11 +58,11 @@ def _tau_meaning(figure: dict[str, Any], key: str, n: int) -> str:
         "score": f"The network with the higher score is the more accurate one in {pairs}.",
         "macs": f"The network with more MACs is the more accurate one in {pairs}.",
         "params": f"The network with more parameters is the more accurate one in {pairs}.",
-        "seeds": f"Two seeds agree on which network is better in {pairs}: so well does retraining once rank.",
+        "seeds": f"Two seeds agree on which network is better in {pairs}: training each network once ranks them no better.",
     }[key]
     if low <= 0 <= high and key != "seeds":
         needed = figure.get("needed")
-        settle = f"; about {needed:,} would settle it" if needed else ""
+        settle = f"; about {needed:,} networks in all would settle it" if needed else ""
         what += f" With {n} networks this cannot be told from no relation{settle}."
     return what
 

@@ -132,7 +132,7 @@ def _retraining(contents: RunContents) -> list[Figure]:
     """The pictures of the winner's training from scratch."""
     if contents.retrained is None:
         return []
-    loss = "The winner trained from scratch, a line for each seed. A loss that still falls at the end asks for more epochs."
+    loss = "The winner trained from scratch, a line for each seed. A loss that still falls at the end asks for more epochs; where the rate falls to 0, a flat end says nothing."
     accuracy = "Accuracy meanwhile. Training images are augmented, so that their accuracy may be the lower one."
     return _figure(evidence_plots.plot_retraining_loss(contents), loss) + _figure(
         evidence_plots.plot_retraining_accuracy(contents), accuracy

@@ -69,7 +69,7 @@ def what_was_found(contents: RunContents) -> Answer:
         correct = f"{retrained.interval}".split(" ")[0] if retrained.interval else f"{retrained.top1[0]:.2f}"
         text = f"A network that classifies {correct}% of the test images rightly, with {count(macs)} MACs and {count(params)} parameters."
         notes.append(
-            "The brackets are a 95 % interval: another test part of this size and other seeds would give accuracies about this far apart."
+            "The brackets are a 95 % interval: the accuracy on endlessly many such images, over many seeds, probably lies in them."
         )
         if contents.floor and retrained.interval and retrained.interval.high < contents.floor["top1"]:
             text, state = f"{text} That is below the floor: it is not trained enough.", "bad"
@@ -87,7 +87,7 @@ def what_was_found(contents: RunContents) -> Answer:
 
 def better_than_chance(contents: RunContents) -> Answer:
     """What the certificate says, in its own sentence."""
-    question, short = "Is it better than chance?", "better than chance?"
+    question, short = "Did the search beat a random choice?", "better than chance?"
     certificate, step = contents.certificate, certify_step(contents)
     if not contents.winner:
         return Answer(question, short, "Not known yet: nothing was searched.", notes=[CHANCE])
@@ -103,7 +103,7 @@ def better_than_chance(contents: RunContents) -> Answer:
         ("Random architectures that it beats", f"{comparison['beaten']} of {comparison['of']}"),
     ]
     if comparison.get("blind") is not None:
-        facts.append(("A blind draw beats as many", f"in {100 * comparison['blind']:.0f} of 100 cases"))
+        facts.append(("A network drawn blindly beats as many", f"in {100 * comparison['blind']:.0f} of 100 cases"))
     return Answer(question, short, f"The winner is {verdict['sentence']}.", state, facts, [CHANCE])
 
 
