@@ -149,7 +149,7 @@ def _training_time(network: TrainedNetwork) -> str:
     if not network.seconds:
         return ""
     seeds = len(network.seconds)
-    return duration(sum(network.seconds)) + (f", {seeds} seeds together" if seeds > 1 else "")
+    return duration(sum(network.seconds)) + (f", the sum of {seeds} seeds" if seeds > 1 else "")
 
 
 def _search_row(results: list[dict[str, Any]]) -> StepRow:
