@@ -31,7 +31,7 @@ search: setup
 	@$(BIN)/python -m trials.retrain --fixed-arc $(RUN)/arc.json --supernet $(RUN) --epochs 16 --batch-size 32 \
 		--seeds 2 --jobs 2 --resume
 	@test -f $(RUN)/retrain/export/export.json || $(BIN)/python -m trials.export --weights $(RUN)/retrain
-	@$(BIN)/python -m trials.certify $(RUN) --jobs 2
+	@$(BIN)/python -m trials.certify $(RUN)
 
 # Every process has one thread (tests/conftest.py sets it). Tests with NNI wait most of their time: of all tests, three
 # processes at a time keep two cores busy. Each test goes to the process that is free, the longest first.

@@ -26,7 +26,9 @@ class Config(TrainingDeviceOptions):
     seeds: int = option(
         None, "Trainings of each network, with the seeds from 0 on", unset=f"those of RUN/retrain, at least {SEEDS}"
     )
-    jobs: int = option(1, "Trainings at the same time, each in a process of its own")
+    jobs: int = option(
+        None, "Trainings at the same time, each in a process of its own", unset="one for each core on a CPU, 1 on a GPU"
+    )
     dry_run: bool = option(False, "Time a few steps, say how many hours it would take, and write nothing")
     data_root: str = reuse(DataOptions, "data_root", unset="where the images were")
     latency_table: str = reuse(LimitOptions, "latency_table", unset="where the search read it")

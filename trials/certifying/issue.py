@@ -29,9 +29,11 @@ from trials.certifying.scores import score_networks
 from trials.certifying.searched import read_searched
 from trials.certifying.show import print_certificate
 from trials.common import cli, run_dir
+from trials.common.distributed import use_cuda
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.floor import floor_of, floor_text
 from trials.evidence.gates import FEW_STEPS, keep_warnings
+from trials.images.options import default_workers
 from trials.scoring import noise
 from trials.training import recipes, run_gates
 from trials.training.dry_run import time_network
@@ -71,6 +73,9 @@ def plan_certificate(config: certify_config.Config) -> CertificatePlan:
             "a certificate under torchrun: every network is trained by one process; start it without, with --jobs"
         )
     run = SupernetRun.open(config.run)
+    if config.jobs is None:  # networks as small as these gain little from a second thread, and a GPU is one
+        one = use_cuda(config.device, config.precision or "auto")
+        config = dataclasses.replace(config, jobs=1 if one else default_workers())
     searched = read_searched(run, config.latency_table)
     number = config.random or max(certify_config.RANDOM, _earlier_randoms(run, searched.winner))
     folder = winners_folder(searched)
