@@ -69,8 +69,12 @@ def test_retrain_reads_the_test_part_once(tmp_path, monkeypatch, capsys):
     retrain.main([*arguments, "--jobs", "2", "--out", str(tmp_path / "parallel")])
     assert load_json(tmp_path / "parallel" / "result.json", "")["test_top1"] == result["test_top1"]
 
+    assert (
+        read == ["all", "test"] * 2 + ["all", "test"] * 2
+    )  # its networks in other processes, and its floor in this one
+
     retrain.main([*arguments, "--resume"])  # complete: nothing is trained or tested again
-    assert read == ["all", "test"] * 2 + ["all", "test"]  # each network; then the floor, which needs no network
+    assert read == ["all", "test"] * 2 + ["all", "test"] * 2
     arc.write_text(str((1,) * 20))
     with pytest.raises(InputError, match="was started with another architecture"):
         retrain.main([*arguments, "--resume"])
