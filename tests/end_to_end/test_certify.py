@@ -48,7 +48,7 @@ def certified(shared, searched) -> Path:
 
     def fill(folder: Path) -> None:
         shutil.copytree(searched, folder / "run")
-        certify.main([str(folder / "run"), "--random", "2", "--seeds", "2"])
+        certify.main([str(folder / "run"), "--jobs", "1", "--random", "2", "--seeds", "2"])
 
     return shared("certified", fill) / "run"
 
@@ -128,7 +128,7 @@ def test_more_of_everything_trains_only_what_is_new(certified, tmp_path, steps, 
     steps.clear()
 
     # a random architecture more
-    certify.main([str(run), "--random", "3"])
+    certify.main([str(run), "--jobs", "1", "--random", "3"])
     said = capsys.readouterr().out
     stored = load_json(run / "certificate.json", "")
     new = stored["random"][2]["id"]
@@ -142,7 +142,7 @@ def test_more_of_everything_trains_only_what_is_new(certified, tmp_path, steps, 
 
     # the same again trains nothing
     steps.clear()
-    certify.main([str(run), "--random", "3"])
+    certify.main([str(run), "--jobs", "1", "--random", "3"])
     again = load_json(run / "certificate.json", "")
     for key in ("provenance", "recipe"):
         del stored[key], again[key]
@@ -150,7 +150,7 @@ def test_more_of_everything_trains_only_what_is_new(certified, tmp_path, steps, 
     assert steps == []
 
     # a seed more of fewer networks
-    certify.main([str(run), "--random", "1", "--seeds", "3"])
+    certify.main([str(run), "--jobs", "1", "--random", "1", "--seeds", "3"])
     names = {folder for folder, _, _ in steps}
     assert names == {"retrain", stored["cheapest"]["id"], stored["random"][0]["id"]}
     assert {seed for _, seed, _ in steps} == {2}
@@ -159,21 +159,21 @@ def test_more_of_everything_trains_only_what_is_new(certified, tmp_path, steps, 
     # another recipe is refused before anything is trained
     steps.clear()
     with pytest.raises(InputError, match="retrain' was trained with --precision auto, and now it is bf16-mixed"):
-        certify.main([str(run), "--random", "1", "--precision", "bf16-mixed"])
+        certify.main([str(run), "--jobs", "1", "--random", "1", "--precision", "bf16-mixed"])
     changed = load_json(run / "retrain" / "config.json", "")
     save_json(run / "retrain" / "config.json", {**changed, "config": {**changed["config"], "lr": 0.1}})
     with pytest.raises(InputError, match="controls/.*' was trained with --lr 0.05, and now it is 0.1"):
-        certify.main([str(run), "--random", "1"])
+        certify.main([str(run), "--jobs", "1", "--random", "1"])
     save_json(run / "retrain" / "config.json", changed)
     with run_dir.exclusive(run, "certificate"), pytest.raises(InputError, match="another certificate of '.*' is going"):
-        certify.main([str(run), "--random", "3"])
+        certify.main([str(run), "--jobs", "1", "--random", "3"])
     assert steps == []
 
 
 def test_killed_at_any_moment_it_loses_and_repeats_nothing(searched, certified, tmp_path):
     """Ctrl-C while one network is trained, SIGKILL while two are; then to the end. The same bits as without."""
     run = copy(searched, tmp_path / "run")
-    command = ["trials.certify", run, "--random", "2", "--seeds", "2"]
+    command = ["trials.certify", run, "--random", "2", "--seeds", "2", "--jobs", "1"]
 
     def wait_for(process: Command, pattern: str) -> None:
         while not list(run.glob(pattern)):
@@ -230,13 +230,13 @@ def test_a_training_that_stops_is_named_and_the_others_are_kept(searched, tmp_pa
     with pytest.raises(
         Stopped, match=f"random {bad.id} stopped: seed 0: the loss became nan .*; the other networks are kept"
     ):
-        certify.main([str(run), "--random", "2", "--seeds", "1"])
+        certify.main([str(run), "--jobs", "1", "--random", "2", "--seeds", "1"])
     stored = load_json(run / "certificate.json", "")
     assert [node["id"] for node in stored["random"]] == [networks.randoms[1].id]
     assert stored["comparison"]["of"] == 1
     assert "with one seed the noise of training is unknown" in capsys.readouterr().out
     monkeypatch.undo()
-    certify.main([str(run), "--random", "2", "--seeds", "1"])  # it is tried again
+    certify.main([str(run), "--jobs", "1", "--random", "2", "--seeds", "1"])  # it is tried again
     assert len(load_json(run / "certificate.json", "")["random"]) == 2
 
 
@@ -244,7 +244,7 @@ def test_a_learned_architecture(tmp_path, capsys):
     run = tmp_path / "run"
     supernet.main([*SUPERNET, "--strategy", "gumbel", "--arch-warmup", "0", "--max-macs", "750k", "--out", str(run)])
     retrain.main(["--fixed-arc", str(run / "arc.json"), "--supernet", str(run), *RECIPE])
-    certify.main([str(run), "--random", "2", "--seeds", "1"])
+    certify.main([str(run), "--jobs", "1", "--random", "2", "--seeds", "1"])
     stored, learned = load_json(run / "certificate.json", ""), load_json(run / "most_probable.json", "")
     assert stored["winner"]["arch"] == learned["arch"]
     assert all(node["macs"] <= 750_000 for node in stored["random"])
