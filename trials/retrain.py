@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
         from trials.training.dry_run import advise, estimate_network
 
         print(cli.table(estimate_network(plan), ("dry run", ""), as_is=True))
-        print(advise(config, config.recipe_values(), plan.data.size(plan.part), "network"))
+        print(advise(config, config.recipe_values(), plan.data.size(config.training_part), "network"))
         return
 
     if speaks:

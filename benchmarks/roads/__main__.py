@@ -18,7 +18,6 @@ import argparse
 import contextlib
 import importlib
 import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -123,19 +122,9 @@ def take_road(name: str, work: Path, args: argparse.Namespace) -> dict[str, Any]
         if taken[-1]["exit"]:
             print(f"  see {log}")
             break
-    machine = {"cores": len(os.sched_getaffinity(0)), "processor": processor(), **run_dir.provenance()}
-    road = {"road": name, "steps": taken, "machine": machine, "figures": figures.figures_of(run)}
+    road = {"road": name, "steps": taken, "machine": run_dir.provenance(), "figures": figures.figures_of(run)}
     save_json(work / f"{name}.json", road)
     return road
-
-
-def processor() -> str:
-    """The processor's name, as Linux tells it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def main(argv: Sequence[str] | None = None) -> None:

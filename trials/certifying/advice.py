@@ -14,11 +14,11 @@ from trials.evidence.comparison import Comparison, Factor
 from trials.evidence.gates import GateWarning, below_floor
 from trials.evidence.intervals import Interval
 from trials.images.dataset import Data
+from trials.scoring import noise
 from trials.scoring.score_store import TOP_FILE
 
 ENOUGH = 0.5  # points; where half the interval is below, more evidence would only show a difference that is small
 LARGEST_TEST_FRACTION = 0.5
-TOP = 5  # architectures that are chosen among by held-out images
 MANY_RANDOM = 20  # with as many, beating all of them happens to one blind draw in 21
 
 Advice = tuple[str, str]  # the command; why, a sentence without its full stop
@@ -65,19 +65,18 @@ class Adviser:
         half = (comparison.difference.high - comparison.difference.low) / 2
         if half < ENOUGH:
             return self._search_better(f"the difference is known to {half:.2f} points, and is small")
-        for factor, _ in sorted(comparison.uncertainty.items(), key=lambda item: -item[1]):
-            if comparison.of == 1:
-                factor = "architectures"
+        if comparison.of == 1:
+            return self._more("architectures"), "one random architecture says nothing about the others"
+        for factor, sd in sorted(comparison.uncertainty.items(), key=lambda item: -item[1]):
             command = self._more(factor)
             if command:
-                sd = comparison.uncertainty[factor]
                 named = {
                     "seeds": "the seeds",
                     "architectures": "which random architectures were drawn",
                     "images": "which images are in the test part",
                 }[factor]
                 why = f"the luck of {named} is the largest uncertainty: alone it moves the difference by about {sd:.2f} points"
-                return command, why if sd < 100 else "one random architecture says nothing about the others"
+                return command, why
         raise AssertionError
 
     def warn(self, accuracy: Interval) -> GateWarning | None:
@@ -128,8 +127,7 @@ class Adviser:
             ), f"{why}; search the supernet, beside what was learned"
         scored = len(load_json(summary, "search summary")["history"])
         if scored > 1 and not (self.run / TOP_FILE).exists():
-            command = cli.command("retrain", "--supernet", self.run, "--top", min(TOP, scored))
-            return command, f"{why}; choose among the best-scored ones by held-out images"
+            return noise.top_command(self.run, scored), f"{why}; choose among the best-scored ones by held-out images"
         stored = load_json(self.run / "config.json", "run configuration")
         if not stored["config"].get("import_official"):
             command = typed.again(self.run, {"--epochs": 2 * stored["config"]["epochs"]})

@@ -137,26 +137,25 @@ def bounded(difference: Interval) -> list[float]:
 
 def rank(randoms: Sequence[Tested]) -> dict[str, Any]:
     """How well scores and costs rank the random architectures; the winner is left out, because a score chose it."""
-    scored = [tested for tested in randoms if tested.score is not None]
     accuracies = [tested.mean for tested in randoms]
-    figures: dict[str, Any] = {"n": len(randoms), "score": None}
-    if len(scored) > 1:
-        figures["score"] = plain_tau(kendall([float(t.score or 0) for t in scored], [t.mean for t in scored]))
+    figures: dict[str, Any] = {"n": len(randoms), "score": None, "score_minus_macs": None, "given_up": None}
     for name in ("macs", "params"):
         costs = [float(getattr(tested.network, name)) for tested in randoms]
         figures[name] = plain_tau(kendall(costs, accuracies)) if len(randoms) > 1 else None
     figures["seeds"] = plain_tau(seed_ceiling(np.array([tested.top1 for tested in randoms])))
-    figures |= {"score_minus_macs": None, "given_up": None}
-    if scored:
-        scores, of_scored = [float(t.score or 0) for t in scored], [t.mean for t in scored]
+
+    # those that have a score
+    scores = [tested.score for tested in randoms if tested.score is not None]
+    of_scored = [tested.mean for tested in randoms if tested.score is not None]
+    macs = [float(tested.network.macs) for tested in randoms if tested.score is not None]
+    if scores:
         figures["given_up"] = given_up(scores, of_scored)
-        if len(scored) > 1:
-            difference = tau_difference(scores, [float(t.network.macs) for t in scored], of_scored)
-            if difference is not None:
-                figures["score_minus_macs"] = {
-                    "difference": difference.value,
-                    "interval": [difference.low, difference.high],
-                }
+    if len(scores) > 1:
+        figures["score"] = plain_tau(kendall(scores, of_scored))
+        difference = tau_difference(scores, macs, of_scored)
+        if difference is not None:
+            interval = [difference.low, difference.high]
+            figures["score_minus_macs"] = {"difference": difference.value, "interval": interval}
     return figures
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ from trials.common import cli, run_dir
 from trials.common.distributed import use_cuda
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.floor import floor_of, floor_text
-from trials.evidence.gates import FEW_STEPS, keep_warnings
+from trials.evidence.gates import FEW_STEPS, GateWarning, keep_warnings
 from trials.images.options import default_workers
 from trials.scoring import noise
 from trials.training import recipes, run_gates
@@ -173,12 +173,13 @@ def issue_certificate(plan: CertificatePlan) -> dict[str, str]:
     with run_dir.exclusive(run, "certificate"):
         open_retrainings(plan.retrainings)
         winner = plan.winner.plan
-        keep_warnings(run, "certify", run_gates.before_retraining(winner.config, winner.data))
+        warnings = run_gates.before_retraining(winner.config, winner.data)
+        keep_warnings(run, "certify", warnings)
         scores = score_networks(plan.run, [retraining.network for retraining in plan.retrainings], plan.config.device)
         stopped = train_missing(plan.retrainings, plan.seeds, plan.config.jobs)
         tested = test_all(plan, scores, stopped)
         floor = floor_of(run, winner.data)
-        certificate = certify(plan, tested, scores, floor)
+        certificate = certify(plan, tested, scores, floor, warnings)
         save_json(run / FILE, certificate)
     print_certificate(certificate, floor_text(floor))
     print(f"certificate: {run / FILE}")
@@ -221,14 +222,17 @@ def certify(
     tested: Mapping[str, Tested],
     scores: Mapping[str, Mapping[str, Any]],
     floor: Mapping[str, Any],
+    warnings: Sequence[GateWarning | None],
 ) -> dict[str, Any]:
-    """Make certificate.json, and keep the warning where the winner is below the floor."""
+    """Make certificate.json, and keep the warning where the winner is below the floor.
+
+    Args:
+        warnings: of the trainings, before their first step.
+    """
     networks, config, data = plan.networks, plan.winner.plan.config, plan.winner.plan.data
     randoms = [tested[network.id] for network in networks.randoms if network.id in tested]
     longer = run_gates.longer_training(config, data)
-    few_steps = next(
-        (found for found in run_gates.before_retraining(config, data) if found and found.gate == FEW_STEPS), None
-    )
+    few_steps = next((warning for warning in warnings if warning and warning.gate == FEW_STEPS), None)
     adviser = Adviser(plan.run.path, networks.winner.folder, plan.seeds, len(randoms), longer, few_steps, data, floor)
     keep_warnings(plan.run.path, "certify", [adviser.warn(tested[networks.winner.id].interval)], more=True)
     images = [number for score in scores.values() if (number := noise.scoring_images(score, plan.run.path))]

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from spaces.errors import InputError, unknown
 from trials.common import cli
 from trials.common.cli import option
+from trials.common.machine import usable_cores
 from trials.common.options import RECIPE
 
 IN_MEMORY = ("digits", "fashion-mnist", "cifar10", "cifar100")
@@ -108,8 +109,7 @@ def default_loader() -> str:
 
 def default_workers() -> int:
     """One per core that this process may use, shared among the processes of torchrun on this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(16, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    return max(1, min(16, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
 def require_data_folder(root: str, name: str) -> Path:

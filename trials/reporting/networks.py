@@ -10,6 +10,7 @@ from spaces.arch import arch_id
 from spaces.files import load_json
 from trials.evidence.intervals import Interval, accuracy_interval, accuracy_text
 from trials.reporting import baselines_table
+from trials.training.retrain_result import right_answers
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _read_network(run: Path, folder: Path, measured: dict[tuple[Any, Any], str])
         arch=arch if isinstance(arch, dict) and not baseline else None,
         name=name,
         top1=top1,
-        correct=[round(value * images / 100) for value in top1] if images else [],
+        correct=right_answers({"test_top1": top1, "test_images": images}) if images else [],
         images=images,
         macs=result.get("macs"),
         params=result.get("params"),

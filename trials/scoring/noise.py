@@ -15,9 +15,21 @@ from typing import Any
 
 import numpy as np
 
+from trials.common import cli
 from trials.evidence.intervals import Interval, accuracy_interval, accuracy_text, score_sd
 
+TOP = 5  # the best by score that are retrained and chosen among by held-out images
 LEVEL = 0.05  # probability with which the truly best architecture is not among those that are marked
+
+
+def top_command(run: Path, count: int) -> str:
+    """The command that chooses among the best architectures where scores cannot.
+
+    Args:
+        run: of the supernet.
+        count: architectures that come into question; at most TOP of them are taken.
+    """
+    return cli.command("retrain", "--supernet", run, "--top", min(TOP, count))
 
 
 def pack_answers(right: np.ndarray) -> str:

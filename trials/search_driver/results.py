@@ -211,12 +211,11 @@ def noise_line(run: Path, results: Sequence[dict[str, Any]], alike: Sequence[boo
     images = {noise.scoring_images(result, run) for result in results}
     of = f"{images.pop():,} scoring images" if len(images) == 1 and None not in images else "their scoring images"
     others = sum(alike) - 1
-    command = cli.command("retrain", "--supernet", run, "--top", min(5, others + 1))
     if len(results) == 1:
         return f"its noise is that of {of}"
     if not others:
         return f"on {of} the best is better than each of the {len(results) - 1:,} others, beyond the noise (95 %)"
     return (
         f'noise: on {of}, {others:,} of the {len(results) - 1:,} others cannot be told apart from the best ("="; 95 %); '
-        f"retrain the best few and choose by held-out images: {command}"
+        f"retrain the best few and choose by held-out images: {noise.top_command(run, others + 1)}"
     )

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from spaces.files import load_json
-from trials.common import cli, typed
+from trials.common import typed
 from trials.evidence import gates
 from trials.evidence.gates import GateWarning
 from trials.scoring import noise
-
-TOP = 5  # the best by score that are retrained where scores cannot decide
 
 
 def check_scores(run: Path, results: list[dict[str, Any]]) -> GateWarning | None:
@@ -29,6 +27,4 @@ def check_scores(run: Path, results: list[dict[str, Any]]) -> GateWarning | None
         epochs = load_json(run / "config.json", "run configuration")["config"]["epochs"]
         longer = typed.again(run, {"--epochs": gates.LONGER * epochs})
         return gates.noisy_scores(scores, min(known), longer)
-    return gates.noisy_scores(
-        scores, min(known), cli.command("retrain", "--supernet", run, "--top", min(TOP, len(scores)))
-    )
+    return gates.noisy_scores(scores, min(known), noise.top_command(run, len(scores)))

@@ -19,7 +19,7 @@ from torch import nn
 
 from spaces.errors import InputError
 from trials.common.distributed import use_cuda
-from trials.common.machine import processor_name
+from trials.common.machine import processor_name, usable_cores
 from trials.networks.batchnorm import fold_batchnorm
 
 RUNTIMES = ("torch", "onnxruntime")
@@ -188,4 +188,4 @@ def make_runtime(runtime: str, device: str, threads: int) -> Runtime:
 def default_threads() -> int:
     """OMP_NUM_THREADS, or one for each core that this process may use."""
     value = os.environ.get("OMP_NUM_THREADS", "")
-    return int(value) if value.isdigit() and int(value) else len(os.sched_getaffinity(0))
+    return int(value) if value.isdigit() and int(value) else usable_cores()

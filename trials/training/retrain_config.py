@@ -138,6 +138,11 @@ class Config(
         _check(self)
 
     @property
+    def training_part(self) -> str:
+        """The part of the images that the weights learn from."""
+        return "train" if self.hold_out else "all"
+
+    @property
     def recipe_name(self) -> str | None:
         """The recipe that is given, or that of the preset; None while neither is known."""
         if self.recipe is None and self.preset is not None:

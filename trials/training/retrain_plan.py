@@ -48,14 +48,9 @@ class RetrainPlan:
     imported: official_spos.OfficialCheckpoint | None
 
     @property
-    def part(self) -> str:
-        """The part of the images that the network learns from."""
-        return "train" if self.config.hold_out else "all"
-
-    @property
     def images(self) -> int:
         """Images that the training of one seed takes its steps with, counted once in each epoch."""
-        per_epoch = self.data.steps_per_epoch(self.part, self.config.batch_size)
+        per_epoch = self.data.steps_per_epoch(self.config.training_part, self.config.batch_size)
         return self.config.epochs * per_epoch * self.config.batch_size
 
     def summary(self) -> dict[str, Any]:
@@ -91,9 +86,8 @@ def plan_retraining(config: Config, arch: Arch | None = None) -> RetrainPlan:
     elif config.hold_out and not data.size("score"):
         raise InputError(f"--hold-out {config.hold_out} of so few images is none; raise it")
     else:
-        part = "train" if config.hold_out else "all"
-        config, recipe = config.fitted(data.size(part))
-        data.steps_per_epoch(part, config.batch_size)  # this refuses a batch that is too large
+        config, recipe = config.fitted(data.size(config.training_part))
+        data.steps_per_epoch(config.training_part, config.batch_size)  # this refuses a batch that is too large
     network, macs, params = describe_network(config, arch, data)
     if not imported:
         estimate = partial(memory.network_bytes, config, network, data.resolution)

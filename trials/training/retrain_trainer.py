@@ -46,8 +46,14 @@ class NetworkTrainer(Trainer):
                 set_dropout(network, config.dropout)
             return network
 
-        part = "train" if config.hold_out else "all"
-        super().__init__(config, data, seed=seed, part=part, make_network=make_network, nesterov=config.nesterov)
+        super().__init__(
+            config,
+            data,
+            seed=seed,
+            part=config.training_part,
+            make_network=make_network,
+            nesterov=config.nesterov,
+        )
         self.seed, self.prefix = seed, f"seed {seed}: "
         self.ema = make_ema(self.network, config.ema) if config.ema else None
         if config.schedule == "exponential":

@@ -110,7 +110,7 @@ def before_retraining(config: retrain_config.Config, data: Data) -> Found:
     ]
     if config.import_official:
         return counted
-    images = data.size("train" if config.hold_out else "all")
+    images = data.size(config.training_part)
     recipe = config.recipe_values()
     steps = config.epochs * (images // config.batch_size)
     wanted = sizing.enough_steps(recipe, images, "network", config.batch_size)
@@ -125,7 +125,7 @@ def network_loss(config: retrain_config.Config, data: Data, seed: int, *, whole:
     Args:
         whole: whether the training is over.
     """
-    fitted = _fit(config.recipe_values(), config, data.size("train" if config.hold_out else "all"))
+    fitted = _fit(config.recipe_values(), config, data.size(config.training_part))
     command = _retrain_again(config, _differences(config, fitted) or {"--lr": _lower(config.lr)})
     return gates.flat_loss(_losses(Path(config.out) / f"seed{seed}"), command, whole=whole)
 
@@ -147,7 +147,7 @@ def after_retraining(config: retrain_config.Config, data: Data, floor: Mapping[s
 
 def longer_training(config: retrain_config.Config, data: Data) -> dict[str, object]:
     """Options of a network's training that is longer: those of the fitted recipe, or more epochs where these are its own."""
-    fitted = _fit(config.recipe_values(), config, data.size("train" if config.hold_out else "all"))
+    fitted = _fit(config.recipe_values(), config, data.size(config.training_part))
     return _differences(config, fitted) or {"--epochs": LONGER * config.epochs}
 
 
