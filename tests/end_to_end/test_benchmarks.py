@@ -22,6 +22,7 @@ SMOKES = {
     "floor": r"digits +1,438 +16x16, grey +([\d.]+)",
     "gpu": r"bf16 +16 +[\d.]+ +([\d.]+)",
     "latency": r"in a network +([\d.]+)",
+    "quality": r"fbnet-smoke +uniform +evolution +1 +[\d.]+M +([\d.]+)",
     "roads": r"photographs .* (\d+) +[\d.]+$",
     "strategies": r"gumbel +0 +([\d.]+)",
     "training": r"ratio by processor time ([\d.]+)",

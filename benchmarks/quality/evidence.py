@@ -1,0 +1,135 @@
+"""What may be concluded from the units of a pair: spread, rankings, winners against random architectures; intervals of 95 %."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trials.evidence.intervals import Interval
+from trials.evidence.ranking import kendall
+
+Top1 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far random architectures are apart, and how noisy one training is.
+
+    Attributes:
+        architectures: standard deviation between architectures, in points, without the part that seeds explain.
+        seeds: standard deviation between trainings of one architecture, in points.
+    """
+
+    architectures: float
+    seeds: float
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation over seeds as a part of that between architectures; infinite where these do not differ."""
+        return self.seeds / self.architectures if self.architectures else np.inf
+
+
+def spread(top1: Top1) -> Spread:
+    """The two standard deviations, by analysis of variance.
+
+    Args:
+        top1: test accuracies, percent, (architectures, seeds), of two seeds at least.
+    """
+    within = float(top1.var(axis=1, ddof=1).mean())
+    between = float(top1.mean(axis=1).var(ddof=1)) - within / top1.shape[1]
+    return Spread(max(0.0, between) ** 0.5, within**0.5)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How well a supernet ranks random architectures of one cost, averaged over its seeds.
+
+    Attributes:
+        tau: Kendall's tau-b of score and accuracy.
+        by_macs: that of MACs.
+        difference: the first less the second.
+    """
+
+    tau: Interval
+    by_macs: Interval
+    difference: Interval
+
+
+def ranking(
+    scores: Top1, macs: Sequence[float], accuracy: Sequence[float], *, seed: int = 0, draws: int = 2000
+) -> Ranking:
+    """Rank by score and by MACs; intervals by a bootstrap over architectures and over the seeds of the supernet.
+
+    Args:
+        scores: (supernet seeds, architectures).
+        macs, accuracy: (architectures,).
+    """
+    generator = np.random.default_rng(seed)
+    costs, truth = np.asarray(macs, float), np.asarray(accuracy, float)
+    seeds, number = scores.shape
+
+    def taus(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> tuple[float, float]:
+        own = [kendall(scores[row, columns].tolist(), truth[columns].tolist()).tau or 0.0 for row in rows]
+        return float(np.mean(own)), kendall(costs[columns].tolist(), truth[columns].tolist()).tau or 0.0
+
+    tau, by_macs = taus(np.arange(seeds), np.arange(number))
+    drawn = np.array(
+        [taus(*(generator.integers(size, size=(size,)) for size in (seeds, number))) for _ in range(draws)]
+    )
+
+    def interval(value: float, values: Top1) -> Interval:
+        low, high = np.quantile(values, [0.025, 0.975])
+        return Interval(value, float(low), float(high))
+
+    return Ranking(
+        interval(tau, drawn[:, 0]),
+        interval(by_macs, drawn[:, 1]),
+        interval(tau - by_macs, drawn[:, 0] - drawn[:, 1]),
+    )
+
+
+@dataclass(frozen=True)
+class Against:
+    """What a search finds, against random architectures of the same cost.
+
+    Attributes:
+        mean: of the accuracies of what it has found, percent.
+        difference: from the mean of the random ones, in points, by Welch's t.
+        percentile: mean percentile of what it has found, among the random ones.
+        p: of the one-sided Mann-Whitney test that what it finds is better than random.
+    """
+
+    mean: float
+    difference: Interval
+    percentile: float
+    p: float
+
+
+def against_random(found: Sequence[float], randoms: Sequence[float]) -> Against:
+    """Compare mean accuracies of the architectures that the seeds of a search have found with those of random ones.
+
+    Args:
+        found: one for each seed of the search. One seed has no interval.
+        randoms: one for each random architecture.
+    """
+    from scipy.stats import mannwhitneyu, percentileofscore, ttest_ind
+
+    value = float(np.mean(found) - np.mean(randoms))
+    low, high = -np.inf, np.inf
+    if len(found) > 1:
+        low, high = ttest_ind(found, randoms, equal_var=False).confidence_interval(0.95)
+    percentile = float(np.mean([percentileofscore(randoms, one, kind="mean") for one in found]))
+    p = float(mannwhitneyu(found, randoms, alternative="greater").pvalue)
+    return Against(float(np.mean(found)), Interval(value, float(low), float(high)), percentile, p)
+
+
+def accuracies(results: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Name of a network -> its test accuracies, percent, in the order of the seeds."""
+    found: dict[str, list[float]] = {}
+    for result in sorted(results, key=lambda result: result["seed"]):
+        found.setdefault(result["name"], []).append(result["test_top1"])
+    return found

@@ -1,0 +1,157 @@
+"""What is measured: pairs of a search space and a data set, their limit, their trainings, and the networks beside the winners."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+import spaces
+from spaces.arch import Arch, arch_id
+from spaces.chain import Chain
+from spaces.cost import CostTable, measure
+from spaces.errors import InputError
+from spaces.files import atomic
+from strategies.feasible import FeasibleSpace
+from strategies.limits import Limits
+from strategies.most_probable import best_within
+from trials.common import cli
+
+PER_CLASS = 2000  # training images of Fashion-MNIST that are kept; all 10,000 test images are
+BAND = 0.10  # width of the band of cost below the limit that random architectures are drawn from, as in a certificate
+POOL_SEED = 18  # of the sequence of random architectures: a larger pool begins with a smaller one
+FILES = [
+    f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
+]  # of Fashion-MNIST
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A search space, a data set, a limit, and how long networks and supernets are trained.
+
+    Attributes:
+        name: such as fbnet-fashion.
+        space, options: the search space, its preset is tiny; --space-options of it.
+        data: fashion-mnist or digits.
+        resolution: height and width of the images, pixels.
+        max_macs: the limit, at about the 15th percentile of the space's architectures.
+        epochs, batch: of a network.
+        supernet_epochs: of a supernet; a strategy whose step goes through the network several times gets fewer.
+        baselines: models of timm with about as many MACs.
+    """
+
+    name: str
+    space: str
+    options: str
+    data: str
+    resolution: int
+    max_macs: int
+    epochs: int
+    batch: int
+    supernet_epochs: int
+    baselines: tuple[str, ...] = ()
+
+    def training(self) -> dict[str, object]:
+        """What every unit of the pair says about its images and trainings; units of other trainings are not comparable."""
+        images = {"fashion-mnist": 10 * PER_CLASS, "digits": 899}[self.data]
+        return {
+            "images": images,
+            "resolution": self.resolution,
+            "max_macs": self.max_macs,
+            "epochs": self.epochs,
+            "batch": self.batch,
+            "supernet_epochs": self.supernet_epochs,
+        }
+
+    def root(self, work: Path) -> Path:
+        """The folder of the images, where they are not digits."""
+        return work / f"fashion-mnist-{PER_CLASS}"
+
+    def words(self, work: Path) -> list[str]:
+        """The options of trials.supernet and trials.retrain that say which space and images."""
+        data = ["--data", self.data, "--resolution", str(self.resolution)]
+        if self.data == "fashion-mnist":
+            data += ["--data-root", str(self.root(work))]
+        else:
+            data += ["--test-fraction", "0.5"]
+        return ["--space", self.space, "--preset", "tiny", "--space-options", self.options, *data]
+
+    def table(self) -> CostTable:
+        """The exact costs of the space."""
+        return _table(self.space, self.options, self.resolution)
+
+    def has_warm_start(self) -> bool:
+        """Whether the candidates of the space can inherit the weights of one path."""
+        chain = _describe(self.space, self.options, self.resolution)
+        return chain.inherit is not None or not any(block.label for block in chain.blocks)
+
+    def random_archs(self, number: int) -> list[Arch]:
+        """Random architectures of the band of cost, all networks different; always the same sequence."""
+        table = self.table()
+        least = int((1 - BAND) * self.max_macs)
+        feasible, generator = (
+            FeasibleSpace(table, Limits(min_macs=least, max_macs=self.max_macs)),
+            random.Random(POOL_SEED),
+        )
+        found: dict[str, Arch] = {}
+        while len(found) < number:
+            arch = feasible.sample(generator)
+            found.setdefault(arch_id(table.canonical(arch)), arch)
+        return list(found.values())
+
+    def extremes(self) -> dict[str, Arch]:
+        """The cheapest architecture of the space, and the one with most MACs within the limit."""
+        table = self.table()
+        cheapest = table.arch([int(np.lexsort((block.params, block.macs))[0]) for block in table.blocks])
+        costs = [block.macs for block in table.blocks]
+        largest = best_within(costs, [cost.astype(float) for cost in costs], self.max_macs - table.base[0])
+        assert largest is not None  # the limit is within reach
+        return {"cheapest": cheapest, "most MACs": table.arch(largest)}
+
+
+@cache
+def _describe(space: str, options: str, resolution: int) -> Chain:
+    return spaces.describe(space, "tiny", classes=10, resolution=resolution, **cli.space_options(options))
+
+
+@cache
+def _table(space: str, options: str, resolution: int) -> CostTable:
+    return measure(_describe(space, options, resolution))
+
+
+def cut_fashion_mnist(source: Path, folder: Path, per_class: int = PER_CLASS) -> None:
+    """Write Fashion-MNIST with the first `per_class` training images of each class; all test images stay.
+
+    Raises:
+        InputError: `source` lacks one of the four files.
+    """
+    if not all((source / name).exists() for name in FILES):
+        raise InputError(
+            f"'{source}' lacks Fashion-MNIST; apt-get install dataset-fashion-mnist, or give --fashion-mnist FOLDER"
+        )
+    if all((folder / name).exists() for name in FILES):
+        return
+    files = {name: gzip.decompress((source / name).read_bytes()) for name in FILES}
+    images = np.frombuffer(files[FILES[0]], np.uint8, offset=16).reshape(-1, 28, 28)
+    labels = np.frombuffer(files[FILES[1]], np.uint8, offset=8)
+    kept = np.sort(np.concatenate([np.flatnonzero(labels == label)[:per_class] for label in range(10)]))
+    files[FILES[0]] = np.array([2051, len(kept), 28, 28], ">i4").tobytes() + images[kept].tobytes()
+    files[FILES[1]] = np.array([2049, len(kept)], ">i4").tobytes() + labels[kept].tobytes()
+    for name, content in files.items():
+        with atomic(folder / name) as temporary:
+            temporary.write_bytes(gzip.compress(content))
+
+
+# Limits: at about the 15th percentile of the MACs of uniformly drawn architectures; tests/unit/test_quality.py looks.
+_PAIRS = (
+    Pair("fbnet-fashion", "fbnet", "", "fashion-mnist", 16, 690_000, 4, 64, 8),
+    Pair("single-path-nas-fashion", "single-path-nas", "", "fashion-mnist", 16, 1_040_000, 4, 64, 8),
+    Pair("spos-channel-fashion", "spos", "variant=channel", "fashion-mnist", 16, 675_000, 4, 64, 8),
+    Pair("proxylessnas-fashion", "proxylessnas", "", "fashion-mnist", 16, 1_420_000, 4, 64, 8),
+)
+PAIRS = {pair.name: pair for pair in _PAIRS}
+SMOKE_PAIR = Pair("fbnet-smoke", "fbnet", "", "digits", 16, 690_000, 1, 64, 3)

@@ -1,0 +1,138 @@
+"""The tables of the measurement, from the files of its units."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.quality.evidence import accuracies, against_random, ranking, spread
+from benchmarks.quality.pairs import Pair
+from benchmarks.quality.units import Plan, Unit, all_units, found_by, result_of
+from spaces.arch import arch_id
+from trials.common import cli
+from trials.networks.baselines import baseline_folder
+
+
+class Measured:
+    """The results of a pair that there are.
+
+    Attributes:
+        networks: name -> test accuracies, percent, one for each seed.
+        macs: name of a network -> MACs for one image.
+        searches: (kind, variant) -> results, one for each seed.
+        randoms: names of the random architectures that were trained with all seeds that any of them was trained with.
+    """
+
+    def __init__(self, pair: Pair, plan: Plan, results: Path) -> None:
+        self.pair = pair
+        units = {unit.path: unit for unit in all_units(pair, plan, results)}.values()
+        self.found: list[tuple[Unit, dict[str, Any]]] = [
+            (unit, result) for unit in units if (result := result_of(unit, results)) is not None
+        ]
+        self.missing = len(units) - len(self.found)
+        trained = [result for unit, result in self.found if unit.kind == "networks"]
+        self.networks = accuracies(trained)
+        self.macs = {result["name"]: result["macs"] for result in trained}
+        self.searches: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for unit, result in self.found:
+            if unit.kind != "networks":
+                self.searches.setdefault((unit.kind, unit.name), []).append(result)
+        pool = [arch_id(arch) for arch in pair.random_archs(plan.pool)]
+        self.seeds = max((len(self.networks.get(name, [])) for name in pool), default=0)
+        self.randoms = [name for name in pool if self.seeds and len(self.networks.get(name, [])) == self.seeds]
+
+    def mean(self, name: str) -> float | None:
+        """Mean accuracy of a network; None where it was not trained yet."""
+        return statistics.mean(self.networks[name]) if name in self.networks else None
+
+    def random_means(self) -> list[float]:
+        """Mean accuracies of the random architectures."""
+        return [statistics.mean(self.networks[name]) for name in self.randoms]
+
+
+def pools_table(pairs: Sequence[Measured]) -> str:
+    """How far random architectures of one cost are apart, and what else stands beside the winners."""
+    rows = []
+    for pair in pairs:
+        if len(pair.randoms) < 2:
+            continue
+        means, noise = np.array(pair.random_means()), "-"
+        if pair.seeds > 1:
+            found = spread(np.array([pair.networks[name] for name in pair.randoms]))
+            noise = f"{found.architectures:.2f}, {found.seeds:.2f}"
+        others = [pair.mean(arch_id(arch)) for arch in pair.pair.extremes().values()]
+        baselines = [pair.mean(baseline_folder(text)) for text in pair.pair.baselines]
+        low, median, high = np.percentile(means, (0, 50, 75))
+        rows.append(
+            (
+                pair.pair.name,
+                f"{pair.pair.max_macs / 1e6:.3g}M",
+                f"{len(means)} x {pair.seeds}",
+                f"{low:.2f}, {median:.2f}, {high:.2f}, {means.max():.2f}",
+                noise,
+                *("-" if mean is None else f"{mean:.2f}" for mean in others),
+                ", ".join("-" if mean is None else f"{mean:.2f}" for mean in baselines),
+            )
+        )
+    header = (
+        *("pair", "limit", "networks x seeds", "random: lowest, median, 75 %, best", "sd: architectures, seeds"),
+        *("cheapest", "most MACs", "timm"),
+    )
+    return "random architectures of the band of cost, test top-1 %\n" + cli.table(rows, header, as_is=True)
+
+
+def rankings_table(pairs: Sequence[Measured]) -> str:
+    """How well the supernets rank the random architectures."""
+    rows = []
+    for pair in pairs:
+        if len(pair.randoms) < 5:
+            continue
+        macs = [pair.macs[name] for name in pair.randoms]
+        for (kind, variant), results in pair.searches.items():
+            if kind != "supernets":
+                continue
+            for key, sign in (("top1", 1), ("loss", -1)):
+                if any(key not in result["scores"][name] for result in results for name in pair.randoms):
+                    continue
+                scores = np.array([[sign * result["scores"][name][key] for name in pair.randoms] for result in results])
+                found = ranking(scores, macs, pair.random_means())
+                rows.append(
+                    (
+                        *(pair.pair.name, variant, key, len(results), len(pair.randoms)),
+                        *map(str, (found.tau, found.by_macs, found.difference)),
+                        f"{statistics.mean(result['seconds'] for result in results):.0f}",
+                    )
+                )
+    header = ("pair", "supernet", "score", "seeds", "networks", "tau", "tau of MACs", "difference", "seconds")
+    return "ranking of the random architectures, Kendall's tau\n" + cli.table(rows, header, as_is=True)
+
+
+def winners_table(pairs: Sequence[Measured]) -> str:
+    """What the searches find, against random architectures of the same cost."""
+    rows = []
+    for pair in pairs:
+        randoms = pair.random_means()
+        if len(randoms) < 2:
+            continue
+        for (_, variant), results in pair.searches.items():
+            for how in found_by(results[0]):
+                names = [arch_id(found_by(result)[how]) for result in results]
+                means = [mean for name in names if (mean := pair.mean(name)) is not None]
+                if not means:
+                    continue
+                found = against_random(means, randoms)
+                macs = [pair.macs[name] / 1e6 for name in names if name in pair.macs]
+                rows.append(
+                    (
+                        *(pair.pair.name, variant, how, len(means)),
+                        *(f"{statistics.mean(macs):.3g}M", f"{found.mean:.2f}"),
+                        str(found.difference) if len(means) > 1 else f"{found.difference.value:.2f}",
+                        *(f"{found.percentile:.0f}", f"{found.p:.2g}"),
+                    )
+                )
+    header = ("pair", "strategy", "found by", "seeds", "MACs", "top-1 %", "above random", "percentile", "p")
+    return "what searches find, against the random architectures\n" + cli.table(rows, header, as_is=True)

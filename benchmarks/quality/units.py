@@ -1,0 +1,165 @@
+"""The units of the measurement: single trainings, each of which leaves one small JSON file and is never done twice.
+
+PAIR/networks/ID-seedK.json       a network trained from scratch and tested, with one seed
+PAIR/supernets/NAME-seedK.json    a supernet: the scores of all random architectures, and the winners of its searches
+PAIR/learned/NAME-seedK.json      an architecture that a differentiable strategy has learned
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.quality.pairs import Pair
+from spaces.arch import Arch, arch_id
+from spaces.errors import InputError
+from spaces.files import load_json
+from trials.networks.baselines import baseline_folder
+
+# Name -> options of trials.supernet; LIMIT stands for the pair's limit. The first is the one that others are compared with.
+SUPERNETS = {
+    "uniform": "--strategy uniform",
+    "window": "--strategy window --max-macs LIMIT",
+    "warm": "--strategy uniform --warm-start 0.3",  # of spaces whose candidates can inherit
+    "strict-fair": "--strategy strict-fair",  # as many images go through the network as in uniform
+    "strict-fair-updates": "--strategy strict-fair",  # as many weight updates as in uniform
+}
+LEARNERS = {
+    "softmax": "--strategy softmax --max-macs LIMIT",
+    "gumbel": "--strategy gumbel --max-macs LIMIT",
+    "gates": "--strategy gates --max-macs LIMIT",
+    "threshold": "--strategy threshold --max-macs LIMIT",  # of superkernels: single-path-nas alone
+}
+# tuner -> its class, and its arguments beside those of every tuner
+TUNERS: dict[str, tuple[str, dict[str, int]]] = {
+    "evolution": (
+        "strategies.evolution.EvolutionTuner",
+        {"population": 20, "top_k": 5, "mutation": 10, "crossover": 5},
+    ),
+    "guided": ("strategies.model_guided.ModelGuidedTuner", {}),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured of each pair.
+
+    Attributes:
+        pool: random architectures.
+        seeds: of everything: networks, supernets, learned architectures.
+        evaluations: architectures that a search scores.
+        supernets, learners: names of the variants.
+    """
+
+    pool: int = 30
+    seeds: int = 3
+    evaluations: int = 100
+    supernets: tuple[str, ...] = tuple(SUPERNETS)
+    learners: tuple[str, ...] = tuple(LEARNERS)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One training.
+
+    Attributes:
+        kind: networks, supernets or learned.
+        name: of the file: the id of an architecture, the name of a baseline or of a variant.
+        arch: of a network; None for a baseline, and for the other kinds.
+        baseline: a model of timm, such as timm:mobilenetv2_035.
+    """
+
+    pair: Pair
+    kind: str
+    name: str
+    seed: int
+    arch: Arch | None = None
+    baseline: str = ""
+
+    @property
+    def path(self) -> Path:
+        """Its file, relative to the folder of results."""
+        return Path(self.pair.name) / self.kind / f"{self.name}-seed{self.seed}.json"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.pair.name} {self.kind[:-1] if self.kind.endswith('s') else self.kind} {self.name}, seed {self.seed}"
+        )
+
+
+def result_of(unit: Unit, results: Path) -> dict[str, Any] | None:
+    """The result of a unit; None where it was not measured yet.
+
+    Raises:
+        InputError: it was measured with other images or trainings than the pair has now.
+    """
+    path = results / unit.path
+    if not path.exists():
+        return None
+    result: dict[str, Any] = load_json(path, "result")
+    if result["training"] != unit.pair.training():
+        raise InputError(
+            f"'{path}' is of {result['training']}, and the pair is now of {unit.pair.training()}; remove it to measure anew"
+        )
+    return result
+
+
+def networks(pair: Pair, archs: Sequence[Arch], seed: int) -> Iterator[Unit]:
+    """The trainings of architectures with one seed."""
+    for arch in archs:
+        yield Unit(pair, "networks", arch_id(arch), seed, arch)
+
+
+def all_units(pair: Pair, plan: Plan, results: Path) -> Iterator[Unit]:
+    """All units of a pair, as far as they can be known: winners are known when their searches are done.
+
+    The order is one in which an interrupted measurement is useful: seed by seed, random architectures first.
+    """
+    randoms, extremes = pair.random_archs(plan.pool), list(pair.extremes().values())
+    for seed in range(plan.seeds):
+        yield from networks(pair, randoms, seed)
+        yield from searches(pair, plan, seed)
+        yield from networks(pair, winners(pair, plan, results), seed)
+        yield from networks(pair, extremes, seed)
+        for text in pair.baselines:
+            yield Unit(pair, "networks", baseline_folder(text), seed, baseline=text)
+    for seed in range(plan.seeds):  # of the winners that came up in between
+        yield from networks(pair, winners(pair, plan, results), seed)
+
+
+def searches(pair: Pair, plan: Plan, seed: int) -> Iterator[Unit]:
+    """The supernets and the differentiable strategies with one seed."""
+    for name in plan.supernets:
+        if name != "warm" or pair.has_warm_start():
+            yield Unit(pair, "supernets", name, seed)
+    for name in plan.learners:
+        if name != "threshold" or pair.space == "single-path-nas":
+            yield Unit(pair, "learned", name, seed)
+
+
+def winners(pair: Pair, plan: Plan, results: Path) -> list[Arch]:
+    """The architectures that searches and differentiable strategies have found so far, each once."""
+    found: dict[str, Arch] = {}
+    for seed in range(plan.seeds):
+        for unit in searches(pair, plan, seed):
+            result = result_of(unit, results)
+            for arch in found_by(result).values() if result else ():
+                found.setdefault(arch_id(arch), arch)
+    return list(found.values())
+
+
+def found_by(result: Mapping[str, Any]) -> dict[str, Arch]:
+    """What a supernet's searches, or a differentiable strategy, have found: tuner, or "learned" -> architecture."""
+    if "searches" in result:
+        return {tuner: search["arch"] for tuner, search in result["searches"].items()}
+    return {"learned": result["arch"]}
+
+
+def missing(pairs: Sequence[Pair], plan: Plan, results: Path) -> list[Unit]:
+    """The units that have no result yet, in the order in which they are to be measured, each once."""
+    waiting = {
+        unit.path: unit for pair in pairs for unit in all_units(pair, plan, results) if result_of(unit, results) is None
+    }
+    return list(waiting.values())

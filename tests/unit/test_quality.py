@@ -1,0 +1,97 @@
+"""The quality measurement: its pairs, its units and its statistics, against direct computation and made-up results."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.quality.evidence import against_random, ranking, spread
+from benchmarks.quality.pairs import PAIRS, Pair
+from benchmarks.quality.units import Plan, Unit, found_by, missing, result_of
+from spaces.arch import arch_id
+from spaces.errors import InputError
+from strategies.feasible import FeasibleSpace
+from strategies.limits import Limits
+
+PAIR = Pair("fbnet-test", "fbnet", "", "digits", 16, 690_000, 1, 64, 3)
+PLAN = Plan(pool=4, seeds=2, evaluations=3, supernets=("uniform",), learners=("gumbel", "threshold"))
+
+
+def store(results, unit, **content):
+    path = results / unit.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"training": unit.pair.training(), "seed": unit.seed, **content}))
+
+
+@pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
+def test_limits_are_low_and_the_networks_of_a_pool_lie_in_the_band_below_them(pair):
+    table = pair.table()
+    drawn = FeasibleSpace(table, Limits()).sample_many(4000, np.random.default_rng(0))
+    share = float((FeasibleSpace(table, Limits()).costs(drawn)[0] <= pair.max_macs).mean())
+    assert 0.10 <= share <= 0.25
+    pool = pair.random_archs(30)
+    assert len({arch_id(table.canonical(arch)) for arch in pool}) == 30
+    assert all(0.9 * pair.max_macs <= table.macs(arch) <= pair.max_macs for arch in pool)
+    assert pool[:5] == pair.random_archs(5)
+    cheapest, most = pair.extremes().values()
+    assert table.macs(cheapest) == table.bounds().min_macs
+    assert 0.99 * pair.max_macs <= table.macs(most) <= pair.max_macs
+
+
+def test_what_is_measured_is_not_measured_again_and_winners_follow_their_searches(tmp_path):
+    units = missing([PAIR], PLAN, tmp_path)
+    # four random architectures, a supernet, a learned one (thresholds are of superkernels), two extremes; two seeds each
+    assert len(units) == 2 * (4 + 1 + 1 + 2)
+    assert [unit.kind for unit in units[:6]] == ["networks"] * 4 + ["supernets", "learned"]
+    pool = PAIR.random_archs(6)
+    store(tmp_path, units[0])
+    searches = {"evolution": {"arch": pool[4]}, "guided": {"arch": pool[0]}}
+    store(tmp_path, units[4], searches=searches)
+    left = missing([PAIR], PLAN, tmp_path)
+    new = {str(unit.path) for unit in left} - {str(unit.path) for unit in units}
+    assert new == {f"fbnet-test/networks/{arch_id(pool[4])}-seed{seed}.json" for seed in (0, 1)}
+    assert len(left) == len(units) - 2 + 2
+    assert found_by({"arch": pool[0]}) == {"learned": pool[0]}
+
+
+def test_units_of_other_trainings_are_refused(tmp_path):
+    unit = Unit(PAIR, "supernets", "uniform", 0)
+    store(tmp_path, unit)
+    assert result_of(unit, tmp_path)["seed"] == 0
+    longer = Pair("fbnet-test", "fbnet", "", "digits", 16, 690_000, 2, 64, 3)
+    with pytest.raises(InputError, match="remove it to measure anew"):
+        result_of(Unit(longer, "supernets", "uniform", 0), tmp_path)
+
+
+def test_spread_separates_architectures_from_seeds():
+    generator = np.random.default_rng(0)
+    top1 = 90 + generator.normal(0, 1.5, (400, 1)) + generator.normal(0, 0.5, (400, 3))
+    found = spread(top1)
+    assert found.architectures == pytest.approx(1.5, rel=0.1)
+    assert found.seeds == pytest.approx(0.5, rel=0.1)
+    assert found.noise == pytest.approx(1 / 3, rel=0.15)
+    assert spread(np.array([[1.0, 2.0], [2.0, 1.0]])).architectures == 0
+
+
+def test_ranking_averages_the_seeds_and_compares_with_macs():
+    accuracy = np.arange(30.0)
+    alternating = np.tile([0.0, 1.0], 15)  # of MACs: says nothing
+    found = ranking(np.stack([accuracy, -accuracy]), alternating, accuracy, draws=200)
+    assert found.tau.value == pytest.approx(0)
+    found = ranking(np.stack([accuracy, accuracy]), alternating, accuracy, draws=200)
+    assert found.tau.value == pytest.approx(1)
+    assert abs(found.by_macs.value) < 0.1
+    assert found.difference.value == pytest.approx(1 - found.by_macs.value)
+    assert found.difference.low > 0.5
+
+
+def test_a_winner_above_all_random_ones_is_significant_with_three_seeds():
+    randoms = np.linspace(80, 82, 30)
+    found = against_random([83.0, 83.1, 82.9], randoms)
+    assert found.difference.value == pytest.approx(2.0)
+    assert found.difference.low > 1.5
+    assert found.percentile == 100
+    assert found.p < 0.001
+    same = against_random([80.5, 81.0, 81.5], randoms)
+    assert same.p > 0.3
+    assert same.difference.low < 0 < same.difference.high
