@@ -26,6 +26,7 @@ class Trainer:
     Attributes:
         rank, world: the number of this process, from 0, and of all processes.
         fabric: the Lightning Fabric that places tensors and scales gradients.
+        weights: all parameters of the network, in its order.
         network: the module itself; `model` is the same one in Fabric's wrapper, which sets the precision of a pass.
         steps_per_epoch, steps: batches of an epoch, and of the whole run.
         prefix: what messages begin with, such as "seed 0: ".
@@ -65,6 +66,7 @@ class Trainer:
         )
         self.model, self.optimizer = self.fabric.setup(self.network, optimizer)
         self.model.train()
+        self.weights = list(self.network.parameters())  # listing those of a supernet takes as long as its forward pass
         self.steps_per_epoch = data.steps_per_epoch(part, config.batch_size)
         self.steps = config.epochs * self.steps_per_epoch
 
@@ -96,7 +98,7 @@ class Trainer:
         Gradients become None, not zero: candidates off the path are then neither decayed nor moved by momentum. (The
         unused part of a shared weight is moved: its gradient is zero, not absent.)
         """
-        average_gradients(self.network.parameters())
+        average_gradients(self.weights)
         if self.config.clip_norm:
             self.fabric.clip_gradients(
                 self.model, self.optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False
@@ -106,7 +108,7 @@ class Trainer:
 
     def parameters(self) -> list[nn.Parameter]:
         """All that is trained."""
-        return list(self.network.parameters())
+        return self.weights
 
     def describe_step(self, step: int) -> str:
         """What a step trained, for an error; empty where there is nothing to say."""
