@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from spaces.arch import Mixture
 from spaces.cost import CostTable
-from strategies.cost_loss import expected_cost
+from strategies.cost_control import CostControl
+from strategies.cost_loss import UNIT, expected_cost
 from strategies.differentiable import SoftmaxSearch
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -57,6 +59,22 @@ def arch_steps(step: int, weight_steps: int, arch_steps_per_epoch: int) -> range
     return range(step * arch_steps_per_epoch // weight_steps, (step + 1) * arch_steps_per_epoch // weight_steps)
 
 
+class Course(NamedTuple):
+    """Where the architecture parameters stand after a step. Costs are in millions of the table's unit.
+
+    Attributes:
+        expected_cost: of the distribution, before the step.
+        mode_cost: of the most probable architecture, whatever the limit.
+        entropy: of a choice, as a part of the largest one, ln K; mean over choices. 1: all are equally probable, 0: decided.
+        cost_multiplier: see `cost_control`; 0 without control.
+    """
+
+    expected_cost: float
+    mode_cost: float
+    entropy: float
+    cost_multiplier: float
+
+
 class ArchLearner:
     """A search with its optimiser: the architecture parameters' side of a training loop.
 
@@ -66,6 +84,7 @@ class ArchLearner:
         table: cost table of the space.
         loss_of: (cross-entropy, expected cost) -> loss; see `cost_loss`.
         average: averages gradients over all processes, in place.
+        control: adds the gradient of the cost, times its multiplier; None: the cost has no part but in `loss_of`.
     """
 
     def __init__(
@@ -75,13 +94,15 @@ class ArchLearner:
         table: CostTable,
         loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
         average: Callable[[Sequence[torch.Tensor]], None] = lambda gradients: None,
+        control: CostControl | None = None,
     ) -> None:
         self.search, self.optimizer, self.table, self.loss_of, self.average = search, optimizer, table, loss_of, average
+        self.control = control
         self.scale_limit = math.inf
 
     def step(
         self, mixture: Mixture, losses: Iterable[torch.Tensor], chunks: int = 1, scale: float = 1.0
-    ) -> tuple[float, torch.Tensor]:
+    ) -> tuple[Course, torch.Tensor]:
         """Update the architecture parameters; the weights of the supernet get no gradient.
 
         If the gradient is not finite, nothing is updated. In 16-bit precision the next step then halves the scale; with
@@ -94,7 +115,7 @@ class ArchLearner:
             chunks: number of chunks.
             scale: factor of the loss during the backward pass, against underflow in 16-bit precision.
         Returns:
-            The expected cost in millions of the table's units, and the loss, a scalar.
+            Where the parameters stand, and the loss, a scalar.
         """
         scale = min(scale, self.scale_limit)
         parameters = list(self.search.parameters())
@@ -104,7 +125,7 @@ class ArchLearner:
             cost = expected_cost(self.table, self.search.expectation(mixture))
             total = self.loss_of(loss, cost) / chunks  # all forms are linear in CE: the sum over chunks is the batch's
             chunk_gradients = torch.autograd.grad(
-                total * scale, parameters, retain_graph=number < chunks, allow_unused=True
+                total * scale, parameters, retain_graph=number < chunks or self.control is not None, allow_unused=True
             )
             for gradient, chunk_gradient in zip(gradients, chunk_gradients, strict=True):
                 if chunk_gradient is not None:
@@ -113,6 +134,8 @@ class ArchLearner:
             del loss, total, chunk_gradients  # frees their memory before the next chunk is computed
         self.average(gradients)
         if all(torch.isfinite(gradient).all() for gradient in gradients):
+            if self.control is not None:
+                self._add_cost(self.control, mixture, parameters, gradients)
             before = [parameter.detach().clone() for parameter in parameters]
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
@@ -120,4 +143,41 @@ class ArchLearner:
             self.search.after_step(mixture, before)
         elif scale > 1:
             self.scale_limit = scale / 2
-        return float(cost), mean
+        mode = mode_cost(self.table, self.search.export_scores())
+        if self.control is not None:
+            self.control.follow(mode)
+        multiplier = self.control.multiplier if self.control is not None else 0.0
+        return Course(float(cost), mode, mean_entropy(self.search.probabilities()), multiplier), mean
+
+    def _add_cost(
+        self,
+        control: CostControl,
+        mixture: Mixture,
+        parameters: Sequence[nn.Parameter],
+        gradients: Sequence[torch.Tensor],
+    ) -> None:
+        """Add the gradient of the cost to that of the cross-entropy, in place."""
+        relative = expected_cost(self.table, self.search.compared(mixture)) / control.limit
+        costs = torch.autograd.grad(relative, parameters)
+        squares = torch.stack([sum(part.square().sum() for part in parts) for parts in (gradients, costs)])
+        weight = control.weight(*squares.tolist())
+        for gradient, cost in zip(gradients, costs, strict=True):
+            gradient += weight * cost
+
+
+def mode_cost(table: CostTable, scores: Mapping[str, torch.Tensor]) -> float:
+    """The cost of the most probable architecture, in millions of the table's unit.
+
+    Args:
+        scores: label -> (K,) scores of the candidates.
+    """
+    best = torch.stack([row.detach().argmax() for row in scores.values()]).tolist()  # one transfer from a GPU
+    arch = {label: table.choices[label][index] for label, index in zip(scores, best, strict=True)}
+    return table.macs(arch) / UNIT
+
+
+@torch.no_grad()
+def mean_entropy(probabilities: Mapping[str, torch.Tensor]) -> float:
+    """The entropy of a choice as a part of ln K, mean over the choices of two candidates and more."""
+    parts = [torch.special.entr(row).sum() / math.log(len(row)) for row in probabilities.values() if len(row) > 1]
+    return float(torch.stack(parts).mean()) if parts else 0.0

@@ -65,6 +65,13 @@ class SoftmaxSearch(nn.Module):
         """Label -> (K,) the candidates' weights in the expected cost of a step that ran on `mixture`."""
         return self.probabilities()
 
+    def compared(self, mixture: Mixture) -> dict[str, torch.Tensor]:
+        """Label -> (K,) weights of what a step on `mixture` compares.
+
+        Their expected cost has a gradient where the cross-entropy has one.
+        """
+        return self.expectation(mixture)
+
     def after_step(self, mixture: Mixture, before: Sequence[torch.Tensor]) -> None:
         """Called after the optimiser changed the parameters in a step that ran on `mixture`; `before`: their old values."""
 
@@ -137,6 +144,16 @@ class GateSearch(SoftmaxSearch):
             fallback = torch.zeros_like(logits).index_fill(0, indices, 1.0) + 1e-12
             mixture[label] = Weights(values, tuple(pair), fallback)
         return mixture
+
+    def compared(self, mixture: Mixture) -> dict[str, torch.Tensor]:
+        """The two candidates that were drawn, without the others."""
+        return {
+            label: torch.zeros_like(logits).index_put(
+                (torch.tensor(mixture[label].active, device=logits.device),),
+                logits[list(mixture[label].active)].softmax(0),
+            )
+            for label, logits in zip(self.choices, self.logits, strict=True)
+        }
 
     @torch.no_grad()
     def after_step(self, mixture: Mixture, before: Sequence[torch.Tensor]) -> None:

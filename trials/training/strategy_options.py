@@ -42,12 +42,15 @@ class ArchOptions:
         None, "Decay d of the temperature, which is temperature * exp(-d * t) in epoch t", unset="the preset's"
     )
     hard: bool = option(False, "Let the Gumbel softmax run one candidate of a block instead of the weighted sum")
+    arch_passes: int = option(1, "How often an epoch walks over the images of the architecture parameters")
     cost_loss: str = option(
-        "none",
-        "Loss that knows the cost: power is CE * alpha * (log cost)^beta, linear is CE + weight * cost, target is "
-        "CE + weight * |cost / target - 1|; the cost is the expected million MACs of an image, or milliseconds with "
-        "--latency-table",
-        choices=("none", "power", "linear", "target"),
+        None,
+        "Loss that knows the cost: limit is CE + multiplier * cost / limit, with a multiplier that rises while the most "
+        "probable architecture is above the limit and falls while it is below; power is CE * alpha * (log cost)^beta, "
+        "linear is CE + weight * cost, target is CE + weight * |cost / target - 1|; the cost is the expected million "
+        "MACs of an image, or milliseconds with --latency-table",
+        choices=("none", "limit", "power", "linear", "target"),
+        unset="limit with --max-macs or --max-latency-ms, else none",
     )
     cost_alpha: float = option(0.2, "Factor alpha of --cost-loss power, as in FBNet")
     cost_beta: float = option(0.6, "Exponent beta of --cost-loss power, as in FBNet")

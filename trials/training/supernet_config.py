@@ -81,7 +81,9 @@ class Config(
     def __post_init__(self) -> None:
         super().__post_init__()
         self.decide_preprocessing(official=bool(self.import_official))
-        take_stored(self, "supernet", ("preset", *RECIPES["tiny"]))
+        take_stored(self, "supernet", ("preset", "cost_loss", *RECIPES["tiny"]))
+        if self.cost_loss is None:
+            object.__setattr__(self, "cost_loss", self.default_cost_loss())
         if self.preset is None:
             preset = "imagenet" if self.import_official else sizing.PRESETS.get(self.data)
             object.__setattr__(self, "preset", preset)
@@ -89,7 +91,7 @@ class Config(
         cli.fill_and_check(
             self,
             {name: value for name, value in recipe.items() if self.import_official or name not in FITTED},
-            positive=("epochs", "batch_size", "lr", "checkpoint_every", "accumulate", "temperature"),
+            positive=("epochs", "batch_size", "lr", "checkpoint_every", "accumulate", "temperature", "arch_passes"),
             fractions=("warmup", "warm_start", "label_smoothing", "momentum", "color_jitter"),
         )
         if self.eval_every is None and self.epochs is not None:
@@ -135,6 +137,11 @@ class Config(
             values["temperature_decay"] = recipe["temperature_decay"]
         return dataclasses.replace(self, **values), sentence
 
+    def default_cost_loss(self) -> str:
+        """The cost loss where none is given: a limit is not only kept by the export, but learned under."""
+        limited = self.max_latency_ms if self.latency_table else self.max_macs
+        return "limit" if self.strategy in DIFFERENTIABLE and limited else "none"
+
     def warm_steps(self, steps: int) -> int:
         """Steps of the warm start, of `steps` in all."""
         return round(self.warm_start * steps)
@@ -160,7 +167,7 @@ class Config(
         return Limits.of({name: getattr(self, name) or None for name in LIMITS})
 
     def target(self) -> float:
-        """The target of --cost-loss target, in million MACs or in milliseconds."""
+        """The target of --cost-loss target, or the limit of --cost-loss limit, in million MACs or in milliseconds."""
         if self.latency_table:
             return milliseconds(self.cost_target or self.max_latency_ms or 1, "--cost-target")
         return amount(self.cost_target or self.max_macs or 1e6, "--cost-target") / 1e6
@@ -214,6 +221,8 @@ def _check_learning(config: Config, recipe: dict[str, Any]) -> None:
         meant_for |= dict.fromkeys(("cost_alpha", "cost_beta"), config.cost_loss == "power")
         meant_for |= {"cost_weight": config.cost_loss in ("linear", "target")}
         meant_for |= {"cost_target": config.cost_loss == "target"}
+    elif config.cost_loss == "none":  # as it is where nothing was given
+        meant_for["cost_loss"] = True
     for name, used in meant_for.items():
         value = getattr(config, name)
         if not used and value not in (Config.__dataclass_fields__[name].default, recipe.get(name) if learns else None):
@@ -223,6 +232,9 @@ def _check_learning(config: Config, recipe: dict[str, Any]) -> None:
                 else f"--strategy {config.strategy}"
             )
             raise InputError(f"{flag(name)} has no effect with {what}; leave it out, or see --help for what it is of")
+    if config.cost_loss == "limit" and not (config.max_latency_ms if config.latency_table else config.max_macs):
+        limit = "--max-latency-ms, in the milliseconds of --latency-table" if config.latency_table else "--max-macs"
+        raise InputError(f"--cost-loss limit needs {limit}; give it, or another cost loss")
     if config.cost_loss in ("linear", "target") and not config.cost_weight:
         raise InputError(f"--cost-loss {config.cost_loss} needs --cost-weight, such as 0.1")
     if config.cost_loss == "target" and config.latency_table and not (config.cost_target or config.max_latency_ms):

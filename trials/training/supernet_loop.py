@@ -1,9 +1,8 @@
-"""The loop that trains a supernet, and the architecture that a differentiable strategy has learned."""
+"""The loop that trains a supernet."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +10,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from spaces.arch import Arch, arch_id, save_arch
-from spaces.files import save_json
-from spaces.latency import NANOSECONDS_PER_MS
+from spaces.arch import Arch
+from strategies.arch_learner import Course
 from strategies.feasible import FeasibleSpace
-from strategies.most_probable import most_probable
 from trials.common import cli, run_dir
 from trials.evidence.gates import keep_warnings
 from trials.evidence.intervals import accuracy_interval
 from trials.training.fixed_paths import FixedPaths
+from trials.training.learned_arch import write_learned_arch
 from trials.training.loop import LOG_EVERY, LastCheckpoint, TrainingLog, Window, stop_if_not_finite
 from trials.training.run_gates import supernet_loss
 
@@ -51,10 +49,12 @@ def training_loop(
     # go on from the last checkpoint, if there is one
     checkpoint, window = LastCheckpoint(run), Window(device)
     expected_costs: list[float] = []  # since the last line of the log
+    course: Course | None = None  # after the last step of the architecture parameters
     state = checkpoint.resume(trainer)
     if state:
         window.restore(state["log"])
         expected_costs = state["log"]["costs"]
+        course = Course(*state["log"]["course"]) if state["log"].get("course") else None
     first = checkpoint.step
 
     # the logs, the progress bar, and the losses that still have to be checked
@@ -70,8 +70,8 @@ def training_loop(
         # one step of the weights, then those of the architecture parameters
         loss, top1 = trainer.step(step, images, labels)
         for number, batch in enumerate(arch_batches):
-            expected_cost, arch_loss = trainer.arch_step(step, number, *batch)
-            expected_costs.append(expected_cost)
+            course, arch_loss = trainer.arch_step(step, number, *batch)
+            expected_costs.append(course.expected_cost)
             unchecked.append((step, arch_loss))
         unchecked.append((step, loss))
         window.add(loss, top1)
@@ -90,6 +90,7 @@ def training_loop(
             mean, accuracy = window.means()
             values = {"loss": mean, "train_top1": accuracy}
             if expected_costs:
+                values |= course._asdict() if course is not None else {}
                 values["expected_cost"] = sum(expected_costs) / len(expected_costs)
                 expected_costs.clear()
             speed = (done - first) * size / (time.perf_counter() - began)
@@ -113,7 +114,9 @@ def training_loop(
         # the checkpoint comes last, so that a run that goes on from here has written all that comes before
         if saves:
             log.flush()
-            checkpoint.save(trainer, done, log={**window.state(), "costs": expected_costs})
+            checkpoint.save(
+                trainer, done, log={**window.state(), "costs": expected_costs, "course": course and [*course]}
+            )
     bar.close()
     log.close()
 
@@ -122,7 +125,7 @@ def training_loop(
         return {}
     print(f"trained in {time.perf_counter() - began:.0f} s")
     if writes and trainer.search is not None:
-        write_learned_arch(trainer, run, feasible)
+        write_learned_arch(trainer, run, feasible, course)
     return {name: tensor.cpu() for name, tensor in trainer.supernet.state_dict().items()}
 
 
@@ -170,44 +173,3 @@ def _headline(trainer: SupernetTrainer, feasible: FeasibleSpace) -> str:
         f"{data.size('score'):,} scoring images, {trainer.steps:,} steps on {trainer.fabric.device}"
         + (f" x {world} processes" if world > 1 else "")
     )
-
-
-def write_learned_arch(trainer: SupernetTrainer, run: Path, feasible: FeasibleSpace) -> None:
-    """Write the most probable architecture within the limit to arc.json, and how it was found to most_probable.json.
-
-    Raises:
-        InputError: no architecture meets the limit.
-    """
-    limits, table, latency = feasible.limits, feasible.table, feasible.latency
-    if limits.max_latency_ms is not None and latency is not None:
-        limit = math.floor(limits.max_latency_ms * NANOSECONDS_PER_MS)
-        arch, _ = most_probable(latency.costs, trainer.export_scores(), limit)
-    else:
-        arch, _ = most_probable(table, trainer.export_scores(), limits.max_macs)
-    without_limit, _ = most_probable(table, trainer.export_scores())
-    chosen = [row[table.choices[label].index(arch[label])] for label, row in trainer.probabilities().items()]
-    log_probability = sum(math.log(p) if p else -math.inf for p in chosen)
-    result = {
-        "arch": arch,
-        "strategy": trainer.config.strategy,
-        "max_macs": limits.max_macs,
-        "max_latency_ms": limits.max_latency_ms,
-        "latency": latency and {"on": str(latency), "error": latency.error(), "best_ms": latency.ms(arch)},
-        "log_probability": log_probability if math.isfinite(log_probability) else None,
-        "macs": table.macs(arch),
-        "params": table.params(arch),
-        "macs_without_limit": table.macs(without_limit),
-    }
-    save_json(run / "most_probable.json", result)
-    save_arch(run / "arc.json", arch)
-    save_arch(run / "learned_arc.json", arch)  # a search of this supernet writes its own arc.json
-    rows = [
-        ("most probable architecture", arch_id(arch)),
-        ("within", str(limits)),
-        ("its MACs, params", f"{result['macs']:,}, {result['params']:,}"),
-        ("MACs of the most probable without a limit", f"{result['macs_without_limit']:,}"),
-    ]
-    if latency:
-        rows.append(("its latency by the table", f"{latency.ms(arch):.3g} ms {latency.error()} ({latency})"))
-    print(cli.table(rows, ("", ""), as_is=True))
-    print(f"architecture: {run / 'arc.json'}")

@@ -21,6 +21,7 @@ from spaces.model_space import ChainSpace, MixedLayer, make_supernet
 from spaces.spec import SpaceSpec
 from strategies import arch_learner, cost_loss
 from strategies import differentiable as nas
+from strategies.cost_control import CostControl
 from strategies.sampling import Paths, step_generator
 from trials.common.distributed import average
 from trials.images.dataset import Batch, Data
@@ -39,7 +40,8 @@ class SupernetTrainer(Trainer):
     Attributes:
         supernet: the network, with one path or a mixture active.
         search: the architecture parameters of a differentiable strategy; else None.
-        arch_steps_per_epoch: batches that the architecture parameters learn from in an epoch.
+        space: as given.
+        arch_steps_per_epoch: batches that the architecture parameters learn from in an epoch, in all passes.
         warm_steps: the first steps, which train one path alone.
         first_arch_epoch: the epoch from which on the architecture parameters learn.
     """
@@ -57,7 +59,10 @@ class SupernetTrainer(Trainer):
         )
         self.supernet = cast(ChainSpace, self.network)
         self.chain = self.supernet.chain
-        self.arch_steps_per_epoch = data.steps_per_epoch("arch", config.batch_size) if learns else 0
+        self.space = space
+        self.arch_steps_per_epoch = (
+            data.steps_per_epoch("arch", config.batch_size) * config.arch_passes if learns else 0
+        )
         self.warm_steps = config.warm_steps(self.steps)
         self.first_arch_epoch = config.first_arch_epoch(self.steps_per_epoch)
         self.paths = paths
@@ -92,7 +97,11 @@ class SupernetTrainer(Trainer):
             weight=config.cost_weight,
             target=config.target(),
         )
-        self.learner = arch_learner.ArchLearner(self.search, optimizer, table, loss_of, average)
+        control = None
+        if config.cost_loss == "limit":
+            epochs = config.epochs - self.first_arch_epoch
+            control = CostControl(config.target(), epochs * self.arch_steps_per_epoch)
+        self.learner = arch_learner.ArchLearner(self.search, optimizer, table, loss_of, average, control)
 
     def batches(self, first: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[Batch]]]:
         """What each step needs, from step `first` on.
@@ -107,15 +116,20 @@ class SupernetTrainer(Trainer):
         for epoch, start in self.epochs_from(first):
             weight_batches = self.data.train_batches(self.part, size, seed=seed, epoch=epoch, start=start, take=share)
             arch_steps = self.arch_steps_per_epoch if epoch >= self.first_arch_epoch else 0
-            arch_batches: Iterator[Batch] = iter(())
-            if arch_steps:
-                arch_start = start * arch_steps // self.steps_per_epoch
-                arch_batches = self.data.train_batches(
-                    "arch", size, seed=seed, epoch=epoch, start=arch_start, take=share
-                )
+            arch_batches = self._arch_batches(epoch, start * arch_steps // self.steps_per_epoch, share)
             for number, (images, labels) in enumerate(weight_batches, start):
                 due = arch_learner.arch_steps(number, self.steps_per_epoch, arch_steps)
                 yield images, labels, [next(arch_batches) for _ in due]
+
+    def _arch_batches(self, epoch: int, start: int, share: np.ndarray) -> Iterator[Batch]:
+        """The batches of the architecture parameters in an epoch, from number `start` on, pass after pass."""
+        passes, size = self.config.arch_passes, self.config.batch_size
+        of_a_pass = max(1, self.arch_steps_per_epoch // passes)
+        for number in range(start // of_a_pass, passes):
+            first = start % of_a_pass if number == start // of_a_pass else 0
+            yield from self.data.train_batches(
+                "arch", size, seed=self.config.seed, epoch=epoch * passes + number, start=first, take=share
+            )
 
     def paths_of_step(self, step: int) -> Sequence[Mixture]:
         """The paths or mixtures that a step of the weights trains, one after the other."""
@@ -160,13 +174,13 @@ class SupernetTrainer(Trainer):
 
     def arch_step(
         self, step: int, number: int, images: torch.Tensor, labels: torch.Tensor
-    ) -> tuple[float, torch.Tensor]:
+    ) -> tuple[arch_learner.Course, torch.Tensor]:
         """One step of the architecture parameters, the `number`-th after weight step `step`.
 
         Args:
             images, labels: this process's share of the batch, (N, 3, R, R) normalised and (N,).
         Returns:
-            The expected cost in millions of the table's units; the loss, on the device.
+            Where they stand; the loss, on the device.
         """
         assert self.search is not None
         images, labels = self.fabric.to_device((images, labels))
@@ -220,6 +234,8 @@ class SupernetTrainer(Trainer):
         state = super().state()
         if self.search is not None:
             state |= {"search": self.search.state_dict(), "search_optimizer": self.learner.optimizer.state_dict()}
+            if self.learner.control is not None:
+                state["cost_control"] = self.learner.control.state()
         return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -228,6 +244,8 @@ class SupernetTrainer(Trainer):
         if self.search is not None:
             self.search.load_state_dict(state["search"])
             self.learner.optimizer.load_state_dict(state["search_optimizer"])
+            if self.learner.control is not None:
+                self.learner.control.restore(state["cost_control"])
 
     def _generator(self, purpose: str, step: int) -> torch.Generator:
         """The generator of what a step draws for one purpose; the same in every process."""
