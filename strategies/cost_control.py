@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-INTEGRAL = 4.0  # what the integral part gains over a whole training whose mode is at twice the limit or more
-PROPORTIONAL = 0.5  # the proportional part there
+INTEGRAL = 8.0  # what the integral part gains over a whole training whose mode is at twice the limit or more
+PROPORTIONAL = 1.0  # the proportional part there
 BOUNDS = (-1.0, 4.0)  # of the multiplier: the cost never drowns the images by more
 AIM = 0.97  # part of the limit that is aimed at, as the mode moves in steps of a candidate's cost
 MEMORY = 0.9  # weight of the old value in the running means of the squared gradients

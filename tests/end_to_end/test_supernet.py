@@ -35,7 +35,7 @@ STRATEGIES = {
         *("--cost-loss", "target", "--cost-weight", "1", "--arch-optimizer", "sgd"),
     ],
     "gates": [
-        *("--space", "proxylessnas", "--strategy", "gates", "--cost-loss", "linear", "--cost-weight", "0.1"),
+        *("--space", "proxylessnas", "--strategy", "gates", "--max-macs", "3M", "--arch-passes", "2"),
         *("--precision", "bf16-mixed", *FEWER_STEPS),
     ],
     "threshold": [
@@ -82,6 +82,10 @@ def test_killed_and_resumed_is_bitwise_equal(name, tmp_path):
         learned(whole, name)
     else:
         assert not (whole / "arc.json").exists()
+    if name == "gates":  # learns under its limit
+        control = run_dir.load_checkpoint(whole / "checkpoints" / "last.pt", "")["cost_control"]
+        assert control["loss_square"] > 0
+        assert control["multiplier"] == logs[0][-2]["cost_multiplier"] != 0
     report.main([str(whole)])
     assert (whole / "report.html").read_text().count("<svg") == (3 if name in supernet_config.DIFFERENTIABLE else 1)
 
@@ -104,6 +108,14 @@ def learned(run, name):
     assert (about["arch"], about["macs"], about["params"]) == (arch, table.macs(arch), table.params(arch))
     if about["max_macs"]:
         assert about["macs"] <= about["max_macs"] == 3_000_000
+    mode = about["mode"]
+    assert about["macs_without_limit"] == table.macs(mode)
+    assert about["overturned"] == [label for label in arch if arch[label] != mode[label]]
+    assert 0 < about["entropy"] <= 1
+    gap = about["discretisation"]
+    assert 0 <= gap["path_top1"] <= 100
+    assert 0 <= gap["mixture_top1"] <= 100
+    assert 0 < gap["images"] <= 1000
     history = [json.loads(line) for line in (run / "probabilities.jsonl").read_text().splitlines()]
     assert len(history) == 3  # before the first epoch, after each
     for moment in history:
@@ -224,6 +236,15 @@ def test_the_estimate_of_activations_is_what_autograd_keeps():
         ("--arch-warmup 3", "--arch-warmup has no effect with --strategy uniform"),
         ("--strategy gates --cost-loss power --cost-weight 3", "--cost-weight has no effect with --cost-loss power"),
         ("--strategy gates --cost-loss power --cost-target 3M", "--cost-target has no effect with --cost-loss power"),
+        ("--strategy gates --cost-loss limit", "--cost-loss limit needs --max-macs; give it, or another cost loss"),
+        ("--strategy gates --max-macs 3M --cost-weight 3", "--cost-weight has no effect with --cost-loss limit"),
+        ("--strategy gates --max-macs 3M --cost-target 2M", "--cost-target has no effect with --cost-loss limit"),
+        ("--strategy gates --arch-passes 0", "--arch-passes 0 is not above 0; give a larger number"),
+        ("--arch-passes 2", "--arch-passes has no effect with --strategy uniform; leave it out"),
+        (
+            "--strategy gates --max-macs 3M --cost-loss limit --latency-table x.json",
+            "--cost-loss limit needs --max-latency-ms, in the milliseconds of --latency-table",
+        ),
         ("--eval-paths 1000000", "--eval-paths 1000000 is above 1,000; give fewer"),
         (
             "--strategy gates --cost-loss target --cost-weight 1 --cost-target abc",
