@@ -169,11 +169,12 @@ def mode_cost(table: CostTable, scores: Mapping[str, torch.Tensor]) -> float:
     """The cost of the most probable architecture, in millions of the table's unit.
 
     Args:
+        table: without choices where nothing needs costs.
         scores: label -> (K,) scores of the candidates.
     """
     best = torch.stack([row.detach().argmax() for row in scores.values()]).tolist()  # one transfer from a GPU
-    arch = {label: table.choices[label][index] for label, index in zip(scores, best, strict=True)}
-    return table.macs(arch) / UNIT
+    index = dict(zip(scores, best, strict=True))
+    return table.macs({label: values[index[label]] for label, values in table.choices.items()}) / UNIT
 
 
 @torch.no_grad()
