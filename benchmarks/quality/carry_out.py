@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.quality.units import LEARNERS, SUPERNETS, TUNERS, Plan, Unit
+from benchmarks.quality.units import LEARNERS, SHORT, SUPERNETS, TUNERS, Plan, Unit
 from spaces.arch import Arch, arch_id, save_arch
 from spaces.errors import InputError
 from spaces.files import load_json, save_json
@@ -56,6 +56,7 @@ def train_network(unit: Unit, plan: Plan, run: Path, work: Path, device: str) ->
     from trials.training.retrain_plan import plan_retraining
 
     words = [*unit.pair.words(work), "--epochs", str(unit.pair.epochs), "--batch-size", str(unit.pair.batch)]
+    words += ["--lr", str(unit.pair.lr)]
     words += ["--device", device, "--out", str(run), "--seeds", str(unit.seed + 1), "--resume"]
     if unit.arch is None:
         words += ["--baseline", unit.baseline]
@@ -73,7 +74,6 @@ def train_network(unit: Unit, plan: Plan, run: Path, work: Path, device: str) ->
         "arch": unit.arch,
         "macs": retraining.macs,
         "params": retraining.params,
-        "lr": retraining.config.lr,
         "test_top1": result["test_top1"],
         "test_images": result["test_images"],
         "right": noise.pack_answers(Answers.load(folder / FILE).right),
@@ -83,7 +83,7 @@ def train_network(unit: Unit, plan: Plan, run: Path, work: Path, device: str) ->
 def train_supernet(unit: Unit, plan: Plan, run: Path, work: Path, device: str) -> dict[str, Any]:
     """Train a supernet, score all random architectures with it, and search it with every tuner."""
     epochs = unit.pair.supernet_epochs
-    if unit.name == "strict-fair":  # a step goes through the network once for each candidate of the largest choice
+    if unit.name in SHORT:
         epochs = max(1, round(epochs / paths_of_fair_step(unit)))
     options = call_supernet(unit, SUPERNETS[unit.name], epochs, run, work, device)
     scores = score_pool(unit, plan, run, device)
@@ -116,7 +116,7 @@ def call(command: str, words: Sequence[str]) -> None:
 
 
 def paths_of_fair_step(unit: Unit) -> int:
-    """How often a step of strict fairness goes through the network."""
+    """How often a step of strict fairness goes through the network: once for each candidate of the largest choice."""
     return max(len(candidates) for candidates in unit.pair.table().choices.values())
 
 

@@ -17,31 +17,32 @@ Top1 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Spread:
-    """How far random architectures are apart, and how noisy one training is.
+    """How far random architectures are apart, and how noisy one training is; standard deviations in points.
 
     Attributes:
-        architectures: standard deviation between architectures, in points, without the part that seeds explain.
-        seeds: standard deviation between trainings of one architecture, in points.
+        architectures: between architectures, without the part that the noise of training explains.
+        seeds: between seeds, of what all architectures share: a seed gives all of them the same batches.
+        noise: of one training, beside these two. Architectures are compared with the same seeds, so this is what blurs them.
     """
 
     architectures: float
     seeds: float
-
-    @property
-    def noise(self) -> float:
-        """Standard deviation over seeds as a part of that between architectures; infinite where these do not differ."""
-        return self.seeds / self.architectures if self.architectures else np.inf
+    noise: float
 
 
 def spread(top1: Top1) -> Spread:
-    """The two standard deviations, by analysis of variance.
+    """The standard deviations, by two-way analysis of variance.
 
     Args:
-        top1: test accuracies, percent, (architectures, seeds), of two seeds at least.
+        top1: test accuracies, percent, (architectures, seeds), two of each at least.
     """
-    within = float(top1.var(axis=1, ddof=1).mean())
-    between = float(top1.mean(axis=1).var(ddof=1)) - within / top1.shape[1]
-    return Spread(max(0.0, between) ** 0.5, within**0.5)
+    number, seeds = top1.shape
+    of_archs, of_seeds = top1.mean(axis=1), top1.mean(axis=0)
+    left = top1 - of_archs[:, None] - of_seeds + top1.mean()
+    noise = float((left**2).sum()) / (number - 1) / (seeds - 1)
+    between = float(of_archs.var(ddof=1)) - noise / seeds
+    shared = float(of_seeds.var(ddof=1)) - noise / number
+    return Spread(max(0.0, between) ** 0.5, max(0.0, shared) ** 0.5, noise**0.5)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def pools_table(pairs: Sequence[Measured]) -> str:
         means, noise = np.array(pair.random_means()), "-"
         if pair.seeds > 1:
             found = spread(np.array([pair.networks[name] for name in pair.randoms]))
-            noise = f"{found.architectures:.2f}, {found.seeds:.2f}"
+            noise = f"{found.architectures:.2f}, {found.seeds:.2f}, {found.noise:.2f}"
         others = [pair.mean(arch_id(arch)) for arch in pair.pair.extremes().values()]
         baselines = [pair.mean(baseline_folder(text)) for text in pair.pair.baselines]
         low, median, high = np.percentile(means, (0, 50, 75))
@@ -79,7 +79,13 @@ def pools_table(pairs: Sequence[Measured]) -> str:
             )
         )
     header = (
-        *("pair", "limit", "networks x seeds", "random: lowest, median, 75 %, best", "sd: architectures, seeds"),
+        *(
+            "pair",
+            "limit",
+            "networks x seeds",
+            "random: lowest, median, 75 %, best",
+            "sd: architectures, seeds, training",
+        ),
         *("cheapest", "most MACs", "timm"),
     )
     return "random architectures of the band of cost, test top-1 %\n" + cli.table(rows, header, as_is=True)

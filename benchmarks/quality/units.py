@@ -24,8 +24,9 @@ SUPERNETS = {
     "window": "--strategy window --max-macs LIMIT",
     "warm": "--strategy uniform --warm-start 0.3",  # of spaces whose candidates can inherit
     "strict-fair": "--strategy strict-fair",  # as many images go through the network as in uniform
-    "strict-fair-updates": "--strategy strict-fair",  # as many weight updates as in uniform
+    "uniform-short": "--strategy uniform",  # as many weight updates as in strict-fair
 }
+SHORT = ("strict-fair", "uniform-short")  # get as many epochs less as a step of strict fairness has paths
 LEARNERS = {
     "softmax": "--strategy softmax --max-macs LIMIT",
     "gumbel": "--strategy gumbel --max-macs LIMIT",

@@ -13,7 +13,7 @@ from spaces.errors import InputError
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 
-PAIR = Pair("fbnet-test", "fbnet", "", "digits", 16, 690_000, 1, 64, 3)
+PAIR = Pair("fbnet-test", "fbnet", "", "digits", 16, 690_000, 1, 64, 0.2, 3)
 PLAN = Plan(pool=4, seeds=2, evaluations=3, supernets=("uniform",), learners=("gumbel", "threshold"))
 
 
@@ -58,18 +58,19 @@ def test_units_of_other_trainings_are_refused(tmp_path):
     unit = Unit(PAIR, "supernets", "uniform", 0)
     store(tmp_path, unit)
     assert result_of(unit, tmp_path)["seed"] == 0
-    longer = Pair("fbnet-test", "fbnet", "", "digits", 16, 690_000, 2, 64, 3)
+    longer = Pair("fbnet-test", "fbnet", "", "digits", 16, 690_000, 2, 64, 0.2, 3)
     with pytest.raises(InputError, match="remove it to measure anew"):
         result_of(Unit(longer, "supernets", "uniform", 0), tmp_path)
 
 
-def test_spread_separates_architectures_from_seeds():
+def test_spread_separates_architectures_from_seeds_and_noise():
     generator = np.random.default_rng(0)
-    top1 = 90 + generator.normal(0, 1.5, (400, 1)) + generator.normal(0, 0.5, (400, 3))
+    of_seeds = np.array([-1.0, 0.0, 1.0])
+    top1 = 90 + generator.normal(0, 1.5, (400, 1)) + of_seeds + generator.normal(0, 0.5, (400, 3))
     found = spread(top1)
     assert found.architectures == pytest.approx(1.5, rel=0.1)
-    assert found.seeds == pytest.approx(0.5, rel=0.1)
-    assert found.noise == pytest.approx(1 / 3, rel=0.15)
+    assert found.seeds == pytest.approx(1.0, rel=0.1)
+    assert found.noise == pytest.approx(0.5, rel=0.1)
     assert spread(np.array([[1.0, 2.0], [2.0, 1.0]])).architectures == 0
 
 
