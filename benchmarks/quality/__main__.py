@@ -37,6 +37,7 @@ from spaces.errors import InputError, unknown
 from spaces.files import CLONE
 from trials.common import cli
 from trials.common.machine import usable_cores
+from trials.training.parallel import follow_parent
 
 RESULTS = CLONE / "benchmarks" / "results" / "quality"
 SMOKE_PLAN = Plan(pool=5, seeds=1, evaluations=3, supernets=("uniform",), learners=("gumbel",))
@@ -56,7 +57,7 @@ def measure(names: Sequence[str], plan: Plan, args: argparse.Namespace, results:
     failed: dict[Path, InputError] = {}
     with (
         cli.progress(len(missing(pairs, plan, results)), desc="quality", unit="unit") as bar,
-        ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool,
+        ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn"), follow_parent) as pool,
     ):
         running: dict[Future[None], Path] = {}
         while True:

@@ -150,10 +150,10 @@ def cut_fashion_mnist(source: Path, folder: Path, per_class: int = PER_CLASS) ->
 
 # Limits: at about the 15th percentile of the MACs of uniformly drawn architectures; tests/unit/test_quality.py looks.
 _PAIRS = (
-    Pair("fbnet-fashion", "fbnet", "", "fashion-mnist", 16, 690_000, 2, 64, 0.05, 8),
-    Pair("single-path-nas-fashion", "single-path-nas", "", "fashion-mnist", 16, 1_040_000, 2, 64, 0.05, 8),
-    Pair("spos-channel-fashion", "spos", "variant=channel", "fashion-mnist", 16, 675_000, 2, 64, 0.05, 8),
-    Pair("proxylessnas-fashion", "proxylessnas", "", "fashion-mnist", 16, 1_420_000, 2, 64, 0.05, 8),
+    Pair("fbnet-fashion", "fbnet", "", "fashion-mnist", 16, 690_000, 6, 128, 0.1, 8),
+    Pair("single-path-nas-fashion", "single-path-nas", "", "fashion-mnist", 16, 1_040_000, 6, 128, 0.1, 8),
+    Pair("spos-channel-fashion", "spos", "variant=channel", "fashion-mnist", 16, 675_000, 6, 128, 0.1, 8),
+    Pair("proxylessnas-fashion", "proxylessnas", "", "fashion-mnist", 16, 1_420_000, 6, 128, 0.1, 8),
 )
 PAIRS = {pair.name: pair for pair in _PAIRS}
 SMOKE_PAIR = Pair("fbnet-smoke", "fbnet", "", "digits", 16, 690_000, 1, 64, 0.2, 3)

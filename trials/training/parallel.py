@@ -200,8 +200,13 @@ def _begin_process(reports: Any, threads: int) -> None:
     """
     global _report
     _report = lambda kind, value: reports.put((kind, value))  # noqa: E731
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the whole group; the first process ends the others
     torch.set_num_threads(threads)
+    follow_parent()
+
+
+def follow_parent() -> None:
+    """Let a process of a pool end with the one that started it, however that ends, and leave Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the whole group; the first process ends the others
     parent = multiprocessing.parent_process()
     assert parent is not None
 
