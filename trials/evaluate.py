@@ -4,8 +4,8 @@
     python -m trials.evaluate --run runs/digits --arch arc.json     by hand
     python -m trials.evaluate --run runs/digits --self-check 8      is the fast way exact here, and how fast is it?
 
-Reports top-1 before BN recalibration as the intermediate result, and {default: top-1, top5, macs, params} at the end.
-A stored score of the same architecture, supernet and settings is used again.
+Reports top-1 before BN recalibration as the intermediate result, and {default, top1, top5, loss, macs, params} at the end:
+default is what --score-by says, top-1 or 100 * exp(-cross-entropy), and the tuner maximises it. A stored score of the same architecture, supernet and settings is used again.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from trials.common.supernet_run import SupernetRun  # noqa: E402
 from trials.scoring import evaluator_client, noise  # noqa: E402
 from trials.scoring.evaluate_config import Config, Settings  # noqa: E402
 from trials.scoring.score_store import ScoreStore  # noqa: E402
+from trials.scoring.score_value import has_value, score_value  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -63,12 +64,15 @@ def main(argv: list[str] | None = None) -> None:
     macs, params = table.macs(arch), table.params(arch)
     latency = LatencyTable.load(config.latency_table, table) if config.latency_table else None
     if not config.limits().satisfied_by(macs, params, latency.ms(arch) if latency else 0.0):
-        report({"default": 0.0, "top5": 0.0, "macs": macs, "params": params})
+        report({"default": 0.0, "top1": 0.0, "top5": 0.0, "macs": macs, "params": params})
         return
 
     # All others get the stored score or a new one.
     result = score(run, config, arch)
-    final = {"default": result["top1"], "top5": result["top5"], "macs": macs, "params": params}
+    final = {"default": score_value(result, config.score_by), "top1": result["top1"], "top5": result["top5"]}
+    if has_value(result, "loss"):
+        final["loss"] = result["loss"]
+    final |= {"macs": macs, "params": params}
     images = noise.scoring_images(result, run.path)
     if images:
         final["scoring_images"] = images
@@ -80,7 +84,10 @@ def score(run: SupernetRun, config: Config, arch: Arch) -> dict[str, Any]:
     settings = Settings.of(config)
     if PARAMETERS is not None and config.warm and not config.reference:
         store = ScoreStore(run.path, run.hash, settings)
-        result = store.read(arch) or evaluator_client.request_score(store, config.device, arch)
+        stored = store.read(arch)
+        if stored and has_value(stored, config.score_by):
+            return stored
+        result = evaluator_client.request_score(store, config.device, arch)
         if result:
             return result
     from trials.scoring.scorer import Scorer  # with torch: a warm trial does without
@@ -110,6 +117,7 @@ def report(final: dict[str, float], result: dict[str, Any] | None = None, batch_
             ("top-1 before BN recalibration", noise.percent_text(result["top1_before_recalibration"], first)),
             ("top-1", noise.percent_text(result["top1"], images)),
             ("top-5", noise.percent_text(result["top5"], images)),
+            *([("cross-entropy", f"{result['loss']:.4f}")] if has_value(result, "loss") else []),
         ]
     rows += [("MACs", f"{final['macs']:,}"), ("params", f"{final['params']:,}")]
     if result is not None:

@@ -20,6 +20,7 @@ from spaces.cost import CostTable, search_space
 from spaces.errors import InputError
 from spaces.files import CLONE, save_json
 from trials.common import cli, run_dir
+from trials.networks.accuracy import Graded
 from trials.scoring.evaluate_config import Settings
 from trials.scoring.scorer import Measured, Scorer
 from trials.search_driver.in_process import search_in_process
@@ -53,7 +54,9 @@ def write_experiment(run: Path, folder: Path, size: int, args: argparse.Namespac
     """
     table = CostTable.load(run / "cost_table.json")
     save_json(folder / "space.json", search_space(table.choices))
-    images = f"--calibration-images {args.images} --scoring-images {args.images} --batch-size {args.images}"
+    images = (
+        f"--score-by loss --calibration-images {args.images} --scoring-images {args.images} --batch-size {args.images}"
+    )
     content = {
         "searchSpaceFile": "space.json",
         "trialCommand": f"python -m trials.evaluate --run {run} {images} --device cpu",
@@ -101,7 +104,10 @@ def one_search(source: Path, folder: Path, size: int, args: argparse.Namespace) 
     def timed(self: Scorer, archs: Sequence[Arch], on_share: Callable[[float], None]) -> list[Measured]:
         began = Clock.now()
         if stand_in:
-            measured = [Measured(0.0, torch.full((2,), score), 0) for score in stand_in(list(archs))]
+            nothing_right = torch.zeros(1, 2, dtype=torch.bool)
+            measured = [
+                Measured(0.0, Graded(nothing_right, torch.tensor([-score])), 0) for score in stand_in(list(archs))
+            ]
         else:
             measured = score_tree(self, archs, on_share)
         scoring.append((len(ends), Clock.now().since(began)))

@@ -38,7 +38,9 @@ def test_nnictl_create_to_done(copy):
         stored = load_json(copy / "search" / f"{arch_id(arch)}.json", "")
         expected = {
             "default": stored["top1"],
+            "top1": stored["top1"],
             "top5": stored["top5"],
+            "loss": stored["loss"],
             "macs": stored["macs"],
             "params": stored["params"],
             "scoring_images": stored["scoring_images"],

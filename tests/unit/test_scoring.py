@@ -1,7 +1,12 @@
 """Scores of a trained supernet: those of the frozen network, whatever was scored before, and by hand."""
 
+import math
+import re
+
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 import spaces
 from spaces.arch import arch_id, freeze, save_arch
@@ -14,7 +19,10 @@ from trials.images.load import load_data
 from trials.images.options import DataOptions
 from trials.networks.accuracy import topk_hits
 from trials.networks.batchnorm import recalibrate_batchnorm
+from trials.scoring import noise
+from trials.scoring.score_value import has_value, score_value
 from trials.scoring.scorer import Scorer, Settings
+from trials.search_driver.results import pareto_front
 
 SETTINGS = Settings(calibration_images=256, scoring_images=128, batch_size=64)
 
@@ -33,10 +41,44 @@ def test_score_is_that_of_the_frozen_network(own_run):
     scoring = list(data.eval_batches("score", 64, count=128))
     with torch.no_grad():
         hits = sum(topk_hits(network(data.normalise(images)), labels) for images, labels in scoring)
+        losses = [F.cross_entropy(network(data.normalise(x)), y, reduction="sum").double() for x, y in scoring]
     assert [result["top1"], result["top5"]] == [100 * int(h) / 128 for h in hits]
+    assert result["loss"] == pytest.approx(float(sum(losses)) / 128, rel=1e-5)
     assert (result["macs"], result["calibration_images"]) == (scorer.table.macs(arch), 256)
     assert scorer.store.read(arch) == result
     assert Scorer(own_run, Settings(128, 128, 64)).store.read(arch) is None
+
+
+def test_scores_of_older_versions_have_no_loss(own_run):
+    """They stay readable, and are measured anew where a search asks for them: the same top-1, now with its loss."""
+    scorer = Scorer(own_run, SETTINGS)
+    archs = [{label: c[k] for label, c in scorer.chain.choices.items()} for k in (0, 1, 2)]
+    fresh = scorer.score(archs)
+    assert sorted(range(3), key=lambda k: fresh[k]["loss"]) == sorted(
+        range(3), key=lambda k: -score_value(fresh[k], "loss")
+    )
+    assert all(0 < score_value(record, "loss") < 100 for record in fresh)
+    old = {key: value for key, value in fresh[0].items() if key != "loss"}
+    scorer.store.write(old)
+    assert scorer.store.read(archs[0]) == old
+    assert score_value(old, "top1") == old["top1"]
+    assert not has_value(old, "loss")
+    again = scorer.result(archs[0])
+    assert (again["top1"], again["loss"], again["right"]) == tuple(fresh[0][key] for key in ("top1", "loss", "right"))
+
+
+def test_the_search_takes_the_best_by_what_it_maximises():
+    """Two networks with equal top-1: by the loss the surer one is first, and the front keeps the cheaper of two equal ones."""
+    sure, unsure = ({"arch": name, "top1": 90.0, "loss": loss, "macs": 5} for name, loss in (("a", 0.2), ("b", 0.4)))
+    assert [r["arch"] for r in pareto_front([unsure, sure], "loss")] == ["a"]
+    assert score_value(sure, "top1") == score_value(unsure, "top1")
+    assert score_value(sure, "loss") == pytest.approx(100 * math.exp(-0.2))
+    right = noise.pack_answers(np.arange(100) < 90)
+    records = [{**r, "right": right, "scoring_images": 100} for r in (unsure, sure)]
+    worse = {**records[0], "right": noise.pack_answers(np.arange(100) < 30), "loss": 0.1}
+    # the best by loss is the one with 30 right answers, which no other is worse than; by top-1 it is told apart
+    assert noise.like_the_best([*records, worse], score_by="loss") == [True, True, True]
+    assert noise.like_the_best([*records, {**worse, "top1": 30.0}]) == [True, True, False]
 
 
 def test_no_statistics_leak_between_candidates(own_run):
@@ -46,7 +88,7 @@ def test_no_statistics_leak_between_candidates(own_run):
     [first] = scorer.score([a])
     scorer.score([b])
     [again] = scorer.score([a])
-    keys = ("top1", "top5", "top1_before_recalibration")
+    keys = ("top1", "top5", "loss", "top1_before_recalibration")
     assert [first[key] for key in keys] == [again[key] for key in keys]
 
 
@@ -64,6 +106,7 @@ def test_evaluate_by_hand(own_run, tmp_path):
     assert CostTable.load(own_run / "cost_table.json").macs(arch) == 2_685_056
     stored = load_json(own_run / "search" / f"{arch_id(arch)}.json", "")
     assert f"{stored['top1']:.2f}%" in done.stdout
+    assert re.search(rf"cross-entropy +{stored['loss']:.4f}", done.stdout)
     save_arch(tmp_path / "arc.json", {**arch, "block03": "k4"})
     assert_one_clear_line(
         onepath("evaluate", "--run", own_run, "--arch", tmp_path / "arc.json"), "'k4'", "choose from: k3, k5"

@@ -30,7 +30,7 @@ class Tested:
 
     Attributes:
         right: whether each test image is right, for each seed, bool (S, N).
-        score: top-1 of the supernet in percent; None where there is none.
+        score: what the search maximised on the supernet, see `score_value`, percent; None where there is none.
     """
 
     network: Network

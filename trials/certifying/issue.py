@@ -35,6 +35,7 @@ from trials.evidence.floor import floor_of, floor_text
 from trials.evidence.gates import FEW_STEPS, GateWarning, keep_warnings
 from trials.images.options import default_workers
 from trials.scoring import noise
+from trials.scoring.score_value import score_value, searched_by
 from trials.training import recipes, run_gates
 from trials.training.dry_run import time_network
 from trials.training.memory import GIB
@@ -196,6 +197,7 @@ def test_all(
         Stopped: the winner or all random networks stopped.
     """
     tested: dict[str, Tested] = {}
+    score_by = searched_by(plan.run.path)
     labels: np.ndarray | None = None
     for retraining in plan.retrainings:
         if not all(retraining.trained(seed) for seed in range(plan.seeds)):
@@ -210,7 +212,9 @@ def test_all(
                 )
         network = retraining.network
         score = scores.get(network.id)
-        tested[network.id] = Tested(network, np.stack([one.right for one in found]), score["top1"] if score else None)
+        tested[network.id] = Tested(
+            network, np.stack([one.right for one in found]), score_value(score, score_by) if score else None
+        )
     randoms = [network for network in plan.networks.randoms if network.id in tested]
     if plan.networks.winner.id not in tested or not randoms:
         require_all_trained(stopped)
@@ -235,6 +239,7 @@ def certify(
     few_steps = next((warning for warning in warnings if warning and warning.gate == FEW_STEPS), None)
     adviser = Adviser(plan.run.path, networks.winner.folder, plan.seeds, len(randoms), longer, few_steps, data, floor)
     keep_warnings(plan.run.path, "certify", [adviser.warn(tested[networks.winner.id].interval)], more=True)
+    by_top1 = searched_by(plan.run.path) == "top1"  # only of a top-1 is the noise known from the number of images
     images = [number for score in scores.values() if (number := noise.scoring_images(score, plan.run.path))]
     names = ("recipe", *recipes.OPTIONS, "hold_out", "precision", "data", "resolution")
     return make_certificate(
@@ -242,7 +247,7 @@ def certify(
         tested.get(networks.cheapest.id),
         randoms,
         band=networks.band,
-        scoring_images=min(images, default=None),
+        scoring_images=min(images, default=None) if by_top1 else None,
         advise=adviser.advise,
         about={
             "recipe": {"from": plan.recipe} | {name: getattr(config, name) for name in names},

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from trials.common.cli import rank_and_world
@@ -17,6 +18,20 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 BATCH = 256  # images that are classified at once
+
+
+class Graded(NamedTuple):
+    """What logits are worth, image by image; with a dimension in front of `images` where there are several networks."""
+
+    right: (
+        torch.Tensor
+    )  # bool (images, 2): whether the label is the first guess, and whether it is among the first five
+    losses: torch.Tensor  # float32 (images,): cross-entropy, natural logarithm
+
+
+def grade(logits: torch.Tensor, labels: torch.Tensor) -> Graded:
+    """Compare one network's logits (N, classes), in 32 bits, with labels (N,); on the device of the logits."""
+    return Graded(topk_right(logits, labels), F.cross_entropy(logits, labels, reduction="none"))
 
 
 def topk_hits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

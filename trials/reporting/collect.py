@@ -14,6 +14,7 @@ from trials.evidence.floor import floor_of
 from trials.evidence.gates import read_warnings
 from trials.reporting.networks import TrainedNetwork, collect_networks
 from trials.scoring.score_store import TOP_FILE, score_path
+from trials.scoring.score_value import score_value
 
 CERTIFICATE = "certificate.json"
 
@@ -62,6 +63,15 @@ class RunContents:
         return self.stored["config"]
 
     @property
+    def score_by(self) -> str:
+        """What the search maximised, see `score_value`."""
+        return self.summary.get("score_by", "top1")
+
+    def value(self, result: dict[str, Any]) -> float:
+        """What the search maximised of one result, percent."""
+        return score_value(result, self.score_by)
+
+    @property
     def retrained(self) -> TrainedNetwork | None:
         """The winner, retrained: in retrain/, else in another folder that holds this architecture; None where in none."""
         found = [network for network in self.networks if network.top1 and network.arch == self.winner]
@@ -91,7 +101,8 @@ def collect_run(run: Path) -> RunContents:
     if (run / "arc.json").exists():
         winner = load_arch(run / "arc.json", table.choices)
     elif results:
-        winner = max(results, key=lambda result: result["top1"])["arch"]
+        score_by = summary.get("score_by", "top1")
+        winner = max(results, key=lambda result: score_value(result, score_by))["arch"]
     elif learned:
         winner = learned["arch"]
     return RunContents(

@@ -181,8 +181,9 @@ def _images(contents: RunContents) -> dict[str, Any]:
 
 def _search(contents: RunContents) -> dict[str, Any]:
     """The pictures of the search, its ten best architectures, and the winner's picture."""
-    alike = noise.like_the_best(contents.results, contents.path)
-    pairs = sorted(zip(contents.results, alike, strict=True), key=lambda pair: -pair[0]["top1"])[:10]
+    alike = noise.like_the_best(contents.results, contents.path, contents.score_by)
+    ranked = zip(contents.results, alike, strict=True)
+    pairs = sorted(ranked, key=lambda pair: -contents.value(pair[0]))[:10]
     scored = bool(contents.results)
     figures: list[Figure] = []
     if scored:

@@ -21,6 +21,11 @@ from trials.reporting.figures import (
 )
 from trials.search_driver import results
 
+SCORE_LABELS = {  # by what the search maximised, see `score_value`
+    "top1": "top-1 on the supernet, %",
+    "loss": "mean probability of the right class on the supernet, %",
+}
+
 
 def plot_training(contents: RunContents) -> str:
     """Loss over the epochs, and the accuracy of the fixed paths."""
@@ -121,19 +126,20 @@ def plot_front(contents: RunContents) -> str:
     timed = all("latency_ms" in result for result in contents.results)
     name, unit, label = ("max_latency_ms", 1.0, "milliseconds") if timed else ("max_macs", 1e6, "million MACs")
     costs = [results.cost_of(result) / unit for result in contents.results]
-    front = results.pareto_front(contents.results)
+    front = results.pareto_front(contents.results, contents.score_by)
     with style():
         figure, axes = new_figure(3.3)
-        axes.scatter(costs, [result["top1"] for result in contents.results], s=14, color=GREY, label="scored")
-        line = [(results.cost_of(result) / unit, result["top1"]) for result in front]
+        axes.scatter(costs, [contents.value(result) for result in contents.results], s=14, color=GREY, label="scored")
+        line = [(results.cost_of(result) / unit, contents.value(result)) for result in front]
         axes.plot(*zip(*line, strict=True), "o-", color=BLUE, markersize=4, linewidth=1.3, label="best for its cost")
         if contents.score:
             place = results.cost_of(contents.score) / unit
-            axes.plot(place, contents.score["top1"], "*", color=ORANGE, markersize=14, linestyle="none", label="winner")
+            score = contents.value(contents.score)
+            axes.plot(place, score, "*", color=ORANGE, markersize=14, linestyle="none", label="winner")
         limit = contents.summary["limits"].get(name)
         if limit:
             axes.axvline(limit / unit, color=ORANGE, linestyle=":", label="limit")
-        axes.set(xlabel=label, ylabel="top-1 on the supernet, %")
+        axes.set(xlabel=label, ylabel=SCORE_LABELS[contents.score_by])
         figure.legend(loc="outside upper left", ncols=4, handletextpad=0.3, columnspacing=1.0)
         said = f"{len(costs)} architectures between {min(costs):.3g} and {max(costs):.3g} {label}; {len(front)} are the best for their cost."
         return to_svg(figure, "front", f"Score against {label}", said)
@@ -141,7 +147,7 @@ def plot_front(contents: RunContents) -> str:
 
 def plot_progress(contents: RunContents) -> str:
     """Scores in the order of evaluation, with vertical lines between generations."""
-    scores = [result["top1"] for result in contents.results]
+    scores = [contents.value(result) for result in contents.results]
     numbers = range(1, len(scores) + 1)
     generations = [result["generation"] for result in contents.results]
     means = {
@@ -160,7 +166,7 @@ def plot_progress(contents: RunContents) -> str:
                 line = axes.hlines(mean, positions[0] - 0.5, positions[-1] + 0.5, color=ORANGE)
                 if generation == generations[0]:
                     line.set_label("mean of a generation")
-        axes.set(xlabel="architecture, in order of scoring", ylabel="top-1 on the supernet, %")
+        axes.set(xlabel="architecture, in order of scoring", ylabel=SCORE_LABELS[contents.score_by])
         figure.legend(loc="outside upper left", ncols=3, handletextpad=0.4, columnspacing=1.0)
         said = f"{len(scores)} architectures; the best score rises from {scores[0]:.1f} to {max(scores):.1f}%."
         return to_svg(figure, "progress", "Progress of the search", said)

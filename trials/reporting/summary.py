@@ -101,7 +101,7 @@ def _score_rows(contents: RunContents) -> list[tuple[str, str]]:
     if contents.score:
         text, before = noise.score_text(contents.score, contents.path), contents.score["top1_before_recalibration"]
         rows.append(("its score on the supernet", f"{text}, {before:.2f}% without recalibration"))
-    alike = sum(noise.like_the_best(contents.results, contents.path)) - 1
+    alike = sum(noise.like_the_best(contents.results, contents.path, contents.score_by)) - 1
     rows.append(
         ("as good as the best, within noise", f"{alike} of the {len(contents.results) - 1} other architectures")
     )

@@ -10,6 +10,7 @@ from strategies.limits import Limits
 from trials.common import cli
 from trials.common.cli import option
 from trials.common.options import DeviceOptions, LimitOptions
+from trials.scoring.score_value import SCORE_BY
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,11 @@ class Config(LimitOptions, DeviceOptions):
         "auto",
         "Arithmetic of the scores: exact is the plain network bit for bit, the others fold BatchNorm and are faster",
         choices=("auto", "exact", "32", "bf16", "16"),
+    )
+    score_by: str = option(
+        "top1",
+        "What the search maximises, of the two that are measured and stored: accuracy or cross-entropy",
+        choices=SCORE_BY,
     )
     warm: bool = option(True, "Under NNI, let the trials of one machine share an evaluator that stays warm")
     self_check: int = option(

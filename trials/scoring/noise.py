@@ -17,6 +17,7 @@ import numpy as np
 
 from trials.common import cli
 from trials.evidence.intervals import Interval, accuracy_interval, accuracy_text, score_sd
+from trials.scoring.score_value import score_value
 
 TOP = 5  # the best by score that are retrained and chosen among by held-out images
 LEVEL = 0.05  # probability with which the truly best architecture is not among those that are marked
@@ -108,8 +109,8 @@ def _with_deviation(percent: float, images: int | None) -> str:
     return f"{percent:.2f} +- " + (f"{score_sd(percent, images):.2g}" if images else "?")
 
 
-def like_the_best(results: Sequence[Mapping[str, Any]], run: Path | None = None) -> list[bool]:
-    """Which architectures cannot be told apart from the best one by their scores.
+def like_the_best(results: Sequence[Mapping[str, Any]], run: Path | None = None, score_by: str = "top1") -> list[bool]:
+    """Which architectures cannot be told apart from the best one by their answers.
 
     An architecture is told apart if it is worse than the best of the search by a one-sided test at the level 5 % / (K - 1).
     The best was the highest of K noisy scores, so each of the others must be allowed for (Bonferroni): the truly best
@@ -122,13 +123,14 @@ def like_the_best(results: Sequence[Mapping[str, Any]], run: Path | None = None)
     Args:
         results: K scores of one supernet with the same settings.
         run: the run that keeps them.
+        score_by: what chose the best one, see `score_value`; the tests are those of top-1 in any case.
     Returns:
         One bool for each; the best itself is marked.
     Source: McNemar (1947), doi:10.1007/BF02295996; Hsu (1984), Annals of Statistics 12:1136, for comparisons with the best.
     """
     if not results:
         return []
-    best = max(results, key=lambda result: result["top1"])
+    best = max(results, key=lambda result: score_value(result, score_by))
     level = LEVEL / max(1, len(results) - 1)
     answers = unpack_answers(best)
     return [result is best or not _is_worse(result, best, answers, level, run) for result in results]

@@ -35,7 +35,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 
 from spaces.arch import Arch, validate
-from trials.networks.accuracy import topk_right
+from trials.networks.accuracy import Graded, grade
 from trials.scoring.shared_blocks import BNStatistics, Node, Pass, SharedBlock, SharedBlocks
 
 
@@ -111,24 +111,25 @@ class PrefixTree:
         Returns:
             Right answers in the first 1 and in the first 5 guesses, int64 (K, 2), on the CPU.
         """
-        return self.right_answers(batches, before=before).sum(1)
+        return self.answers(batches, before=before).right.sum(1)
 
-    def right_answers(
-        self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], *, before: bool = False
-    ) -> torch.Tensor:
-        """Whether each architecture has each image right.
+    def answers(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], *, before: bool = False) -> Graded:
+        """What each architecture says of each image.
 
         Args:
             batches, before: as for `hits`.
         Returns:
-            Right in the first 1 and in the first 5 guesses, bool (K, images, 2), on the CPU.
+            On the CPU: `right`, bool (K, images, 2), and `losses`, float32 (K, images).
         """
-        answers = [torch.empty(self.arch_count, 0, 2, dtype=torch.bool, device=self.blocks.device)]
+        device = self.blocks.device
+        right = [torch.empty(self.arch_count, 0, 2, dtype=torch.bool, device=device)]
+        losses = [torch.empty(self.arch_count, 0, device=device)]
         for x, labels in batches:
-            answers.append(torch.empty(self.arch_count, len(labels), 2, dtype=torch.bool, device=self.blocks.device))
+            right.append(torch.empty(self.arch_count, len(labels), 2, dtype=torch.bool, device=device))
+            losses.append(torch.empty(self.arch_count, len(labels), device=device))
             for arch_index, logits in self.logits(x, before=before):
-                answers[-1][arch_index] = topk_right(logits, labels)
-        return torch.cat(answers, 1).cpu()
+                right[-1][arch_index], losses[-1][arch_index] = grade(logits, labels)
+        return Graded(torch.cat(right, 1).cpu(), torch.cat(losses, 1).cpu())
 
     def _make_node(self, block: SharedBlock) -> Node:
         self.node_count += 1

@@ -64,6 +64,7 @@ class ScoreStore:
         *,
         top1: float,
         top5: float,
+        loss: float | None,
         top1_before_recalibration: float,
         scoring_images: int | None,
         right: str | None,
@@ -78,6 +79,7 @@ class ScoreStore:
             costs: cost table of the space, which gives MACs and parameters.
             top1, top5, top1_before_recalibration: percent of the scoring images. The accuracy before recalibration is
                 measured on the first batch of them alone.
+            loss: mean cross-entropy on the scoring images, natural logarithm; None where it did not come back.
             scoring_images: how many there are; None where that is not known.
             right: which of them are right, see `noise.pack_answers`; None where only their number came back.
             seconds: time that the score took. Candidates that are scored together have equal shares of their time.
@@ -89,6 +91,7 @@ class ScoreStore:
             "arch": arch,
             "top1": top1,
             "top5": top5,
+            "loss": loss,
             "top1_before_recalibration": top1_before_recalibration,
             "scoring_images": scoring_images,
             "right": right,

@@ -8,6 +8,7 @@ statistics leak from one candidate to the next, and NNI's NAS package is not imp
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from spaces.errors import InputError
 from trials.common.distributed import use_cuda
 from trials.common.supernet_run import SupernetRun
 from trials.images.dataset import normalise
-from trials.networks.accuracy import topk_hits, topk_right
+from trials.networks.accuracy import Graded, grade, topk_hits
 from trials.networks.batchnorm import fold_batchnorm, recalibrate_batchnorm
 from trials.scoring import noise
 from trials.scoring.evaluate_config import Settings
@@ -29,6 +30,7 @@ from trials.scoring.fixed_images import FixedImages, fixed_images
 from trials.scoring.precision import PRECISIONS
 from trials.scoring.prefix_tree import PrefixTree
 from trials.scoring.score_store import ScoreStore
+from trials.scoring.score_value import has_value
 from trials.scoring.shared_blocks import SharedBlocks
 
 GROUP_SECONDS = 60.0  # time that a group of candidates should take; a kill loses the group that is being scored
@@ -49,9 +51,8 @@ class Measured(NamedTuple):
     """What scoring one candidate gives."""
 
     top1_before: float  # percent, before recalibration, on the first batch of scoring images
-    hits: torch.Tensor  # int64 (2,): scoring images that are right in the first 1 and in the first 5 guesses
+    answers: Graded  # to all scoring images
     calibration_images: int
-    right: torch.Tensor | None = None  # bool (n,): whether each scoring image is right in the first guess
 
 
 class Scorer:
@@ -114,7 +115,7 @@ class Scorer:
             validate(arch, self.chain.choices)
         waiting = []
         for arch in {arch_id(arch): arch for arch in archs}.values():
-            stored = self.store.read(arch)
+            stored = self._stored(arch)
             if stored:
                 yield arch, stored
             else:
@@ -126,7 +127,7 @@ class Scorer:
             group, waiting = waiting[:size], waiting[size:]
             with self.store.claimed(group):
                 # Another process may have stored some of the scores while this one waited for the claim.
-                stored_now = {arch_id(arch): self.store.read(arch) for arch in group}
+                stored_now = {arch_id(arch): self._stored(arch) for arch in group}
                 new = [arch for arch in group if stored_now[arch_id(arch)] is None]
                 results = self._score_or_halve(new, on_progress) if new else []
                 computed = dict(zip(map(arch_id, new), results, strict=True))
@@ -148,15 +149,17 @@ class Scorer:
         self.seconds = (time.perf_counter() - began) / len(archs)
         records = []
         images = len(self.images.scoring)
-        for arch, (before, hits, used, right) in zip(archs, measured, strict=True):
+        for arch, (before, answers, used) in zip(archs, measured, strict=True):
+            top1, top5 = (100 * int(hits) / images for hits in answers.right.sum(0))
             record = self.store.record(
                 arch,
                 self.table,
-                top1=float(hits[0]) * 100 / images,
-                top5=float(hits[1]) * 100 / images,
+                top1=top1,
+                top5=top5,
+                loss=math.fsum(answers.losses.tolist()) / images,  # exactly rounded, whatever the order
                 top1_before_recalibration=before,
                 scoring_images=images,
-                right=None if right is None else noise.pack_answers(right.numpy()),
+                right=noise.pack_answers(answers.right[:, 0].numpy()),
                 seconds=self.seconds,
                 calibration_images=used,
                 computed_with={"precision": self.precision_name, "device": self.device.type},
@@ -165,6 +168,11 @@ class Scorer:
             self.store.write(record)
             records.append(record)
         return records
+
+    def _stored(self, arch: Arch) -> dict[str, Any] | None:
+        """The stored score; None where there is none, or an older version's, without the loss, which is measured anew."""
+        record = self.store.read(arch)
+        return record if record and has_value(record, "loss") else None
 
     def _score_or_halve(self, group: list[Arch], on_progress: Progress) -> list[dict[str, Any] | Exception]:
         """Score a group. Where that fails, score its halves, so that one bad candidate takes no other with it."""
@@ -208,17 +216,16 @@ class Scorer:
             first_batch = next(self.scoring_batches())
             before = tree.hits([first_batch], before=True)
             used = tree.calibrate(counted(self.calibration_batches()))
-            right = tree.right_answers(counted(self.scoring_batches()))
+            answers = map(Graded, *tree.answers(counted(self.scoring_batches())))
         size = len(first_batch[1])
-        return [Measured(float(b[0]) * 100 / size, r.sum(0), used, r[:, 0]) for b, r in zip(before, right, strict=True)]
+        return [Measured(float(b[0]) * 100 / size, own, used) for b, own in zip(before, answers, strict=True)]
 
     @torch.no_grad()
     def _score_reference(self, arch: Arch) -> Measured:
         """Score one architecture the plain way, as a fixed network. `_score_tree` must give the same."""
         with self.precision.cudnn_flags():
             before, network, used = self.fixed_network(arch)
-            right = self.answers_of_network(network)
-        return Measured(before, right.sum(0), used, right[:, 0])
+            return Measured(before, self.answers_of_network(network), used)
 
     @torch.no_grad()
     def fixed_network(self, arch: Arch) -> tuple[float, nn.Module, int]:
@@ -241,10 +248,11 @@ class Scorer:
         return float(before[0]) * 100 / len(labels), cast, used
 
     @torch.no_grad()
-    def answers_of_network(self, network: nn.Module) -> torch.Tensor:
-        """For each scoring image, whether a `fixed_network` has it right in its first 1 and first 5 guesses, bool (n, 2)."""
+    def answers_of_network(self, network: nn.Module) -> Graded:
+        """What a `fixed_network` says of each of the n scoring images, on the CPU: bool (n, 2), and float32 (n,)."""
         batches = self.scoring_batches()
-        return torch.cat([topk_right(network(self.precision.cast_images(x)).float(), y) for x, y in batches]).cpu()
+        graded = [grade(network(self.precision.cast_images(x)).float(), y) for x, y in batches]
+        return Graded(*(torch.cat(parts).cpu() for parts in zip(*graded, strict=True)))
 
     def _batches_per_score(self) -> int:
         """Number of calibration and scoring batches of one score."""

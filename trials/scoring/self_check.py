@@ -53,7 +53,7 @@ def run(run_folder: str | Path, settings: Settings, device: str, number: int) ->
         began = time.perf_counter()
         tree = PrefixTree(scorer.blocks, archs)
         tree.calibrate(scorer.calibration_batches())
-        right = tree.right_answers(scorer.scoring_batches())
+        right, losses = tree.answers(scorer.scoring_batches())
         together_seconds = time.perf_counter() - began
         logits = dict(tree.logits(x))
         bar.update()
@@ -63,7 +63,8 @@ def run(run_folder: str | Path, settings: Settings, device: str, number: int) ->
         for index, arch in enumerate(archs):
             began = time.perf_counter()
             _, network, _ = scorer.fixed_network(arch)
-            same = torch.equal(scorer.answers_of_network(network), right[index])
+            own = scorer.answers_of_network(network)
+            same = torch.equal(own.right, right[index]) and torch.equal(own.losses, losses[index])
             alone_seconds += time.perf_counter() - began
             y = network(scorer.precision.cast_images(x)).float()
             if not (same and torch.equal(y, logits[index])):

@@ -9,6 +9,7 @@ from typing import Any
 
 from spaces.arch import arch_id
 from spaces.errors import InputError, Stopped
+from trials.scoring.score_value import score_value
 from trials.scoring.scorer import Progress, Scorer, no_progress
 from trials.search_driver.plan import Plan
 
@@ -65,7 +66,7 @@ def search_in_process(
                 jobs.append({"status": "FAILED"})
                 tuner.trial_end(number, False)
                 continue
-            tuner.receive_trial_result(number, arch, {"default": result["top1"]})
+            tuner.receive_trial_result(number, arch, {"default": score_value(result, plan.evaluate.score_by)})
             jobs.append({"status": "SUCCEEDED"})
             done += 1
             on_score(result)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 from trials.common import cli
 from trials.scoring import noise
+from trials.scoring.score_value import score_value
 from trials.search_driver.plan import Plan
 
 
@@ -14,11 +16,12 @@ class SearchProgress:
     """A bar of the architectures that have a score; beside it the best of them, and how many trials failed.
 
     Attributes:
-        best: the stored score with the highest top-1 so far; None before the first.
+        best: the stored score that the search holds best so far; None before the first.
     """
 
     def __init__(self, plan: Plan, done: int = 0) -> None:
         """Begin at `done` of the architectures that the plan wants."""
+        self.value = partial(score_value, score_by=plan.evaluate.score_by)
         self.bar = cli.progress(plan.wanted, desc="search", unit="arch", initial=done)
         self.best: dict[str, Any] | None = None
         self.failures = 0
@@ -30,7 +33,7 @@ class SearchProgress:
         Args:
             result: its stored score; None where that cannot be read, and then the best stays what it is.
         """
-        if result and (self.best is None or result["top1"] > self.best["top1"]):
+        if result and (self.best is None or self.value(result) > self.value(self.best)):
             self.best = result
         self._show()
         self.bar.update()

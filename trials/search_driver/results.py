@@ -17,6 +17,7 @@ from trials.common import cli
 from trials.evidence.gates import keep_warnings
 from trials.scoring import noise
 from trials.scoring.score_store import TOP_FILE, score_path
+from trials.scoring.score_value import has_value, score_value
 from trials.search_driver.plan import Plan
 from trials.search_driver.score_gates import check_scores
 
@@ -28,15 +29,17 @@ def arch_of(job: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def score_of(plan: Plan, arch: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The stored score of an architecture; None when it has none or breaks the limits."""
+    """The stored score of an architecture; None when it has none by which this search goes, or breaks the limits."""
     result = plan.score_store.read(arch or {})
-    return result if result and plan.feasible.allows(result["arch"]) else None
+    known = result is not None and has_value(result, plan.evaluate.score_by)
+    return result if result and known and plan.feasible.allows(result["arch"]) else None
 
 
 def scores_to_import(plan: Plan, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The architectures and scores of NNI's trials, as a tuner's `import_data` takes them."""
     results = [score_of(plan, arch_of(job)) for job in jobs if job["status"] == "SUCCEEDED"]
-    return [{"parameter": result["arch"], "value": result["top1"]} for result in results if result]
+    score_by = plan.evaluate.score_by
+    return [{"parameter": result["arch"], "value": score_value(result, score_by)} for result in results if result]
 
 
 def store_remote_score(plan: Plan, job: dict[str, Any], metrics: list[dict[str, Any]]) -> None:
@@ -51,12 +54,14 @@ def store_remote_score(plan: Plan, job: dict[str, Any], metrics: list[dict[str, 
     if arch is None or "FINAL" not in values:
         return
     final = values["FINAL"]
+    top1 = final.get("top1", final["default"])  # NNI's trials of older versions told it as the default alone
     record = plan.score_store.record(
         arch,
         plan.table,
-        top1=final["default"],
+        top1=top1,
+        loss=final.get("loss"),
         top5=final["top5"],
-        top1_before_recalibration=float(values.get("PERIODICAL", final["default"])),
+        top1_before_recalibration=float(values.get("PERIODICAL", top1)),
         scoring_images=final.get("scoring_images"),
         right=None,
         seconds=((job.get("endTime") or 0) - (job.get("startTime") or 0)) / 1000,  # NNI times the whole trial
@@ -67,9 +72,9 @@ def store_remote_score(plan: Plan, job: dict[str, Any], metrics: list[dict[str, 
     plan.score_store.write(record | {"trial": job.get("logPath")})
 
 
-def pareto_front(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The results that no other one beats in both top-1 and cost, the cheapest first; `cost_of` says which cost."""
-    points = [(result["top1"], cost_of(result), result) for result in results]
+def pareto_front(results: Sequence[dict[str, Any]], score_by: str = "top1") -> list[dict[str, Any]]:
+    """The results that no other one beats in both score and cost, the cheapest first; `cost_of` says which cost."""
+    points = [(score_value(result, score_by), cost_of(result), result) for result in results]
     return [result for _, _, result in pareto.pareto_front(points)]
 
 
@@ -134,14 +139,16 @@ def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) 
     if not results:
         raise Stopped(f"no architecture within the limits got a score; see {log}")
     given_up = [arch_id(entry["arch"]) for entry in plan.tuner.state.failed()] if plan.tuner else []
-    front = pareto_front(results)
-    best = max(results, key=lambda result: result["top1"])
+    score_by = plan.evaluate.score_by
+    front = pareto_front(results, score_by)
+    best = max(results, key=lambda result: score_value(result, score_by))
 
     # search.json, which the report reads
     summary = {
         "experiment": name,
         "yaml": plan.yaml.name,
         "tuner": plan.content["tuner"].get("className", plan.content["tuner"].get("name")),
+        "score_by": score_by,
         "limits": dataclasses.asdict(plan.limits),
         "share_of_space": plan.feasible.share(),
         "trials": dict(Counter(job["status"] for job in jobs)),
@@ -170,18 +177,29 @@ def _print_results(
 ) -> None:
     """Print the five best architectures, and what else search.json says about the search."""
     latency = plan.feasible.latency
-    alike = noise.like_the_best(results, plan.run)
-    ranked = sorted(zip(results, alike, strict=True), key=lambda pair: -pair[0]["top1"])
+    score_by = plan.evaluate.score_by
+    alike = noise.like_the_best(results, plan.run, score_by)
+    ranked = sorted(zip(results, alike, strict=True), key=lambda pair: -score_value(pair[0], score_by))
+    by_loss = score_by == "loss"
     rows = [
         (
-            *(arch_id(r["arch"]), noise.short_score_text(r, plan.run), "=" if like_best else "worse"),
+            *(arch_id(r["arch"]), *((f"{r['loss']:.4f}",) if by_loss else ()), noise.short_score_text(r, plan.run)),
+            "=" if like_best else "worse",
             *(noise.short_before_text(r, plan.run), f"{r['macs']:,}", f"{r['params']:,}"),
             *((f"{latency.ms(r['arch']):.3g}",) if latency else ()),
         )
         for r, like_best in ranked[:5]
     ]
-    rows[0] = (*rows[0][:2], "best", *rows[0][3:])
-    header = ["architecture", "top-1 % +- sd", "beside the best", "before BN recal.", "MACs", "params"]
+    rows[0] = (*rows[0][: 2 + by_loss], "best", *rows[0][3 + by_loss :])
+    header = [
+        "architecture",
+        *["loss"] * by_loss,
+        "top-1 % +- sd",
+        "beside the best",
+        "before BN recal.",
+        "MACs",
+        "params",
+    ]
     print(cli.table(rows, header + ([f"ms {latency.error()}"] if latency else []), as_is=True))
     unsuccessful = sum(job["status"] not in ("SUCCEEDED", "RUNNING", "WAITING") for job in jobs)
     print(

@@ -23,6 +23,7 @@ from trials.common.supernet_run import SupernetRun
 from trials.evidence.intervals import accuracy_interval, accuracy_text
 from trials.scoring import noise
 from trials.scoring.score_store import TOP_FILE, score_path
+from trials.scoring.score_value import score_value, searched_by
 from trials.training.parallel import Job, train_jobs
 from trials.training.retrain_config import TOP_FOLDER, Config
 from trials.training.retrain_plan import RetrainPlan, describe_network, plan_retraining
@@ -148,7 +149,8 @@ def best_scored(run: Path, count: int) -> list[dict[str, Any]]:
         raise InputError(
             f"--top {count}: the search of '{run}' scored {len(scores):,} architectures; give 2 to {len(scores)}"
         )
-    return sorted(scores, key=lambda score: -score["top1"])[:count]
+    score_by = searched_by(run)
+    return sorted(scores, key=lambda score: -score_value(score, score_by))[:count]
 
 
 def plan_candidates(config: Config, scores: Sequence[dict[str, Any]]) -> list[Candidate]:
