@@ -25,6 +25,7 @@ STRATEGIES = {
     "strict-fair": [
         *("--space", "spos", "--space-options", "variant=channel", "--strategy", "strict-fair"),
         *("--width-warmup", "--warm-start", "0.2", "--epochs", "3", "--score-fraction", "0.8"),
+        *("--ema", "0.9"),
     ],
     "softmax": [
         *("--space", "spos", "--strategy", "softmax", "--max-macs", "3M", "--cost-loss", "power"),

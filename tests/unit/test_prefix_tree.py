@@ -281,7 +281,7 @@ def test_scores_equal_the_reference(own_run, batch_size):
     settings = Settings(200, 0, batch_size)
     together, reference = Scorer(own_run, settings), Scorer(own_run, settings, reference=True)
     archs = evolved(together.chain, 4)
-    keys = ("arch", "top1", "top5", "top1_before_recalibration", "calibration_images", "precision")
+    keys = ("arch", "top1", "top5", "loss", "right", "top1_before_recalibration", "calibration_images", "precision")
     first, second = ([{key: r[key] for key in keys} for r in scorer.score(archs)] for scorer in (together, reference))
     assert first == second
     assert len({result["top1"] for result in first}) > 1

@@ -10,7 +10,7 @@ from trials.images.augment import mix_images, rand_augment
 from trials.images.load import load_data
 from trials.networks import baselines, batchnorm
 from trials.training import optimizers, recipes
-from trials.training.ema import decay_at, make_ema
+from trials.training.ema import SupernetEma, decay_at, make_ema
 
 IMAGENET = 1_281_167  # training images
 
@@ -123,6 +123,33 @@ def test_ema_by_hand():
         assert mean.module[1].num_batches_tracked.item() == n
     assert not mean.module.training
     assert network[0].weight.item() == 7.0  # untouched
+
+
+def test_ema_of_a_supernet_by_hand():
+    """Weights off the path count as they are, buffers are the network's own, and replaced weights begin a new average."""
+    network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
+    moved, still = (network[number].weight for number in (0, 1))
+    nn.init.ones_(moved), nn.init.ones_(still)
+    ema, by_hand = SupernetEma(network, 0.25), 1.0
+    for update, value in enumerate((3.0, 5.0, 2.0), 1):
+        nn.init.constant_(moved, value)
+        ema.update()
+        by_hand += (value - by_hand) * (1 - decay_at(update, 0.25))
+    network[2].running_mean.fill_(7)
+    weights = ema.weights()
+    assert float(weights["0.weight"]) == pytest.approx(by_hand)
+    assert by_hand != float(moved) == 2.0
+    assert float(weights["1.weight"]) == 1.0
+    assert float(weights["2.running_mean"]) == 7.0
+    assert weights.keys() == network.state_dict().keys()
+
+    again = SupernetEma(network, 0.25)
+    again.restore({**ema.state(), "mean": {name: mean.clone() for name, mean in ema.state()["mean"].items()}})
+    nn.init.constant_(moved, 9.0)
+    ema.update(), again.update()
+    assert torch.equal(ema.weights()["0.weight"], again.weights()["0.weight"])
+    ema.restart()
+    assert float(ema.weights()["0.weight"]) == 9.0
 
 
 @pytest.mark.parametrize("kind", ["digits", "folder"])

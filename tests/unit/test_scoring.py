@@ -1,5 +1,6 @@
 """Scores of a trained supernet: those of the frozen network, whatever was scored before, and by hand."""
 
+import dataclasses
 import math
 import re
 
@@ -20,6 +21,7 @@ from trials.images.options import DataOptions
 from trials.networks.accuracy import topk_hits
 from trials.networks.batchnorm import recalibrate_batchnorm
 from trials.scoring import noise
+from trials.scoring.finetune import finetune
 from trials.scoring.score_value import has_value, score_value
 from trials.scoring.scorer import Scorer, Settings
 from trials.search_driver.results import pareto_front
@@ -65,6 +67,43 @@ def test_scores_of_older_versions_have_no_loss(own_run):
     assert not has_value(old, "loss")
     again = scorer.result(archs[0])
     assert (again["top1"], again["loss"], again["right"]) == tuple(fresh[0][key] for key in ("top1", "loss", "right"))
+
+
+def test_finetuning_is_each_candidates_own(own_run):
+    """The same bits in any company and order; other weights than without; none of it stays in the supernet."""
+    plain, settings = Scorer(own_run, SETTINGS), dataclasses.replace(SETTINGS, finetune_steps=6)
+    archs = [{label: c[k] for label, c in plain.chain.choices.items()} for k in (0, 1, 2)]
+    [before] = plain.score([archs[1]])
+    assert "finetune_steps" not in before["settings"]
+    scorer = Scorer(own_run, settings)
+    assert scorer.store.read(archs[1]) is None
+    state = torch.get_rng_state()
+    together = [(record["loss"], record["right"]) for record in scorer.score(archs)]
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(7)
+    alone = [Scorer(own_run, settings).score([arch])[0] for arch in archs[::-1]][::-1]
+    assert together == [(record["loss"], record["right"]) for record in alone]
+    assert alone[1]["loss"] != before["loss"]
+    assert alone[1]["settings"]["finetune_steps"] == 6
+    assert alone[1]["top1_before_recalibration"] == before["top1_before_recalibration"]
+    assert Scorer(own_run, SETTINGS).score([archs[1]])[0]["loss"] == before["loss"]
+
+
+def test_finetuning_learns(own_run):
+    """On the calibration images, with labels from the cache: their loss falls; a step beyond the last batch begins anew."""
+    scorer = Scorer(own_run, dataclasses.replace(SETTINGS, finetune_steps=8))
+    batches = list(scorer.finetune_batches())
+    assert [len(labels) for _, labels in batches] == [64] * 4
+    network = scorer.chain.network(scorer.chain.warm_path, scorer.weights).train()
+
+    def loss():
+        with torch.no_grad():
+            return sum(float(F.cross_entropy(network.train()(x), y)) for x, y in batches)
+
+    first = loss()
+    finetune(network, scorer.finetune_batches, 8, seed=0)
+    assert not network.training
+    assert loss() < first
 
 
 def test_the_search_takes_the_best_by_what_it_maximises():

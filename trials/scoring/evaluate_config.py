@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from spaces.errors import InputError
 from strategies.limits import Limits
@@ -26,6 +26,9 @@ class Config(LimitOptions, DeviceOptions):
     calibration_images: int = option(2560, "Training images for BN recalibration, or as many as there are")
     scoring_images: int = option(0, "Held-out images that give the score; 0 means all of the scoring part")
     batch_size: int = option(128, "Images at a time")
+    finetune_steps: int = option(
+        0, "Steps that each candidate is trained from the supernet's weights before it is scored, alone and slowly"
+    )
     precision: str = option(
         "auto",
         "Arithmetic of the scores: exact is the plain network bit for bit, the others fold BatchNorm and are faster",
@@ -43,7 +46,9 @@ class Config(LimitOptions, DeviceOptions):
     reference: bool = option(False, "Score one by one, each as a fixed network: the same scores, slower")
 
     def __post_init__(self) -> None:
-        cli.not_negative(self, "self_check")
+        cli.not_negative(self, "self_check", "finetune_steps")
+        if self.self_check and self.finetune_steps:
+            raise InputError("--self-check compares candidates that are scored together; leave --finetune-steps out")
         if self.self_check and self.arch:
             raise InputError("--self-check draws its own candidates; leave --arch out")
         if self.calibration_images < 1 or self.batch_size < 1 or self.scoring_images < 0:
@@ -64,7 +69,14 @@ class Settings:
     scoring_images: int  # 0: the whole scoring part
     batch_size: int
     precision: str = "auto"
+    finetune_steps: int = 0
 
     @classmethod
     def of(cls, config: Config) -> Settings:
-        return cls(config.calibration_images, config.scoring_images, config.batch_size, config.precision)
+        """The settings among the options of a command."""
+        return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
+
+    def stored(self) -> dict[str, Any]:
+        """As a score keeps them: without the fine-tuning that there is not, as older versions did."""
+        values = dataclasses.asdict(self)
+        return values if self.finetune_steps else {key: values[key] for key in values if key != "finetune_steps"}

@@ -34,15 +34,18 @@ class FixedImages:
     calibration: torch.Tensor  # (n, 3, R, R), recalibrate BatchNorm
     scoring: torch.Tensor  # (n, 3, R, R), give the score
     labels: torch.Tensor  # (n,), class numbers of the scoring images
+    calibration_labels: torch.Tensor | None = None  # (n,), of the calibration images, for fine-tuning
 
 
-def cache_names(calibration: int, scoring: int) -> list[str]:
+def cache_names(calibration: int, scoring: int, *, finetune: bool = False) -> list[str]:
     """Names of the files in RUN/cache that hold the images, in the order of the fields of `FixedImages`.
 
     Args:
         calibration, scoring: how many images were asked for.
+        finetune: also that of the labels of the calibration images; older versions did not write it.
     """
-    return [f"{name}-{calibration}-{scoring}.npy" for name in ("calibration", "images", "labels")]
+    names = ["calibration", "images", "labels", *["calibration-labels"] * finetune]
+    return [f"{name}-{calibration}-{scoring}.npy" for name in names]
 
 
 def fixed_images(
@@ -53,6 +56,7 @@ def fixed_images(
     *,
     calibration: int,
     scoring: int,
+    finetune: bool = False,
     device: torch.device,
 ) -> FixedImages:
     """Load the images of a run; decode them first, if no process has done so before.
@@ -63,11 +67,12 @@ def fixed_images(
         classes: number of classes that the supernet was trained on.
         calibration: how many images of the training part; as many as there are, if that is fewer.
         scoring: how many images of the scoring part; 0: all.
+        finetune: whether the labels of the calibration images are needed, too.
         device: where they will be used; a GPU gets them only if they take less than GPU_SHARE of its free memory.
     Raises:
         InputError: the data is gone, or it is other data.
     """
-    paths = [run / "cache" / name for name in cache_names(calibration, scoring)]
+    paths = [run / "cache" / name for name in cache_names(calibration, scoring, finetune=finetune)]
     if not all(path.exists() for path in paths):
         (run / "cache").mkdir(exist_ok=True)
         with open(run / "cache" / ".lock", "w") as lock:
@@ -94,16 +99,18 @@ def _decode(
 
     Args:
         counts: part of the data, and how many of its images (0: all); of the calibration, then of the scoring images.
-        paths: files of the calibration images, of the scoring images, of the labels.
+        paths: files of the calibration images, of the scoring images, of their labels; and of the labels of the former.
     """
     data = load_data(DataOptions.of(config), resolution, score_fraction=config["score_fraction"], run=run)
     if len(data.classes) != classes:
         raise InputError(f"the data has {len(data.classes)} classes now, {classes} when the supernet was trained")
+    labels = []
     for (part, count), path in zip(counts, paths[:2], strict=True):
         count = len(data.eval_indices(part, count or None))
-        labels = save_images(path, data.eval_batches(part, DECODE_BATCH, count=count), count, resolution)
-    with atomic(paths[2]) as temporary, open(temporary, "wb") as file:
-        np.save(file, labels.numpy())  # the loop ended with the scoring images, so the labels are theirs
+        labels.append(save_images(path, data.eval_batches(part, DECODE_BATCH, count=count), count, resolution))
+    for of_part, path in zip(reversed(labels), paths[2:], strict=False):
+        with atomic(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, of_part.numpy())
 
 
 def save_images(path: Path, batches: Iterator[Batch], count: int, resolution: int) -> torch.Tensor:

@@ -51,7 +51,8 @@ class ScoreStore:
         if not path.exists():
             return None
         record = load_json(path, "score")
-        return record if (record["supernet"], record["settings"]) == (self.supernet_hash, vars(self.settings)) else None
+        own = (self.supernet_hash, self.settings.stored())
+        return record if (record["supernet"], record["settings"]) == own else None
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Store a record atomically, in place of an older one of the same architecture."""
@@ -102,7 +103,7 @@ class ScoreStore:
             **computed_with,
             "seed": seed,
             "supernet": self.supernet_hash,
-            "settings": vars(self.settings),
+            "settings": self.settings.stored(),
             "finished": time.time(),
         }
 

@@ -26,6 +26,7 @@ from trials.networks.accuracy import Graded, grade, topk_hits
 from trials.networks.batchnorm import fold_batchnorm, recalibrate_batchnorm
 from trials.scoring import noise
 from trials.scoring.evaluate_config import Settings
+from trials.scoring.finetune import finetune
 from trials.scoring.fixed_images import FixedImages, fixed_images
 from trials.scoring.precision import PRECISIONS
 from trials.scoring.prefix_tree import PrefixTree
@@ -142,8 +143,11 @@ class Scorer:
             ArchError: an architecture does not fit the space.
         """
         began = time.perf_counter()
-        if self.reference:
-            measured = [self._score_reference(arch) for arch in archs]
+        if self.reference or self.settings.finetune_steps:
+            measured = []
+            for number, arch in enumerate(archs, 1):
+                measured.append(self._score_reference(arch))
+                on_progress(len(archs), number / len(archs))
         else:
             measured = self._score_tree(archs, lambda share: on_progress(len(archs), share))
         self.seconds = (time.perf_counter() - began) / len(archs)
@@ -239,6 +243,9 @@ class Scorer:
         cast = self.precision.cast(copy.deepcopy(network))
         x, labels = next(self.scoring_batches())
         before = topk_hits(cast(cast_images(x)).float(), labels)
+        if self.settings.finetune_steps:
+            finetune(network, self.finetune_batches, self.settings.finetune_steps, self.config["seed"])
+            cast = self.precision.cast(copy.deepcopy(network))
         used = recalibrate_batchnorm(cast, (cast_images(x) for x in self.calibration_batches()))
         if self.precision.fold:
             # The weights are folded in 32 bits and cast afterwards, as in the tree.
@@ -264,6 +271,13 @@ class Scorer:
         size = min(self.settings.batch_size, len(self.images.calibration))
         for first in range(0, len(self.images.calibration) - size + 1, size):
             yield self._normalised(self.images.calibration[first : first + size])
+
+    def finetune_batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The batches of `calibration_batches` in the layout of the network, with their labels (N,)."""
+        assert self.images.calibration_labels is not None
+        labels = self.images.calibration_labels.to(self.device).split(self.settings.batch_size)
+        for x, own in zip(self.calibration_batches(), labels, strict=False):  # a last, smaller batch is left out
+            yield x.contiguous(memory_format=self.precision.layout), own
 
     def scoring_batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Normalised scoring images (N, 3, R, R) with their labels (N,); the last batch may be smaller."""
@@ -295,5 +309,6 @@ class Scorer:
             self.chain.classes,
             calibration=self.settings.calibration_images,
             scoring=self.settings.scoring_images,
+            finetune=self.settings.finetune_steps > 0,
             device=self.device,
         )

@@ -59,11 +59,12 @@ def check_workers(plan: Plan) -> None:
             f"--run {run} of trialCommand is a relative path, and a worker would look for it in NNI's copy of the code; give the "
             "absolute path on the workers"
         )
+    settings = plan.settings
+    finetune = settings.finetune_steps > 0
+    cached = cache_names(settings.calibration_images, settings.scoring_images, finetune=finetune)
     rows = []
     for machine in plan.nni.training_service.machine_list:
-        state = probe_worker(
-            machine, [run, *cache_names(plan.settings.calibration_images, plan.settings.scoring_images)]
-        )
+        state = probe_worker(machine, [run, *cached])
         require_ready(plan, machine, state)
         images = "decoded" if state["images"] else "embedded"
         rows.append((worker_name(machine), state["python"], state["torch"], state["nni"], state["supernet"], images))

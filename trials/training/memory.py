@@ -108,7 +108,10 @@ def supernet_bytes(config: supernet_config.Config, chain: Chain) -> int:
             for memories in of_passes if mixes else [max(of_passes, key=lambda memories: sum(memories.values()))]:
                 kept |= memories
     activations = max(0, sum(kept.values()) - 4 * parameters)  # the weights are among what is kept
-    return weight_bytes(parameters, config.optimizer, config.momentum) + round(activations * _bits(config) / 32)
+    average = 4 * parameters * bool(config.ema)
+    return (
+        average + weight_bytes(parameters, config.optimizer, config.momentum) + round(activations * _bits(config) / 32)
+    )
 
 
 def network_bytes(config: retrain_config.Config, description: Mapping[str, Any], resolution: int) -> int:

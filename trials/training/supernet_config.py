@@ -62,6 +62,7 @@ class Config(
     out: str = option(help="Run directory to write")
     import_official: str = option("", "Checkpoint of the official SPOS code to make a run of, instead of training")
     score_fraction: float = option(0.1, "Part of the training images that is held out to score candidates")
+    ema: float = option(0.0, "Decay of a moving average of all weights, which becomes the supernet; 0 means none")
     accumulate: int = option(1, "Pieces of a batch that go through the network one after the other, to save memory")
     seed: int = option(0, "Seed of weights, batches, augmentation and paths")
     eval_paths: int = option(5, "Number of fixed paths whose accuracy is followed; 0 means none")
@@ -92,7 +93,7 @@ class Config(
             self,
             {name: value for name, value in recipe.items() if self.import_official or name not in FITTED},
             positive=("epochs", "batch_size", "lr", "checkpoint_every", "accumulate", "temperature", "arch_passes"),
-            fractions=("warmup", "warm_start", "label_smoothing", "momentum", "color_jitter"),
+            fractions=("warmup", "warm_start", "label_smoothing", "momentum", "color_jitter", "ema"),
         )
         if self.eval_every is None and self.epochs is not None:
             object.__setattr__(self, "eval_every", math.ceil(self.epochs / 5))

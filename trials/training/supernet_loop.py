@@ -103,7 +103,7 @@ def training_loop(
         # after an epoch: the accuracy of the fixed paths, and what the architecture parameters have learned
         if done % per_epoch == 0:
             if fixed_paths and (done % (per_epoch * config.eval_every) == 0 or done == steps):
-                scores = fixed_paths.top1(trainer.supernet.state_dict())
+                scores = fixed_paths.top1(trainer.result())
                 mean = sum(scores) / len(scores)
                 log.write(done, {"fixed_paths_top1": mean}, fixed_paths=scores)
                 shown = fixed_paths_text(scores, fixed_paths.images)
@@ -126,7 +126,7 @@ def training_loop(
     print(f"trained in {time.perf_counter() - began:.0f} s")
     if writes and trainer.search is not None:
         write_learned_arch(trainer, run, feasible, course)
-    return {name: tensor.cpu() for name, tensor in trainer.supernet.state_dict().items()}
+    return {name: tensor.cpu() for name, tensor in trainer.result().items()}
 
 
 def fixed_paths_text(scores: Sequence[float], images: int) -> str:

@@ -25,6 +25,7 @@ from strategies.cost_control import CostControl
 from strategies.sampling import Paths, step_generator
 from trials.common.distributed import average
 from trials.images.dataset import Batch, Data
+from trials.training.ema import SupernetEma
 from trials.training.supernet_config import Config
 from trials.training.trainer import Trainer
 
@@ -39,6 +40,7 @@ class SupernetTrainer(Trainer):
         paths: the paths of a sampling strategy; None for a differentiable one.
     Attributes:
         supernet: the network, with one path or a mixture active.
+        ema: the moving average of the weights, if the options ask for one.
         search: the architecture parameters of a differentiable strategy; else None.
         space: as given.
         arch_steps_per_epoch: batches that the architecture parameters learn from in an epoch, in all passes.
@@ -63,6 +65,7 @@ class SupernetTrainer(Trainer):
         self.arch_steps_per_epoch = (
             data.steps_per_epoch("arch", config.batch_size) * config.arch_passes if learns else 0
         )
+        self.ema = SupernetEma(self.supernet, config.ema) if config.ema else None
         self.warm_steps = config.warm_steps(self.steps)
         self.first_arch_epoch = config.first_arch_epoch(self.steps_per_epoch)
         self.paths = paths
@@ -156,6 +159,8 @@ class SupernetTrainer(Trainer):
         if step == self.warm_steps and self.warm_steps:
             inherit_from_warm_path(self.supernet)
             self.optimizer.state.clear()  # the momentum is that of weights that were replaced
+            if self.ema is not None:
+                self.ema.restart()
         paths, fraction = self.paths_of_step(step), 1 / config.accumulate
         mean_loss, top1 = torch.zeros(2, device=device)
         for path in paths:  # gradients of the paths add up, as in FairNAS: a candidate is trained as if it were alone
@@ -170,6 +175,8 @@ class SupernetTrainer(Trainer):
                 top1 = top1 + (logits.detach().argmax(1) == y).float().mean() * fraction / len(paths)
                 del logits, loss  # frees their memory before the next micro-batch is computed
         self.update_weights()
+        if self.ema is not None:
+            self.ema.update()
         return mean_loss, top1
 
     def arch_step(
@@ -216,6 +223,10 @@ class SupernetTrainer(Trainer):
         assert self.search is not None
         return nas.as_lists(self.search.export_scores())
 
+    def result(self) -> dict[str, torch.Tensor]:
+        """State dict of what the training comes to: the supernet, or its moving average."""
+        return self.supernet.state_dict() if self.ema is None else self.ema.weights()
+
     def parameters(self) -> list[nn.Parameter]:
         """The weights of the supernet, and the architecture parameters."""
         return super().parameters() + ([] if self.search is None else list(self.search.parameters()))
@@ -232,6 +243,8 @@ class SupernetTrainer(Trainer):
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds: tensors and JSON-able values."""
         state = super().state()
+        if self.ema is not None:
+            state |= {"ema": self.ema.state()}
         if self.search is not None:
             state |= {"search": self.search.state_dict(), "search_optimizer": self.learner.optimizer.state_dict()}
             if self.learner.control is not None:
@@ -241,6 +254,8 @@ class SupernetTrainer(Trainer):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state()` returned."""
         super().restore(state)
+        if self.ema is not None:
+            self.ema.restore(state["ema"])
         if self.search is not None:
             self.search.load_state_dict(state["search"])
             self.learner.optimizer.load_state_dict(state["search_optimizer"])
