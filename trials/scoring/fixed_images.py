@@ -19,9 +19,11 @@ import torch
 
 from spaces.errors import InputError
 from spaces.files import atomic
+from trials.common.supernet_run import SupernetRun
 from trials.images.dataset import Batch
 from trials.images.load import load_data
 from trials.images.options import DataOptions
+from trials.scoring.evaluate_config import Settings
 
 GPU_SHARE = 0.5  # images that take more of a GPU's free memory than this stay in the machine's memory
 DECODE_BATCH = 128  # images that are decoded at a time
@@ -35,6 +37,30 @@ class FixedImages:
     scoring: torch.Tensor  # (n, 3, R, R), give the score
     labels: torch.Tensor  # (n,), class numbers of the scoring images
     calibration_labels: torch.Tensor | None = None  # (n,), of the calibration images, for fine-tuning
+
+
+def images_of_run(run: SupernetRun, settings: Settings, device: torch.device) -> FixedImages:
+    """The images of all scores of a run, for a device.
+
+    Raises:
+        InputError: the data is gone, or it is other data, or the run's configuration contradicts what its supernet was trained on.
+    """
+    preprocessing, spos = run.checkpoint.get("preprocessing"), run.config["spos_preprocessing"]
+    if preprocessing is not None and (preprocessing["channels"] == "BGR") != bool(spos):
+        raise InputError(
+            f"supernet '{run.supernet_file}' was trained on {preprocessing['channels']} images, and config.json of "
+            f"its run says spos_preprocessing {spos}; restore the one that was changed"
+        )
+    return fixed_images(
+        run.path,
+        run.config,
+        run.chain.resolution,
+        run.chain.classes,
+        calibration=settings.calibration_images,
+        scoring=settings.scoring_images,
+        finetune=settings.finetune_steps > 0,
+        device=device,
+    )
 
 
 def cache_names(calibration: int, scoring: int, *, finetune: bool = False) -> list[str]:

@@ -18,7 +18,6 @@ import torch
 from torch import nn
 
 from spaces.arch import Arch, arch_id, validate
-from spaces.errors import InputError
 from trials.common.distributed import use_cuda
 from trials.common.supernet_run import SupernetRun
 from trials.images.dataset import normalise
@@ -27,7 +26,7 @@ from trials.networks.batchnorm import fold_batchnorm, recalibrate_batchnorm
 from trials.scoring import noise
 from trials.scoring.evaluate_config import Settings
 from trials.scoring.finetune import finetune
-from trials.scoring.fixed_images import FixedImages, fixed_images
+from trials.scoring.fixed_images import images_of_run
 from trials.scoring.precision import PRECISIONS
 from trials.scoring.prefix_tree import PrefixTree
 from trials.scoring.score_store import ScoreStore
@@ -79,7 +78,7 @@ class Scorer:
         self.precision = PRECISIONS[self.precision_name]
         self.blocks = SharedBlocks(self.chain, self.weights, self.precision, self.device)
         self.seconds: float | None = None  # per candidate of the last group
-        self.images = self._fixed_images(supernet_run.checkpoint.get("preprocessing"))
+        self.images = images_of_run(supernet_run, settings, self.device)
 
     def result(self, arch: Arch) -> dict[str, Any]:
         """The stored score of one architecture, or else a new one.
@@ -287,28 +286,3 @@ class Scorer:
 
     def _normalised(self, images: torch.Tensor) -> torch.Tensor:
         return normalise(images.to(self.device), self.config["data"], spos=self.config["spos_preprocessing"])
-
-    def _fixed_images(self, preprocessing: dict[str, Any] | None) -> FixedImages:
-        """The images of all scores of this run, on the device.
-
-        Args:
-            preprocessing: what the checkpoint says about the images of the training; None in old checkpoints.
-        Raises:
-            InputError: the run's configuration contradicts what its supernet was trained on.
-        """
-        spos = self.config["spos_preprocessing"]
-        if preprocessing is not None and (preprocessing["channels"] == "BGR") != bool(spos):
-            raise InputError(
-                f"supernet '{self.run / 'supernet.pt'}' was trained on {preprocessing['channels']} images, and config.json of "
-                f"its run says spos_preprocessing {spos}; restore the one that was changed"
-            )
-        return fixed_images(
-            self.run,
-            self.config,
-            self.chain.resolution,
-            self.chain.classes,
-            calibration=self.settings.calibration_images,
-            scoring=self.settings.scoring_images,
-            finetune=self.settings.finetune_steps > 0,
-            device=self.device,
-        )
