@@ -15,6 +15,7 @@ from functools import partial
 
 from spaces.blocks import InvertedResidual, Preset, Style, conv_bn, layers, pooled_classifier, residual_choice
 from spaces.chain import Chain, check_flag, choose_preset
+from spaces.warm_start import inherit_without_expansion
 
 # out channels, blocks, stride of the first block; 224x224 in, 7x7 out
 STAGES = ((16, 1, 1), (24, 4, 2), (32, 4, 2), (64, 4, 2), (112, 4, 1), (184, 4, 2), (352, 1, 1))
@@ -70,4 +71,5 @@ def fbnet(
         stem=partial(conv_bn, style, 3, plan.stem_width, 3, plan.stem_stride),
         blocks=blocks,
         head=partial(pooled_classifier, style, plan.stages[-1][0], plan.last_width, plan.classes),
+        inherit=inherit_without_expansion,
     )

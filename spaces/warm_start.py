@@ -67,3 +67,48 @@ def _embed(conv: nn.Conv2d, source: nn.Conv2d | None) -> None:
     slice_shared_weight(conv.weight, source.weight.shape).copy_(source.weight)
     if conv.bias is not None and source.bias is not None:
         conv.bias.copy_(source.bias)
+
+
+@torch.no_grad()
+def inherit_without_expansion(target: nn.Module, source: nn.Module) -> None:
+    """Copy an MBConv without expansion and groups, FBNet's k3_e1, into another, which then computes nearly the same.
+
+    A larger kernel alone computes exactly the same. An expansion gets x and -x as its first channels, whose depthwise filters
+    are the source's and their negative: behind the ReLU they hold the positive and the negative part of what the source's hold.
+    The channels beyond keep their fresh weights, but start with zero projection weights. In groups an output listens to the
+    source's weights of the channels of its group alone. A skip stays a skip.
+    """
+    if not isinstance(target, InvertedResidual):
+        return
+    into, given = target.layers, source.layers
+    assert isinstance(into, nn.Sequential)
+    assert isinstance(given, nn.Sequential)
+    channels, groups = given.depthwise[0].out_channels, into.project[0].groups
+    copies = min(2, into.depthwise[0].out_channels // channels)
+    # which of the source's channels each of the target's is, after the shuffle
+    order = torch.arange(channels)
+    if groups > 1:
+        order = into.shuffle(order.view(1, -1, 1, 1).float()).flatten().long()
+    order = order.repeat(copies)
+    sign = torch.ones(copies, channels)
+    sign[1:] = -1
+    sign = sign.view(-1, 1, 1, 1)
+    if "expand" in dict(into.named_children()):
+        nn.init.zeros_(into.expand[0].weight[: len(order)])
+        rows = torch.arange(len(order))
+        into.expand[0].weight[rows, order] = sign[:, :, 0]
+    filters = into.depthwise[0].weight[: len(order)]
+    slice_shared_weight(filters.zero_(), (len(order), *given.depthwise[0].weight.shape[1:])).copy_(
+        sign * given.depthwise[0].weight[order]
+    )
+    for name, tensor in given.depthwise.state_dict().items():
+        if tensor.dim() == 1:  # BatchNorm's, and biases
+            into.depthwise.state_dict()[name][: len(order)] = tensor[order]
+    own = into.project.state_dict()
+    for name, tensor in given.project.state_dict().items():
+        if tensor.dim() <= 1:
+            own[name].copy_(tensor)
+    weight = own["0.weight"].zero_()
+    for group, rows in enumerate(torch.arange(len(weight)).chunk(groups)):
+        heard = order.chunk(groups)[group] if groups > 1 else order
+        weight[rows, : len(heard)] = given.project[0].weight[rows][:, heard]

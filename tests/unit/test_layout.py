@@ -238,7 +238,11 @@ def test_tree():
         ("space", "spos --space-options classes=3", "classes has no place here; the data or --classes decides it"),
         ("space", "spos --space-options width=3", "unknown option of space spos: 'width'; did you mean 'last_width'"),
         ("space", "spos --max-macs 100M", "out of reach: the space reaches 270,359,360 to 398,609,216 MACs"),
-        ("supernet", "--out runs/x --preset tiny --space fbnet --warm-start 0.3", "space fbnet has no warm start"),
+        (
+            "supernet",
+            "--out runs/x --preset tiny --space-options affine=true --warm-start 0.3",
+            "space spos has no warm start",
+        ),
         ("retrain", "--preset tiny", "give either --fixed-arc FILE or --import-official FILE"),
         ("space", "spos --prset tiny", "unknown option '--prset'; did you mean '--preset'?"),
         ("space", "spos --classes many", "argument --classes: invalid int value: 'many'"),

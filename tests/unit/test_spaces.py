@@ -427,6 +427,28 @@ def test_warm_start_hands_on_the_same_function(name, first):
                 torch.testing.assert_close(target(images), source(images))
 
 
+def test_warm_start_of_candidates_without_expansion():
+    """A larger kernel computes the very function; expansions and groups compute alike, as fresh weights do not."""
+    torch.manual_seed(0)
+    chain = spaces.describe("fbnet", "tiny")
+    assert chain.inherit is not None
+    for block, cin in ((chain.blocks[4], 12), (chain.blocks[5], 12)):
+        source = block.candidates["k3_e1"]().train()
+        images = torch.randn(16, cin, 8, 8)
+
+        def added(module, images=images):
+            y = module.layers(images).detach()
+            return (y - y.mean((0, 2, 3), keepdim=True)).flatten()
+
+        for name in [name for name in block.candidates if name != "skip"]:
+            target = block.candidates[name]().train()
+            fresh = float(torch.cosine_similarity(added(target), added(source), 0))
+            chain.inherit(target, source)
+            alike = float(torch.cosine_similarity(added(target), added(source), 0))
+            assert abs(fresh) < 0.3
+            assert alike > {"k3_e1": 0.9999, "k5_e1": 0.9999}.get(name, 0.65 if "g2" in name else 0.95), (name, alike)
+
+
 # against third parties
 
 
