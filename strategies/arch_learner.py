@@ -145,7 +145,9 @@ class ArchLearner:
             self.scale_limit = scale / 2
         mode = mode_cost(self.table, self.search.export_scores())
         if self.control is not None:
-            self.control.follow(mode)
+            with torch.no_grad():
+                expected = float(expected_cost(self.table, self.search.probabilities()))
+            self.control.follow(mode, expected)
         multiplier = self.control.multiplier if self.control is not None else 0.0
         return Course(float(cost), mode, mean_entropy(self.search.probabilities()), multiplier), mean
 
@@ -159,8 +161,8 @@ class ArchLearner:
         """Add the gradient of the cost to that of the cross-entropy, in place."""
         relative = expected_cost(self.table, self.search.compared(mixture)) / control.limit
         costs = torch.autograd.grad(relative, parameters)
-        squares = torch.stack([sum(part.square().sum() for part in parts) for parts in (gradients, costs)])
-        weight = control.weight(*squares.tolist())
+        squares = [torch.stack([part.square().sum() for part in parts]).sum() for parts in (gradients, costs)]
+        weight = control.weight(*torch.stack(squares).tolist())
         for gradient, cost in zip(gradients, costs, strict=True):
             gradient += weight * cost
 

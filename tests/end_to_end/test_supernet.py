@@ -136,6 +136,37 @@ def learned(run, name):
     assert not [key for key in weights if "logit" in key or "alpha" in key]
 
 
+def test_what_is_learned_under_a_limit_ends_at_the_limit(tmp_path, capsys):
+    limit = 1_040_000
+    flags = [
+        "--preset",
+        "tiny",
+        "--data",
+        "digits",
+        "--resolution",
+        "16",
+        "--space",
+        "single-path-nas",
+        "--epochs",
+        "4",
+    ]
+    flags += ["--strategy", "threshold", "--max-macs", str(limit), "--batch-size", "32", "--arch-passes", "2"]
+    flags += ["--arch-warmup", "1", "--eval-paths", "0", "--device", "cpu"]
+    supernet.main([*flags, "--out", str(tmp_path / "limited")])
+    said = capsys.readouterr().out
+    supernet.main([*flags, "--cost-loss", "none", "--out", str(tmp_path / "free")])
+    limited, free = (load_json(tmp_path / run / "most_probable.json", "") for run in ("limited", "free"))
+    assert free["macs_without_limit"] > 1.5 * limit
+    assert 0.8 * limit <= limited["macs_without_limit"] <= limit
+    assert len(limited["overturned"]) == 0 < len(free["overturned"])
+    assert f"the limit overturned 0 of {len(limited['arch'])} choices; entropy {limited['entropy']:.2f} of 1" in said
+    last = [json.loads(line) for line in (tmp_path / "limited" / "log.jsonl").read_text().splitlines()][-1]
+    assert last["mode_cost"] == pytest.approx(limited["macs_without_limit"] / 1e6)
+    assert last["entropy"] == pytest.approx(limited["entropy"], abs=0.05)
+    events = b"".join(path.read_bytes() for path in (tmp_path / "limited" / "tensorboard").glob("events*"))
+    assert all(name in events for name in (b"mode_cost", b"expected_cost", b"entropy", b"cost_multiplier"))
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     flags = [*QUICK, "--epochs", "2", "--out", str(tmp_path / "run")]
     supernet.main([*flags, "--stop-after", "4"])

@@ -6,7 +6,7 @@ import torch
 from spaces.cost import CostTable
 from strategies import arch_learner
 from strategies import differentiable as nas
-from strategies.cost_control import AIM, BOUNDS, CostControl, next_multiplier
+from strategies.cost_control import AIM, BOUNDS, LOOKAHEAD, CostControl, foresee, next_multiplier
 from strategies.most_probable import most_probable
 
 # twelve blocks of four sizes, 0.1M to 0.8M each: 1.2M to 9.6M in all
@@ -27,6 +27,18 @@ def test_the_multiplier_rises_above_the_limit_and_falls_below():
     assert next_multiplier(0.3, AIM * 3.0, 3.0, 100) == pytest.approx((0.3, 0.3))  # at the aim nothing moves
     of_ten, _ = next_multiplier(0.0, 1.5 * AIM * 3.0, 3.0, 10)  # fewer steps, each of more
     assert of_ten == pytest.approx(10 * integral)
+
+
+def test_the_mode_is_foreseen_along_the_expected_cost():
+    assert foresee(3.0, 2.0, None) == 3.0
+    assert foresee(3.0, 2.0, 2.1) == pytest.approx(3.0 - 0.1 * LOOKAHEAD)
+    assert foresee(3.0, 2.0, 9.0) == 0.0
+    falling, standing = CostControl(2.0, 100), CostControl(2.0, 100)
+    for expected in (3.0, 2.9):
+        falling.follow(3.0, expected)
+        standing.follow(3.0, 3.0)
+    assert falling.multiplier < standing.multiplier  # what already falls is pushed less
+    assert falling.expected == 2.9
 
 
 def test_a_limit_out_of_reach_does_not_pile_up():

@@ -103,6 +103,7 @@ def write_learned_arch(trainer: SupernetTrainer, run: Path, feasible: FeasibleSp
     chosen = [row[table.choices[label].index(arch[label])] for label, row in probabilities.items()]
     log_probability = sum(math.log(p) if p else -math.inf for p in chosen)
     against_mode, gap = overturned(arch, mode), measure_gap(trainer, arch)
+    entropy = mean_entropy({label: torch.tensor(row) for label, row in probabilities.items()})
     result = {
         "arch": arch,
         "strategy": trainer.config.strategy,
@@ -116,7 +117,7 @@ def write_learned_arch(trainer: SupernetTrainer, run: Path, feasible: FeasibleSp
         "macs_without_limit": table.macs(mode),
         "ms_without_limit": latency and latency.ms(mode),
         "overturned": against_mode,
-        "entropy": mean_entropy({label: torch.tensor(row) for label, row in probabilities.items()}),
+        "entropy": entropy,
         "course": course and course._asdict(),
         "discretisation": asdict(gap),
     }
@@ -132,7 +133,7 @@ def write_learned_arch(trainer: SupernetTrainer, run: Path, feasible: FeasibleSp
     if latency:
         rows.append(("its latency by the table", f"{latency.ms(arch):.3g} ms {latency.error()} ({latency})"))
     print(cli.table(rows, ("", ""), as_is=True))
-    print(summary(against_mode, len(arch), result["entropy"], gap))
+    print(summary(against_mode, len(arch), entropy, gap))
     print(f"architecture: {run / 'arc.json'}")
 
 
