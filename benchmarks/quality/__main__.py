@@ -32,7 +32,7 @@ from benchmarks.common import parse
 from benchmarks.quality.carry_out import carry_out
 from benchmarks.quality.pairs import PAIRS, SMOKE_PAIR, cut_fashion_mnist
 from benchmarks.quality.tables import Measured, pools_table, rankings_table, winners_table
-from benchmarks.quality.units import Plan, missing
+from benchmarks.quality.units import KINDS, Plan, missing
 from spaces.errors import InputError, unknown
 from spaces.files import CLONE
 from trials.common import cli
@@ -65,7 +65,7 @@ def measure(names: Sequence[str], plan: Plan, args: argparse.Namespace, results:
             waiting = [
                 unit
                 for unit in missing(pairs, plan, results)
-                if unit.path not in failed and unit.path not in running.values()
+                if unit.kind in args.kinds.split(",") and unit.path not in failed and unit.path not in running.values()
             ]
             bar.total = bar.n + len(waiting) + len(running)
             for unit in waiting[: args.jobs - len(running)] if time.monotonic() < end else []:
@@ -90,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--pairs", default=",".join(PAIRS), help=f"which, with commas: {', '.join(PAIRS)}")
     parser.add_argument("--seeds", type=int, default=Plan.seeds, help="of networks, supernets and strategies")
     parser.add_argument("--pool", type=int, default=Plan.pool, help="random architectures")
+    parser.add_argument("--kinds", default=",".join(KINDS), help=f"of units, with commas: {', '.join(KINDS)}")
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="units at a time")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no unit is begun")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
@@ -102,6 +103,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in names:
         if name not in PAIRS:
             raise InputError(unknown("pair", name, PAIRS))
+    for kind in args.kinds.split(","):
+        if kind not in KINDS:
+            raise InputError(unknown("kind", kind, KINDS))
     if min(args.seeds, args.pool, args.jobs) < 1:
         raise InputError("--seeds, --pool and --jobs must be at least 1")
     plan = dataclasses.replace(Plan(), seeds=args.seeds, pool=args.pool)

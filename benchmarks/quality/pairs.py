@@ -86,11 +86,6 @@ class Pair:
         """The exact costs of the space."""
         return _table(self.space, self.options, self.resolution)
 
-    def has_warm_start(self) -> bool:
-        """Whether the candidates of the space can inherit the weights of one path."""
-        chain = _describe(self.space, self.options, self.resolution)
-        return chain.inherit is not None or not any(block.label for block in chain.blocks)
-
     def random_archs(self, number: int) -> list[Arch]:
         """Random architectures of the band of cost, all networks different; always the same sequence."""
         table = self.table()

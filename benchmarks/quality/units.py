@@ -20,19 +20,20 @@ from trials.networks.baselines import baseline_folder
 
 # Name -> options of trials.supernet; LIMIT stands for the pair's limit. The first is the one that others are compared with.
 SUPERNETS = {
-    "uniform": "--strategy uniform",
-    "window": "--strategy window --max-macs LIMIT",
-    "warm": "--strategy uniform --warm-start 0.3",  # of spaces whose candidates can inherit
-    "strict-fair": "--strategy strict-fair",  # as many images go through the network as in uniform
-    "uniform-short": "--strategy uniform",  # as many weight updates as in strict-fair
+    "uniform": "--strategy uniform --warm-start 0.3",
+    "cold": "--strategy uniform --warm-start 0",
+    "window": "--strategy window --max-macs LIMIT --warm-start 0.3",
+    "strict-fair": "--strategy strict-fair --warm-start 0.3",  # as many images go through the network as in uniform
+    "uniform-short": "--strategy uniform --warm-start 0.3",  # as many weight updates as in strict-fair
 }
 SHORT = ("strict-fair", "uniform-short")  # get as many epochs less as a step of strict fairness has paths
 LEARNERS = {
-    "softmax": "--strategy softmax --max-macs LIMIT",
-    "gumbel": "--strategy gumbel --max-macs LIMIT",
-    "gates": "--strategy gates --max-macs LIMIT",
-    "threshold": "--strategy threshold --max-macs LIMIT",  # of superkernels: single-path-nas alone
+    "softmax": "--strategy softmax --max-macs LIMIT --warm-start 0.3",
+    "gumbel": "--strategy gumbel --max-macs LIMIT --warm-start 0.3",
+    "gates": "--strategy gates --max-macs LIMIT --warm-start 0.3",
+    "threshold": "--strategy threshold --max-macs LIMIT --warm-start 0.3",  # of superkernels: single-path-nas alone
 }
+KINDS = ("networks", "supernets", "learned")
 # tuner -> its class, and its arguments beside those of every tuner
 TUNERS: dict[str, tuple[str, dict[str, int]]] = {
     "evolution": (
@@ -133,8 +134,7 @@ def all_units(pair: Pair, plan: Plan, results: Path) -> Iterator[Unit]:
 def searches(pair: Pair, plan: Plan, seed: int) -> Iterator[Unit]:
     """The supernets and the differentiable strategies with one seed."""
     for name in plan.supernets:
-        if name != "warm" or pair.has_warm_start():
-            yield Unit(pair, "supernets", name, seed)
+        yield Unit(pair, "supernets", name, seed)
     for name in plan.learners:
         if name != "threshold" or pair.space == "single-path-nas":
             yield Unit(pair, "learned", name, seed)
