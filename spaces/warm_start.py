@@ -6,6 +6,8 @@ is what a space gives to its `Chain` as `inherit`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -52,23 +54,6 @@ def inherit_residual(target: nn.Module, source: nn.Module) -> None:
         slice_shared_weight(tensor, small.shape).copy_(small)
 
 
-def _convs(unit: nn.Module, branch: str) -> list[nn.Conv2d]:
-    """The convolutions of one branch of a ShuffleNetV2 unit, in order; none if the unit lacks the branch."""
-    module = getattr(unit, branch, None)  # an Elastic has no attribute for a branch that its unit lacks
-    return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)] if module is not None else []
-
-
-def _embed(conv: nn.Conv2d, source: nn.Conv2d | None) -> None:
-    """Place the kernel of `source` in the centre of `conv`'s, which is at least as large; None makes `conv` the identity."""
-    conv.weight.zero_()
-    if source is None:
-        nn.init.dirac_(conv.weight, conv.groups)
-        return
-    slice_shared_weight(conv.weight, source.weight.shape).copy_(source.weight)
-    if conv.bias is not None and source.bias is not None:
-        conv.bias.copy_(source.bias)
-
-
 @torch.no_grad()
 def inherit_without_expansion(target: nn.Module, source: nn.Module) -> None:
     """Copy an MBConv without expansion and groups, FBNet's k3_e1, into another, which then computes nearly the same.
@@ -80,9 +65,8 @@ def inherit_without_expansion(target: nn.Module, source: nn.Module) -> None:
     """
     if not isinstance(target, InvertedResidual):
         return
-    into, given = target.layers, source.layers
-    assert isinstance(into, nn.Sequential)
-    assert isinstance(given, nn.Sequential)
+    into: Any = target.layers
+    given: Any = source.layers
     channels, groups = given.depthwise[0].out_channels, into.project[0].groups
     copies = min(2, into.depthwise[0].out_channels // channels)
     # which of the source's channels each of the target's is, after the shuffle
@@ -112,3 +96,20 @@ def inherit_without_expansion(target: nn.Module, source: nn.Module) -> None:
     for group, rows in enumerate(torch.arange(len(weight)).chunk(groups)):
         heard = order.chunk(groups)[group] if groups > 1 else order
         weight[rows, : len(heard)] = given.project[0].weight[rows][:, heard]
+
+
+def _convs(unit: nn.Module, branch: str) -> list[nn.Conv2d]:
+    """The convolutions of one branch of a ShuffleNetV2 unit, in order; none if the unit lacks the branch."""
+    module = getattr(unit, branch, None)  # an Elastic has no attribute for a branch that its unit lacks
+    return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)] if module is not None else []
+
+
+def _embed(conv: nn.Conv2d, source: nn.Conv2d | None) -> None:
+    """Place the kernel of `source` in the centre of `conv`'s, which is at least as large; None makes `conv` the identity."""
+    conv.weight.zero_()
+    if source is None:
+        nn.init.dirac_(conv.weight, conv.groups)
+        return
+    slice_shared_weight(conv.weight, source.weight.shape).copy_(source.weight)
+    if conv.bias is not None and source.bias is not None:
+        conv.bias.copy_(source.bias)

@@ -19,7 +19,9 @@ class StrategyOptions:
 
     strategy: str = option("uniform", "What a step trains; see above", choices=(*SAMPLING, *DIFFERENTIABLE))
     warm_start: float = option(
-        0.0, "Part of the steps that train one path alone, whose weights all candidates then inherit"
+        None,
+        "Part of the steps that train one path alone, whose weights all candidates then inherit",
+        unset="0.3 for a sampling strategy with preset tiny, where candidates can inherit; else 0",
     )
     width_warmup: bool = option(False, "Open widths and superkernels from the largest down, in the second half")
     use_all_blocks: bool = option(False, "Baseline: every step trains the mean of all candidates of a block")

@@ -38,6 +38,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         **{"arch_warmup": 2, "temperature_decay": 0.2, "arch_lr": 0.1, "checkpoint_every": 20, "color_jitter": 0.0},
     },
 }
+WARM_START = {
+    "tiny": 0.3
+}  # by preset, of sampling strategies: few steps leave cold paths at chance (docs/evaluation.md)
 LIMITS = ("max_macs", "min_macs", "max_latency_ms")
 FITTED = (*sizing.SIZED, "arch_warmup", "temperature_decay")  # of a recipe, what the number of images decides
 
@@ -82,7 +85,7 @@ class Config(
     def __post_init__(self) -> None:
         super().__post_init__()
         self.decide_preprocessing(official=bool(self.import_official))
-        take_stored(self, "supernet", ("preset", "cost_loss", *RECIPES["tiny"]))
+        take_stored(self, "supernet", ("preset", "cost_loss", "warm_start", *RECIPES["tiny"]))
         if self.cost_loss is None:
             object.__setattr__(self, "cost_loss", self.default_cost_loss())
         if self.preset is None:
@@ -143,9 +146,16 @@ class Config(
         limited = self.max_latency_ms if self.latency_table else self.max_macs
         return "limit" if self.strategy in DIFFERENTIABLE and limited else "none"
 
+    def with_warm_start(self, possible: bool) -> Config:
+        """Complete the options by whether the candidates of the space can inherit weights."""
+        if self.warm_start is not None:
+            return self
+        usual = WARM_START.get(self.preset, 0.0) if possible and self.strategy not in DIFFERENTIABLE else 0.0
+        return dataclasses.replace(self, warm_start=usual)
+
     def warm_steps(self, steps: int) -> int:
         """Steps of the warm start, of `steps` in all."""
-        return round(self.warm_start * steps)
+        return round((self.warm_start or 0.0) * steps)
 
     def first_arch_epoch(self, steps_per_epoch: int) -> int:
         """The epoch from which on the architecture learns: after the warm start, and --arch-warmup epochs more.

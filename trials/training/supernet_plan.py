@@ -73,6 +73,7 @@ def plan_supernet(config: Config) -> SupernetPlan:
         )
     use_cuda(config.device, config.precision)
     described = spaces.describe(config.space, config.preset, resolution=config.resolution, **options)
+    config = config.with_warm_start(not config.import_official and _has_warm_start(described))
     data = load_data(
         config,
         described.resolution,
@@ -147,9 +148,14 @@ def make_paths(config: Config, chain: Chain, feasible: FeasibleSpace, data: Data
 def _check_space(config: Config, chain: Chain) -> None:
     """Refuse a strategy that needs what the space does not have."""
     has_candidates = any(block.label for block in chain.blocks)
-    if config.warm_start and chain.inherit is None and has_candidates:
+    if config.warm_start and not _has_warm_start(chain):
         raise InputError(f"space {config.space} has no warm start (no `inherit`); leave --warm-start out")
     if config.strategy == "threshold" and has_candidates:
         raise InputError(
             f"--strategy threshold decides on superkernels; space {config.space} has blocks with candidates; use gumbel"
         )
+
+
+def _has_warm_start(chain: Chain) -> bool:
+    """Whether all candidates can take over the weights of one path; the sizes of a superkernel share theirs anyway."""
+    return chain.inherit is not None or not any(block.label for block in chain.blocks)
