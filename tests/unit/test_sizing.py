@@ -91,6 +91,25 @@ def config_of(command, *flags):
     return cli.parse(command.Config, list(map(str, flags)), None, "trials.x")
 
 
+def test_which_supernets_begin_warm(tmp_path):
+    def warm(*flags, possible=True):
+        return config_of(supernet, "--out", tmp_path, "--data", "digits", *flags).with_warm_start(possible).warm_start
+
+    assert (warm(), warm(possible=False), warm("--strategy", "gumbel")) == (0.3, 0.0, 0.0)
+    assert (warm("--warm-start", "0"), warm("--preset", "cifar")) == (0.0, 0.0)
+    for flags, usual in (([], 0.3), (["--space-options", "affine=true"], 0.0), (["--space", "single-path-nas"], 0.3)):
+        plan = supernet_plan.plan_supernet(config_of(supernet, "--data", "digits", "--out", tmp_path, *flags))
+        assert plan.config.warm_start == usual
+        assert plan.paths.first == round(usual * plan.config.epochs * plan.data.steps_per_epoch("train", 64))
+
+
+def test_a_run_of_an_older_version_stays_cold(tmp_path):
+    stored = {"data": "digits", "preset": "tiny", "warm_start": 0.0}
+    (tmp_path / "config.json").write_text(json.dumps({"command": "supernet", "config": stored}))
+    resumed = config_of(supernet, "--data", "digits", "--out", tmp_path, "--resume")
+    assert resumed.with_warm_start(True).warm_start == 0.0
+
+
 def test_both_commands_fit_their_recipes(arc, tmp_path):
     fitted, sentence = config_of(supernet, "--data", "digits", "--out", tmp_path).fitted(255)
     assert (fitted.preset, fitted.batch_size, fitted.epochs, fitted.lr, fitted.eval_every) == (
