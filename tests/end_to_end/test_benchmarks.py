@@ -24,7 +24,6 @@ SMOKES = {
     "latency": r"in a network +([\d.]+)",
     "quality": r"fbnet-smoke +uniform +evolution +1 +[\d.]+M +([\d.]+)",
     "roads": r"photographs .* (\d+) +[\d.]+$",
-    "strategies": r"gumbel +0 +([\d.]+)",
     "training": r"ratio by processor time ([\d.]+)",
     "trial_turnaround RUN": r"ordinary trial +[\d.]+ +[\d.]+ to [\d.]+ +[\d.]+ +([\d.]+)",
     "tuners": r"EvolutionTuner +50M( +\d+\.\d{3}){8} +[\d.]+",
