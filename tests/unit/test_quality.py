@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks.quality.__main__ import RESULTS
 from benchmarks.quality.evidence import against_random, ranking, spread
 from benchmarks.quality.pairs import PAIRS, Pair
 from benchmarks.quality.units import Plan, Unit, found_by, missing, result_of
@@ -12,6 +13,7 @@ from spaces.arch import arch_id
 from spaces.errors import InputError
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
+from trials.scoring.noise import unpack_answers
 
 PAIR = Pair("fbnet-test", "fbnet", "", "digits", 16, 690_000, 1, 64, 0.2, 3)
 PLAN = Plan(pool=4, seeds=2, evaluations=3, supernets=("uniform",), learners=("gumbel", "threshold"))
@@ -96,3 +98,17 @@ def test_a_winner_above_all_random_ones_is_significant_with_three_seeds():
     same = against_random([80.5, 81.0, 81.5], randoms)
     assert same.p > 0.3
     assert same.difference.low < 0 < same.difference.high
+
+
+def test_committed_results_agree_with_their_spaces_and_with_themselves():
+    for path in sorted(RESULTS.glob("*/networks/*.json")):
+        result = json.loads(path.read_text())
+        pair = PAIRS[path.parent.parent.name]
+        assert result["training"] == pair.training(), path
+        assert path.name == f"{result['name']}-seed{result['seed']}.json"
+        right = unpack_answers({"right": result["right"], "scoring_images": result["test_images"]})
+        assert right.sum() == round(result["test_top1"] * result["test_images"] / 100), path
+        if result["arch"]:
+            assert arch_id(result["arch"]) == result["name"], path
+            assert pair.table().macs(result["arch"]) == result["macs"], path
+            assert pair.table().params(result["arch"]) == result["params"], path
