@@ -27,11 +27,12 @@ SUPERNETS = {
     "uniform-short": "--strategy uniform --warm-start 0.3",  # as many weight updates as in strict-fair
 }
 SHORT = ("strict-fair", "uniform-short")  # get as many epochs less as a step of strict fairness has paths
+_LEARN = "--max-macs LIMIT --warm-start 0.3 --arch-warmup 0"
 LEARNERS = {
-    "softmax": "--strategy softmax --max-macs LIMIT --warm-start 0.3",
-    "gumbel": "--strategy gumbel --max-macs LIMIT --warm-start 0.3",
-    "gates": "--strategy gates --max-macs LIMIT --warm-start 0.3",
-    "threshold": "--strategy threshold --max-macs LIMIT --warm-start 0.3",  # of superkernels: single-path-nas alone
+    "softmax": f"--strategy softmax {_LEARN}",
+    "gumbel": f"--strategy gumbel {_LEARN}",
+    "gates": f"--strategy gates {_LEARN}",
+    "threshold": f"--strategy threshold {_LEARN}",  # of superkernels: single-path-nas alone
 }
 KINDS = ("networks", "supernets", "learned")
 # tuner -> its class, and its arguments beside those of every tuner
