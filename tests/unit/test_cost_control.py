@@ -4,10 +4,13 @@ import pytest
 import torch
 
 from spaces.cost import CostTable
+from spaces.errors import InputError
+from spaces.files import save_json
 from strategies import arch_learner
 from strategies import differentiable as nas
 from strategies.cost_control import AIM, BOUNDS, LOOKAHEAD, CostControl, foresee, next_multiplier
 from strategies.most_probable import most_probable
+from trials.training.supernet_config import Config
 
 # twelve blocks of four sizes, 0.1M to 0.8M each: 1.2M to 9.6M in all
 TABLE = CostTable.additive(
@@ -110,3 +113,18 @@ def test_gates_compare_the_two_that_were_drawn():
             logits[0] += 2
     row, pair = search.compared(chosen)["block00"], list(chosen["block00"].active)
     torch.testing.assert_close(row[pair], search.logits[0][pair].softmax(0))
+
+
+def test_a_limit_is_learned_under_unless_something_else_is_said(tmp_path):
+    def cost_loss(**options):
+        return Config(out=str(tmp_path), preset="tiny", **options).cost_loss
+
+    assert cost_loss(strategy="gates", max_macs="3M") == "limit"
+    assert cost_loss(strategy="gates", max_latency_ms=3.0, latency_table="x.json") == "limit"
+    assert cost_loss(strategy="gates", max_macs="3M", cost_loss="none") == "none"
+    assert cost_loss(strategy="gates") == cost_loss(strategy="window", max_macs="3M") == "none"
+    with pytest.raises(InputError, match="--latency-table has no effect without --max-latency-ms or --cost-loss"):
+        cost_loss(strategy="gates", max_macs="3M", latency_table="x.json")
+    # a run that was started without goes on without
+    save_json(tmp_path / "config.json", {"command": "supernet", "config": {"cost_loss": "none"}})
+    assert cost_loss(strategy="gates", max_macs="3M", resume=True) == "none"
