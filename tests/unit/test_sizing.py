@@ -95,7 +95,11 @@ def test_which_supernets_begin_warm(tmp_path):
     def warm(*flags, possible=True):
         return config_of(supernet, "--out", tmp_path, "--data", "digits", *flags).with_warm_start(possible).warm_start
 
-    assert (warm(), warm(possible=False), warm("--strategy", "gumbel")) == (0.3, 0.0, 0.0)
+    assert (warm(), warm(possible=False), warm("--strategy", "gumbel")) == (0.3, 0.0, 0.3)
+    assert warm("--strategy", "threshold") == 0.0  # begins with all it has
+    # what is not asked for leaves epochs to learn an architecture in
+    assert (warm("--strategy", "gates", "--epochs", "1"), warm("--strategy", "gates", "--epochs", "2")) == (0.0, 0.3)
+    assert warm("--strategy", "gates", "--epochs", "2", "--arch-warmup", "1") == 0.0
     assert (warm("--warm-start", "0"), warm("--preset", "cifar")) == (0.0, 0.0)
     for flags, usual in (([], 0.3), (["--space-options", "affine=true"], 0.0), (["--space", "single-path-nas"], 0.3)):
         plan = supernet_plan.plan_supernet(config_of(supernet, "--data", "digits", "--out", tmp_path, *flags))

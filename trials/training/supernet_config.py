@@ -38,9 +38,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         **{"arch_warmup": 2, "temperature_decay": 0.2, "arch_lr": 0.1, "checkpoint_every": 20, "color_jitter": 0.0},
     },
 }
-WARM_START = {
-    "tiny": 0.3
-}  # by preset, of sampling strategies: few steps leave cold paths at chance (docs/evaluation.md)
+# By preset: few steps leave cold paths at chance (docs/evaluation.md). Thresholds begin with all they have, which is as warm.
+WARM_START = {"tiny": 0.3}
 LIMITS = ("max_macs", "min_macs", "max_latency_ms")
 FITTED = (*sizing.SIZED, "arch_warmup", "temperature_decay")  # of a recipe, what the number of images decides
 
@@ -150,7 +149,9 @@ class Config(
         """Complete the options by whether the candidates of the space can inherit weights."""
         if self.warm_start is not None:
             return self
-        usual = WARM_START.get(self.preset, 0.0) if possible and self.strategy not in DIFFERENTIABLE else 0.0
+        usual = WARM_START.get(self.preset, 0.0) if possible and self.strategy != "threshold" else 0.0
+        if self.strategy in DIFFERENTIABLE and self.epochs is not None:  # some have to be left to learn an architecture
+            usual = usual if math.ceil(usual * self.epochs) + (self.arch_warmup or 0) < self.epochs else 0.0
         return dataclasses.replace(self, warm_start=usual)
 
     def warm_steps(self, steps: int) -> int:
