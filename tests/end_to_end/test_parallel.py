@@ -18,6 +18,7 @@ from trials.networks.build import load_network
 from trials.training.retrain_trainer import open_data
 
 COMMON = ["--preset", "tiny", "--data", "digits", "--score-fraction", "0.25", "--batch-size", "8", "--out", "unused"]
+COMMON += ["--warm-start", "0"]
 COMMON += ["--lr", "0.01"]  # an untrained network amplifies rounding 150 times in a step of 0.1
 CASES = {
     "uniform": ["--space", "spos"],

@@ -50,7 +50,7 @@ STRATEGIES = {
 def test_killed_and_resumed_is_bitwise_equal(name, tmp_path):
     flags = [*QUICK, "--epochs", "2", "--score-fraction", "0.5", *STRATEGIES[name], "--checkpoint-every", "3"]
     if name in supernet_config.DIFFERENTIABLE:
-        flags += ["--arch-warmup", "0"]
+        flags += ["--arch-warmup", "0", "--warm-start", "0"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = Command("trials.supernet", *flags, "--out", killed)
     last = killed / "checkpoints" / "last.pt"
