@@ -11,7 +11,7 @@ may come late.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -20,15 +20,11 @@ import numpy as np
 
 from spaces.arch import Arch
 from spaces.errors import InputError, unknown
-from strategies.feasible import FeasibleSpace
-from strategies.search_state import Entry
+from strategies.score_model import LEAST_RESULTS, ScoreModel
 from strategies.tuner import ArchTuner
 
-OBJECTIVES: dict[str, Callable[[FeasibleSpace, Arch], float]] = {
-    "macs": lambda feasible, arch: feasible.table.macs(arch),
-    "params": lambda feasible, arch: feasible.table.params(arch),
-    "latency": lambda feasible, arch: feasible.latency.ms(arch) if feasible.latency else 0.0,
-}
+OBJECTIVES = {"macs": 0, "params": 1, "latency": 2}  # places in `FeasibleSpace.costs`
+SCREENED = 10  # children, for each that is evaluated, among which the model chooses
 ROUNDS = 100  # children made per member of a generation, before random architectures fill the rest
 Point = TypeVar("Point", bound=tuple[Any, ...])
 
@@ -42,6 +38,7 @@ class ParetoTuner(ArchTuner):
             latency_table).
         crossover: fraction of the children with genes of two parents; the others are mutated copies of one.
         mutation: probability that a gene of a child is sampled anew; None: one gene of each child on average.
+        model: whether a model of the scores takes their place; False: NSGA-II alone, for exact scores and comparisons.
         cost_table, seed, tries, latency_table, limits: as for ArchTuner.
     Raises:
         InputError: an unknown objective, a probability out of range, or limits out of reach.
@@ -54,6 +51,7 @@ class ParetoTuner(ArchTuner):
         objective: str = "macs",
         crossover: float = 0.9,
         mutation: float | None = None,
+        model: bool = True,
         seed: int = 0,
         tries: int = 3,
         latency_table: str | None = None,
@@ -69,22 +67,51 @@ class ParetoTuner(ArchTuner):
         super().__init__(cost_table, population, seed, tries, latency_table, **limits)
         if objective == "latency" and self.feasible.latency is None:
             raise InputError("objective latency needs a latency_table; measure one with: python -m trials.latency")
-        self.objective, self.crossover = objective, crossover
+        self.objective, self.crossover, self.model = objective, crossover, model
         self.mutation = 1 / len(self.table.choices) if mutation is None else mutation
 
     def breed(self, generator: random.Random) -> list[Arch]:
         """Children of the survivors among all results, then random architectures."""
         members: dict[str, Arch] = {}
-        scored = self.ranked()
-        if len(scored) > 1:
-            for arch in islice(self._children(scored, generator.getrandbits(32)), ROUNDS * self.population):
+        known, scores = self.results()
+        if len(scores) > 1:
+            model = ScoreModel(self.feasible, known, scores) if self.model and len(scores) >= LEAST_RESULTS else None
+            goals = self._goals(model.known if model else scores, known)
+            number = SCREENED * self.population if model else self.population
+            for arch in islice(self._children(known, goals, generator.getrandbits(32)), ROUNDS * self.population):
                 self.add(members, partial(dict, arch), tries=1)
-                if len(members) == self.population:
+                if len(members) == number:
                     break
+            if model and len(members) > self.population:
+                members = self._screened(members, model, generator.getrandbits(32))
         return self.fill(members, generator)
 
-    def _children(self, scored: list[Entry], seed: int) -> Iterator[Arch]:
-        """Yield children of the survivors among the scored entries, without end."""
+    def _goals(self, scores: np.ndarray, combinations: np.ndarray) -> np.ndarray:
+        """What is minimised, (architectures, 2): minus the score, and the cost."""
+        return np.stack([-scores, self.feasible.costs(combinations)[OBJECTIVES[self.objective]]], axis=1)
+
+    def _screened(self, members: dict[str, Arch], model: ScoreModel, seed: int) -> dict[str, Arch]:
+        """The best compromises of these children by the model, as many as the population."""
+        from pymoo.algorithms.moo.nsga2 import RankAndCrowding
+        from pymoo.core.population import Population
+        from pymoo.core.problem import Problem
+
+        rows = self.table.canonical_many(np.array([self.table.combinations(arch) for arch in members.values()]))
+        goals = self._goals(model.mean(rows), rows)
+        everyone = Population.new(X=np.arange(len(rows))[:, None], F=goals, G=np.zeros((len(rows), 0)))
+        best = RankAndCrowding().do(
+            Problem(n_obj=2), everyone, n_survive=self.population, random_state=np.random.default_rng(seed)
+        )
+        keys = list(members)
+        return {keys[place]: members[keys[place]] for place in best.get("X")[:, 0].astype(int)}
+
+    def _children(self, known: np.ndarray, goals: np.ndarray, seed: int) -> Iterator[Arch]:
+        """Yield children of the survivors among the results, without end.
+
+        Args:
+            known: (results, blocks) combination indices of the cost table.
+            goals: (results, 2), see `_goals`.
+        """
         from pymoo.algorithms.moo.nsga2 import NSGA2, RankAndCrowding
         from pymoo.core.population import Population
         from pymoo.core.problem import Problem
@@ -97,10 +124,9 @@ class ParetoTuner(ArchTuner):
         problem = Problem(
             n_obj=2, vars={label: Choice(options=range(len(candidates))) for label, candidates in choices.items()}
         )
-        genes = [[choices[label].index(entry["arch"][label]) for label in choices] for entry in scored]
-        cost = OBJECTIVES[self.objective]
-        goals = [[-entry["score"], cost(self.feasible, entry["arch"])] for entry in scored]
-        everyone = Population.new(X=np.array(genes), F=np.array(goals), G=np.zeros((len(goals), 0)))
+        archs = [self.table.arch(row) for row in known]
+        genes = [[choices[label].index(arch[label]) for label in choices] for arch in archs]
+        everyone = Population.new(X=np.array(genes), F=goals, G=np.zeros((len(goals), 0)))
         survival_generator = np.random.default_rng(seed)
         algorithm = NSGA2(
             pop_size=self.population,

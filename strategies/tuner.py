@@ -80,9 +80,11 @@ class ArchTuner(Tuner):
         self.feasible = FeasibleSpace(self.table, Limits.of(limits), latency)
         self.population, self.seed, self.tries = population, seed, tries
         directory = os.environ.get("NNI_CHECKPOINT_DIRECTORY")
+        self.keys: dict[tuple[tuple[str, Any], ...], str] = {}  # what `key` has answered; children are often made again
         self.state = SearchState(self.key, tries, Path(directory) if directory else None)
         self.running: dict[int, str] = {}  # NNI's parameter id -> key
         self.uncounted: set[str] = set()  # keys with a score that a resumed NNI does not know of
+        self.rows: dict[str, np.ndarray] = {}  # key -> canonical combination indices, see `results`
         self.lock = threading.RLock()  # NNI calls trial_end in another thread
 
     def breed(self, generator: random.Random) -> list[Arch]:
@@ -97,11 +99,27 @@ class ArchTuner(Tuner):
 
     def key(self, arch: Arch) -> str:
         """The key of an architecture; equal for architectures that are the same network."""
-        return arch_id(self.table.canonical(arch))
+        given = tuple(arch.items())
+        if given not in self.keys:
+            self.keys[given] = arch_id(self.table.canonical(arch))
+        return self.keys[given]
 
     def ranked(self) -> list[Entry]:
         """The scored entries, best first; equal scores in the order of handing out."""
         return self.state.ranked()
+
+    def results(self) -> tuple[np.ndarray, np.ndarray]:
+        """The scored architectures in the order of handing out.
+
+        Returns:
+            Combination indices of the cost table, canonical, (results, blocks); scores (results,).
+        """
+        scored = {key: entry for key, entry in self.state.entries.items() if entry["score"] is not None}
+        new = [key for key in scored if key not in self.rows]
+        if new:
+            rows = np.array([self.table.combinations(scored[key]["arch"]) for key in new])
+            self.rows |= zip(new, self.table.canonical_many(rows), strict=True)
+        return np.array([self.rows[key] for key in scored]), np.array([entry["score"] for entry in scored.values()])
 
     def add(self, members: dict[str, Arch], make: Callable[[], Arch], tries: int = TRIES) -> bool:
         """Add an architecture to a generation that is being bred, if a new one within the limits is made in time.

@@ -8,6 +8,7 @@ from functools import cache
 import nni
 import numpy as np
 import pytest
+import yaml
 
 import spaces
 from spaces.arch import arch_id, load_arch
@@ -308,6 +309,18 @@ def test_the_model_beats_random_search_and_evolution(costs):
     assert np.mean(best["guided"]) > np.mean(best["evolution"])
 
 
+def test_a_long_search_does_not_forget_what_is_bad():
+    """Past 500 and 1,000 noisy results, what is proposed is truly as good as before: all results are fitted, bad ones too."""
+    tuner, noise, true = make("guided", seed=0), np.random.default_rng(1), []
+    for number in range(1200):
+        arch = tuner.generate_parameters(number)
+        true.append(score(TABLE, arch))
+        tuner.receive_trial_result(number, arch, true[-1] + 4 * noise.normal())
+    means = np.mean(np.reshape(true, (12, 100)), axis=1)
+    assert all(mean > 0.9 * means[:place].max() for place, mean in enumerate(means) if place >= 2)
+    assert means[2] > means[0] + 5  # the space's deviation is 6
+
+
 @pytest.mark.parametrize("objective", ["macs", "params"])
 def test_pareto_frontier_is_larger_than_that_of_random_search(objective):
     from pymoo.indicators.hv import HV
@@ -374,6 +387,16 @@ def test_a_generation_is_made_of_mutations_crossovers_and_random_ones(monkeypatc
     assert all(min(distance(child, parent) for parent in parents) <= 6 for child in second[:4])
     for child in second[4:7]:  # every gene comes from a parent
         assert all(child[label] in {parent[label] for parent in parents} for label in child)
+
+
+def test_the_population_alone_may_be_given():
+    for given, made in (({}, (20, 10, 10)), ({"population": 50}, (50, 25, 25)), ({"population": 7}, (7, 3, 3))):
+        tuner = EvolutionTuner(COSTS, **given)
+        assert (tuner.population, tuner.mutation, tuner.crossover, tuner.top_k) == (*made, 10)
+    with pytest.raises(InputError, match="population 5.5, top_k 10"):
+        EvolutionTuner(COSTS, population=5.5)
+    paper = yaml.safe_load((ROOT / "experiments" / "spos_evo.yml").read_text())["tuner"]["classArgs"]
+    assert [paper[name] for name in ("population", "top_k", "mutation", "crossover")] == [50, 10, 25, 25]
 
 
 def test_mutation_rate():

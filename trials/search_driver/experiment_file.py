@@ -16,10 +16,10 @@ from strategies.limits import Limits
 NAME = "search.yml"
 SHARE = 0.25  # of the space's architectures; where no limit is given, max_macs leaves about this part
 DRAWS = 10_000  # architectures that the share is counted on
-# preset -> architectures that the search scores, and those of a generation; the paper's numbers for the other presets. Few for
-# tiny: scoring 100 takes a CPU as long as training such a supernet, and more could not be told apart by so few images.
-SEARCHES = {"tiny": (100, 20)}
-PAPER = (1000, 50)
+# Architectures that a search scores, by preset; the paper's number for the others. Few for tiny: scoring 100 takes a CPU as long as
+# training such a supernet, and more could not be told apart by so few images.
+SEARCHES = {"tiny": 100}
+PAPER = 1000
 TEXT = """\
 # Search of the supernet in this folder, written when it was trained, and yours to edit. The limits
 # leave {share:.0%} of the space, whose architectures have {low} to {high} MACs.
@@ -37,10 +37,7 @@ tuner:
   className: strategies.evolution.EvolutionTuner
   classArgs:
     cost_table: {costs}
-    population: {population}
-    top_k: {top_k}
-    mutation: {mutation}
-    crossover: {crossover}
+    population: 20 # the paper's is 50; 20 finds the best sooner (docs/tuners.md)
 {limits}
     seed: 0
 trainingService:
@@ -68,7 +65,7 @@ def write_experiment(run: Path, feasible: FeasibleSpace, latency_table: str = ""
     if limits == Limits():
         limits = Limits(max_macs=quantile_of_macs(feasible))
     bounds = table.bounds()
-    trials, population = SEARCHES.get(str(table.space.get("preset")), PAPER)
+    trials = SEARCHES.get(str(table.space.get("preset")), PAPER)
     classes = {name: value for name, value in vars(limits).items() if value is not None}
     if limits.max_latency_ms is not None:
         classes["latency_table"] = _from_clone(Path(latency_table))
@@ -86,10 +83,6 @@ def write_experiment(run: Path, feasible: FeasibleSpace, latency_table: str = ""
         work=json.dumps(f"{code}/runs/nni"),
         costs=json.dumps(_from_clone(run / "cost_table.json")),
         trials=trials,
-        population=population,
-        top_k=population // 4,
-        mutation=population // 2,
-        crossover=population // 4 + population % 4,
         limits="\n".join(
             f"    {name}: {value:_}" if isinstance(value, int) else f"    {name}: {json.dumps(value)}"
             for name, value in classes.items()
