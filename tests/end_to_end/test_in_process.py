@@ -1,15 +1,20 @@
 """Searches without NNI, in one process: resumed, and what they refuse."""
 
+import json
+import math
+
 import pytest
 import torch
 
+from spaces.arch import arch_id
 from spaces.errors import InputError, Stopped
 from spaces.files import load_json
 from tests.commands import ROOT, assert_one_clear_line, onepath
-from tests.experiments import SMALL, copy_run, experiment, scores
+from tests.experiments import IMAGES, SMALL, copy_run, experiment, scores
 from trials import search
 from trials.search_driver import session
 from trials.search_driver.plan import plan_experiment
+from trials.training.top import best_scored
 
 
 def test_in_process_resumes_and_goes_on(own_run, run, tmp_path):
@@ -29,6 +34,25 @@ def test_in_process_resumes_and_goes_on(own_run, run, tmp_path):
         path.name for path in (whole / "frontier").iterdir()
     }
     assert (own_run / "report.html").exists()
+
+
+def test_a_search_by_the_loss(own_run, capsys):
+    """The winner, the front, the tuner's journal and what retrain --top takes go by cross-entropy; the table has both figures."""
+    command = f"python -m trials.evaluate --run {own_run} {IMAGES} --score-by loss"
+    search.main([str(experiment(own_run, classArgs=SMALL, maxTrialNumber=6, trialCommand=command)), "--in-process"])
+    found = scores(own_run)
+    order = sorted(found, key=lambda name: found[name]["loss"])
+    assert load_json(own_run / "arc.json", "") == found[order[0]]["arch"]
+    summary = load_json(own_run / "search.json", "")
+    assert summary["score_by"] == "loss"
+    assert summary["frontier"][-1] == order[0]
+    told = [json.loads(line) for line in (own_run / "in_process" / "tuner.jsonl").read_text().splitlines()]
+    assert sorted(entry["score"] for entry in told if "scored" in entry) == pytest.approx(
+        sorted(100 * math.exp(-score["loss"]) for score in found.values())
+    )
+    assert [arch_id(score["arch"]) for score in best_scored(own_run, 3)] == order[:3]
+    assert f"{found[order[0]]['loss']:.4f}" in capsys.readouterr().out
+    assert "mean probability of the right class" in (own_run / "report.html").read_text()
 
 
 def test_in_process_marks_what_cannot_be_scored(own_run, monkeypatch, capsys):
