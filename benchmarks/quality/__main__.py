@@ -32,7 +32,7 @@ from benchmarks.common import parse
 from benchmarks.quality.carry_out import carry_out
 from benchmarks.quality.pairs import PAIRS, SMOKE_PAIR, cut_fashion_mnist
 from benchmarks.quality.tables import Measured, pools_table, rankings_table, winners_table
-from benchmarks.quality.units import KINDS, Plan, missing
+from benchmarks.quality.units import KINDS, LEARNERS, SUPERNETS, Plan, missing
 from spaces.errors import InputError, unknown
 from spaces.files import CLONE
 from trials.common import cli
@@ -91,6 +91,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=Plan.seeds, help="of networks, supernets and strategies")
     parser.add_argument("--pool", type=int, default=Plan.pool, help="random architectures")
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"of units, with commas: {', '.join(KINDS)}")
+    parser.add_argument(
+        "--variants", help=f"of supernets and learners, with commas: {', '.join((*SUPERNETS, *LEARNERS))}"
+    )
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="units at a time")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no unit is begun")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
@@ -109,6 +112,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if min(args.seeds, args.pool, args.jobs) < 1:
         raise InputError("--seeds, --pool and --jobs must be at least 1")
     plan = dataclasses.replace(Plan(), seeds=args.seeds, pool=args.pool)
+    if args.variants:
+        chosen = args.variants.split(",")
+        for name in chosen:
+            if name not in (*SUPERNETS, *LEARNERS):
+                raise InputError(unknown("variant", name, (*SUPERNETS, *LEARNERS)))
+        supernets, learners = (tuple(name for name in chosen if name in known) for known in (SUPERNETS, LEARNERS))
+        plan = dataclasses.replace(plan, supernets=supernets, learners=learners)
     if args.smoke:
         with tempfile.TemporaryDirectory() as folder:
             measure([SMOKE_PAIR.name], SMOKE_PLAN, args, Path(folder) / "results", Path(folder) / "work")
