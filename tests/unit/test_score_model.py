@@ -1,4 +1,4 @@
-"""The model of the scores."""
+"""The model of the scores, and the winner that a search chooses by it."""
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from strategies.score_model import ScoreModel, smoothed
 from tests.commands import ROOT
+from trials.search_driver.winner import choose_winner
 
 TABLE = CostTable.load(ROOT / "experiments/spaces/spos-tiny.costs.json")
 FEASIBLE = FeasibleSpace(TABLE, Limits(max_macs=3_200_000))
@@ -63,3 +64,18 @@ def test_few_scores_are_taken_as_they_are():
     rows, true = draw(100)
     assert np.array_equal(smoothed(FEASIBLE, rows[:19], true[:19]), true[:19])
     assert not np.array_equal(smoothed(FEASIBLE, rows[:20], true[:20]), true[:20])
+
+
+def test_the_winner_of_noisy_scores_is_better_than_the_luckiest():
+    rows, true = draw(400)
+    archs = [TABLE.arch(row) for row in rows]
+    by_score, by_model = [], []
+    for seed in range(10):
+        told = true + true.std() * np.random.default_rng(seed).normal(size=len(true))
+        results = [{"arch": arch, "top1": score} for arch, score in zip(archs, told, strict=True)]
+        by_score.append(true[told.argmax()])
+        by_model.append(true[results.index(choose_winner(FEASIBLE, results, told, [True] * len(results)))])
+    assert np.mean(by_model) > np.mean(by_score) + 0.2 * true.std()
+    # what noise tells apart from the best score never wins
+    alike = [result["top1"] == max(told) for result in results]
+    assert choose_winner(FEASIBLE, results, told, alike) is results[told.argmax()]

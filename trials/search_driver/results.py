@@ -20,6 +20,7 @@ from trials.scoring.score_store import TOP_FILE, score_path
 from trials.scoring.score_value import has_value, score_value
 from trials.search_driver.plan import Plan
 from trials.search_driver.score_gates import check_scores
+from trials.search_driver.winner import choose_winner
 
 
 def arch_of(job: dict[str, Any]) -> dict[str, Any] | None:
@@ -109,8 +110,8 @@ def announce_end_of_choice(run: Path) -> None:
     options = ("--top", len(choice["candidates"]), "--seeds", choice["seeds"], "--resume")
     command = cli.command("retrain", "--supernet", run, *options)
     print(
-        f"arc.json of '{run}' is {choice['chosen']}, which retrain --top chose; the search replaces it by the architecture with "
-        f"the best score; then choose again, nothing is trained twice: {command}"
+        f"arc.json of '{run}' is {choice['chosen']}, which retrain --top chose; the search replaces it by its own "
+        f"winner; then choose again, nothing is trained twice: {command}"
     )
 
 
@@ -141,7 +142,8 @@ def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) 
     given_up = [arch_id(entry["arch"]) for entry in plan.tuner.state.failed()] if plan.tuner else []
     score_by = plan.evaluate.score_by
     front = pareto_front(results, score_by)
-    best = max(results, key=lambda result: score_value(result, score_by))
+    alike = noise.like_the_best(results, plan.run, score_by)
+    winner = choose_winner(plan.feasible, results, [score_value(result, score_by) for result in results], alike)
 
     # search.json, which the report reads
     summary = {
@@ -157,7 +159,7 @@ def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) 
         "frontier": [arch_id(result["arch"]) for result in front],
     }
     if latency:
-        summary["latency"] = {"on": str(latency), "error": latency.error(), "best_ms": latency.ms(best["arch"])}
+        summary["latency"] = {"on": str(latency), "error": latency.error(), "best_ms": latency.ms(winner["arch"])}
     save_json(plan.run / "search.json", summary)
 
     # one file for each architecture that can be retrained
@@ -165,20 +167,24 @@ def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) 
         old.unlink()
     for result in front:
         save_arch(plan.run / "frontier" / f"{result['macs']}-{arch_id(result['arch'])}.json", result["arch"])
-    save_arch(plan.run / "arc.json", best["arch"])
+    save_arch(plan.run / "arc.json", winner["arch"])
     (plan.run / TOP_FILE).unlink(missing_ok=True)
 
-    _print_results(plan, results, jobs, summary)
+    _print_results(plan, results, alike, winner, jobs, summary)
     keep_warnings(plan.run, "search", [check_scores(plan.run, results)])
 
 
 def _print_results(
-    plan: Plan, results: list[dict[str, Any]], jobs: list[dict[str, Any]], summary: dict[str, Any]
+    plan: Plan,
+    results: list[dict[str, Any]],
+    alike: list[bool],
+    winner: dict[str, Any],
+    jobs: list[dict[str, Any]],
+    summary: dict[str, Any],
 ) -> None:
     """Print the five best architectures, and what else search.json says about the search."""
     latency = plan.feasible.latency
     score_by = plan.evaluate.score_by
-    alike = noise.like_the_best(results, plan.run, score_by)
     ranked = sorted(zip(results, alike, strict=True), key=lambda pair: -score_value(pair[0], score_by))
     by_loss = score_by == "loss"
     rows = [
@@ -207,6 +213,11 @@ def _print_results(
         + (f"; {unsuccessful} trials failed or were stopped" if unsuccessful else "")
     )
     print(noise_line(plan.run, results, alike))
+    if winner is not ranked[0][0]:
+        print(
+            f"the winner is {arch_id(winner['arch'])}, {noise.short_score_text(winner, plan.run)}: of what noise cannot tell "
+            "apart from the best, a model of all scores expects most of it"
+        )
     if len(results) < plan.wanted:
         print(f"that is less than {plan.wanted:,}: the limits leave nothing new, or maxExperimentDuration was over")
     if plan.tuner and summary["failed"]:
