@@ -23,6 +23,7 @@ SMOKES = {
     "gpu": r"bf16 +16 +[\d.]+ +([\d.]+)",
     "latency": r"in a network +([\d.]+)",
     "quality": r"fbnet-smoke +uniform +evolution +1 +[\d.]+M +([\d.]+)",
+    "ranking RUN": r"loss minus top-1: .* architectures, mean top-1 ([\d.]+)%",
     "roads": r"photographs .* (\d+) +[\d.]+$",
     "training": r"ratio by processor time ([\d.]+)",
     "trial_turnaround RUN": r"ordinary trial +[\d.]+ +[\d.]+ to [\d.]+ +[\d.]+ +([\d.]+)",
