@@ -25,7 +25,7 @@ from strategies.random_search import RandomTuner
 from strategies.score_model import smoothed
 
 FRONT = 10  # limits along a front, at equally spaced quantiles of the MACs of random architectures
-PAPER = {"population": 50, "top_k": 10, "mutation": 25, "crossover": 25}  # arXiv:1904.00420
+PAPER: dict[str, Any] = {"population": 50, "top_k": 10, "mutation": 25, "crossover": 25}  # arXiv:1904.00420
 MakeTuner = Callable[..., Any]  # cost table, seed=, max_macs= -> tuner
 
 
@@ -93,7 +93,8 @@ def search(landscape: Landscape, noise: Noise, name: str, seed: int, checks: Seq
     else:
         bounds = np.array([math.inf if landscape.max_macs is None else landscape.max_macs])
     taken = [_regrets(landscape, genes[:count], scores[:count], bounds) for count in checks]
-    return Regrets(*map(list, zip(*taken, strict=True)), seconds)
+    evaluated, by_score, by_model = (list(column) for column in zip(*taken, strict=True))
+    return Regrets(evaluated, by_score, by_model, seconds)
 
 
 def play(tuner: Any, told: Told, evaluations: int) -> tuple[np.ndarray, np.ndarray, float]:
