@@ -38,7 +38,7 @@ class ParetoTuner(ArchTuner):
             latency_table).
         crossover: fraction of the children with genes of two parents; the others are mutated copies of one.
         mutation: probability that a gene of a child is sampled anew; None: one gene of each child on average.
-        model: whether a model of the scores takes their place; False: NSGA-II alone, for exact scores and comparisons.
+        model: whether a model of the scores takes their place; False: NSGA-II alone, for comparisons.
         cost_table, seed, tries, latency_table, limits: as for ArchTuner.
     Raises:
         InputError: an unknown objective, a probability out of range, or limits out of reach.
