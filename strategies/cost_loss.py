@@ -8,6 +8,7 @@ import torch
 
 from spaces.cost import CostTable
 
+FORMS = ("none", "power", "linear", "target")
 UNIT = 1e6  # costs in the losses are in millions of the cost table's unit
 
 

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 from spaces.cost import CostTable
+from spaces.errors import InputError, unknown
 from spaces.latency import LatencyTable
 from spaces.model_space import MixedLayer
 from strategies import differentiable as nas
+from strategies.cost_loss import FORMS
 from strategies.feasible import FeasibleSpace, draw_within_limits
 from strategies.limits import Limits
 from strategies.nni_modules import Interleaved, Loader, PathModule, SearchModule, space_choices, space_costs
@@ -123,6 +125,8 @@ class DifferentiableStrategy(OneShotStrategy):
         table: cost table of the space; None: counted. `LatencyTable.load(FILE).costs` is one of latencies in nanoseconds.
         clip_norm: largest norm of the weights' gradient; None: not clipped.
         options: options of the search, such as temperature.
+    Raises:
+        InputError: an unknown form of cost_loss.
     """
 
     name = ""
@@ -143,6 +147,8 @@ class DifferentiableStrategy(OneShotStrategy):
         self.seed, self.warmup_epochs, self.table, self.clip_norm = seed, warmup_epochs, table, clip_norm
         self.limits = Limits.of({"max_macs": max_macs})
         self.cost_loss = {"form": "none", **(cost_loss or {})}
+        if self.cost_loss["form"] not in FORMS:  # --cost-loss limit of trials.supernet is no form: it controls a weight
+            raise InputError(unknown("form of cost_loss", str(self.cost_loss["form"]), FORMS))
         self.optimizer, self.options = optimizer or {}, options
 
     def make_search(self, choices: dict[str, list[Any]], norms: nas.Norms) -> nas.SoftmaxSearch:

@@ -10,6 +10,7 @@ import spaces
 from docs.nni_strategies import STRATEGIES, run
 from spaces.arch import validate
 from spaces.cost import CostTable, measure
+from spaces.errors import InputError
 from strategies import nni_modules, nni_oneshot
 from strategies.sampling import strict_fair, uniform
 
@@ -106,3 +107,8 @@ def test_a_plain_nni_space(trained):
     assert Counter(path["next"] for path in paths) == {0: 2, 1: 2, 2: 2}
     with pytest.raises(TypeError, match="give table=CostTable.additive"):
         run(nni_oneshot.CostWindow(max_macs=35), Net(), epochs=1, images=IMAGES)
+
+
+def test_an_unknown_form_of_the_cost_is_refused():
+    with pytest.raises(InputError, match="unknown form of cost_loss 'limit'"):
+        nni_oneshot.Softmax(max_macs="2M", cost_loss={"form": "limit"})

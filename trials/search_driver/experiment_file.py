@@ -34,10 +34,9 @@ trialConcurrency: 1
 maxTrialNumber: {trials}
 tuner:
   codeDirectory: {code}
-  className: strategies.evolution.EvolutionTuner
+  className: strategies.model_guided.ModelGuidedTuner # or strategies.evolution.EvolutionTuner: docs/tuners.md
   classArgs:
     cost_table: {costs}
-    population: 20 # the paper's is 50; 20 finds the best sooner (docs/tuners.md)
 {limits}
     seed: 0
 trainingService:
@@ -46,7 +45,7 @@ trainingService:
 
 
 def write_experiment(run: Path, feasible: FeasibleSpace, latency_table: str = "") -> Path:
-    """Write RUN/search.yml, unless it is there: an evolutionary search under a limit that excludes most of the space.
+    """Write RUN/search.yml, unless it is there: a search guided by a model, under a limit that excludes most of the space.
 
     Paths are relative to the clone where the run lies in it, so that both may be moved together.
 
