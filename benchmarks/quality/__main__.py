@@ -30,7 +30,7 @@ from pathlib import Path
 
 from benchmarks.common import parse
 from benchmarks.quality.carry_out import carry_out
-from benchmarks.quality.pairs import PAIRS, SMOKE_PAIR, cut_fashion_mnist
+from benchmarks.quality.pairs import DEFAULT, PAIRS, SMOKE_PAIR, cut_fashion_mnist
 from benchmarks.quality.tables import Measured, pools_table, rankings_table, winners_table
 from benchmarks.quality.units import KINDS, LEARNERS, SUPERNETS, Plan, missing
 from spaces.errors import InputError, unknown
@@ -87,7 +87,7 @@ def measure(names: Sequence[str], plan: Plan, args: argparse.Namespace, results:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", default=",".join(PAIRS), help=f"which, with commas: {', '.join(PAIRS)}")
+    parser.add_argument("--pairs", default=",".join(DEFAULT), help=f"which, with commas: {', '.join(PAIRS)}")
     parser.add_argument("--seeds", type=int, default=Plan.seeds, help="of networks, supernets and strategies")
     parser.add_argument("--pool", type=int, default=Plan.pool, help="random architectures")
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"of units, with commas: {', '.join(KINDS)}")

@@ -44,7 +44,7 @@ def carry_out(unit: Unit, plan: Plan, results: Path, work: Path, device: str) ->
     made = run_dir.provenance()
     machine = {key: made[key] for key in ("commit", "processor", "cores", "gpus", "started")}
     machine["torch"] = made["versions"]["torch"]
-    whole = {"training": unit.pair.training(), "seed": unit.seed, **found, "machine": machine}
+    whole = {"training": unit.pair.training(unit.kind), "seed": unit.seed, **found, "machine": machine}
     save_json(results / unit.path, whole | {"seconds": round(time.perf_counter() - began, 1)})
 
 

@@ -102,9 +102,9 @@ def result_of(unit: Unit, results: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     result: dict[str, Any] = load_json(path, "result")
-    if result["training"] != unit.pair.training():
+    if result["training"] != unit.pair.training(unit.kind):
         raise InputError(
-            f"'{path}' is of {result['training']}, and the pair is now of {unit.pair.training()}; remove it to measure anew"
+            f"'{path}' is of {result['training']}, and the pair is now of {unit.pair.training(unit.kind)}; remove it to measure anew"
         )
     return result
 

@@ -1,5 +1,6 @@
 """The quality measurement: its pairs, its units and its statistics, against direct computation and made-up results."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -22,7 +23,7 @@ PLAN = Plan(pool=4, seeds=2, evaluations=3, supernets=("uniform",), learners=("g
 def store(results, unit, **content):
     path = results / unit.path
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"training": unit.pair.training(), "seed": unit.seed, **content}))
+    path.write_text(json.dumps({"training": unit.pair.training(unit.kind), "seed": unit.seed, **content}))
 
 
 @pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
@@ -57,12 +58,14 @@ def test_what_is_measured_is_not_measured_again_and_winners_follow_their_searche
 
 
 def test_units_of_other_trainings_are_refused(tmp_path):
-    unit = Unit(PAIR, "supernets", "uniform", 0)
-    store(tmp_path, unit)
-    assert result_of(unit, tmp_path)["seed"] == 0
-    longer = Pair("fbnet-test", "fbnet", "", "digits", 16, 690_000, 2, 64, 0.2, 3)
+    network, supernet = Unit(PAIR, "networks", "cheapest", 0), Unit(PAIR, "supernets", "uniform", 0)
+    store(tmp_path, network)
+    store(tmp_path, supernet)
+    assert result_of(network, tmp_path)["seed"] == 0
+    longer = dataclasses.replace(PAIR, epochs=2)
     with pytest.raises(InputError, match="remove it to measure anew"):
-        result_of(Unit(longer, "supernets", "uniform", 0), tmp_path)
+        result_of(dataclasses.replace(network, pair=longer), tmp_path)
+    assert result_of(dataclasses.replace(supernet, pair=longer), tmp_path)["seed"] == 0  # supernets are as they were
 
 
 def test_spread_separates_architectures_from_seeds_and_noise():
@@ -104,7 +107,7 @@ def test_committed_results_agree_with_their_spaces_and_with_themselves():
     for path in sorted(RESULTS.glob("*/networks/*.json")):
         result = json.loads(path.read_text())
         pair = PAIRS[path.parent.parent.name]
-        assert result["training"] == pair.training(), path
+        assert result["training"] == pair.training("networks"), path
         assert path.name == f"{result['name']}-seed{result['seed']}.json"
         right = unpack_answers({"right": result["right"], "scoring_images": result["test_images"]})
         assert right.sum() == round(result["test_top1"] * result["test_images"] / 100), path
