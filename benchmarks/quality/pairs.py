@@ -35,7 +35,7 @@ class Pair:
     """A search space, a data set, a limit, and how long networks and supernets are trained.
 
     Attributes:
-        name: such as fbnet-fashion.
+        name: SPACE-DATA, such as fbnet-fashion.
         space, options: the search space, its preset is tiny; --space-options of it.
         data: fashion-mnist or digits.
         resolution: height and width of the images, pixels.
@@ -143,30 +143,23 @@ def cut_fashion_mnist(source: Path, folder: Path, per_class: int = PER_CLASS) ->
 
 
 # Limits: at about the 15th percentile of the MACs of uniformly drawn architectures; tests/unit/test_quality.py looks.
-# Networks: 24 epochs, since 6 favour those that train quickly (docs/results.md).
-_FASHION = ("fashion-mnist", 16)
-_TRAINING = (24, 128, 0.1, 8)
+# Networks on Fashion-MNIST: 24 epochs, since 6 favour those that train quickly (docs/results.md).
 _V2, _V3 = "timm:mobilenetv2_{}", "timm:mobilenetv3_small_{}"
-_FBNET = Pair(
-    *("fbnet-fashion", "fbnet", "", *_FASHION, 690_000, *_TRAINING),
-    (_V2.format("035"), _V3.format("050")),  # 0.53M and 0.62M MACs
+# space, its options, limit, models of timm with their million MACs
+_SPACES = (
+    ("fbnet", "", 690_000, (_V2.format("035"), _V3.format("050"))),  # 0.53, 0.62
+    ("single-path-nas", "", 1_040_000, (_V2.format("050"), _V3.format("075"))),  # 0.89, 1.09
+    ("spos", "variant=channel", 675_000, (_V2.format("035"), _V3.format("050"))),
+    ("proxylessnas", "", 1_420_000, (_V2.format("075"), _V3.format("100"))),  # 1.81, 1.59
 )
-_PAIRS = (
-    _FBNET,
-    Pair(
-        *("single-path-nas-fashion", "single-path-nas", "", *_FASHION, 1_040_000, *_TRAINING),
-        (_V2.format("050"), _V3.format("075")),  # 0.89M, 1.09M
-    ),
-    Pair(
-        *("spos-channel-fashion", "spos", "variant=channel", *_FASHION, 675_000, *_TRAINING),
-        (_V2.format("035"), _V3.format("050")),
-    ),
-    Pair(
-        *("proxylessnas-fashion", "proxylessnas", "", *_FASHION, 1_420_000, *_TRAINING),
-        (_V2.format("075"), _V3.format("100")),  # 1.81M, 1.59M
-    ),
+# data, short name, resolution, epochs, batch and rate of networks, epochs of supernets
+_DATA = (("fashion-mnist", "fashion", 16, 24, 128, 0.1, 8), ("digits", "digits", 16, 120, 64, 0.1, 120))
+_PAIRS = tuple(
+    Pair(f"{space}-{short}", space, options, data, resolution, limit, epochs, batch, lr, supernet_epochs, baselines)
+    for data, short, resolution, epochs, batch, lr, supernet_epochs in _DATA
+    for space, options, limit, baselines in _SPACES
 )
 DEFAULT = tuple(pair.name for pair in _PAIRS)
-SHORT = dataclasses.replace(_FBNET, name="fbnet-fashion-short", epochs=6)  # what too short a training says
+SHORT = dataclasses.replace(_PAIRS[0], name="fbnet-fashion-short", epochs=6)  # what too short a training says
 PAIRS = {pair.name: pair for pair in (*_PAIRS, SHORT)}
 SMOKE_PAIR = Pair("fbnet-smoke", "fbnet", "", "digits", 16, 690_000, 1, 64, 0.2, 3)
