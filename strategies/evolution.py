@@ -14,6 +14,8 @@ from spaces.errors import InputError
 from strategies.mutation import crossover, mutate
 from strategies.tuner import ArchTuner
 
+PAPER = {"population": 50, "top_k": 10, "mutation": 25, "crossover": 25}
+
 
 class EvolutionTuner(ArchTuner):
     """NNI tuner for evolution. The paper's population is 50; all else by default is the paper's.

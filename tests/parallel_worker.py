@@ -46,7 +46,7 @@ def run(flags: list[str], out: str) -> None:
     losses, costs = [], []
     for step, (images, labels, arch) in zip(range(2), trainer.batches(0), strict=False):
         losses.append(trainer.step(step, images.double(), labels)[0])
-        costs += [trainer.arch_step(step, number, x.double(), y)[0] for number, (x, y) in enumerate(arch)]
+        costs += [trainer.arch_step(step, number, x.double(), y)[0].expected_cost for number, (x, y) in enumerate(arch)]
     mean = torch.stack(losses)
     average([mean])
     if trainer.rank == 0:

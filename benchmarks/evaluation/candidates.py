@@ -17,7 +17,7 @@ from spaces.chain import Chain
 from spaces.cost import CostTable
 from spaces.errors import InputError, unknown
 from spaces.files import CLONE
-from strategies.evolution import EvolutionTuner
+from strategies.evolution import PAPER, EvolutionTuner
 from trials.scoring.evaluate_config import Settings
 from trials.scoring.prefix_tree import PrefixTree
 from trials.scoring.scorer import Scorer
@@ -104,7 +104,7 @@ def supernet_scores(run: str, choices: dict[str, list[Any]]) -> ScoreFunction:
 
 def generations(number: int, score: ScoreFunction, seed: int) -> list[list[Arch]]:
     """The first generations of a search with the paper's numbers; each in the order of the scorer, neighbours together."""
-    tuner = EvolutionTuner(COSTS, seed=seed, max_macs=MAX_MACS)
+    tuner = EvolutionTuner(COSTS, **PAPER, seed=seed, max_macs=MAX_MACS)
     bred: list[list[Arch]] = []
     asked = 0
     for generation in range(number):

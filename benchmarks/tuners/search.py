@@ -18,14 +18,13 @@ from nni.algorithms.hpo.evolution_tuner import EvolutionTuner as BuiltinTuner
 from benchmarks.tuners.landscape import Landscape
 from benchmarks.tuners.noise import Noise, Told
 from spaces.cost import CostTable, search_space
-from strategies.evolution import EvolutionTuner
+from strategies.evolution import PAPER, EvolutionTuner
 from strategies.model_guided import ModelGuidedTuner
 from strategies.pareto import ParetoTuner
 from strategies.random_search import RandomTuner
 from strategies.score_model import smoothed
 
 FRONT = 10  # limits along a front, at equally spaced quantiles of the MACs of random architectures
-PAPER: dict[str, Any] = {"population": 50, "top_k": 10, "mutation": 25, "crossover": 25}  # arXiv:1904.00420
 MakeTuner = Callable[..., Any]  # cost table, seed=, max_macs= -> tuner
 
 

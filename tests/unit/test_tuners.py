@@ -428,7 +428,7 @@ def test_limits_out_of_reach_name_the_range():
     with pytest.raises(InputError, match="unknown limit 'max_mac'; did you mean 'max_macs'"):
         RandomTuner(COSTS, max_mac=1)
     with pytest.raises(InputError, match="population 5, top_k 10, mutation 25"):
-        EvolutionTuner(COSTS, population=5)
+        EvolutionTuner(COSTS, population=5, mutation=25)
 
 
 def test_every_generation_exports_its_best(tmp_path, monkeypatch):
