@@ -8,13 +8,14 @@ Source: arXiv:1904.00420, section 3.4 and the official search.py.
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from spaces.arch import Arch
 from spaces.errors import InputError
 from strategies.mutation import crossover, mutate
 from strategies.tuner import ArchTuner
 
-PAPER = {"population": 50, "top_k": 10, "mutation": 25, "crossover": 25}
+PAPER: dict[str, Any] = {"population": 50, "top_k": 10, "mutation": 25, "crossover": 25}
 
 
 class EvolutionTuner(ArchTuner):

@@ -40,7 +40,7 @@ from trials.common.machine import usable_cores
 from trials.training.parallel import follow_parent
 
 RESULTS = CLONE / "benchmarks" / "results" / "quality"
-SMOKE_PLAN = Plan(pool=5, seeds=1, evaluations=3, supernets=("uniform",), learners=("gumbel",))
+SMOKE_PLAN = Plan(pool=3, seeds=1, evaluations=3, supernets=("uniform",), learners=("gumbel",))
 
 
 def measure(names: Sequence[str], plan: Plan, args: argparse.Namespace, results: Path, work: Path) -> None:

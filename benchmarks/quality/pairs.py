@@ -63,7 +63,10 @@ class Pair:
         Args:
             kind: of the unit: networks, supernets or learned.
         """
-        images = {"images": {"fashion-mnist": 10 * PER_CLASS, "digits": 899}[self.data], "resolution": self.resolution}
+        images: dict[str, object] = {
+            "images": {"fashion-mnist": 10 * PER_CLASS, "digits": 899}[self.data],
+            "resolution": self.resolution,
+        }
         if kind == "networks":
             return images | {"epochs": self.epochs, "batch": self.batch, "lr": self.lr}
         return images | {"max_macs": self.max_macs, "epochs": self.supernet_epochs}
