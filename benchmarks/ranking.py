@@ -19,7 +19,9 @@ from collections.abc import Sequence
 
 from benchmarks.common import parse
 from benchmarks.quality.__main__ import RESULTS
+from benchmarks.quality.evidence import accuracies
 from benchmarks.quality.pairs import PAIRS
+from benchmarks.quality.units import Plan
 from spaces.arch import Arch, arch_id
 from spaces.errors import InputError, unknown
 from spaces.files import load_json
@@ -29,17 +31,13 @@ from trials.evidence.ranking import Tau, kendall, tau_difference
 from trials.scoring.evaluate_config import Settings
 from trials.scoring.scorer import Scorer
 
-POOL = 30  # random architectures of benchmarks.quality
 SMOKE = {"calibration_images": 64, "scoring_images": 64, "finetune_steps": 1}
 
 
 def truth(pair: str) -> dict[str, float]:
     """Mean test accuracy of each network of a pair, percent, by id of its architecture."""
-    found: dict[str, list[float]] = {}
-    for path in sorted((RESULTS / pair / "networks").glob("*.json")):
-        result = load_json(path, "result")
-        found.setdefault(result["name"], []).append(result["test_top1"])
-    return {name: statistics.mean(values) for name, values in found.items()}
+    results = [load_json(path, "result") for path in sorted((RESULTS / pair / "networks").glob("*.json"))]
+    return {name: statistics.mean(values) for name, values in accuracies(results).items()}
 
 
 def tau_text(tau: Tau) -> str:
@@ -65,10 +63,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     archs: list[Arch]
     if args.smoke:
         archs = [uniform_path(scorer.chain.choices, random.Random(seed)) for seed in range(6)]
-        accuracies = {arch_id(arch): float(scorer.table.params(arch)) for arch in archs}
+        true_of = {arch_id(arch): float(scorer.table.params(arch)) for arch in archs}
     else:
-        accuracies = truth(args.pair)
-        archs = [arch for arch in PAIRS[args.pair].random_archs(POOL) if arch_id(arch) in accuracies]
+        true_of = truth(args.pair)
+        archs = [arch for arch in PAIRS[args.pair].random_archs(Plan.pool) if arch_id(arch) in true_of]
     if len(archs) < 5:
         raise InputError(f"{len(archs)} networks of {args.pair} were trained; run python -m benchmarks.quality first")
 
@@ -80,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 raise record
             records.append(record)
             bar.update(1)
-    true = [accuracies[arch_id(record["arch"])] for record in records]
+    true = [true_of[arch_id(record["arch"])] for record in records]
     macs = [float(record["macs"]) for record in records]
     scores = {"top-1": [record["top1"] for record in records], "loss": [-record["loss"] for record in records]}
     rows = [

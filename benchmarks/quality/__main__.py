@@ -30,9 +30,10 @@ from pathlib import Path
 
 from benchmarks.common import parse
 from benchmarks.quality.carry_out import carry_out
-from benchmarks.quality.pairs import DEFAULT, PAIRS, SMOKE_PAIR, cut_fashion_mnist
+from benchmarks.quality.pairs import DEFAULT, PAIRS, SMOKE_PAIR, Pair, cut_fashion_mnist
 from benchmarks.quality.tables import Measured, pools_table, rankings_table, winners_table
 from benchmarks.quality.units import KINDS, LEARNERS, SUPERNETS, Plan, missing
+from benchmarks.roads.folders import FASHION_MNIST
 from spaces.errors import InputError, unknown
 from spaces.files import CLONE
 from trials.common import cli
@@ -43,13 +44,12 @@ RESULTS = CLONE / "benchmarks" / "results" / "quality"
 SMOKE_PLAN = Plan(pool=3, seeds=1, evaluations=3, supernets=("uniform",), learners=("gumbel",))
 
 
-def measure(names: Sequence[str], plan: Plan, args: argparse.Namespace, results: Path, work: Path) -> None:
+def measure(pairs: Sequence[Pair], plan: Plan, args: argparse.Namespace, results: Path, work: Path) -> None:
     """Measure what is missing, several units at a time, until all is there or the time is over.
 
     Raises:
         InputError: a unit failed; the others are measured before.
     """
-    pairs = [PAIRS.get(name, SMOKE_PAIR) for name in names]
     for pair in pairs:
         if pair.data == "fashion-mnist":
             cut_fashion_mnist(Path(args.fashion_mnist), Path(pair.root(work)))
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no unit is begun")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--work", type=Path, default=Path("runs/quality"), help="folder of all runs")
-    parser.add_argument("--fashion-mnist", default="/usr/share/datasets/fashion-mnist", help="folder of its four files")
+    parser.add_argument("--fashion-mnist", default=str(FASHION_MNIST), help="folder of its four files")
     parser.add_argument("--table", action="store_true", help="only print the tables")
     parser.add_argument("--dry-run", action="store_true", help="only print which units are missing")
     args = parse(parser, argv, {"jobs": 1})
@@ -111,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise InputError(unknown("kind", kind, KINDS))
     if min(args.seeds, args.pool, args.jobs) < 1:
         raise InputError("--seeds, --pool and --jobs must be at least 1")
+    pairs = [PAIRS[name] for name in names]
     plan = dataclasses.replace(Plan(), seeds=args.seeds, pool=args.pool)
     if args.variants:
         chosen = args.variants.split(",")
@@ -121,15 +122,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         plan = dataclasses.replace(plan, supernets=supernets, learners=learners)
     if args.smoke:
         with tempfile.TemporaryDirectory() as folder:
-            measure([SMOKE_PAIR.name], SMOKE_PLAN, args, Path(folder) / "results", Path(folder) / "work")
+            measure([SMOKE_PAIR], SMOKE_PLAN, args, Path(folder) / "results", Path(folder) / "work")
             return print_tables([Measured(SMOKE_PAIR, SMOKE_PLAN, Path(folder) / "results")])
     if args.dry_run:
-        units = missing([PAIRS[name] for name in names], plan, RESULTS)
+        units = missing(pairs, plan, RESULTS)
         print("\n".join(map(str, units)))
         return print(f"{len(units)} units are missing; winners come up as searches end")
     if not args.table:
-        measure(names, plan, args, RESULTS, args.work)
-    print_tables([Measured(PAIRS[name], plan, RESULTS) for name in names])
+        measure(pairs, plan, args, RESULTS, args.work)
+    print_tables([Measured(pair, plan, RESULTS) for pair in pairs])
 
 
 def print_tables(pairs: Sequence[Measured]) -> None:

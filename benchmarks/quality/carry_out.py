@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,10 +93,6 @@ def learn(unit: Unit, plan: Plan, run: Path, work: Path, device: str) -> dict[st
     """Let a differentiable strategy learn an architecture within the limit."""
     options = call_supernet(unit, LEARNERS[unit.name], unit.pair.supernet_epochs, run, work, device)
     learned = load_json(run / "most_probable.json", "most probable architecture")
-    last = json.loads((run / "probabilities.jsonl").read_text().splitlines()[-1])["probabilities"]
-    # mean over choices, as a part of the largest that a choice can have
-    entropies = [-sum(p * math.log(p) for p in row if p > 0) / math.log(len(row)) for row in last.values()]
-    learned["entropy"] = sum(entropies) / len(entropies)
     return {"variant": unit.name, "options": options, "epochs": unit.pair.supernet_epochs, **learned}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import random
+import shutil
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import spaces
+from benchmarks.roads.folders import fashion_mnist
 from spaces.arch import Arch, arch_id
 from spaces.chain import Chain
 from spaces.cost import CostTable, measure
@@ -20,14 +22,11 @@ from spaces.files import atomic
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from strategies.most_probable import best_within
+from trials.certifying.controls import BELOW_LIMIT
 from trials.common import cli
 
 PER_CLASS = 2000  # training images of Fashion-MNIST that are kept; all 10,000 test images are
-BAND = 0.10  # width of the band of cost below the limit that random architectures are drawn from, as in a certificate
 POOL_SEED = 18  # of the sequence of random architectures: a larger pool begins with a smaller one
-FILES = [
-    f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
-]  # of Fashion-MNIST
 
 
 @dataclass(frozen=True)
@@ -90,26 +89,11 @@ class Pair:
 
     def random_archs(self, number: int) -> list[Arch]:
         """Random architectures of the band of cost, all networks different; always the same sequence."""
-        table = self.table()
-        least = int((1 - BAND) * self.max_macs)
-        feasible, generator = (
-            FeasibleSpace(table, Limits(min_macs=least, max_macs=self.max_macs)),
-            random.Random(POOL_SEED),
-        )
-        found: dict[str, Arch] = {}
-        while len(found) < number:
-            arch = feasible.sample(generator)
-            found.setdefault(arch_id(table.canonical(arch)), arch)
-        return list(found.values())
+        return list(_random_archs(self, number))
 
     def extremes(self) -> dict[str, Arch]:
         """The cheapest architecture of the space, and the one with most MACs within the limit."""
-        table = self.table()
-        cheapest = table.arch([int(np.lexsort((block.params, block.macs))[0]) for block in table.blocks])
-        costs = [block.macs for block in table.blocks]
-        largest = best_within(costs, [cost.astype(float) for cost in costs], self.max_macs - table.base[0])
-        assert largest is not None  # the limit is within reach
-        return {"cheapest": cheapest, "most MACs": table.arch(largest)}
+        return _extremes(self)
 
 
 @cache
@@ -122,27 +106,48 @@ def _table(space: str, options: str, resolution: int) -> CostTable:
     return measure(_describe(space, options, resolution))
 
 
+@cache
+def _random_archs(pair: Pair, number: int) -> tuple[Arch, ...]:
+    table, least = pair.table(), int((1 - BELOW_LIMIT) * pair.max_macs)
+    feasible = FeasibleSpace(table, Limits(min_macs=least, max_macs=pair.max_macs))
+    generator = random.Random(POOL_SEED)
+    found: dict[str, Arch] = {}
+    while len(found) < number:
+        arch = feasible.sample(generator)
+        found.setdefault(arch_id(table.canonical(arch)), arch)
+    return tuple(found.values())
+
+
+@cache
+def _extremes(pair: Pair) -> dict[str, Arch]:
+    table = pair.table()
+    cheapest = table.arch([int(np.lexsort((block.params, block.macs))[0]) for block in table.blocks])
+    costs = [block.macs for block in table.blocks]
+    largest = best_within(costs, [cost.astype(float) for cost in costs], pair.max_macs - table.base[0])
+    assert largest is not None  # the limit is within reach
+    return {"cheapest": cheapest, "most MACs": table.arch(largest)}
+
+
 def cut_fashion_mnist(source: Path, folder: Path, per_class: int = PER_CLASS) -> None:
     """Write Fashion-MNIST with the first `per_class` training images of each class; all test images stay.
 
     Raises:
-        InputError: `source` lacks one of the four files.
+        InputError: `source` lacks one of the files.
     """
-    if not all((source / name).exists() for name in FILES):
-        raise InputError(
-            f"'{source}' lacks Fashion-MNIST; apt-get install dataset-fashion-mnist, or give --fashion-mnist FOLDER"
-        )
-    if all((folder / name).exists() for name in FILES):
-        return
-    files = {name: gzip.decompress((source / name).read_bytes()) for name in FILES}
-    images = np.frombuffer(files[FILES[0]], np.uint8, offset=16).reshape(-1, 28, 28)
-    labels = np.frombuffer(files[FILES[1]], np.uint8, offset=8)
+    images, labels = fashion_mnist(source)
     kept = np.sort(np.concatenate([np.flatnonzero(labels == label)[:per_class] for label in range(10)]))
-    files[FILES[0]] = np.array([2051, len(kept), 28, 28], ">i4").tobytes() + images[kept].tobytes()
-    files[FILES[1]] = np.array([2049, len(kept)], ">i4").tobytes() + labels[kept].tobytes()
-    for name, content in files.items():
-        with atomic(folder / name) as temporary:
-            temporary.write_bytes(gzip.compress(content))
+    headers = np.array([2051, len(kept), 28, 28], ">i4"), np.array([2049, len(kept)], ">i4")
+    for kind, header, content in zip(("images-idx3", "labels-idx1"), headers, (images, labels), strict=True):
+        name = f"train-{kind}-ubyte.gz"
+        if not (folder / name).exists():
+            with atomic(folder / name) as temporary:
+                temporary.write_bytes(gzip.compress(header.tobytes() + content[kept].tobytes()))
+        test = f"t10k-{kind}-ubyte.gz"
+        if not (source / test).exists():
+            raise InputError(f"'{source}' lacks {test}; run: apt-get install -y dataset-fashion-mnist")
+        if not (folder / test).exists():
+            with atomic(folder / test) as temporary:
+                shutil.copyfile(source / test, temporary)
 
 
 # Limits: at about the 15th percentile of the MACs of uniformly drawn architectures; tests/unit/test_quality.py looks.
