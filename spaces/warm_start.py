@@ -70,16 +70,17 @@ def inherit_without_expansion(target: nn.Module, source: nn.Module) -> None:
     channels, groups = given.depthwise[0].out_channels, into.project[0].groups
     copies = min(2, into.depthwise[0].out_channels // channels)
     # which of the source's channels each of the target's is, after the shuffle
-    order = torch.arange(channels)
+    device = given.depthwise[0].weight.device
+    order = torch.arange(channels, device=device)
     if groups > 1:
         order = into.shuffle(order.view(1, -1, 1, 1).float()).flatten().long()
     order = order.repeat(copies)
-    sign = torch.ones(copies, channels)
+    sign = torch.ones(copies, channels, device=device)
     sign[1:] = -1
     sign = sign.view(-1, 1, 1, 1)
     if "expand" in dict(into.named_children()):
         nn.init.zeros_(into.expand[0].weight[: len(order)])
-        rows = torch.arange(len(order))
+        rows = torch.arange(len(order), device=device)
         into.expand[0].weight[rows, order] = sign[:, :, 0]
     filters = into.depthwise[0].weight[: len(order)]
     slice_shared_weight(filters.zero_(), (len(order), *given.depthwise[0].weight.shape[1:])).copy_(

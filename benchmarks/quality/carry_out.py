@@ -19,6 +19,8 @@ from trials.common import run_dir
 from trials.networks.answers import FILE, Answers
 from trials.scoring import noise
 
+PRECISION = ("--precision", "32")  # on a GPU too, or units of a GPU could not stand beside those of a CPU
+
 
 def carry_out(unit: Unit, plan: Plan, results: Path, work: Path, device: str) -> None:
     """Measure a unit and write its file; what the commands print goes to output.txt in its run.
@@ -55,7 +57,7 @@ def train_network(unit: Unit, plan: Plan, run: Path, work: Path, device: str) ->
 
     words = [*unit.pair.words(work), "--epochs", str(unit.pair.epochs), "--batch-size", str(unit.pair.batch)]
     words += ["--lr", str(unit.pair.lr)]
-    words += ["--device", device, "--out", str(run), "--seeds", str(unit.seed + 1), "--resume"]
+    words += ["--device", device, "--out", str(run), "--seeds", str(unit.seed + 1), "--resume", *PRECISION]
     if unit.arch is None:
         words += ["--baseline", unit.baseline]
     else:
@@ -100,7 +102,7 @@ def call_supernet(unit: Unit, options: str, epochs: int, run: Path, work: Path, 
     """Train a supernet, from the checkpoint where there is one. Returns the options that make the variant."""
     options = options.replace("LIMIT", str(unit.pair.max_macs))
     words = [*unit.pair.words(work), *options.split(), "--epochs", str(epochs), "--seed", str(unit.seed)]
-    call("supernet", [*words, "--eval-paths", "0", "--device", device, "--out", str(run), "--resume"])
+    call("supernet", [*words, "--eval-paths", "0", "--device", device, "--out", str(run), "--resume", *PRECISION])
     return options
 
 

@@ -121,7 +121,8 @@ class Data:
             batch = make()
         current.wait_stream(self._stream)
         for tensor in batch:
-            tensor.record_stream(current)
+            if tensor.is_cuda:  # the torchvision loader gives images to score and to test on the CPU
+                tensor.record_stream(current)
         return batch
 
     def fingerprint(self) -> int:

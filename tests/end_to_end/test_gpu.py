@@ -1,0 +1,75 @@
+"""The same commands on a GPU; skipped where there is none."""
+
+import shutil
+
+import pytest
+import torch
+
+from spaces.files import load_json
+from tests.unit.test_recipes import configured
+from trials import retrain, supernet
+from trials.common.supernet_run import SupernetRun
+from trials.images.dataset import Data
+from trials.scoring.evaluate_config import Config, Settings
+from trials.scoring.scorer import Scorer
+from trials.training import retrain_trainer
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
+SMALL = ["--space", "spos", "--preset", "tiny", "--resolution", "16"]
+EVERYTHING = ["--ema", "0.99", "--mixup", "0.2", "--cutmix", "1", "--randaugment", "2", "--cutout", "4"]
+EVERYTHING += ["--color-jitter", "0.2", "--clip-norm", "5", "--nesterov"]
+
+
+def folder_data(folder, device: str) -> Data:
+    """A folder of images, read by the torchvision loader, on a device."""
+    flags = ["--data", "folder", "--data-root", str(folder), "--loader", "torchvision", "--workers", "0"]
+    data = retrain_trainer.open_data(configured("--baseline", "timm:mobilenetv2_035", *SMALL, *flags))
+    data.to(torch.device(device))
+    return data
+
+
+def test_the_torchvision_loader_gives_a_gpu_the_images_it_gives_a_cpu(photos):
+    """Training batches are on the GPU; images to score stay on the CPU until they are used."""
+    on_cpu, on_gpu = folder_data(photos, "cpu"), folder_data(photos, "cuda")
+    for part in ("score", "test"):
+        for (images, labels), (others, theirs) in zip(
+            on_cpu.eval_batches(part, 4), on_gpu.eval_batches(part, 4), strict=True
+        ):
+            assert torch.equal(images, others.cpu())
+            assert torch.equal(labels, theirs.cpu())
+    batches = [list(data.train_batches("train", 8, seed=0, epoch=0)) for data in (on_cpu, on_gpu)]
+    for (images, labels), (others, theirs) in zip(*batches, strict=True):
+        assert others.is_cuda
+        assert torch.equal(labels, theirs.cpu())
+        torch.testing.assert_close(images, others.cpu())
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed", "16-mixed"])
+def test_a_network_trains_and_is_tested_on_a_gpu(photos, tmp_path, precision):
+    """With an average, mixing, RandAugment and held-out images, from an image folder."""
+    flags = ["--data", "folder", "--data-root", str(photos), "--loader", "torchvision", "--workers", "0"]
+    flags = ["--baseline", "timm:mobilenetv2_035", *SMALL, *flags, *EVERYTHING, "--hold-out", "0.2"]
+    flags += ["--batch-size", "8", "--epochs", "2", "--precision", precision, "--device", "cuda"]
+    retrain.main([*flags, "--out", str(tmp_path / "run")])
+    result = load_json(tmp_path / "run" / "seed0" / "result.json", "")
+    assert result["test_top1"] == 100 * result["test_correct"] / result["test_images"]
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "strict-fair", "gumbel"])
+def test_a_supernet_trains_on_a_gpu(tmp_path, strategy):
+    run = tmp_path / "run"
+    flags = [*SMALL, "--data", "digits", "--strategy", strategy, "--epochs", "1", "--eval-paths", "1"]
+    supernet.main([*flags, "--device", "cuda", "--out", str(run)])
+    assert (run / "supernet.pt").exists()
+
+
+def test_a_supernet_of_a_cpu_has_the_same_scores_on_a_gpu(own_run):
+    """To the rounding of 32 bits, with BatchNorm recalibrated on either."""
+    archs = [SupernetRun.open(own_run).table.arch(numbers) for numbers in ([0] * 20, [1] * 20, [0, 1, 2, 3] * 5)]
+    found = []
+    for device in ("cpu", "cuda"):
+        scorer = Scorer(own_run, Settings.of(Config(run=str(own_run), device=device)), device)
+        found.append([record for _, record in scorer.results(archs)])
+        shutil.rmtree(own_run / "search", ignore_errors=True)
+    for cpu, gpu in zip(*found, strict=True):
+        assert gpu["loss"] == pytest.approx(cpu["loss"], abs=5e-3)
