@@ -1,4 +1,4 @@
-"""Architectures: how they are checked, named, read and written, and made the active path of a supernet.
+"""Architectures: how they are checked, named and written, and made the active path of a supernet.
 
 An Arch is a plain dict {label: candidate}. It is the only thing that passes between spaces, strategies and trials.
 K candidates of a choice.
@@ -6,15 +6,13 @@ K candidates of a choice.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from spaces.errors import InputError, is_whole_number, unknown
+from spaces.errors import InputError, unknown
 from spaces.files import save_json
 
 if TYPE_CHECKING:
@@ -75,73 +73,6 @@ def arch_id(arch: Mapping[str, Any]) -> str:
 def save_arch(path: str | Path, arch: Mapping[str, Any]) -> None:
     """Write an architecture as a fixed-arc file (the dict as JSON), atomically."""
     save_json(path, dict(arch))
-
-
-def load_arch(path: str | Path, choices: Choices) -> Arch:
-    """Read a fixed-arc file and check it against a space.
-
-    Three formats are understood: our JSON dict; NNI 1.x masks, `{"LayerChoice1": [false, true, ...], ...}`; and the
-    official SPOS tuple of candidate numbers, `(2, 1, 0, ...)`. Nothing is ever unpickled or executed.
-
-    Args:
-        choices: label -> candidates in order, from `spaces.choices(space)`.
-    Returns:
-        The architecture, with the labels in the order of the space.
-    Raises:
-        ArchError: the file is missing, unreadable, or does not fit the space.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ArchError(f"fixed-arc file '{path}' does not exist; check the path") from None
-    except (UnicodeDecodeError, IsADirectoryError):
-        raise ArchError(f"fixed-arc file '{path}' is not a text file; give JSON such as {{\"block00\": ...}}") from None
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError:
-        try:
-            content = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            raise ArchError(
-                f"fixed-arc file '{path}' is neither JSON nor a tuple of candidate numbers; write it again"
-            ) from None
-    try:
-        if isinstance(content, list | tuple):
-            arch = _from_indices(content, choices)
-        elif isinstance(content, dict) and content and all(re.fullmatch(r"LayerChoice\d+", str(k)) for k in content):
-            arch = _from_indices(_mask_indices(content), choices)
-        elif isinstance(content, dict):
-            arch = content
-        else:
-            raise ArchError(f"it holds a {type(content).__name__}; give a dict {{label: candidate}}")
-        validate(arch, choices)
-    except ArchError as error:
-        raise ArchError(f"fixed-arc file '{path}': {error}") from None
-    return {label: candidates[list(candidates).index(arch[label])] for label, candidates in choices.items()}
-
-
-def _mask_indices(masks: Mapping[str, Any]) -> list[int]:
-    """Convert the masks of an NNI 1.x fixed-arc file to candidate indices, in the order of the number in their keys."""
-    indices = []
-    for key in sorted(masks, key=lambda k: int(k.removeprefix("LayerChoice"))):
-        mask = masks[key]
-        if not isinstance(mask, list) or sum(value is True for value in mask) != 1:
-            raise ArchError(f"'{key}' is {json.dumps(mask)}; a mask needs exactly one true")
-        indices.append(mask.index(True))
-    return indices
-
-
-def _from_indices(indices: Sequence[Any], choices: Choices) -> Arch:
-    """The architecture that has these candidate indices, one per label in the order of the space."""
-    if len(indices) != len(choices):
-        raise ArchError(f"it holds {len(indices)} choices; this space has {len(choices)}")
-    arch = {}
-    for (label, candidates), index in zip(choices.items(), indices, strict=True):
-        if not is_whole_number(index, 0) or index >= len(candidates):
-            raise ArchError(f"{index!r} for '{label}' is not a candidate number; give 0 to {len(candidates) - 1}")
-        arch[label] = candidates[index]
-    return arch
 
 
 def activate(supernet: nn.Module, arch: Mapping[str, Any]) -> None:

@@ -8,9 +8,16 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import reprlib
 import traceback
 from collections.abc import Iterable, Iterator
 from typing import TypeGuard
+
+SHOWN = 200  # characters of a value that a message shows
+# looks at the beginning of a value only: YAML's aliases can make one that is endless when it is written out
+_short = reprlib.Repr()
+_short.maxlevel, _short.maxstring, _short.maxlong, _short.maxother = 3, SHOWN, SHOWN, SHOWN
+_short.maxdict = _short.maxlist = _short.maxtuple = _short.maxset = 40
 
 
 class InputError(ValueError):
@@ -25,6 +32,19 @@ class Stopped(InputError):
     exit_code = 3
 
 
+def shown(value: object) -> str:
+    """A value as a message shows it: on one line, and not beyond 200 characters, however large it is."""
+    if isinstance(value, str):
+        text = value if len(value) <= SHOWN else value[:SHOWN] + "..."
+    else:
+        try:
+            text = _short.repr(value)
+        except ValueError:  # an integer of more digits than Python writes
+            text = "a number of thousands of digits"
+    text = " ".join(text.split())
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
 def unknown(what: str, value: object, allowed: Iterable[object]) -> str:
     """The message for a name that is not known, with the closest known one.
 
@@ -35,10 +55,10 @@ def unknown(what: str, value: object, allowed: Iterable[object]) -> str:
     Returns:
         For example `unknown space 'spso'; did you mean 'spos'? choose from: fbnet, spos`.
     """
-    names = [str(name) for name in allowed]
-    close = difflib.get_close_matches(str(value), names, n=1)
+    names, given = [str(name) for name in allowed], shown(value)
+    close = difflib.get_close_matches(given, names, n=1)
     hint = f" did you mean '{close[0]}'?" if close else ""
-    return f"unknown {what} '{value}';{hint} choose from: {', '.join(names)}"
+    return f"unknown {what} '{given}';{hint} choose from: {', '.join(names)}"
 
 
 def is_whole_number(value: object, least: int) -> TypeGuard[int]:
@@ -67,7 +87,7 @@ def user_code(what: str, fix: str = "mend it there") -> Iterator[None]:
             "<",
         )  # the standard library, site-packages below it, and "<frozen ...>"
         origin = next((f for f in reversed(frames) if not f.filename.startswith(library)), frames[-1])
-        reason = " ".join(str(error).split())[:200] or "no message"
+        reason = shown(str(error)) or "no message"
         raise InputError(
             f"{what} fails: {type(error).__name__}: {reason} ({os.path.relpath(origin.filename)}, line {origin.lineno}); {fix}"
         ) from error

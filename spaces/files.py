@@ -1,35 +1,69 @@
-"""Writing files atomically: a file is complete or absent, even if the process is killed while it writes."""
+"""Files: written atomically, so that they are complete or absent even after a kill; read with one line for all that is wrong."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import errno
+import fcntl
 import json
+import logging
 import os
+import re
+import stat
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from spaces.errors import InputError
+import yaml
+
+from spaces.errors import InputError, Stopped, shown
 
 CLONE = Path(__file__).resolve().parent.parent  # root of the git clone that Onepath is run from
+# what is wrong with the path, not with the machine
+_PATH_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO, errno.EINVAL)
+MERGE = "tag:yaml.org,2002:merge"  # the key "<<", which may stand there several times
+RESTORE = "mend it there, or restore it from a copy"
+_logger = logging.getLogger(__name__)
+_told: list[tuple[str, list[int]]] = []  # files whose damaged lines were told of, and these lines
+_swept: set[Path] = set()  # folders in which this process has looked for what killed writers left behind
 
 
 @contextlib.contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Write a file through a temporary one: yield its path, then flush it to disk and rename it to `path`.
 
-    Folders above `path` are made. When the body raises, `path` is left as it was.
+    Folders above `path` are made. When the body raises, `path` is left as it was. What killed writers left in its folder
+    is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
+        with open(temporary, "wb") as lock:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield temporary
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of writers that were killed; one that is being written is locked by its writer."""
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    for entry in os.scandir(folder):
+        if not re.fullmatch(r"\..+\.\d+\.tmp", entry.name):
+            continue
+        with contextlib.suppress(OSError), open(entry.path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(entry.path)
 
 
 def save_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
@@ -38,22 +72,133 @@ def save_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
         temporary.write_text(json.dumps(value, indent=indent) + "\n", encoding="utf-8")
 
 
+def unreadable(what: str, path: str | Path, error: OSError) -> InputError:
+    """The exception for a file that the system does not let us read; the file itself is never called damaged.
+
+    Args:
+        what: the kind of file, such as "cost table".
+    Returns:
+        An InputError where another path or permission mends it; else Stopped, because the machine is at fault.
+    """
+    reason = error.strerror or str(error)
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return InputError(f"{what} '{path}' does not exist; check the path")
+    if isinstance(error, IsADirectoryError):
+        return InputError(f"{what} '{path}' is a folder, not a file; name the file in it")
+    if isinstance(error, PermissionError):
+        return InputError(
+            f"{what} '{path}' cannot be read ({reason}); the file is as it was: give yourself the right to read it"
+        )
+    if error.errno in _PATH_ERRORS:
+        return InputError(f"{what} '{shown(str(path))}' cannot be read ({reason}); check the path")
+    fix = {errno.EMFILE: "raise the limit (ulimit -n)", errno.ENOMEM: "free memory"}.get(error.errno or 0, "mend that")
+    return Stopped(
+        f"{what} '{path}' cannot be read ({reason}); the file is as it was: {fix} and run the same command again"
+    )
+
+
+def read_text(path: str | Path, what: str) -> str:
+    """Read a text file: UTF-8, or UTF-16 with a byte order mark, as editors of Windows write it; the mark is left out.
+
+    Args:
+        what: the kind of file in an error, such as "cost table".
+    Raises:
+        InputError: the file is missing, no regular file, not ours to read, or no text.
+        Stopped: the machine could not read it.
+    """
+    try:
+        content = require_file(path, what).read_bytes()
+    except OSError as error:
+        raise unreadable(what, path, error) from None
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{what} '{path}' is not a text file ({len(content):,} bytes); name another file") from None
+
+
+def require_file(path: str | Path, what: str) -> Path:
+    """Check that a path leads to a regular file: a pipe would be waited for without end. Raises as `read_text`."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise unreadable(what, path, error) from None
+    except ValueError:  # a null byte
+        raise InputError(f"{what} {shown(repr(str(path)))} is no name of a file; check the path") from None
+    if stat.S_ISDIR(mode):
+        raise unreadable(what, path, IsADirectoryError())
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{what} '{path}' is a pipe, a socket or a device; name a file")
+    return Path(path)
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is not JSON, is nested too deeply, has a number beyond all measure, or a key stands twice in it.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Raises ValueError: a key stands there twice, of which Python would silently take the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"key '{shown(twice)}' stands there twice")
+    return found
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a mapping in which a key stands twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != MERGE)
+        for (_, name), count in Counter((key.tag, key.value) for key in names).items():
+            if count > 1:
+                raise ValueError(f"key '{shown(name)}' stands there twice (line {node.start_mark.line + 1} and below)")
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML text, of plain values alone.
+
+    Raises:
+        ValueError: it is not YAML, is nested too deeply, or a key stands twice in a mapping.
+    """
+    try:
+        return yaml.load(text, _UniqueKeys)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+    ) as error:  # a tag on a value that is not of its type
+        raise ValueError(f"a value is not of the type that its tag says ({shown(str(error))})") from None
+
+
 def load_json(path: str | Path, what: str) -> Any:
     """Read a JSON file.
 
     Args:
         what: the name of the file's kind in an error, for example "cost table".
     Raises:
-        InputError: the file is missing or is not JSON.
+        InputError: the file is missing, cannot be read, or is not JSON.
+        Stopped: the machine could not read it.
     """
+    text = read_text(path, what)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{what} '{path}' does not exist; check the path") from None
-    except IsADirectoryError:
-        raise InputError(f"{what} '{path}' is a folder, not a file; name the file in it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{what} '{path}' is not valid JSON ({error}); write it again") from None
+        return parse_json(text)
+    except ValueError as error:
+        raise InputError(f"{what} '{path}' is not valid JSON ({shown(str(error))}); {RESTORE}") from None
 
 
 def append_json(path: str | Path, value: Any) -> None:
@@ -64,22 +209,36 @@ def append_json(path: str | Path, value: Any) -> None:
         os.fsync(file.fileno())
 
 
-def read_jsonl(path: str | Path, *, repair: bool = False) -> list[Any]:
-    """Read a file written by `append_json`, up to the first line that is truncated or damaged.
+def read_jsonl(path: str | Path, *, repair: bool = False) -> list[dict[str, Any]]:
+    """Read a file written by `append_json`. A line that is damaged costs itself alone, and is told of once.
 
     Args:
-        repair: truncate the file there too, so that more lines can be appended.
+        repair: cut off a last line that a kill has left incomplete, so that more lines can be appended.
+    Raises:
+        InputError: the file is missing or cannot be read.
+        Stopped: the machine could not read it.
     """
-    content = Path(path).read_bytes()
-    values, complete = [], 0
-    for line in content.splitlines(keepends=True):
+    try:
+        content = require_file(path, "file").read_bytes()
+    except OSError as error:
+        raise unreadable("file", path, error) from None
+    values, damaged = [], []
+    complete, newline, rest = content.rpartition(b"\n")
+    lines = complete.split(b"\n") if newline else []
+    for number, line in enumerate(lines, 1):
         try:
-            if not line.endswith(b"\n"):
-                break
-            values.append(json.loads(line))
-        except ValueError:
-            break
-        complete += len(line)
-    if repair and complete < len(content):
-        os.truncate(path, complete)
+            value = parse_json(line.decode())
+            if not isinstance(value, dict):
+                raise ValueError
+            values.append(value)
+        except ValueError:  # UnicodeDecodeError is one
+            damaged.append(number)
+    if damaged and (str(path), damaged) not in _told:
+        _told.append((str(path), damaged))
+        _logger.warning(
+            "'%s': %d of %d lines are damaged and were left out (line %s); all others were read",
+            *(path, len(damaged), len(lines), shown(", ".join(map(str, damaged)))),
+        )
+    if repair and rest:
+        os.truncate(path, len(content) - len(rest))
     return values

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spaces.arch import Arch, ArchError, Choices, load_arch, validate
+from spaces.arch import Arch, ArchError, Choices, validate
+from spaces.arch_file import load_arch
 from spaces.errors import unknown
 
 

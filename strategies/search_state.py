@@ -6,14 +6,18 @@ another gives the same state again, however the process ended.
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from spaces.arch import Arch
+from spaces.errors import InputError, is_whole_number
 from spaces.files import append_json, read_jsonl
 
+_logger = logging.getLogger(__name__)
 JOURNAL = "tuner.jsonl"  # file in the folder that NNI names in NNI_CHECKPOINT_DIRECTORY
 Entry = dict[str, Any]  # an architecture that was handed out: "arch", "generation", "score" (or None), "failures"
 
@@ -61,16 +65,49 @@ class SearchState:
         return self.entries[key]["score"] is None and self.entries[key]["failures"] < self.tries
 
     def load(self) -> bool:
-        """Apply the events of the journal.
+        """Apply the events of the journal; those that damage has made senseless are left out, and told of.
+
+        What an architecture of a lost event was worth is not lost: it is handed out once more, and its stored score is
+        found.
 
         Returns:
             Whether there is a journal.
         """
         if self.folder is None or not (self.folder / JOURNAL).exists():
             return False
+        senseless = 0
         for event in read_jsonl(self.folder / JOURNAL, repair=True):
-            self._apply(event)
+            if self._makes_sense(event):
+                self._apply(event)
+            else:
+                senseless += 1
+        if senseless:
+            _logger.warning(
+                "'%s': %d events speak of what damaged lines held, or are no events, and were left out; their "
+                "architectures are handed out once more, and scores that the run keeps are found again",
+                *(self.folder / JOURNAL, senseless),
+            )
         return True
+
+    def _makes_sense(self, event: Mapping[str, Any]) -> bool:
+        """Whether an event of the journal can be applied."""
+
+        def fits(arch: object) -> bool:
+            try:
+                return isinstance(arch, dict) and bool(self.key(arch))
+            except (InputError, TypeError):  # an architecture of another space; one that holds a list
+                return False
+
+        if "queue" in event:
+            queue = event["queue"]
+            return is_whole_number(event.get("generation"), 0) and isinstance(queue, list) and all(map(fits, queue))
+        if "asked" in event:
+            return isinstance(event["asked"], str) and any(self.key(arch) == event["asked"] for arch in self.queue)
+        if "scored" in event:
+            name, score = event["scored"], event.get("score")
+            known = isinstance(name, str) and (name in self.entries or fits(event.get("arch")))
+            return known and isinstance(score, int | float) and math.isfinite(score)
+        return isinstance(event.get("failed"), str) and event["failed"] in self.entries
 
     def record(self, event: dict[str, Any]) -> None:
         """Write an event to the journal and apply it.
@@ -124,7 +161,9 @@ def has_unscored(journal: list[dict[str, Any]], tries: int) -> bool:
         journal: the events of a journal.
         tries: as for SearchState.
     """
-    failures = Counter(event["failed"] for event in journal if "failed" in event)
-    scored = {event["scored"] for event in journal if "scored" in event}
-    asked = {event["asked"] for event in journal if "asked" in event}
-    return any(failures[key] < tries for key in asked - scored)
+    names = {
+        kind: [event[kind] for event in journal if isinstance(event.get(kind), str)]
+        for kind in ("asked", "scored", "failed")
+    }
+    failures = Counter(names["failed"])
+    return any(failures[key] < tries for key in set(names["asked"]) - set(names["scored"]))

@@ -36,7 +36,8 @@ if __name__ == "__main__" and UNDER_NNI:
 
     PARAMETERS = nni.get_next_parameter()
 
-from spaces.arch import Arch, load_arch  # noqa: E402
+from spaces.arch import Arch  # noqa: E402
+from spaces.arch_file import load_arch  # noqa: E402
 from spaces.errors import InputError  # noqa: E402
 from spaces.latency import LatencyTable  # noqa: E402
 from trials.common import cli  # noqa: E402

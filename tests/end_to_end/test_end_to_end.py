@@ -6,7 +6,8 @@ import sys
 import pytest
 import yaml
 
-from spaces.arch import load_arch, save_arch
+from spaces.arch import save_arch
+from spaces.arch_file import load_arch
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.files import load_json

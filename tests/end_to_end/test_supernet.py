@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from spaces.arch import load_arch
+from spaces.arch_file import load_arch
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.files import load_json

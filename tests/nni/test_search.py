@@ -8,7 +8,8 @@ import time
 
 import psutil
 
-from spaces.arch import arch_id, load_arch
+from spaces.arch import arch_id
+from spaces.arch_file import load_arch
 from spaces.cost import CostTable
 from spaces.files import load_json, read_jsonl
 from tests.commands import ROOT

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import spaces
-from spaces.arch import load_arch
+from spaces.arch_file import load_arch
 from spaces.errors import InputError
 from spaces.files import load_json
 from spaces.published import PUBLISHED

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 import spaces
-from spaces.arch import arch_id, load_arch
+from spaces.arch import arch_id
+from spaces.arch_file import load_arch
 from spaces.cost import BlockCosts, CostTable, measure, search_space
 from spaces.errors import InputError
 from spaces.files import read_jsonl
@@ -440,6 +441,38 @@ def test_every_generation_exports_its_best(tmp_path, monkeypatch):
         scores = [list(arch.values()).count("k5") for arch in archs[: 5 * (generation + 1)]]
         assert list(best.values()).count("k5") == max(scores)
     assert sum("asked" in event for event in read_jsonl(tmp_path / "tuner.jsonl")) == 15
+
+
+GARBAGE = [
+    b"\x00" * 40,
+    b"\xff\xfe{",
+    b"[1, 2]",
+    b"7",
+    b'{"asked": ["a"]}',
+    b'{"scored": "a", "score": 1e999}',
+    b'{"queue": {}}',
+]
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_a_damaged_line_of_the_journal_costs_itself_alone(tmp_path, monkeypatch, caplog, number):
+    monkeypatch.setenv("NNI_CHECKPOINT_DIRECTORY", str(tmp_path))
+    tuner = EvolutionTuner(COSTS, population=5, top_k=2, mutation=2, crossover=2, seed=0)
+    search(tuner, 12)
+    journal = tmp_path / "tuner.jsonl"
+    lines = journal.read_bytes().splitlines()
+    lost = lines[number]
+    lines[number] = GARBAGE[number % len(GARBAGE)]
+    journal.write_bytes(b"\n".join(lines) + b'\n{"scored": "cut o')
+    again = EvolutionTuner(COSTS, population=5, top_k=2, mutation=2, crossover=2, seed=0)
+    again.load_checkpoint()
+    known = {key: entry["score"] for key, entry in again.state.entries.items() if entry["score"] is not None}
+    assert known.items() <= {key: entry["score"] for key, entry in tuner.state.entries.items()}.items()
+    if b"queue" not in lost:  # the whole generation that it bred is bred again
+        assert len(known) == 11
+    assert "left out" in caplog.text
+    assert journal.read_bytes() == b"\n".join(lines) + b"\n"  # nothing but the line that a kill cut off is gone
+    assert len(search(again, 12)) == 12
 
 
 def test_failed_and_odd_trials():

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spaces.arch import Arch, ArchError, load_arch
+from spaces.arch import Arch, ArchError
+from spaces.arch_file import load_arch
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.files import CLONE, load_json

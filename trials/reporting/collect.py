@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from spaces.arch import load_arch
+from spaces.arch_file import load_arch
 from spaces.cost import CostTable
 from spaces.files import load_json, read_jsonl
 from trials.common.supernet_run import SupernetRun
