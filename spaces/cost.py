@@ -21,7 +21,7 @@ from spaces.arch import Choices, validate
 from spaces.block_costs import BlockCosts
 from spaces.counting import COUNTING, count_chain
 from spaces.errors import InputError, unknown
-from spaces.files import load_json, save_json
+from spaces.files import RESTORE, load_json, save_json
 from spaces.packed_lookup import PackedLookup
 
 if TYPE_CHECKING:
@@ -207,12 +207,15 @@ class CostTable:
                 blocks.append(BlockCosts(entry["choices"], macs, params, identities, interchangeable))
             sizes = [math.prod(map(len, block.choices.values())) for block in blocks]
             if any(
-                len(block.macs) != size or len(block.params) != size for block, size in zip(blocks, sizes, strict=True)
+                not size or block.macs.shape != (size,) or block.params.shape != (size,)
+                for block, size in zip(blocks, sizes, strict=True)
             ):
                 raise ValueError
             return cls(content["space"], (int(content["base"][0]), int(content["base"][1])), blocks)
-        except (KeyError, TypeError, ValueError, IndexError):
-            raise InputError(f"cost table '{path}' is damaged; write it again") from None
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError):
+            raise InputError(
+                f"cost table '{path}' is damaged or incomplete; {RESTORE}, or write it with trials.space"
+            ) from None
 
 
 def search_space(choices: Choices) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from spaces.arch import Choices
 from spaces.cost import BlockCosts, CostTable
 from spaces.errors import InputError
-from spaces.files import load_json, save_json
+from spaces.files import RESTORE, load_json, save_json
 from spaces.spec import preset_arguments, space_options_text
 
 FORMAT = "onepath latency table 1"
@@ -176,8 +176,15 @@ class LatencyTable:
             if not complete:
                 raise ValueError
             table.error()
+            fastest = table.costs.bounds().min_macs
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError):
-            raise InputError(f"latency table '{path}' is damaged; write it again") from None
+            raise InputError(
+                f"latency table '{path}' is damaged or incomplete; {RESTORE}, or measure it anew"
+            ) from None
+        if not fastest:
+            raise InputError(
+                f"latency table '{path}' has an architecture that takes no time, so a limit would mean nothing; measure it anew"
+            )
         if costs is not None and (table.costs.space != costs.space or table.costs.choices != costs.choices):
             space, options = costs.space, space_options_text(costs.space["options"])
             raise InputError(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import spaces
+from spaces.errors import InputError, shown
+from spaces.files import RESTORE
 
 if TYPE_CHECKING:
     from spaces.chain import Chain
@@ -29,9 +31,21 @@ class SpaceSpec:
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> SpaceSpec:
-        """The spec in a file: checkpoints hold all options together, cost tables keep classes and resolution apart."""
-        sizes = {key: stored[key] for key in ("classes", "resolution") if key in stored}
-        return cls(stored["name"], stored["preset"], {**stored["options"], **sizes})
+        """The spec in a file: checkpoints hold all options together, cost tables keep classes and resolution apart.
+
+        Raises:
+            InputError: these are no such values.
+        """
+        try:
+            sizes = {key: stored[key] for key in ("classes", "resolution") if key in stored}
+            name, preset, options = stored["name"], stored["preset"], {**stored["options"], **sizes}
+            if not (isinstance(name, str) and isinstance(preset, str) and all(isinstance(key, str) for key in options)):
+                raise TypeError
+        except (KeyError, TypeError):
+            raise InputError(
+                f"a file says of its space: {shown(stored)}; name, preset and options are needed; {RESTORE}"
+            ) from None
+        return cls(name, preset, options)
 
     def plain(self) -> dict[str, Any]:
         """For a checkpoint or a JSON file; the reverse of `read`."""

@@ -21,8 +21,8 @@ from tests.commands import ROOT, assert_one_clear_line, onepath
 from tests.unit.test_tuners import every_tuner, make, search
 from trials import latency
 from trials.search_driver.plan import make_tuner
+from trials.timing import latency_csv, stopwatch
 from trials.timing import measure as timing
-from trials.timing import stopwatch
 from trials.training import supernet_config, supernet_plan
 
 COSTS = CostTable.load(ROOT / "experiments/spaces/spos-tiny.costs.json")
@@ -89,8 +89,12 @@ def test_a_table_of_another_space_or_a_damaged_one_is_refused(table, tmp_path):
     content = load_json(table, "")
     content["blocks"][3]["nanoseconds"].pop()
     (tmp_path / "short.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match="is damaged; write it again"):
+    with pytest.raises(InputError, match="is damaged or incomplete; mend it there, or restore it"):
         LatencyTable.load(tmp_path / "short.json")
+    nothing = [[0] * len(block.macs) for block in COSTS.blocks]
+    LatencyTable(COSTS.space, [block.choices for block in COSTS.blocks], 0, nothing).save(tmp_path / "zero.json")
+    with pytest.raises(InputError, match="has an architecture that takes no time, so a limit would mean nothing"):
+        LatencyTable.load(tmp_path / "zero.json")
     with pytest.raises(InputError, match="is not a latency table; write one with"):
         LatencyTable.load(ROOT / "experiments/spaces/spos-tiny.costs.json")
 
@@ -187,7 +191,12 @@ def test_a_csv_becomes_the_same_table(tmp_path, capsys):
         (lambda rows: rows[3].__setitem__(2, "fast"), "line 4: latency_ms is 'fast'; give milliseconds"),
         (lambda rows: rows[3].__setitem__(2, "-1"), "line 4: latency_ms is '-1'"),
         (lambda rows: rows[3].__setitem__(2, ""), "line 4: latency_ms is ''"),
-        (lambda rows: rows[90].__setitem__(2, "0"), "line 91: latency_ms is '0'"),
+        (lambda rows: rows[90].__setitem__(2, "0"), "line 91: network block00="),
+        (lambda rows: rows[90].__setitem__(2, "0"), "takes 0 ms, which is no time; a skip alone may take none"),
+        (lambda rows: rows[1].__setitem__(2, "0"), "line 2: stem takes 0 ms, which is no time"),
+        (lambda rows: rows[3].__setitem__(2, "0.0000001"), "line 4: block block00=k5 takes 0.0000001 ms"),
+        (lambda rows: rows[3].__setitem__(2, "nan"), "line 4: latency_ms is 'nan'"),
+        (lambda rows: rows[3].__setitem__(1, "x" * 500), "line 4: this space has no block " + "x" * 100),
         (lambda rows: rows.append(rows[4]), "block block00=k7 is there twice; leave one out"),
         (lambda rows: rows.append(["block", "block77=k3", "1"]), "this space has no block block77=k3"),
         (lambda rows: rows[2].__setitem__(1, "block00=k4"), "line 3: this space has no block block00=k4"),
@@ -207,6 +216,24 @@ def test_an_incomplete_csv_is_refused(tmp_path, change, says):
     with pytest.raises(InputError, match=re.escape(says)):
         latency.main(f"--space spos --preset tiny --csv {form} --out {out}".split())
     assert not out.exists()
+
+
+@pytest.mark.parametrize("space", ["fbnet", "single-path-nas"])
+def test_a_skip_alone_takes_no_time(tmp_path, space):
+    costs = CostTable.load(ROOT / f"experiments/spaces/{space}-tiny.costs.json")
+    form = tmp_path / "phone.csv"
+    latency_csv.write_template(str(form), costs, [])
+    rows = list(csv.reader(open(form)))
+    for row in rows[1:]:
+        row[2] = "0" if row[1].endswith("=skip") or row[1].endswith("=0") else "0.5"
+    csv.writer(open(form, "w", newline="")).writerows(rows)
+    table = latency_csv.read(str(form), costs)
+    assert sum(int((block.macs == 0).sum()) for block in table.costs.blocks) == sum(row[2] == "0" for row in rows) > 0
+    csv.writer(open(form, "w", newline="")).writerows(
+        [row if n == 0 else [*row[:2], "0"] for n, row in enumerate(rows)]
+    )
+    with pytest.raises(InputError, match="line 2: stem takes 0 ms, which is no time"):
+        latency_csv.read(str(form), costs)
 
 
 # a limit

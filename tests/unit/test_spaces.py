@@ -640,7 +640,7 @@ def test_damaged_cost_tables(tmp_path):
     short = [{**whole["blocks"][0], "macs": [1]}, *whole["blocks"][1:]]
     for change in ({"blocks": None}, {"blocks": short}, {"base": []}, {"blocks": [{"choices": {}}]}):
         save_json(tmp_path / "costs.json", {**whole, **change})
-        with pytest.raises(InputError, match="cost table '.*' is damaged; write it again"):
+        with pytest.raises(InputError, match="cost table '.*' is damaged or incomplete; mend it there, or restore it"):
             CostTable.load(tmp_path / "costs.json")
 
 

@@ -13,15 +13,17 @@ runtime spends between the parts, and its error becomes known.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from spaces.cost import BlockCosts, CostTable
-from spaces.errors import InputError
-from spaces.files import atomic
+from spaces.errors import InputError, shown
+from spaces.files import atomic, read_text
 from spaces.latency import FIT_NETWORKS, MIN_CHECK_NETWORKS, LatencyTable
 
+LEAST_MS = 1e-6  # a nanosecond, the unit of a latency table
 HEADER = ["part", "choice", "latency_ms"]
 
 
@@ -55,8 +57,10 @@ def read(path: str, costs: CostTable) -> LatencyTable:
     Raises:
         InputError: not such a CSV; a row that is missing, unknown, given twice, or without a time.
     """
-    expected = {("stem", ""), ("head", "")}
-    expected |= {_key("block", arch_text(choices)) for block in costs.blocks for choices in _combinations(block)}
+    expected = {("stem", ""): False, ("head", ""): False}
+    for block in costs.blocks:
+        for index, choices in enumerate(_combinations(block)):
+            expected[_key("block", arch_text(choices))] = index in block.identities
     times = _times_of_rows(path, expected)
 
     def milliseconds(part: str, choice: str) -> float:
@@ -100,11 +104,12 @@ def _key(part: str, choice: str) -> tuple[str, str]:
     return part, " ".join(sorted(choice.split()))
 
 
-def _times_of_rows(path: str, expected: set[tuple[str, str]]) -> dict[tuple[str, str], float]:
+def _times_of_rows(path: str, expected: Mapping[tuple[str, str], bool]) -> dict[tuple[str, str], float]:
     """Milliseconds of every row that has a time, by the row's `_key`; rows of networks without a time are left out.
 
     Args:
-        expected: the keys of all rows that are not whole networks.
+        expected: the keys of all rows that are not whole networks, and whether the row is that of a skip, which alone may
+            take no time.
     Raises:
         InputError: a row that is unknown, given twice, or without a time.
     """
@@ -114,33 +119,40 @@ def _times_of_rows(path: str, expected: set[tuple[str, str]]) -> dict[tuple[str,
         line = f"'{path}', line {number}"
         if part == "network" and not text:
             continue
+        key, named = _key(part, choice), shown(f"{part} {choice}".strip())
+        if part != "network" and key not in expected:
+            raise InputError(f"{line}: this space has no {named}; compare it with what --template writes")
+        if key in times:
+            raise InputError(f"{line}: {named} is there twice; leave one out")
         try:
             milliseconds = float(text)
-            if not 0 <= milliseconds < 1e9 or (part == "network" and not milliseconds):
+            if not 0 <= milliseconds < 1e9:
                 raise ValueError
         except ValueError:
-            raise InputError(f"{line}: latency_ms is '{text}'; give milliseconds, such as 0.73") from None
-        key = _key(part, choice)
-        if part != "network" and key not in expected:
-            raise InputError(f"{line}: this space has no {part} {choice}; compare it with what --template writes")
-        if key in times:
-            raise InputError(f"{line}: {part} {choice} is there twice; leave one out")
+            raise InputError(f"{line}: latency_ms is '{shown(text)}'; give milliseconds, such as 0.73") from None
+        if milliseconds < LEAST_MS and not expected.get(key, False):
+            raise InputError(
+                f"{line}: {named} takes {text} ms, which is no time; a skip alone may take none: measure it, and give milliseconds"
+            )
         times[key] = milliseconds
     return times
 
 
 def _rows(path: str) -> list[tuple[int, dict[str, str]]]:
     """Line number and columns of each row. Raises InputError: not a CSV file with these columns."""
+    if not Path(path).exists():
+        raise InputError(f"'{path}' does not exist; write a form with --template")
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = [(reader.line_num, row) for row in reader]
-    except FileNotFoundError:
-        raise InputError(f"'{path}' does not exist; write a form with --template") from None
-    except (UnicodeDecodeError, IsADirectoryError, csv.Error):
-        raise InputError(f"'{path}' is not a CSV file; write a form with --template") from None
+        text = read_text(path, "latency CSV")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise InputError(f"'{path}' is not a CSV file ({error}); write a form with --template") from None
     if reader.fieldnames is None or list(reader.fieldnames) != HEADER:
-        raise InputError(f"'{path}' begins with {reader.fieldnames}; its first line must be: {','.join(HEADER)}")
+        begins = shown(text.partition("\n")[0])
+        raise InputError(
+            f"'{path}' begins with '{begins}'; its first line must be: {','.join(HEADER)}; --template writes a form"
+        )
     for number, row in rows:
         if None in row or None in row.values():
             raise InputError(f"'{path}', line {number} has not three columns; give part,choice,latency_ms")
@@ -154,6 +166,8 @@ def _arch(path: str, choice: str, costs: CostTable) -> dict[str, Any]:
     for label, candidates in costs.choices.items():
         known = {str(candidate): candidate for candidate in candidates}
         if words.get(label) not in known:
-            raise InputError(f"'{path}': a network has {label}={words.get(label, '')}; give one of {', '.join(known)}")
+            raise InputError(
+                f"'{path}': a network has {label}={shown(words.get(label, ''))}; give one of {', '.join(known)}"
+            )
         arch[label] = known[words[label]]
     return arch
