@@ -385,7 +385,7 @@ def test_fixed_images_are_decoded_once_for_all_processes(tree, tmp_path):
     assert (run / "decoded").read_text() == "x"
     config = {"data": "folder", "data_root": str(tree), "score_fraction": 0.25}
     fixed = fixed_images(run, config, 32, 4, calibration=50, scoring=0, device=torch.device("cpu"))
-    batches = list(open_folder(tree).eval_batches("score", 10))
+    batches = list(open_folder(tree).eval_batches("score", 10, count=24))
     assert torch.equal(fixed.scoring, torch.cat([images for images, _ in batches]))
     assert torch.equal(fixed.labels, torch.cat([labels for _, labels in batches]))
     with pytest.raises(InputError, match="the data has 4 classes now, 5 when the supernet was trained"):

@@ -19,7 +19,7 @@ from tests.commands import assert_one_clear_line, onepath
 from trials.images.load import load_data
 from trials.images.options import DataOptions
 from trials.networks.accuracy import topk_hits
-from trials.networks.batchnorm import recalibrate_batchnorm
+from trials.networks.batchnorm import equal_batches, recalibrate_batchnorm
 from trials.scoring import noise
 from trials.scoring.finetune import finetune
 from trials.scoring.score_value import has_value, score_value
@@ -164,3 +164,42 @@ def test_checkpoint_of_another_space(own_run, tmp_path):
         match="these weights are of another space than spos tiny: blocks.0.xception.* has shape none instead of",
     ):
         scorer.result(arch)
+
+
+def test_a_small_folder_recalibrates_with_all_its_classes(tree):
+    """Image folders are sorted by class: in order, the first batches would hold one class, and the last images none."""
+    options = DataOptions(data="folder", data_root=str(tree), loader="torchvision", workers=0)
+    data = load_data(options, 32, score_fraction=0.25)
+    for part in ("train", "score"):
+        asked_all, asked_more = (data.eval_indices(part, count) for count in (data.size(part), 2560))
+        assert np.array_equal(asked_all, asked_more)
+        assert np.array_equal(np.sort(asked_all), np.sort(data.parts[part]))
+        # answers to test images keep their order
+        assert np.array_equal(data.eval_indices(part, None), data.parts[part])
+    classes = len(data.classes)
+    assert (classes, data.size("train")) == (4, 72)
+    size = equal_batches(data.size("train"), 32)
+    assert size == 24
+    for images, labels in data.eval_batches("train", size, count=2560):
+        if len(images) == size:
+            assert set(labels.tolist()) == set(range(classes))
+
+
+@pytest.mark.parametrize(
+    ("images", "most", "size"), [(2560, 128, 128), (254, 128, 127), (100, 128, 100), (1, 128, 1), (257, 128, 85)]
+)
+def test_equal_batches_leave_out_fewest_images(images, most, size):
+    assert equal_batches(images, most) == size <= most
+    assert images - images // size * size < -(-images // most)
+
+
+def test_scores_of_images_in_order_are_computed_anew(own_run):
+    """Older versions recalibrated small image folders with their first classes alone."""
+    scorer = Scorer(own_run, SETTINGS)
+    arch = dict.fromkeys(scorer.table.choices, "k3")
+    ((_, record),) = scorer.results([arch])
+    assert Settings.of_stored(record["settings"]) == SETTINGS
+    assert scorer.store.read(arch) == record
+    older = {key: value for key, value in record["settings"].items() if key != "images"}
+    scorer.store.write({**record, "settings": older})
+    assert scorer.store.read(arch) is None

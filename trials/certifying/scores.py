@@ -24,7 +24,7 @@ def search_settings(run: SupernetRun) -> Settings:
         path = score_path(run.path, entry["id"])
         record = load_json(path, "score") if path.exists() else {}
         if record.get("supernet") == run.hash:
-            return Settings(**record["settings"])
+            return Settings.of_stored(record["settings"])
     return Settings.of(EvaluateConfig(run=str(run.path)))
 
 

@@ -227,7 +227,7 @@ class Data:
 
         Args:
             batch: images of a batch; the last one may be smaller.
-            count: read only so many images, drawn with a fixed seed; None: all.
+            count: read at most so many images, drawn with a fixed seed, in random order; None: all, in order.
             rank, world: this is process `rank` of `world`, which together read every image once.
         Returns:
             uint8 images (N, 3, R, R), on the device of the data set or, from the torchvision loader, on the CPU; their labels, on
@@ -236,11 +236,13 @@ class Data:
         raise NotImplementedError
 
     def eval_indices(self, part: str, count: int | None) -> np.ndarray:
-        """Numbers of the images that `eval_batches` reads in all processes together."""
+        """Numbers of the images that `eval_batches` reads in all processes together: of a whole part in order, else drawn.
+
+        What is drawn is in random order also where `count` takes the whole part: an image folder is sorted by class, and
+        batches of one or two classes are no basis for statistics.
+        """
         indices = self.parts[part]
-        if count is None or count >= len(indices):
-            return indices
-        return np.random.default_rng(SPLIT_SEED).permutation(indices)[:count]
+        return indices if count is None else np.random.default_rng(SPLIT_SEED).permutation(indices)[:count]
 
 
 def split(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:

@@ -22,6 +22,18 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils.hooks import RemovableHandle
 
 
+def equal_batches(images: int, most: int) -> int:
+    """The size of batches that are all of one size, for recalibration: each has the same weight in an average over batches.
+
+    Args:
+        images: how many images there are.
+        most: the largest batch.
+    Returns:
+        Images of a batch. Fewer images are left out than there are batches: of 254 and at most 128 none, in two batches of 127.
+    """
+    return images // -(-images // most)
+
+
 @torch.no_grad()
 def recalibrate_batchnorm(model: nn.Module, batches: Iterable[torch.Tensor]) -> int:
     """Re-estimate the BatchNorm statistics of the active path.
@@ -30,7 +42,8 @@ def recalibrate_batchnorm(model: nn.Module, batches: Iterable[torch.Tensor]) -> 
 
     Args:
         model: network with one path active; left in eval mode.
-        batches: images (N, 3, H, W), normalised, from the training part only, all of one size.
+        batches: images (N, 3, H, W), normalised, from the training part only, all of one size, each with images of all
+            classes: in batches of one class the variance lacks what lies between classes.
     Returns:
         Number of images used.
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from spaces.errors import InputError
@@ -77,6 +78,15 @@ class Settings:
         return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
 
     def stored(self) -> dict[str, Any]:
-        """As a score keeps them: without the fine-tuning that there is not, as older versions did."""
-        values = dataclasses.asdict(self)
+        """As a score keeps them: without the fine-tuning that there is not, as older versions did.
+
+        Older versions read the images of a small training part in order, which is by class in a folder, and recalibrated
+        BatchNorm with the first classes alone. `images` tells their scores apart, so that they are computed anew.
+        """
+        values = dataclasses.asdict(self) | {"images": "drawn"}
         return values if self.finetune_steps else {key: values[key] for key in values if key != "finetune_steps"}
+
+    @classmethod
+    def of_stored(cls, values: Mapping[str, Any]) -> Settings:
+        """The settings that a score keeps."""
+        return cls(**{key: value for key, value in values.items() if key != "images"})

@@ -71,7 +71,7 @@ def cache_names(calibration: int, scoring: int, *, finetune: bool = False) -> li
         finetune: also that of the labels of the calibration images; older versions did not write it.
     """
     names = ["calibration", "images", "labels", *["calibration-labels"] * finetune]
-    return [f"{name}-{calibration}-{scoring}.npy" for name in names]
+    return [f"drawn-{name}-{calibration}-{scoring}.npy" for name in names]  # older versions read some in order
 
 
 def fixed_images(
@@ -132,8 +132,9 @@ def _decode(
         raise InputError(f"the data has {len(data.classes)} classes now, {classes} when the supernet was trained")
     labels = []
     for (part, count), path in zip(counts, paths[:2], strict=True):
-        count = len(data.eval_indices(part, count or None))
-        labels.append(save_images(path, data.eval_batches(part, DECODE_BATCH, count=count), count, resolution))
+        count = count or data.size(part)
+        number = len(data.eval_indices(part, count))
+        labels.append(save_images(path, data.eval_batches(part, DECODE_BATCH, count=count), number, resolution))
     for of_part, path in zip(reversed(labels), paths[2:], strict=False):
         with atomic(path) as temporary, open(temporary, "wb") as file:
             np.save(file, of_part.numpy())

@@ -22,7 +22,7 @@ from trials.common.distributed import use_cuda
 from trials.common.supernet_run import SupernetRun
 from trials.images.dataset import normalise
 from trials.networks.accuracy import Graded, grade, topk_hits
-from trials.networks.batchnorm import fold_batchnorm, recalibrate_batchnorm
+from trials.networks.batchnorm import equal_batches, fold_batchnorm, recalibrate_batchnorm
 from trials.scoring import noise
 from trials.scoring.evaluate_config import Settings
 from trials.scoring.finetune import finetune
@@ -262,19 +262,24 @@ class Scorer:
 
     def _batches_per_score(self) -> int:
         """Number of calibration and scoring batches of one score."""
-        size = self.settings.batch_size
-        return max(1, len(self.images.calibration) // size) + -(-len(self.images.scoring) // size)
+        calibration = len(self.images.calibration)
+        return calibration // self.calibration_batch + -(-len(self.images.scoring) // self.settings.batch_size)
+
+    @property
+    def calibration_batch(self) -> int:
+        """Images of a batch that recalibrates BatchNorm; all batches are of one size."""
+        return equal_batches(len(self.images.calibration), self.settings.batch_size)
 
     def calibration_batches(self) -> Iterator[torch.Tensor]:
-        """Normalised calibration images (N, 3, R, R), in full batches only: each batch has the same weight in a BN average."""
-        size = min(self.settings.batch_size, len(self.images.calibration))
+        """Normalised calibration images (N, 3, R, R), in batches of one size: each has the same weight in a BN average."""
+        size = self.calibration_batch
         for first in range(0, len(self.images.calibration) - size + 1, size):
             yield self._normalised(self.images.calibration[first : first + size])
 
     def finetune_batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The batches of `calibration_batches` in the layout of the network, with their labels (N,)."""
         assert self.images.calibration_labels is not None
-        labels = self.images.calibration_labels.to(self.device).split(self.settings.batch_size)
+        labels = self.images.calibration_labels.to(self.device).split(self.calibration_batch)
         for x, own in zip(self.calibration_batches(), labels, strict=False):  # a last, smaller batch is left out
             yield x.contiguous(memory_format=self.precision.layout), own
 

@@ -13,6 +13,7 @@ import torch
 from spaces.arch import Arch
 from spaces.chain import Chain
 from trials.images.dataset import Data
+from trials.networks.batchnorm import equal_batches
 from trials.scoring.precision import PRECISIONS
 from trials.scoring.prefix_tree import PrefixTree
 from trials.scoring.shared_blocks import SharedBlocks
@@ -32,7 +33,7 @@ class FixedPaths:
 
     def __init__(self, chain: Chain, paths: Sequence[Arch], data: Data, batch_size: int, device: torch.device) -> None:
         self.chain, self.paths, self.device = chain, list(paths), device
-        size = min(batch_size, 128, data.size("train"))
+        size = equal_batches(min(CALIBRATION_IMAGES, data.size("train")), min(batch_size, 128))
         calibration = list(data.eval_batches("train", size, count=CALIBRATION_IMAGES))
         self.data = data
         self.calibration = [x.cpu() for x, _ in calibration if len(x) == size]
