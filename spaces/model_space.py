@@ -22,6 +22,7 @@ from spaces.arch import Weights
 from spaces.catalog import Option, describe
 from spaces.chain import Choice
 from spaces.elastic import Elastic, SampledElastic
+from spaces.errors import InputError
 
 if TYPE_CHECKING:
     from nni.nas.oneshot.pytorch.strategy import OneShotStrategy
@@ -65,7 +66,21 @@ class ChainSpace(ModelSpace):
         return self.head(x)
 
     def extra_oneshot_hooks(self, strategy: OneShotStrategy) -> list[Any]:
-        """NNI asks a space with which hooks its own modules become supernet modules."""
+        """NNI asks a space with which hooks its own modules become supernet modules.
+
+        Raises:
+            InputError: the space has value choices, and the strategy learns nothing about them: NNI's DARTS, GumbelDARTS
+                and Proxyless would export widths and kernels that are drawn at random. A strategy of one's own that does
+                learn them says so with the attribute `learns_value_choices = True`.
+        """
+        labels = [label for block in self.chain.blocks for label in block.elastic]
+        learns = isinstance(strategy, RandomOneShot) or getattr(strategy, "learns_value_choices", False)
+        if labels and not learns:  # RandomOneShot exports no winner, and ENAS, a class of its kind, learns every label
+            raise InputError(
+                f"{type(strategy).__name__} cannot learn the value choices of space {self.chain.name} ({labels[0]} and "
+                f"{len(labels) - 1} more): it would export them drawn at random; use Softmax, Gumbel, Gates or Threshold of "
+                "strategies.nni_oneshot, or learns_value_choices = True in a strategy of yours that learns them"
+            )
         return [SampledElastic.mutate]
 
 

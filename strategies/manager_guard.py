@@ -1,16 +1,28 @@
-"""The check that NNI's manager runs with our guard when several trials run at a time."""
+"""What a tuner looks at when NNI's manager starts it: is the manager guarded, and which experiment is it of?"""
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import ctypes
+import itertools
 import json
+import logging
 import os
+import shlex
+import signal
 import sys
+from pathlib import Path
+from typing import Any
 
+import psutil
+
+from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.files import CLONE
 
 GUARD_FILE = "nni_guard.js"  # sets ONEPATH_GUARD in the processes that NNI's manager starts
+_logger = logging.getLogger(__name__)
 
 
 def guard_loaded() -> bool:
@@ -18,21 +30,91 @@ def guard_loaded() -> bool:
     return bool(os.environ.get("ONEPATH_GUARD"))
 
 
-def refuse_without_guard() -> None:
-    """Refuse to be the tuner of several trials at a time without the guard.
+def experiment_of_manager() -> dict[str, Any] | None:
+    """The experiment whose tuner this process is, as NNI's manager tells it; None: it is no tuner process."""
+    if "--exp_params" not in sys.argv[:-1]:
+        return None
+    return json.loads(base64.b64decode(sys.argv[sys.argv.index("--exp_params") + 1]))
 
-    NNI 3.0 alone gives trials the wrong architectures above concurrency 1.
+
+def enter_tuner_process(table: CostTable) -> None:
+    """Make sure that this process may be the tuner of its experiment; does nothing where it is no tuner process.
+
+    The process ends with its manager from now on: a tuner that outlives a killed manager would meet the next manager of
+    the same port.
+
+    Args:
+        table: the cost table that the tuner judges limits by.
+    Raises:
+        InputError: several trials at a time without the guard, or a cost table that is not that of the trials.
+    """
+    experiment = experiment_of_manager()
+    if experiment is None:
+        return
+    with contextlib.suppress(OSError, AttributeError):  # Linux alone has this
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; the journal survives any kill
+    refuse_without_guard(experiment)
+    refuse_other_costs(experiment, table)
+    if not guard_loaded():
+        warn_of_open_port(experiment)
+
+
+def export_line() -> str:
+    """The shell command that loads the guard into every NNI manager that is started after it."""
+    # The file is found by its name, because strategies know nothing of the folders above them.
+    return f"export NODE_OPTIONS='--require \"{next(CLONE.glob(f'*/{GUARD_FILE}'))}\"'"
+
+
+def refuse_without_guard(experiment: dict[str, Any]) -> None:
+    """Refuse several trials at a time without the guard: NNI 3.0 alone gives trials the wrong architectures then.
 
     Raises:
-        InputError: this is the tuner process of such an experiment.
+        InputError: there are several at a time, and no guard.
     """
-    if "--exp_params" not in sys.argv or guard_loaded():
-        return
-    experiment = json.loads(base64.b64decode(sys.argv[sys.argv.index("--exp_params") + 1]))
-    if experiment.get("trialConcurrency", 1) > 1:
-        # The file is found by its name, because strategies know nothing of the folders above them.
-        guard = next(CLONE.glob(f"*/{GUARD_FILE}"))
+    if experiment.get("trialConcurrency", 1) > 1 and not guard_loaded():
         raise InputError(
             f"trialConcurrency {experiment['trialConcurrency']}: NNI 3.0 alone gives trials the wrong architectures above 1; set it "
-            f"to 1, use python -m trials.search, or first: export NODE_OPTIONS='--require \"{guard}\"'"
+            f"to 1, use python -m trials.search, or first: {export_line()}"
         )
+
+
+def refuse_other_costs(experiment: dict[str, Any], table: CostTable) -> None:
+    """Refuse limits that would be judged by the costs of another space than that of the trials.
+
+    Where the run of the supernet is on another machine, `ArchTuner.receive_trial_result` compares the costs instead.
+
+    Raises:
+        InputError: the run that the trial's command names has a cost table of another space, resolution or number of
+            classes.
+    """
+    words = shlex.split(str(experiment.get("trialCommand", "")))
+    runs = [after for word, after in itertools.pairwise(words) if word == "--run"]
+    runs += [word.removeprefix("--run=") for word in words if word.startswith("--run=")]
+    file = Path(experiment.get("trialCodeDirectory", "."), *runs[-1:], "cost_table.json")
+    if not runs or not file.exists():
+        return
+    space = CostTable.load(file).space
+    if table.space != space:
+        raise InputError(
+            f"the cost_table of the tuner is of {table.space}, the supernet of {space}: limits would be judged by the wrong "
+            f"costs; give cost_table: {file}"
+        )
+
+
+def warn_of_open_port(experiment: dict[str, Any]) -> None:
+    """Say, in the output of `nnictl create` or `resume`, that the port is open to everybody.
+
+    NNI starts a tuner without a terminal, so the line goes to the error stream of the process that started the manager,
+    which waits until the tuner is ready; and to the tuner's log.
+    """
+    line = (
+        "WARNING: this NNI manager runs without Onepath's guard: its port is open to everybody who reaches this machine, "
+        f"without a password; stop it, then: {export_line()}, and start it again (docs/search.md, The guard)"
+    )
+    _logger.warning(line)
+    with contextlib.suppress(OSError, psutil.Error):  # no such process any more, or a stream that cannot be opened
+        for process in psutil.Process().parents():
+            if "--experiment-id" in process.cmdline():
+                with open(f"/proc/{process.ppid()}/fd/2", "a") as stream:
+                    stream.write(line + "\n")
+                return

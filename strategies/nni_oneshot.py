@@ -41,6 +41,8 @@ class SamplingStrategy(OneShotStrategy):
         options: width_warmup, use_all_blocks, use_all_channels of `strategies.sampling.Paths`.
     """
 
+    learns_value_choices = True  # for spaces.model_space: a path has a value for every label
+
     def __init__(self, seed: int = 0, clip_norm: float | None = None, **options: bool) -> None:
         super().__init__()
         self.seed, self.clip_norm, self.options = seed, clip_norm, options
@@ -130,6 +132,7 @@ class DifferentiableStrategy(OneShotStrategy):
     """
 
     name = ""
+    learns_value_choices = True  # for spaces.model_space: widths and kernels are mixed by `Weights`
 
     def __init__(
         self,

@@ -26,12 +26,12 @@ from nni.tuner import Tuner
 
 from spaces.arch import Arch, arch_id, save_arch, validate
 from spaces.cost import CostTable
-from spaces.errors import InputError, is_whole_number
+from spaces.errors import InputError, is_whole_number, shown
 from spaces.files import CLONE
 from spaces.latency import LatencyTable
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
-from strategies.manager_guard import guard_loaded, refuse_without_guard
+from strategies.manager_guard import enter_tuner_process, guard_loaded
 from strategies.search_state import Entry, SearchState
 
 _logger = logging.getLogger(__name__)
@@ -58,7 +58,8 @@ class ArchTuner(Tuner):
         state: the architectures handed out so far with their scores, and what comes next.
     Raises:
         InputError: a limit that no architecture satisfies, with the reachable range; or several trials at a time under
-            an NNI manager without the guard, which would pair them with the wrong architectures.
+            an NNI manager without the guard, which would pair them with the wrong architectures; or a cost table that is
+            not that of the trials' supernet.
     """
 
     def __init__(
@@ -73,9 +74,12 @@ class ArchTuner(Tuner):
         super().__init__()
         for name, value, least in (("population", population, 1), ("tries", tries, 1), ("seed", seed, 0)):
             if not is_whole_number(value, least):
-                raise InputError(f"{name} {value} is not a whole number of at least {least}; give another")
-        refuse_without_guard()
+                given, fix = shown(value), "give another"
+                if isinstance(value, str):
+                    given, fix = f"'{given}' is text and", "write a number, without quotes"
+                raise InputError(f"{name} {given} is not a whole number of at least {least}; {fix}")
         self.table = CostTable.load(CLONE / cost_table)
+        enter_tuner_process(self.table)
         latency = LatencyTable.load(CLONE / latency_table, self.table) if latency_table is not None else None
         self.feasible = FeasibleSpace(self.table, Limits.of(limits), latency)
         self.population, self.seed, self.tries = population, seed, tries
@@ -182,7 +186,17 @@ class ArchTuner(Tuner):
             return dict(self.state.entries[key]["arch"])
 
     def receive_trial_result(self, parameter_id: int, parameters: Arch, value: Score, **kwargs: object) -> None:
-        """Take the score of a trial."""
+        """Take the score of a trial.
+
+        Raises:
+            InputError: the trial counts other MACs than the cost table, which is therefore of another space.
+        """
+        counted = value.get("macs") if isinstance(value, dict) else None
+        if counted is not None and counted != self.table.macs(parameters):
+            raise InputError(
+                f"the trial counts {counted:,} MACs, the tuner's cost_table {self.table.macs(parameters):,}: limits are judged by "
+                "the wrong costs; give the cost_table.json of the supernet's run as cost_table"
+            )
         with self.lock:
             self.running.pop(parameter_id, None)
             self._take_score(parameters, value)

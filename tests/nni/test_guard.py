@@ -16,9 +16,12 @@ import pytest
 import requests
 
 from spaces.arch import arch_id
+from spaces.catalog import describe
+from spaces.cost import measure
 from spaces.errors import InputError
 from spaces.files import load_json, read_jsonl
-from strategies.manager_guard import refuse_without_guard
+from strategies import manager_guard
+from strategies.evolution import EvolutionTuner
 from tests.commands import ROOT
 from tests.experiments import experiment, free_port, metric, nnictl
 from trials.search_driver import nni_manager, watchdog
@@ -236,12 +239,40 @@ def test_from_another_machine(copy, network, monkeypatch):
 
 
 def test_tuners_refuse_concurrency_without_the_guard(monkeypatch):
-    parameters = base64.b64encode(json.dumps({"trialConcurrency": 4}).encode()).decode()
-    monkeypatch.setattr(sys, "argv", ["nni", "--exp_params", parameters])
+    monkeypatch.delenv("ONEPATH_GUARD", raising=False)
     with pytest.raises(InputError, match=f"trialConcurrency 4: .* export NODE_OPTIONS='--require \"{GUARD}\"'"):
-        refuse_without_guard()
+        manager_guard.refuse_without_guard({"trialConcurrency": 4})
     monkeypatch.setenv("ONEPATH_GUARD", "1")
-    refuse_without_guard()
+    manager_guard.refuse_without_guard({"trialConcurrency": 4})
+
+
+def as_tuner_of(monkeypatch, **experiment):
+    """Let this process look like the tuner of an experiment."""
+    parameters = base64.b64encode(json.dumps(experiment).encode()).decode()
+    monkeypatch.setattr(sys, "argv", ["nni", "--exp_params", parameters])
+    monkeypatch.setattr(manager_guard.ctypes, "CDLL", lambda _: None)  # this process outlives its parent as before
+
+
+def test_tuners_refuse_the_costs_of_another_space(monkeypatch, tmp_path):
+    """Plain nnictl judged a limit of 330M by a table of 224 pixels, with trials of 26M."""
+    monkeypatch.setenv("ONEPATH_GUARD", "1")
+    small, large = (measure(describe("spos", "tiny", classes=classes)) for classes in (10, 7))
+    for name, table in (("run", small), ("own", small), ("other", large)):
+        table.save(tmp_path / name / "cost_table.json")
+    for command in ("--run run", "--run=run"):
+        as_tuner_of(monkeypatch, trialCommand=f"python -m trials.evaluate {command}", trialCodeDirectory=str(tmp_path))
+        EvolutionTuner(str(tmp_path / "own" / "cost_table.json"))
+        with pytest.raises(InputError, match="cost_table of the tuner is of .*'classes': 7.* cost_table: .*/run/cost_"):
+            EvolutionTuner(str(tmp_path / "other" / "cost_table.json"))
+
+
+def test_tuners_refuse_a_trial_that_counts_other_costs():
+    """The run of a remote worker cannot be read here; what its trials count can."""
+    tuner = EvolutionTuner("experiments/spaces/spos-tiny.costs.json")
+    arch = tuner.generate_parameters(0)
+    tuner.receive_trial_result(0, arch, {"default": 50.0, "macs": tuner.table.macs(arch)})
+    with pytest.raises(InputError, match="the trial counts 26,000,000 MACs, the tuner's cost_table "):
+        tuner.receive_trial_result(1, tuner.generate_parameters(1), {"default": 50.0, "macs": 26_000_000})
 
 
 def test_guard_leaves_other_programs_alone():

@@ -112,3 +112,31 @@ def test_a_plain_nni_space(trained):
 def test_an_unknown_form_of_the_cost_is_refused():
     with pytest.raises(InputError, match="unknown form of cost_loss 'limit'"):
         nni_oneshot.Softmax(max_macs="2M", cost_loss={"form": "limit"})
+
+
+@pytest.mark.parametrize("name", ["DARTS", "GumbelDARTS", "Proxyless"])
+@pytest.mark.parametrize("space", [("spos", {"variant": "channel"}), ("single-path-nas", {}), ("spos", {})])
+def test_a_strategy_of_nni_that_cannot_learn_value_choices_is_refused(name, space):
+    """It would export widths and kernels drawn at random."""
+    import nni.nas.strategy
+
+    model = spaces.build(space[0], "tiny", **space[1])
+    strategy = getattr(nni.nas.strategy, name)()
+    if not any(block.elastic for block in model.chain.blocks):
+        strategy.mutate_model(model)
+        return
+    with pytest.raises(InputError, match=f"{name} cannot learn the value choices of space {space[0]} .* use Softmax"):
+        strategy.mutate_model(model)
+
+
+def test_a_strategy_of_ones_own_says_that_it_learns_value_choices():
+    from nni.nas.oneshot.pytorch.strategy import OneShotStrategy
+
+    class Own(OneShotStrategy):
+        learns_value_choices = False
+
+    with pytest.raises(InputError, match="Own cannot learn"):
+        Own().mutate_model(spaces.build("single-path-nas", "tiny"))
+    Own.learns_value_choices = True
+    supernet = Own().mutate_model(spaces.build("single-path-nas", "tiny"))
+    assert any(type(module).__name__ == "SampledElastic" for module in supernet.modules())

@@ -51,7 +51,8 @@ def search(tuner, trials: int) -> list[dict]:
     archs = []
     for number in range(trials):
         arch = tuner.generate_parameters(number)
-        tuner.receive_trial_result(number, arch, {"default": float(list(arch.values()).count("k5")), "macs": 1})
+        score = {"default": float(list(arch.values()).count("k5")), "macs": tuner.table.macs(arch)}
+        tuner.receive_trial_result(number, arch, score)
         tuner.trial_end(number, True)
         archs.append(arch)
     return archs
