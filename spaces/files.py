@@ -38,10 +38,10 @@ def atomic(path: str | Path) -> Iterator[Path]:
     is removed.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path.parent)
         with open(temporary, "wb") as lock:
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,8 +49,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
             with open(temporary, "rb") as written:
                 os.fsync(written.fileno())
             os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):  # say what could not be written by the name that it has for a user
+            error.filename = str(path)
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -17,13 +17,14 @@ the best of them on these images RUN/arc.json, and retrains it on all training i
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spaces.arch import Arch, arch_id
 from spaces.errors import InputError
 from spaces.files import load_json, save_json
-from trials.common import cli, run_dir
+from trials.common import cli, locks, run_dir
 from trials.evidence.floor import floor_of, floor_text
 from trials.evidence.gates import keep_warnings
 from trials.evidence.intervals import accuracy_interval
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     speaks = cli.only_first_process_speaks()
 
     # What a user can get wrong is checked before anything is written.
+    from trials.images import image_list
     from trials.training import run_gates
     from trials.training.retrain_plan import plan_retraining, print_notes
 
@@ -60,19 +62,23 @@ def main(argv: list[str] | None = None) -> None:
         print(advise(config, config.recipe_values(), plan.data.size(config.training_part), "network"))
         return
 
-    if speaks:
-        run_dir.open_run(config.out, "retrain", config, resume=config.resume)
-        keep_arch(run, plan.arch)
-        plan.data.save(run)
-        keep_warnings(run, "retrain", run_gates.before_retraining(config, plan.data))
+    with locks.exclusive(run, "training") if speaks else contextlib.nullcontext():
+        if speaks:
+            run_dir.open_run(
+                config.out, "retrain", config, resume=config.resume, discards=(image_list.LIST, "arc.json")
+            )
+            keep_arch(run, plan.arch)
+            plan.data.save(run)
+            keep_warnings(run, "retrain", run_gates.before_retraining(config, plan.data))
 
-    # Seeds that have a result are not trained again.
-    train_missing_seeds(plan, run)
+        # Seeds that have a result are not trained again.
+        train_missing_seeds(plan, run)
+        if speaks:
+            save_json(run / "result.json", summarise(run, config.seeds, plan.summary()))
     if not speaks:
         return
 
-    # The results of all seeds together.
-    save_json(run / "result.json", summarise(run, config.seeds, plan.summary()))
+    # How good is that, and what comes next?
     floor = floor_of(Path(config.supernet or run), plan.data)
     print(floor_text(floor))
     keep_warnings(run, "retrain", run_gates.after_retraining(config, plan.data, floor), more=True)

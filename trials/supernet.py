@@ -16,12 +16,13 @@ alone. --import-official makes a run of a supernet that the official SPOS code t
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spaces.cost import search_space
 from spaces.files import save_json
-from trials.common import cli, run_dir
+from trials.common import cli, locks, run_dir
 from trials.evidence.gates import keep_warnings
 from trials.search_driver.experiment_file import write_experiment
 from trials.training.supernet_config import Config
@@ -35,6 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     speaks = cli.only_first_process_speaks()
 
     # What a user can get wrong is checked before the imports that take seconds: torch here, NNI's NAS below.
+    from trials.images import image_list
     from trials.training.supernet_plan import plan_supernet
 
     plan = plan_supernet(config)
@@ -52,19 +54,27 @@ def main(argv: list[str] | None = None) -> None:
         print(advise(config, config.recipe(), plan.data.size(trainer.part), "supernet"))
         return
 
-    # The run directory says what is trained before it is trained.
+    # The run directory says what is trained before it is trained, and no other command trains there meanwhile.
     run = Path(config.out)
-    if speaks:
-        run_dir.open_run(config.out, "supernet", config, resume=config.resume)
-    if (run / "supernet.pt").exists():
-        print(f"'{run}' is complete: {run / 'supernet.pt'}")
-        return print_next(run, plan, config)
-    if speaks:
-        plan.data.save(run)
-        plan.table.save(run / "cost_table.json")
-        save_json(run / "search_space.json", search_space(plan.chain.choices))
+    with locks.exclusive(run, "training") if speaks else contextlib.nullcontext():
+        if speaks:
+            run_dir.open_run(config.out, "supernet", config, resume=config.resume, discards=(image_list.LIST,))
+        if (run / "supernet.pt").exists():
+            print(f"'{run}' is complete: {run / 'supernet.pt'}")
+            return print_next(run, plan, config)
+        if speaks:
+            plan.data.save(run)
+            plan.table.save(run / "cost_table.json")
+            save_json(run / "search_space.json", search_space(plan.chain.choices))
+        train(run, plan, config, speaks)
 
-    # The weights are imported, or trained from the last checkpoint on.
+
+def train(run: Path, plan: SupernetPlan, config: Config, speaks: bool) -> None:
+    """Import the weights, or train them from the last checkpoint on; write supernet.pt.
+
+    Args:
+        speaks: whether this is the first process, which writes.
+    """
     from trials.training import run_gates
 
     if plan.imported:

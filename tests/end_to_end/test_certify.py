@@ -17,7 +17,7 @@ from tests.experiments import scores
 from trials import certify, retrain, search, supernet
 from trials.certifying.controls import choose_networks
 from trials.certifying.searched import read_searched
-from trials.common import run_dir
+from trials.common import locks, run_dir
 from trials.common.supernet_run import SupernetRun
 from trials.networks.answers import Answers
 from trials.training.retrain_trainer import NetworkTrainer
@@ -165,7 +165,7 @@ def test_more_of_everything_trains_only_what_is_new(certified, tmp_path, steps, 
     with pytest.raises(InputError, match="controls/.*' was trained with --lr 0.05, and now it is 0.1"):
         certify.main([str(run), "--jobs", "1", "--random", "1"])
     save_json(run / "retrain" / "config.json", changed)
-    with run_dir.exclusive(run, "certificate"), pytest.raises(InputError, match="another certificate of '.*' is going"):
+    with locks.exclusive(run, "certificate"), pytest.raises(InputError, match="another certificate of '.*' is going"):
         certify.main([str(run), "--jobs", "1", "--random", "3"])
     assert steps == []
 

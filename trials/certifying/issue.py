@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from trials.certifying.jobs import (
 from trials.certifying.scores import score_networks
 from trials.certifying.searched import read_searched
 from trials.certifying.show import print_certificate
-from trials.common import cli, run_dir
+from trials.common import cli, locks, run_dir
 from trials.common.distributed import use_cuda
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.floor import floor_of, floor_text
@@ -167,11 +168,14 @@ def issue_certificate(plan: CertificatePlan) -> dict[str, str]:
     Returns:
         Name of a network whose training stopped -> why.
     Raises:
-        InputError: another certificate of this run is being made.
+        InputError: another certificate of this run is being made, or one of its networks is being trained by another command.
         Stopped: the winner's training stopped, or that of every random network.
     """
     run = plan.run.path
-    with run_dir.exclusive(run, "certificate"):
+    with contextlib.ExitStack() as held:
+        held.enter_context(locks.exclusive(run, "certificate"))
+        for retraining in plan.retrainings:
+            held.enter_context(locks.exclusive(retraining.folder, "training"))
         open_retrainings(plan.retrainings)
         winner = plan.winner.plan
         warnings = run_gates.before_retraining(winner.config, winner.data)

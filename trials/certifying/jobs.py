@@ -137,7 +137,7 @@ def recipe_source(run: Path, folder: str) -> Path | None:
 
 def check_same_recipe(folder: Path, winner: str, config: Config) -> None:
     """Raises InputError: a network was trained with other options than the winner is."""
-    if not (folder / "config.json").exists():
+    if not run_dir.begun(folder):
         return
     changed = run_dir.changed_option(run_dir.load_run(folder, "retrain"), config)
     if changed:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import errno
+import gc
 import io
 import os
 import shlex
 import signal
 import sys
+import threading
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from spaces.errors import InputError, Stopped, unknown
-from trials.common import typed
+from trials.common import machine, typed
 
 C = TypeVar("C")
 REQUIRED = dataclasses.MISSING  # the default of an option that must be given
@@ -224,6 +225,7 @@ def run(main: Callable[[], None], *, resumes: bool = True) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP, and this stays so
             signal.signal(number, lambda number, _: sys.exit(128 + number))
+    threading.excepthook = _leave_to_main
     again = "run the same command with --resume to go on" if resumes else "run the same command again"
     stopped = f"\nstopped; what was written is complete, {again}"
     line, code = "", 0
@@ -238,14 +240,34 @@ def run(main: Callable[[], None], *, resumes: bool = True) -> NoReturn:
         line = stopped if code in (128 + signal.SIGTERM, 128 + signal.SIGHUP) else ""
     except BrokenPipeError:
         code = 141
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+    except Exception as error:
+        failed = machine.failure(error)
+        if failed is None:
             raise
-        where = f" at '{error.filename}'" if error.filename else ""
-        line, code = f"error: {error.strerror}{where}; mend that and run the same command again", Stopped.exit_code
-    if line:  # only now, when the progress bars of `main` are gone
-        print(line, file=sys.stderr)
+        line, code = f"error: {failed}, then {again}", Stopped.exit_code
+    gc.collect()  # of progress bars that an exception held, whose last line would come after ours
+    _say_last(line)
     sys.exit(code)
+
+
+def _leave_to_main(failed: threading.ExceptHookArgs) -> None:
+    """Say nothing of a thread that the machine failed, such as TensorBoard's on a full disk: `main` hears of it at its next write."""
+    if not isinstance(failed.exc_value, OSError):
+        threading.__excepthook__(failed)
+
+
+def _say_last(line: str) -> None:
+    """Print the last line of a command, now that the progress bars of `main` are gone.
+
+    Where output or errors go to a file on a full disk, nothing more can be said: the exit code is all that is left.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if line and stream is sys.stderr:
+                print(line, file=sys.stderr)
+            stream.flush()
+        except OSError:  # else the interpreter would try once more at its end, and exit with a code of its own
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def progress(total: int, *, desc: str, unit: str, initial: int = 0) -> Any:

@@ -1,4 +1,4 @@
-"""The machine that a command runs on: processor, cores, GPU; light, torch is never imported for it."""
+"""The machine that a command runs on: processor, cores, GPU, and what it fails at; light, torch is never imported for it."""
 
 from __future__ import annotations
 
@@ -28,3 +28,31 @@ def gpu_names() -> list[str]:
     if torch is None or not torch.cuda.is_available():
         return []
     return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+
+
+# What torch says in place of an OSError or a MemoryError -> what is meant, and how to mend it. First what is more exact.
+FAILURES = {
+    "unable to allocate shared memory": "/dev/shm is full; give it more (docker: --shm-size), or lower --workers",
+    "insufficient shared memory": "/dev/shm is full; give it more (docker: --shm-size), or lower --workers",
+    "is killed by signal": "a process that decodes images died, perhaps for want of memory; lower --workers",
+    "exited unexpectedly": "a process that decodes images died, perhaps for want of memory; lower --workers",
+    "CUDA out of memory": "the memory of the GPU is used up; lower --batch-size or --jobs, or end what else runs there",
+    "CUDA error: out of memory": "the memory of the GPU is used up; lower --batch-size or --jobs, or end what else runs there",
+    "DefaultCPUAllocator": "the memory of this machine is used up; lower --batch-size, --jobs or --resolution",
+}
+
+
+def failure(error: BaseException) -> str | None:
+    """What an exception says about the machine: a disk that is full, a file that may not be written, memory that is used up.
+
+    Returns:
+        What is wrong, as one line; None where the exception is of another kind, and is perhaps a fault of Onepath.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f" at '{error.filename}'" if error.filename else ""
+        return f"{error.strerror or error}{where}; mend that"
+    if isinstance(error, MemoryError):
+        return FAILURES["DefaultCPUAllocator"]
+    if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one
+        return next((meant for text, meant in FAILURES.items() if text in str(error)), None)
+    return None

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
+import io
 import json
-import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from spaces.errors import InputError
+from spaces.errors import InputError, Stopped
 from spaces.files import CLONE, atomic, load_json, save_json
 from trials.common import machine, typed
+from trials.common.locks import same_file
 
 PACKAGES = ("torch", "torchvision", "nni", "pytorch-lightning", "numpy")
 # options that may differ between a run and its continuation: they do not change its result, or are checked elsewhere
@@ -37,6 +36,11 @@ MAY_CHANGE = (
     "import_official",
     "supernet",
     "out",  # the folder may have moved
+)
+# what there is only once something was trained, or an official checkpoint was read
+TRAINED = (
+    *("supernet.pt", "checkpoints/*.pt", "result.json"),
+    *("seed*/checkpoints/*.pt", "seed*/network.pt", "seed*/result.json"),
 )
 
 
@@ -84,7 +88,22 @@ def changed_option(stored: Mapping[str, Any], config: Any) -> tuple[str, Any, An
     return None
 
 
-def open_run(out: str | Path, command: str, config: Any, *, resume: bool, quiet: bool = False) -> Path:
+def begun(run: str | Path) -> bool:
+    """Whether a run directory holds something that was trained, so that --resume has something to continue."""
+    return any(next(Path(run).glob(pattern), None) is not None for pattern in TRAINED)
+
+
+def left_over(run: str | Path) -> bool:
+    """Whether a run directory holds no more than the configuration of a start that was refused or killed before it trained.
+
+    Such a run blocks no other, and what it holds beside binds nobody.
+    """
+    return (Path(run) / "config.json").exists() and not begun(run)
+
+
+def open_run(
+    out: str | Path, command: str, config: Any, *, resume: bool, quiet: bool = False, discards: Iterable[str] = ()
+) -> Path:
     """Make or reopen a run directory, write and print its configuration.
 
     Args:
@@ -92,13 +111,17 @@ def open_run(out: str | Path, command: str, config: Any, *, resume: bool, quiet:
         command: the command without `trials.`, such as "supernet".
         config: a dataclass; with `resume`, it must equal the stored one but for the options in MAY_CHANGE.
         quiet: print no configuration.
+        discards: files of a run that is `left_over` which the new one must not take for its own.
     Raises:
         InputError: the directory holds a run and `resume` is off, or a run with another configuration.
     """
     run = Path(out)
     given = json.loads(json.dumps(dataclasses.asdict(config)))
     path = run / "config.json"
-    if path.exists():
+    if left_over(run):
+        for name in discards:
+            (run / name).unlink(missing_ok=True)
+    elif path.exists():
         if not resume:
             raise InputError(f"'{run}' already holds a run; add --resume to continue it, or choose another --out")
         stored = load_json(path, "run configuration")
@@ -127,29 +150,6 @@ def open_run(out: str | Path, command: str, config: Any, *, resume: bool, quiet:
     return run
 
 
-@contextlib.contextmanager
-def exclusive(run: Path, name: str) -> Iterator[None]:
-    """Let only one command of a kind work on a run while the body runs; the system releases it even when it is killed.
-
-    Args:
-        name: of the kind, such as "search".
-    Raises:
-        InputError: another one is going on.
-    """
-    with open(run / f".{name}.lock", "a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise InputError(
-                f"another {name} of '{run}' is going on (process {lock.read() or 'unknown'}); wait for it or stop it"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-
-
 def take_stored(config: Any, command: str, names: Iterable[str], run: str | Path | None = None) -> None:
     """For the __post_init__ of a Config with `resume`: what is not given is what a run was started with.
 
@@ -161,7 +161,7 @@ def take_stored(config: Any, command: str, names: Iterable[str], run: str | Path
         run: the run; `config.out` where it is None.
     """
     path = Path(config.out if run is None else run) / "config.json"
-    if not (config.resume and path.exists()):
+    if not (config.resume and path.exists() and begun(path.parent)):
         return
     stored = load_json(path, "run configuration")
     if stored.get("command") == command:
@@ -195,11 +195,18 @@ def require_supernet(run: str | Path) -> Path:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and JSON-able values into one file, atomically."""
+    """Write tensors and JSON-able values into one file, atomically.
+
+    Raises:
+        OSError: the disk is full, for example; a checkpoint that was there before is whole.
+    """
     import torch
 
-    with atomic(path) as temporary:
-        torch.save(state, temporary)
+    # by way of memory: where a write fails, torch.save hides the reason, and may crash the process later on
+    with io.BytesIO() as buffer:
+        torch.save(state, buffer)
+        with atomic(path) as temporary, open(temporary, "wb") as file:
+            file.write(buffer.getbuffer())
 
 
 def load_checkpoint(
@@ -254,8 +261,16 @@ class Log:
                 break  # the line being written when the run was killed
         with atomic(path) as temporary:
             temporary.write_text("".join(line + "\n" for line in kept))
-        self.file = open(path, "a", buffering=1)
+        self.path, self.file = path, open(path, "a", buffering=1)
 
     def write(self, **values: Any) -> None:
         """Add a line; `step` must be among the values."""
         self.file.write(json.dumps(values) + "\n")
+
+    def require_in_place(self) -> None:
+        """Raises Stopped: the file is no longer where it was begun, so the run was deleted, or moved away."""
+        if not same_file(self.file, self.path):
+            raise Stopped(
+                f"'{self.path}' was deleted or moved away while the run was trained; where the folder was moved, --resume goes on "
+                "with its new place as --out"
+            )

@@ -69,8 +69,9 @@ def write_program(network: nn.Module, path: Path, resolution: int, metadata: Map
     """
     with _quiet(), refuse_network("program"):
         program = torch.export.export(network, _example(resolution), dynamic_shapes=_any_batch())
-        with open(path, "wb") as file:
-            torch.export.save(program, file, extra_files={"metadata.json": json.dumps(metadata)})
+        buffer = io.BytesIO()  # as in run_dir.save_checkpoint
+        torch.export.save(program, buffer, extra_files={"metadata.json": json.dumps(metadata)})
+        path.write_bytes(buffer.getbuffer())
 
 
 def run_program(path: Path) -> Run:
@@ -184,11 +185,17 @@ def refuse_network(name: str) -> Iterator[None]:
     Args:
         name: of the format.
     Raises:
+        OSError: the machine failed, for example with a full disk.
         InputError: in place of any other exception of the body.
     """
     try:
         yield
     except Exception as error:  # the exporters raise exceptions of many kinds
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, OSError | MemoryError):
+                raise cause from None
+            cause = cause.__cause__ or cause.__context__
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(f"format {name} cannot hold this network ({reason}); leave {name} out of --formats") from error
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from spaces.errors import InputError
 from spaces.files import load_json, save_json
-from trials.common.run_dir import exclusive
+from trials.common.locks import exclusive
 from trials.search_driver.nni_manager import can_be_resumed
 from trials.search_driver.plan import Plan
 

@@ -69,8 +69,13 @@ class TrainingLog:
             self.board = SummaryWriter(str(run / "tensorboard"), purge_step=first + 1)
 
     def write(self, step: int, values: Mapping[str, float], **unplotted: Any) -> None:
-        """Write a line of log.jsonl, and its values to TensorBoard; `unplotted` goes to the line alone."""
+        """Write a line of log.jsonl, and its values to TensorBoard; `unplotted` goes to the line alone.
+
+        Raises:
+            Stopped: the run was deleted or moved away.
+        """
         if self.writes:
+            self.lines.require_in_place()
             self.lines.write(step=step, epoch=step / self.steps_per_epoch, **unplotted, **values)
             self.plot(step, values)
 
@@ -81,8 +86,9 @@ class TrainingLog:
                 self.board.add_scalar(name, value, step)
 
     def flush(self) -> None:
-        """Bring to disk what TensorBoard still holds back."""
+        """Bring to disk what TensorBoard still holds back. Raises Stopped: the run was deleted or moved away."""
         if self.writes:
+            self.lines.require_in_place()
             self.board.flush()
 
     def close(self) -> None:

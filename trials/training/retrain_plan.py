@@ -15,7 +15,7 @@ from spaces.errors import InputError
 from spaces.published import find_published
 from spaces.published import read_arch as read_published_or_file
 from spaces.spec import SpaceSpec, space_options_text
-from trials.common import cli
+from trials.common import cli, run_dir
 from trials.common.distributed import use_cuda
 from trials.images.dataset import Data
 from trials.networks import baselines, official_spos
@@ -77,7 +77,7 @@ def plan_retraining(config: Config, arch: Arch | None = None) -> RetrainPlan:
         config = dataclasses.replace(config, space_options=space_options_text(imported.options))
     if arch is None:
         arch = None if config.baseline else imported.arch if imported else read_arch(config)
-    data = open_data(config)
+    data = open_data(config, listed=not run_dir.left_over(config.out))
     if not data.size("test"):
         raise InputError(f"'{config.data_root}' has no test images: too few of each class; give more, or a val/ folder")
     data.check_files("test")

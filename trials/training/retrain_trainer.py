@@ -121,9 +121,11 @@ def set_dropout(network: nn.Module, p: float) -> None:
         network.drop_rate = p  # type: ignore[assignment]
 
 
-def open_data(config: Config) -> Data:
+def open_data(config: Config, *, listed: bool = True) -> Data:
     """The images, those of the search where there was one, with the preprocessing and augmentation of the run.
 
+    Args:
+        listed: whether a list of images in the run itself counts.
     Raises:
         InputError: they are missing or damaged, or the run's list of images does not fit them.
     """
@@ -133,6 +135,6 @@ def open_data(config: Config) -> Data:
         config,
         resolution,
         score_fraction=config.hold_out or 0.1,
-        run=config.supernet or config.out,
+        run=config.supernet or (config.out if listed else None),
         randaugment=(config.randaugment, config.randaugment_magnitude),
     )

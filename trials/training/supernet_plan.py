@@ -15,7 +15,7 @@ from spaces.latency import LatencyTable
 from spaces.spec import SpaceSpec
 from strategies.feasible import FeasibleSpace, draw_from_bins, draw_within_limits
 from strategies.sampling import STRATEGIES, Paths
-from trials.common import cli
+from trials.common import cli, run_dir
 from trials.common.distributed import use_cuda
 from trials.images.dataset import Data
 from trials.images.load import load_data
@@ -79,7 +79,7 @@ def plan_supernet(config: Config) -> SupernetPlan:
         described.resolution,
         score_fraction=config.score_fraction,
         arch_fraction=config.arch_fraction,
-        run=config.out,
+        run=None if run_dir.left_over(config.out) else config.out,
     )
     if not data.size("score"):
         raise InputError(f"--score-fraction {config.score_fraction} of so few images is none; raise it")

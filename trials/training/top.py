@@ -7,6 +7,7 @@ test image is read for that. A candidate is a run of trials.retrain in RUN/top/I
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import statistics
@@ -18,7 +19,7 @@ from typing import Any
 from spaces.arch import arch_id, save_arch
 from spaces.errors import InputError
 from spaces.files import load_json, save_json
-from trials.common import cli, run_dir
+from trials.common import cli, locks, run_dir
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.intervals import accuracy_interval, accuracy_text
 from trials.scoring import noise
@@ -94,9 +95,25 @@ def choose_winner(config: Config) -> Config:
             f"--top {config.top} trains {networks} candidates first: in all {1 + rounds / own:.3g} times the hours below"
         )
         return winner.config
-    open_candidates(run, candidates, resume=config.resume)
+    with contextlib.ExitStack() as held:
+        for candidate in candidates:
+            held.enter_context(locks.exclusive(candidate.run, "training"))
+        open_candidates(run, candidates, resume=config.resume)
+        train_candidates(config, candidates)
 
-    # train what has no result
+    # choose; of equal ones that with the best score
+    figures = [candidate.figures(run) for candidate in candidates]
+    chosen = max(range(len(figures)), key=lambda number: figures[number]["mean"])
+    names = {"chosen": figures[chosen]["id"], "search_best": figures[0]["id"]}
+    save_json(run / TOP_FILE, {**names, "seeds": config.seeds, "candidates": figures})
+    save_arch(run / "arc.json", candidates[chosen].score["arch"])
+    _print_choice(run, candidates, figures, chosen)
+    resume = make_room(winner.config, candidates[chosen].score["arch"])
+    return dataclasses.replace(winner.config, resume=resume)
+
+
+def train_candidates(config: Config, candidates: Sequence[Candidate]) -> None:
+    """Train what has no result yet. Raises Stopped: a training stopped."""
     seeds = range(config.seeds)
     jobs = [
         Job(candidate.plan.config, candidate.plan.network, seed, candidate.plan.images, candidate.name, tests=False)
@@ -112,16 +129,6 @@ def choose_winner(config: Config) -> Config:
         failures = train_jobs(jobs, config.jobs, title="candidates", on_done=_result_line)
         if failures:
             raise next(iter(failures.values()))
-
-    # choose; of equal ones that with the best score
-    figures = [candidate.figures(run) for candidate in candidates]
-    chosen = max(range(len(figures)), key=lambda number: figures[number]["mean"])
-    names = {"chosen": figures[chosen]["id"], "search_best": figures[0]["id"]}
-    save_json(run / TOP_FILE, {**names, "seeds": config.seeds, "candidates": figures})
-    save_arch(run / "arc.json", candidates[chosen].score["arch"])
-    _print_choice(run, candidates, figures, chosen)
-    resume = make_room(winner.config, candidates[chosen].score["arch"])
-    return dataclasses.replace(winner.config, resume=resume)
 
 
 def best_scored(run: Path, count: int) -> list[dict[str, Any]]:
@@ -190,7 +197,7 @@ def open_candidates(run: Path, candidates: Sequence[Candidate], *, resume: bool)
     """
     for candidate in candidates:
         path = candidate.run / "config.json"
-        if not path.exists():
+        if not run_dir.begun(candidate.run):
             continue
         if not resume:
             raise InputError(
@@ -245,10 +252,14 @@ def make_room(config: Config, arch: dict[str, Any]) -> bool:
         arch: the winner.
     Returns:
         Whether the folder holds this training, so that it goes on.
+    Raises:
+        InputError: another command is training there.
     """
     folder = Path(config.out)
-    if not (folder / "config.json").exists():
+    if not run_dir.begun(folder):
         return False
+    with locks.exclusive(folder, "training"):
+        pass  # nobody trains there
     stored = load_json(folder / "config.json", "run configuration")
     held = load_json(folder / "arc.json", "fixed arc") if (folder / "arc.json").exists() else {}
     if held == arch and not run_dir.changed_option(stored["config"], config):

@@ -1,0 +1,98 @@
+"""One command at a time on a run: locks that the system releases when their holder ends, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from spaces.errors import InputError
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some file systems of clusters have none
+# seconds that a killed command's processes, which decode images, may keep its lock: they look for it every 5 seconds
+PATIENCE = 15.0
+
+
+@contextlib.contextmanager
+def exclusive(run: Path, name: str) -> Iterator[None]:
+    """Let only one command of a kind work on a run while the body runs; the system releases it even when it is killed.
+
+    The folder is made where there is none, and removed where the body leaves it empty.
+
+    Args:
+        name: of the kind, such as "search" or "training".
+    Raises:
+        InputError: another one is going on, or the folder cannot be written.
+    """
+    path, new = run / f".{name}.lock", not run.exists()
+    holder: int | None = None
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        lock = _locked(path)
+    except BlockingIOError:
+        with contextlib.suppress(OSError), open(path) as lock:
+            holder = _holder(lock)
+        raise InputError(
+            f"another {name} of '{run}' is going on (process {holder or 'unknown'}); wait for it or stop it"
+        ) from None
+    except OSError as error:
+        raise InputError(f"cannot write to '{run}' ({error.strerror}); choose another --out") from None
+    with lock:
+        try:
+            yield
+        finally:  # nobody else can hold it now, and who waits to open it looks whether it is still there
+            path.unlink(missing_ok=True)
+            if new:
+                with contextlib.suppress(OSError):
+                    run.rmdir()
+
+
+def same_file(file: IO[str], path: Path) -> bool:
+    """Whether an open file is still the one at this path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _holder(lock: IO[str]) -> int | None:
+    """The process that a lock file names; None where it is just being taken, or was damaged."""
+    lock.seek(0)
+    text = lock.read(20)
+    return int(text) if text.isdecimal() else None
+
+
+def _locked(path: Path) -> IO[str]:
+    """Open and lock a file that its last holder may just be removing, and write the number of this process into it.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    patience = time.monotonic() + PATIENCE
+    while True:
+        lock = open(path, "a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(lock)
+            lock.close()
+            if time.monotonic() > patience or holder is None or Path(f"/proc/{holder}").exists():
+                raise
+            time.sleep(0.1)
+            continue
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                lock.close()
+                raise
+        if same_file(lock, path):
+            break
+        lock.close()
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
