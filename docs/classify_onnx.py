@@ -7,13 +7,23 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-metadata = session.get_modelmeta().custom_metadata_map
-how, classes = json.loads(metadata["preprocessing"]), json.loads(metadata["classes"])
-side, short, opencv = how["resolution"], how["short_side"], how["resize"] == "opencv"
 
-for path in sys.argv[2:]:
-    image = Image.open(path).convert("RGB")
+def open_rgb(path):
+    """An image as training sees it: RGB of 8 bits, those with more bits scaled, those whose white is unknown refused."""
+    image = Image.open(path)
+    tags = getattr(image, "tag_v2", {})
+    grey_16 = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+    if (image.mode in ("F", "I") and not grey_16) or (grey_16 and tags.get(262) == 0):
+        sys.exit(f"{path}: no value is known to be white (mode {image.mode}); convert it to 8 bits")
+    if grey_16:
+        white = 4095 if tags.get(258) == (12,) else 65535
+        image = Image.fromarray((np.asarray(image, np.float64).clip(0, white) * (255 / white)).round().astype(np.uint8))
+    return image.convert("RGB")
+
+
+def prepare(image, how):
+    """What the network takes, float32 (1, 3, R, R), from an RGB image; `how` is the preprocessing that the file stores."""
+    side, short, opencv = how["resolution"], how["short_side"], how["resize"] == "opencv"
     scale = short and [short * length / min(image.size) for length in image.size]
     size = tuple(int(length + 0.5 * opencv) for length in scale or (side, side))  # the long side is cut off, or rounded
     box = (0, 0, *image.size)
@@ -23,6 +33,13 @@ for path in sys.argv[2:]:
     pixels = np.asarray(image.crop((left, top, left + side, top + side)), np.float32).transpose(2, 0, 1)
     pixels = pixels[::-1] if how["channels"] == "BGR" else pixels
     mean, std = (np.array(how[name], np.float32).reshape(3, 1, 1) for name in ("mean", "std"))
-    images = ((pixels / (255 if how["range"] == 1 else 1) - mean) / std)[None]
-    (logits,) = session.run(["logits"], {"images": images})
-    print(f"{path}: {classes[int(logits[0].argmax())]}")
+    return ((pixels / (255 if how["range"] == 1 else 1) - mean) / std)[None]
+
+
+if __name__ == "__main__":
+    session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+    metadata = session.get_modelmeta().custom_metadata_map
+    preprocessing, classes = json.loads(metadata["preprocessing"]), json.loads(metadata["classes"])
+    for path in sys.argv[2:]:
+        (logits,) = session.run(["logits"], {"images": prepare(open_rgb(path), preprocessing)})
+        print(f"{path}: {classes[int(logits[0].argmax())]}")

@@ -31,6 +31,8 @@ from trials.export_formats.module_file import module_text
 from trials.networks.batchnorm import fold_batchnorm
 
 Run = Callable[[torch.Tensor], torch.Tensor]
+# Names of classes that are not UTF-8, which older runs may have, are written as Python and JSON escape them
+ESCAPED = "backslashreplace"
 INPUT, OUTPUT = "images", "logits"
 
 
@@ -42,7 +44,8 @@ def write_module(
     Args:
         path: of STEM.py.
     """
-    path.write_text(module_text(network, preprocessing, titles, lines, path.stem), encoding="utf-8")
+    text = module_text(network, preprocessing, titles, lines, path.stem)
+    path.write_text(text, encoding="utf-8", errors=ESCAPED)
     # each tensor is copied, because safetensors takes none that share memory
     weights = {name: tensor.detach().contiguous().clone() for name, tensor in network.state_dict().items()}
     path.with_suffix(".safetensors").write_bytes(safetensors_bytes(weights, {"about": " ".join(lines)}))
@@ -152,7 +155,8 @@ def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> None:
     del model.metadata_props[:]
     for key, value in metadata.items():
         entry = model.metadata_props.add()
-        entry.key, entry.value = key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        entry.key, entry.value = key, text.encode(errors=ESCAPED).decode()
 
 
 def run_onnx(path: Path) -> Run:

@@ -84,7 +84,7 @@ def header(lines: Sequence[str], stem: str) -> str:
     import {stem}
 
     network = {stem}.load()                        # reads {stem}.safetensors beside this file
-    images = {stem}.preprocess(image)              # uint8 RGB (3, H, W) of any size
+    images = {stem}.preprocess(image)              # uint8 or uint16 RGB (3, H, W) of any size
     with torch.no_grad():
         print({stem}.CLASSES[int(network(images).argmax())])
 """
@@ -110,8 +110,12 @@ def preprocess_source(preprocessing: Mapping[str, Any]) -> str:
         resize = CENTRE.format(long=LONG_OPENCV if opencv else LONG, antialias=not opencv)
     lines = [
         "def preprocess(image):",
-        f'    """uint8 RGB (3, H, W) or (N, 3, H, W), 0 to 255, to float (N, 3, R, R): {how}, then normalised."""',
+        f'    """uint8 RGB (3, H, W) or (N, 3, H, W), or uint16, to float (N, 3, R, R): {how}, then normalised."""',
         "    images = image if image.dim() == 4 else image[None]",
+        "    if images.dtype == torch.uint16:  # 16 bits, which the network has seen as 8",
+        "        images = (images.float() / 257).round()",
+        "    elif images.dtype != torch.uint8:",
+        '        raise TypeError(f"an image of 8 or 16 bits is wanted, uint8 or uint16, not {images.dtype}")',
         resize.rstrip("\n"),
     ]
     if preprocessing["channels"] == "BGR":

@@ -85,7 +85,11 @@ def _print_facts(listing: Listing, scanned: Scan, images: ImageList) -> None:
     """Print parts, sizes and formats, classes that differ in size, and the files that are unusual or left out."""
     # images per class, for each part
     counts = [np.bincount(images.labels[images.parts == k], minlength=len(images.classes)) for k in range(len(PARTS))]
-    rows = [("layout", listing.layout), ("files", f"{len(listing.paths):,}"), ("left out", f"{len(images.left_out):,}")]
+    rows = [
+        ("layout", listing.layout),
+        ("files", f"{len(listing.paths) + len(listing.left_out):,}"),
+        ("left out", f"{len(images.left_out):,}"),
+    ]
     for part, n in zip(PARTS, counts, strict=True):
         rows.append(
             (f"{part} images", f"{n.sum():,}; per class {n.min():,} to {n.max():,}, median {np.median(n):,.0f}")
@@ -112,6 +116,9 @@ def _print_facts(listing: Listing, scanned: Scan, images: ImageList) -> None:
         "unusual, but readable (EXIF orientation is not applied)", [(listing.paths[i], text) for i, text in unusual]
     )
     _print_files("left out", images.left_out)
+    _print_files("not read", images.others)
+    for note in listing.notes:
+        print(f"\nnote: {note}")
 
 
 def _print_files(title: str, files: list[tuple[str, str]]) -> None:

@@ -27,6 +27,7 @@ from trials.images.listing import Listing, find_images
 from trials.images.options import TEST_FRACTION, DataOptions, require_data_folder
 from trials.images.scan import scan
 from trials.images.torch_loader import TorchLoader
+from trials.images.walk import by_reason
 
 MAX_MISSING = 0.01  # fraction of the images of a score or a test that may turn bad during the run
 MAX_BAD_IN_A_ROW = 8  # after so many unreadable images of a batch in a row, the disk is to blame
@@ -72,7 +73,7 @@ class FolderData(Data):
             scanned = scan(listing.paths.under(listing.root), options.workers)
             self.images = select_images(listing, scanned, score_fraction, options.test_fraction)
             _check_usable(self.images, scanned.problems, listing, options)
-            _report_left_out(self.images)
+            _report_left_out(self.images, listing.notes)
         images = self.images
         self.files = images.paths.under(root)
         self.labels = torch.from_numpy(images.labels)
@@ -242,10 +243,10 @@ def _check_usable(images: ImageList, problems: dict[int, str], listing: Listing,
         InputError: there are bad files, and the options want none; a class has no images.
     """
     check = f"see: python -m trials.data check {options.data_root}"
-    if problems and options.bad_files == "fail":
-        first = min(problems)
+    bad = [*((listing.paths[number], problems[number]) for number in sorted(problems)), *listing.left_out]
+    if bad and options.bad_files == "fail":
         raise InputError(
-            f"{len(problems)} bad files in '{options.data_root}', the first: '{listing.paths[first]}' {problems[first]}; {check}"
+            f"{len(bad)} bad files in '{options.data_root}', the first: '{bad[0][0]}' {bad[0][1]}; {check}"
         )
     counts = np.bincount(images.labels, minlength=len(images.classes))
     if not counts.all():
@@ -253,8 +254,10 @@ def _check_usable(images: ImageList, problems: dict[int, str], listing: Listing,
         raise InputError(f"class '{name}' of '{options.data_root}' has no usable image; {check}")
 
 
-def _report_left_out(images: ImageList) -> None:
-    """Print how many files of the folder are not used, and the first of them with the reason."""
+def _report_left_out(images: ImageList, notes: list[str]) -> None:
+    """Print what is doubtful, how many images are not used, with the first of them, and what else is not, by suffix."""
+    for note in notes:
+        print(f"note: {note}")
     if images.left_out:
         path, reason = images.left_out[0]
         more = (
@@ -263,3 +266,5 @@ def _report_left_out(images: ImageList) -> None:
             else ""
         )
         print(f"left out of {len(images.paths) + len(images.left_out):,} files: '{path}' {reason}{more}")
+    if images.others:
+        print(f"not read (the run's {LEFT_OUT} lists them): {by_reason(images.others)}")

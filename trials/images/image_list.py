@@ -18,10 +18,12 @@ import numpy as np
 from spaces.errors import InputError
 from spaces.files import atomic
 from trials.images.dataset import split
-from trials.images.listing import SPLITS_ON_DISK, Listing
+from trials.images.layout import SPLITS_ON_DISK
+from trials.images.listing import Listing
 from trials.images.options import TEST_FRACTION
 from trials.images.packed_paths import PackedPaths
 from trials.images.scan import Scan
+from trials.images.walk import Reason
 
 PARTS = ("train", "score", "test")  # of these the others are made: all, weights, arch; see Data
 LIST = "images.csv.gz"  # file in the run: the images that are used
@@ -41,7 +43,8 @@ class ImageList:
         kinds: the kinds of files that there are, such as "JPEG RGB".
         kind_numbers: which of these kinds each file is, (n,).
         classes: names of the classes.
-        left_out: files that are not used: path and reason.
+        left_out: images that are not used, and folders that cannot be read: path and reason.
+        others: what else is below the data folder and not used, such as tables: path and reason.
     """
 
     paths: PackedPaths
@@ -52,7 +55,8 @@ class ImageList:
     kinds: list[str]
     kind_numbers: np.ndarray
     classes: list[str]
-    left_out: list[tuple[str, str]]
+    left_out: list[Reason]
+    others: list[Reason]
 
 
 def select_images(
@@ -82,7 +86,8 @@ def select_images(
         kinds=scanned.kinds,
         kind_numbers=scanned.kind_numbers[kept],
         classes=listing.classes,
-        left_out=[(listing.paths[i], reasons[i]) for i in sorted(reasons)],
+        left_out=sorted([*listing.left_out, *((listing.paths[i], reason) for i, reason in reasons.items())]),
+        others=listing.others,
     )
 
 
@@ -139,9 +144,9 @@ def save_list(images: ImageList, run: Path) -> None:
             for i, (label, part, size, nbytes, kind) in enumerate(zip(*columns, strict=True))
         )
         _write_csv(file, ("path", "class", "part", "height", "width", "bytes", "kind"), rows)
-    if images.left_out:
+    if images.left_out or images.others:
         with atomic(run / LEFT_OUT) as temporary, open(temporary, "wb") as file:
-            _write_csv(file, ("path", "reason"), images.left_out)
+            _write_csv(file, ("path", "reason"), [*images.left_out, *images.others])
 
 
 def _write_csv(file: IO[bytes] | gzip.GzipFile, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -191,4 +196,5 @@ def load_list(run: Path) -> ImageList:
         kind_numbers=table[:, 3].astype(np.uint8),
         classes=names,
         left_out=[],
+        others=[],
     )

@@ -1,15 +1,27 @@
-"""Look into one image file: its format, its size, and what is wrong or unusual about it."""
+"""Look into one image file: its format, its size, and what is wrong or unusual about it.
+
+What is said of a file is a verdict on the file alone. Where the program or the machine fails, that is raised.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-import simplejpeg
-from PIL import Image
+from PIL import Image, features
+
+from spaces.errors import InputError, Stopped
+from trials.images.to_rgb import unknown_white
+
+WITHOUT_SIMPLEJPEG = ""  # why it does not import, which `require_decoders` says before a file is opened
+try:
+    import simplejpeg
+except ImportError as error:
+    WITHOUT_SIMPLEJPEG = str(error)
 
 # kinds of files that DALI decodes to the very pixels that PIL gives; all others are decoded by PIL
 PLAIN = ("JPEG RGB", "JPEG L", "PNG RGB", "PNG L")
@@ -48,14 +60,34 @@ class FileInfo(NamedTuple):
     digest: int
 
 
+def require_decoders() -> None:
+    """Check that what decodes images is there.
+
+    Raises:
+        InputError: simplejpeg does not import, or this Pillow decodes no JPEG, PNG, TIFF or WebP.
+    """
+    if WITHOUT_SIMPLEJPEG:
+        raise InputError(
+            f"simplejpeg, which finds damaged JPEGs, does not import here ({WITHOUT_SIMPLEJPEG}); install it: pip install simplejpeg"
+        )
+    if without := [name for name in ("jpg", "zlib", "libtiff", "webp") if not features.check(name)]:
+        raise InputError(
+            f"Pillow was built here without {', '.join(without)}; install another: pip install --force-reinstall pillow"
+        )
+
+
 def inspect_image(path: str) -> FileInfo:
     """Decode one file; whatever is wrong with it stands in the result.
 
     JPEGs are decoded at an eighth of their size, which still reads every byte of them.
+
+    Raises:
+        Stopped: a library is missing, or the machine can open no more files.
     """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
+        require_innocence(error, path)
         return FileInfo(0, 0, "", "", f"cannot be opened ({error.strerror})", 0)
     digest = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), signed=True)
     height, width, kind, unusual = 0, 0, "", ""
@@ -69,18 +101,39 @@ def inspect_image(path: str) -> FileInfo:
                     sixteen = image.mode.startswith("I") or (form == "PNG" and content[24:25] == b"\x10")
                     kind = f"{form} {image.mode}" + (" 16-bit" if sixteen else "")
                     unusual = _describe_unusual(image, path, form, kind.split(" ", 1)[1])
-                    problem = _jpeg_problem(content) if form == "JPEG" else ""
+                    problem = _jpeg_problem(content) if form == "JPEG" else unknown_white(image)
                     if form != "JPEG" or problem:
                         image.load()  # raises where the image is not whole
                     problem = problem.removeprefix(UNDECIDED)
-        except MemoryError:
-            return FileInfo(0, 0, "", "", "needs more memory than there is", 0)
         except Image.UnidentifiedImageError:
             problem = "is no image"
+        except Image.DecompressionBombError:
+            problem = f"has more pixels than are read ({2 * (Image.MAX_IMAGE_PIXELS or 0):,}); make it smaller"
         except Exception as error:  # whatever a damaged file leads PIL to
+            if isinstance(error, MemoryError):
+                return FileInfo(0, 0, "", "", "needs more memory than there is", 0)
+            require_innocence(error, path)
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             problem = "is truncated" if "truncated" in reason.lower() else f"is damaged ({reason})"
     return FileInfo(height, width, kind, unusual, problem, digest)
+
+
+def require_innocence(error: Exception, path: str) -> None:
+    """Stop where an error is none of the file that was read: nothing may be said of the file then.
+
+    Raises:
+        Stopped: a library does not import, a name in the code is unknown, or the machine can open no more files.
+    """
+    if isinstance(error, (ImportError, NameError)) or getattr(error, "errno", None) in (
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+    ):
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Stopped(
+            f"the program failed at '{path}' ({type(error).__name__}: {reason}), which says nothing about that file; mend that and "
+            "run the same command again"
+        ) from error
 
 
 def _not_an_image(content: bytes) -> str:
@@ -109,7 +162,7 @@ def _jpeg_problem(content: bytes) -> str:
 
 def _describe_unusual(image: Image.Image, path: str, form: str, mode: str) -> str:
     """What is unusual about an image that can be read, else ""."""
-    remarks = []
+    remarks = ["first image of several"] if form != "JPEG" and getattr(image, "is_animated", False) else []
     suffix = Path(path).suffix
     if form in SUFFIXES and suffix.lower() not in SUFFIXES[form]:
         remarks.append(f"{form} named {suffix}")

@@ -2,11 +2,13 @@
 
     ROOT/CLASS/*.jpg                        one folder per class, of any depth: the parts are cut by us
     ROOT/train/CLASS/..., ROOT/val/CLASS/...    the splits as given; also valid, validation, test, testing, training
-    ROOT/val/*.JPEG                         ImageNet's flat val: its classes come from a CSV or the devkit
+    ROOT/val/*.JPEG                         ImageNet's flat val: its classes come from a table or the devkit
+    ROOT/val/images/*.JPEG                  Tiny ImageNet's, with val/val_annotations.txt
     ROOT/ILSVRC/Data/CLS-LOC/{train,val}    ImageNet as Kaggle packs it, with LOC_val_solution.csv beside
 
 The images in `val` become the test part, which is read once, at the end. Where both `val` and `test` have classes, those in
-`test` do, and those in `val` score candidates. Files and folders whose names begin with a dot or __ are passed over.
+`test` do, and those in `val` score candidates. Files and folders whose names begin with a dot or __ are passed over. What is
+below the root and is not used is listed with the reason.
 """
 
 from __future__ import annotations
@@ -20,16 +22,12 @@ from pathlib import Path
 import numpy as np
 
 from spaces.errors import InputError
+from trials.images.layout import SPLITS_ON_DISK, Layout, find_layout
 from trials.images.packed_paths import PackedPaths
 from trials.images.val_labels import LABEL_FILES, read_val_labels
+from trials.images.walk import EXTENSIONS, Reason, Walk
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision's ImageFolder
-# split on disk -> names that its folder may have
-SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-SPLITS_ON_DISK = tuple(SPLIT_FOLDERS)
-SPLIT_FOLDER_NAMES = {name for names in SPLIT_FOLDERS.values() for name in names}
 SUBSET_SEED = 0  # draws the subset of --classes and --per-class, the same in all runs
-MAX_DEPTH = 8  # folders inside folders that are opened to find the classes
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,9 @@ class Listing:
         splits: what the folders say, as numbers in SPLITS_ON_DISK, (n,); all are in "train" where they say nothing.
         classes: names of the classes, in order.
         layout: how the folder is laid out, for people.
+        notes: what is doubtful about it, a line each.
+        left_out: images that cannot be used, and folders that cannot be read, with the reason.
+        others: what is no image by its name, or is left alone, with the reason.
     """
 
     root: Path
@@ -51,6 +52,9 @@ class Listing:
     splits: np.ndarray
     classes: list[str]
     layout: str
+    notes: list[str]
+    left_out: list[Reason]
+    others: list[Reason]
 
 
 def find_images(root: Path, *, val_labels: str = "", classes: int = 0, per_class: int = 0) -> Listing:
@@ -61,40 +65,38 @@ def find_images(root: Path, *, val_labels: str = "", classes: int = 0, per_class
         classes: how many classes to draw; 0: all.
         per_class: how many images of each class, at most, to draw from each split; 0: all.
     Raises:
-        InputError: the folder has no classes, its splits have different ones, or a flat val has no labels.
+        InputError: the folder has no classes or cannot be read, its splits have different ones, or a flat val has no labels.
     """
-    root = Path(os.path.abspath(root))
-    top = _descend(root)
-    folders = _split_folders(top)
-    if (
-        folders
-        and "train" not in folders
-        and {entry.name.lower() for entry in _visible(top) if entry.is_dir()} <= SPLIT_FOLDER_NAMES
-    ):
-        raise InputError(f"'{top}' has {', '.join(sorted(folders))} but no train folder; add it, or name one of them")
+    walk = Walk(Path(os.path.abspath(root)))
+    found = find_layout(walk)
+    kept = _draw_classes(found, classes)
+    if val_labels and ("val" not in found.held_out or walk.folders(found.held_out["val"])):
+        raise InputError(
+            f"--val-labels '{val_labels}' is for a flat val/, which '{found.top}' does not have; leave it out"
+        )
 
-    source = folders.get("train", top)
-    names = _class_names(source)
-    kept = _draw_classes(names, classes, source, top)
-    if val_labels and not ("train" in folders and "val" in folders and not _has_folders(folders["val"])):
-        raise InputError(f"--val-labels '{val_labels}' is for a flat val/, which '{top}' does not have; leave it out")
-
-    # which files are in each split, class by class
-    layout = f"{len(names)} class folders, parts cut by us"
-    files_of = {"train": _in_class_folders(source, kept)}
-    if "train" in folders:
-        layout = f"train/ with {len(names)} class folders"
-        for split in ("val", "test"):
-            if split not in folders:
-                continue
-            held_out = _held_out_files(split, folders[split], names, kept, _between(root, top), val_labels)
-            if held_out is not None:
-                files_of[split], labelling = held_out
-                layout += f", {folders[split].name}/ {labelling}"
+    # which files are in each split, class by class; which names in each folder are used
+    files_of = {"train": _in_class_folders(found.source, kept, walk)}
+    used = {found.source: set(found.classes)}
+    layout = f"{len(found.classes)} class folders, parts cut by us"
+    if found.has_train:
+        layout = f"train/ with {len(found.classes)} class folders"
+    for split, folder in found.held_out.items():
+        name = folder.relative_to(found.top).parts[0]
+        if walk.folders(folder):
+            files_of[split] = _in_class_folders(folder, kept, walk)
+            used[folder] = set(found.classes)
+            layout += f", {name}/ with class folders"
+        elif split == "val":
+            files_of[split], labelling = _flat_val(folder, found, kept, val_labels, used, walk)
+            layout += f", {name}/ flat, {labelling}"
+        else:  # a test split without labels, such as ImageNet's
+            walk.others.append((f"{folder.relative_to(walk.root).as_posix()}/", "has no class folders, so no labels"))
+            used.setdefault(folder.parent, set()).add(folder.name)
 
     # their paths in one list, a subset of them where one is asked for
     paths, labels, splits = PackedPaths(), array("q"), []
-    start_of_path = len(os.path.join(root, ""))
+    start_of_path = len(os.path.join(walk.root, ""))
     for split, files_of_classes in files_of.items():
         generator = np.random.default_rng(SUBSET_SEED)
         before = len(paths)
@@ -105,132 +107,67 @@ def find_images(root: Path, *, val_labels: str = "", classes: int = 0, per_class
                 paths.append(path[start_of_path:].replace(os.sep, "/"))
             labels.extend([label] * len(files))
         splits.append(np.full(len(paths) - before, SPLITS_ON_DISK.index(split), np.uint8))
-    return Listing(root, paths, np.array(labels, np.int64), np.concatenate(splits), kept, layout)
+    walk.account(used)
+    return Listing(
+        walk.root,
+        paths,
+        np.array(labels, np.int64),
+        np.concatenate(splits),
+        kept,
+        layout,
+        found.notes,
+        sorted(walk.left_out),
+        sorted(walk.others),
+    )
 
 
-def _draw_classes(names: list[str], classes: int, source: Path, top: Path) -> list[str]:
-    """Draw so many of the classes, all where `classes` is 0; in order.
-
-    Args:
-        source, top: the folder of the classes, and the folder of the data set, for messages.
-    """
+def _draw_classes(found: Layout, classes: int) -> list[str]:
+    """Draw so many of the classes, all where `classes` is 0; in order."""
+    names = found.classes
     if classes > len(names):
-        raise InputError(f"--classes {classes} exceeds the {len(names)} classes in '{top}'; give at most {len(names)}")
+        raise InputError(
+            f"--classes {classes} exceeds the {len(names)} classes in '{found.top}'; give at most {len(names)}"
+        )
     kept = names
     if classes:
         sampled = np.random.default_rng(SUBSET_SEED).permutation(len(names))[:classes]
         kept = [names[number] for number in sorted(sampled.tolist())]
     if len(kept) < 2:
-        raise InputError(f"'{source}' has one class folder ('{names[0]}'); give at least 2 classes")
+        raise InputError(f"'{found.source}' has one class folder ('{names[0]}'); give at least 2 classes")
     return kept
 
 
-def _visible(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder, sorted by name, but for hidden files and folders and those whose names begin with __."""
-    with os.scandir(folder) as entries:
-        return sorted((e for e in entries if not e.name.startswith((".", "__"))), key=lambda entry: entry.name)
-
-
-def _has_folders(folder: Path) -> bool:
-    return any(entry.is_dir() for entry in _visible(folder))
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(EXTENSIONS)
-
-
-def _descend(root: Path) -> Path:
-    """The folder that holds the class folders or the splits: behind folders that hold just one folder, and behind Kaggle's."""
-    folder = root
-    for _ in range(MAX_DEPTH):
-        for kaggle in ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC"):
-            if (folder / kaggle / "train").is_dir():
-                return folder / kaggle
-        entries = _visible(folder)
-        folders = [entry for entry in entries if entry.is_dir()]
-        if (
-            len(folders) != 1
-            or folders[0].name.lower() in SPLIT_FOLDERS["train"]
-            or any(_is_image(entry.name) for entry in entries)
-        ):
-            break
-        folder = Path(folders[0].path)
-    return folder if _has_folders(folder) else root
-
-
-def _between(root: Path, top: Path) -> list[Path]:
-    """The folders from `top` up to `root`, both included."""
-    upwards = [top, *top.parents]
-    return upwards[: upwards.index(root) + 1]
-
-
-def _split_folders(folder: Path) -> dict[str, Path]:
-    """The folder of each split on disk that has one."""
-    folders = {entry.name.lower(): Path(entry.path) for entry in _visible(folder) if entry.is_dir()}
-    for name in SPLIT_FOLDERS["train"]:
-        # "train" without folders of classes is a class of its own: photographs of trains
-        if name in folders and not _has_folders(folders[name]):
-            return {}
-    return {
-        split: folders[name] for split, names in SPLIT_FOLDERS.items() for name in reversed(names) if name in folders
-    }
-
-
-def _class_names(folder: Path) -> list[str]:
-    """Names of the class folders, in order."""
-    names = [entry.name for entry in _visible(folder) if entry.is_dir()]
-    if not names:
-        raise InputError(f"'{folder}' is no image folder (it has no subfolders); give each class a subfolder of images")
-    return names
-
-
-def _in_class_folders(folder: Path, classes: list[str]) -> Iterator[list[str]]:
+def _in_class_folders(folder: Path, classes: list[str], walk: Walk) -> Iterator[list[str]]:
     """For each class, the paths of its images, in order."""
     for name in classes:
-        files = sorted(_images_below(folder / name))
+        walk.entries(folder / name)  # says why, where the whole class cannot be read
+        before = len(walk.left_out)
+        files = walk.images_below(folder / name)
         if not files:
+            why = f"; '{walk.left_out[before][0]}' {walk.left_out[before][1]}" if walk.left_out[before:] else ""
             raise InputError(
-                f"'{folder}' is no image folder (no image in '{name}'); give each class a subfolder of images "
+                f"'{folder}' is no image folder (no image in '{name}'{why}); give each class a subfolder of images "
                 f"({', '.join(EXTENSIONS)})"
             )
         yield files
 
 
-def _images_below(folder: Path) -> list[str]:
-    """Paths of all images in a folder and in the folders inside."""
-    paths = []
-    for below, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
-        paths += [os.path.join(below, name) for name in sorted(names) if _is_image(name) and not name.startswith(".")]
-    return paths
-
-
-def _held_out_files(
-    split: str, folder: Path, classes: list[str], kept: list[str], label_folders: list[Path], val_labels: str
-) -> tuple[Iterator[list[str]], str] | None:
-    """The images of val or test.
+def _flat_val(
+    folder: Path, found: Layout, kept: list[str], val_labels: str, used: dict[Path, set[str]], walk: Walk
+) -> tuple[Iterator[list[str]], str]:
+    """The images of a val without class folders.
 
     Args:
-        folder: folder of the split.
-        classes: names of all classes of train/.
+        folder: the folder that holds them.
         kept: the classes that are used.
-        label_folders: where to look for the classes of a flat val, unless `val_labels` says it.
+        val_labels: where their classes are; "": in one of LABEL_FILES beside them, or in a folder around, up to the root.
+        used: folder -> names in it that are used; is added to.
     Returns:
-        For each kept class the paths of its images, and how they are labelled, for people; None: a test split without labels,
-        such as ImageNet's.
+        For each kept class the paths of its images; how they are labelled, for people.
     """
-    if _has_folders(folder):
-        names = _class_names(folder)
-        if names != classes:
-            differing = sorted(set(classes) ^ set(names))[0]
-            raise InputError(
-                f"'train' and '{folder.name}' of '{folder.parent}' differ in class '{differing}'; give both the same classes"
-            )
-        return _in_class_folders(folder, kept), "with class folders"
-    if split == "test":
-        return None
-    files = [entry.path for entry in _visible(folder) if _is_image(entry.name)]
-    guesses = [parent / name for parent in label_folders for name in LABEL_FILES if (parent / name).exists()]
+    upwards = [folder, *folder.parents]
+    around = upwards[: upwards.index(walk.root) + 1]
+    guesses = [parent / name for parent in around for name in LABEL_FILES if os.path.exists(parent / name)]
     source = Path(val_labels) if val_labels else next(iter(guesses), None)
     if source is None:
         raise InputError(
@@ -239,7 +176,17 @@ def _held_out_files(
         )
     if not source.exists():
         raise InputError(f"--val-labels '{source}' does not exist; check the path")
-    members: dict[str, list[str]] = {name: [] for name in classes}
-    for path, label in zip(files, read_val_labels(source, files, classes), strict=True):
-        members[classes[label]].append(path)
-    return iter([members[name] for name in kept]), f"flat, classes from {source.name}"
+    files = walk.images(folder)
+    numbers, meaning = read_val_labels(source, files, found.classes)
+    members: dict[str, list[str]] = {name: [] for name in found.classes}
+    for path, label in zip(files, numbers, strict=True):
+        members[found.classes[label]].append(path)
+    if without := [name for name, paths in members.items() if not paths]:
+        found.notes.append(
+            f"{len(without)} of {len(found.classes)} classes have no image in '{folder}', by '{source}' ({meaning}): '{without[0]}'"
+            + ", ..." * (len(without) > 1)
+        )
+    used[folder] = {os.path.basename(path) for path in files}
+    if source.absolute().is_relative_to(walk.root):
+        used.setdefault(source.absolute().parent, set()).add(source.name)
+    return iter([members[name] for name in kept]), f"classes from {source.name} ({meaning})"

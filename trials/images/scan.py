@@ -1,7 +1,8 @@
 """Look into every image file once, before training: can it be decoded, how large is it, what is it made of.
 
 Threads decode all files, JPEGs at an eighth of their size, which still reads every byte of them. The results are kept in
-~/.cache/onepath (or $XDG_CACHE_HOME/onepath) and used again while a file's size and time of change stay the same.
+~/.cache/onepath (or $XDG_CACHE_HOME/onepath) and used again while a file's size and time of change stay the same. Files that
+cannot be used are looked at each time: what was wrong may have been wrong with the program.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from typing import IO
 import numpy as np
 
 from trials.common import cli
-from trials.images.inspect_file import FileInfo, inspect_image
+from trials.images.inspect_file import FileInfo, inspect_image, require_decoders
 
-TABLE = "files_1"  # rename it when the results of a scan change, so that older ones are not used
+TABLE = "files_2"  # rename it when the results of a scan change, so that older ones are not used
 COLUMNS = "path BLOB PRIMARY KEY, bytes INT, changed INT, height INT, width INT, kind TEXT, odd TEXT, problem TEXT, digest INT"
 INSERT = f"INSERT OR REPLACE INTO {TABLE} VALUES ({','.join('?' * 9)})"
 Stamp = tuple[int, int]  # size of a file in bytes, time of its last change in nanoseconds
@@ -85,7 +86,11 @@ def scan(paths: Sequence[str], workers: int, desc: str = "look at images") -> Sc
         paths: the files; results are in the same order.
         workers: number of threads that decode.
         desc: text of the progress bar.
+    Raises:
+        InputError: a library that decodes images is missing.
+        Stopped: one is found to be missing on the way, or the machine can open no more files.
     """
+    require_decoders()
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onepath"
     # a lock for each data folder, so that only processes with the same images wait for each other
     common = zlib.crc32(os.fsencode(os.path.commonpath([paths[0], paths[-1]]))) if len(paths) else 0
@@ -149,7 +154,7 @@ def _inspect(
             for number, path, stamp in zip(numbers, names, stamps, strict=True):
                 info = cached[path] if path in cached else next(inspected)
                 results.put(number, stamp[0], info)
-                if path not in cached and info.digest:  # a file that cannot be read today may be readable tomorrow
+                if path not in cached and not info.problem:
                     rows.append((os.fsencode(path), *stamp, *info))
             if rows:
                 cache.executemany(INSERT, rows)

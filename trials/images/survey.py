@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from trials.images.listing import SPLITS_ON_DISK, find_images
+from trials.images.layout import SPLITS_ON_DISK
+from trials.images.listing import find_images
 from trials.images.options import DataOptions, require_data_folder
 
 LOOKED_AT = 200  # images whose size is read

@@ -11,7 +11,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from spaces.errors import Stopped
 from trials.images.crops import CropPlan
+from trials.images.inspect_file import require_innocence
+from trials.images.to_rgb import to_rgb
 
 # one image of a CropPlan: path; height, width and bytes of its file; crop; size; offset; mirror; antialias
 Row = tuple[str, tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], bool, bool]
@@ -19,24 +22,20 @@ Decoded = tuple[torch.Tensor, list[str]]  # images, uint8 (N, 3, R, R); for each
 
 
 def decode(path: str) -> torch.Tensor:
-    """Decode an image file. Grey, CMYK, palettes and 16 bits are converted to RGB, transparency is dropped.
+    """Decode an image file, as `to_rgb` says.
 
     EXIF's orientation is not applied, as in torchvision and in the official SPOS code.
 
     Returns:
         RGB, uint8, (3, H, W).
     Raises:
-        OSError, ValueError, SyntaxError: the file is missing, truncated, or no image.
+        OSError, ValueError, SyntaxError: the file is missing, truncated, no image, or has no known white.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PIL warns of large images and odd metadata; the scan lists what matters
         with Image.open(path) as image:
-            if image.mode.startswith("I"):  # 16 bits per pixel; PIL's own conversion cuts off what is above 255
-                grey = (np.asarray(image, np.float64).clip(0, 65535) / 257).round().astype(np.uint8)
-                pixels = np.stack([grey] * 3)
-            else:
-                pixels = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    return torch.from_numpy(np.array(pixels))
+            pixels = to_rgb(image)
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
 def check_bytes(now: int, then: int) -> None:
@@ -75,11 +74,19 @@ class _Images(Dataset):
             if list(pixels.shape[1:]) != shape:
                 raise ValueError("it is another file than at the start of the run")
         except Exception as error:  # whatever a damaged file leads PIL to
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            return torch.zeros(3, self.resolution, self.resolution, dtype=torch.uint8), f"'{path}': {reason}"
+            reason = f"'{path}': {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            try:
+                require_innocence(error, path)
+            except Stopped as stopped:
+                reason = _Failure(stopped)
+            return torch.zeros(3, self.resolution, self.resolution, dtype=torch.uint8), reason
         pixels = V.resize(pixels[:, top : top + height, left : left + width], list(size), antialias=antialias)
         pixels = pixels[:, offset[0] : offset[0] + self.resolution, offset[1] : offset[1] + self.resolution]
         return (pixels.flip(2) if mirror else pixels), ""
+
+
+class _Failure(str):
+    """Message of an error of the program, which a worker process hands to the process that it works for."""
 
 
 def _collate(items: list[tuple[torch.Tensor, str]]) -> Decoded:
@@ -106,8 +113,17 @@ class TorchLoader:
     def read(self, plans: Iterable[CropPlan]) -> Iterator[Decoded]:
         """Decode one batch for each plan, in order, on the CPU."""
         batches = (plan_rows(self.files, self.sizes, self.nbytes, plan) for plan in plans)
-        yield from DataLoader(self.images, batch_sampler=batches, num_workers=self.workers, collate_fn=_collate)
+        loader = DataLoader(self.images, batch_sampler=batches, num_workers=self.workers, collate_fn=_collate)
+        yield from map(_checked, loader)
 
     def decode_batch(self, plan: CropPlan) -> Decoded:
         """Decode one batch in this process, on the CPU."""
-        return _collate([self.images[row] for row in plan_rows(self.files, self.sizes, self.nbytes, plan)])
+        return _checked(_collate([self.images[row] for row in plan_rows(self.files, self.sizes, self.nbytes, plan)]))
+
+
+def _checked(decoded: Decoded) -> Decoded:
+    """A batch as it is. Raises Stopped: not a file but the program failed at one of its images."""
+    for reason in decoded[1]:
+        if isinstance(reason, _Failure):
+            raise Stopped(reason)
+    return decoded

@@ -19,7 +19,7 @@ from trials.evidence.gates import LONGER, GateWarning
 from trials.evidence.intervals import accuracy_interval
 from trials.images.dataset import Data
 from trials.images.folder import FolderData
-from trials.images.listing import SPLIT_FOLDER_NAMES
+from trials.images.layout import SPLIT_FOLDER_NAMES
 from trials.training import retrain_config, sizing, supernet_config
 from trials.training.fixed_paths import SCORING_IMAGES
 from trials.training.retrain_result import seed_results

@@ -1,0 +1,344 @@
+"""What is in an image folder: layouts as they are downloaded, label files, and that nothing below the root goes uncounted."""
+
+import os
+import shutil
+import socket
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spaces.errors import InputError
+from tests.unit.test_data import open_folder
+from trials.images.image_list import LEFT_OUT
+from trials.images.listing import find_images
+
+
+def fill(*folders, count=2, suffix=".png"):
+    """Write images into folders, no two alike."""
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            seed = abs(hash((str(folder), number))) % 2**32
+            pixels = np.random.default_rng(seed).integers(0, 256, (12, 12, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{folder.name}_{number}{suffix}")
+
+
+def counts(root, **how):
+    """(split, class) -> number of images."""
+    listing = find_images(root, **how)
+    pairs = zip(listing.splits.tolist(), listing.labels.tolist(), strict=True)
+    return Counter((("train", "val", "test")[split], listing.classes[label]) for split, label in pairs)
+
+
+# layouts
+
+
+@pytest.mark.parametrize("train", ["train/CLASS/images", "train/inner/CLASS"])
+@pytest.mark.parametrize("val", ["val", "val/images", "val/ILSVRC2012_img_val", "val/a/b"])
+@pytest.mark.parametrize("place", ["val/val_annotations.txt", "val.txt", "given.tsv"])
+def test_a_flat_val_in_folders_of_its_own(train, val, place, tmp_path):
+    """Tiny ImageNet as its zip unpacks, and ImageNet's val unpacked one folder deeper."""
+    for name in ("n01", "n02"):
+        fill(tmp_path / train.replace("CLASS", name), count=3)
+    (tmp_path / "train" / "boxes.txt").write_text("")
+    fill(tmp_path / val, count=4)
+    names = sorted(path.name for path in (tmp_path / val).iterdir() if path.suffix == ".png")
+    fill(tmp_path / "test" / "images")
+    table = tmp_path / place
+    table.write_text("".join(f"{name}\tn0{1 + (k == 3)}\t0\t32\t44\t62\n" for k, name in enumerate(names)))
+    expected = {("train", "n01"): 3, ("train", "n02"): 3, ("val", "n01"): 3, ("val", "n02"): 1}
+    assert counts(tmp_path, val_labels=str(table) if place == "given.tsv" else "") == expected
+    assert ("test/images/", "has no class folders, so no labels") in find_images(tmp_path, val_labels=str(table)).others
+
+
+def test_class_folders_of_val_one_folder_deeper(tmp_path):
+    fill(*(tmp_path / part / name for part in ("train", "val/inner") for name in ("a", "b")))
+    assert counts(tmp_path) == dict.fromkeys([(part, name) for part in ("train", "val") for name in "ab"], 2)
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("part1/cat", "part2/cat"),
+        ("images_001", "images_002", "images_003"),
+        ("train2017", "val2017"),
+        ("train", "test"),
+        ("seg_train/cat", "seg_test/cat", "seg_pred"),
+        ("train_0/cat", "train_1/cat"),
+        ("archive (1)/cat", "archive (2)/cat"),
+        ("train/batch-1/cat", "train/batch-2/cat"),
+    ],
+)
+def test_parts_of_a_download_are_no_classes(folders, tmp_path):
+    fill(*(tmp_path / folder for folder in folders))
+    with pytest.raises(
+        InputError, match="are parts of a data set by their names, no classes; give each class one folder"
+    ):
+        find_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names", [("car", "train"), ("1", "2"), ("disk", "volume"), ("n01", "n02"), ("person1", "person2")]
+)
+def test_classes_that_are_no_parts(names, tmp_path):
+    fill(*(tmp_path / name for name in names))
+    assert find_images(tmp_path).classes == list(names)
+
+
+def test_folders_that_may_be_classes_or_parts_are_said(tmp_path, capsys):
+    fill(*(tmp_path / one / other for one in ("first", "second") for other in ("cat", "dog")), count=9)
+    (note,) = find_images(tmp_path).notes
+    assert "2 class folders ('first', ...) hold no image, and each holds the folders 'cat', 'dog'; if these are" in note
+    open_folder(tmp_path, "torchvision")
+    assert f"note: {note}" in capsys.readouterr().out
+    fill(tmp_path / "second" / "cow")
+    assert find_images(tmp_path).notes == []
+
+
+# labels
+
+
+CLASSES = {
+    "words": ("ant", "bee", "cow"),
+    "one": ("1", "2", "3"),
+    "zero": ("0", "1", "2"),
+    "padded": ("01", "02", "03"),
+}
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "found"),
+    [
+        ("words", "ant bee cow", [0, 1, 2]),
+        ("words", "0 1 2", [0, 1, 2]),
+        ("words", "00 01 02", [0, 1, 2]),
+        ("words", "ant,5,6 bee,7,8 bee,9,9", [0, 1, 1]),
+        ("one", "0 1 2", [0, 1, 2]),  # 0 is no folder's name, so all are numbers
+        ("one", "1 2 3", [0, 1, 2]),
+        ("one", "0 1 1", [0, 1, 1]),
+        ("one", "3 3 3", [2, 2, 2]),
+        ("zero", "0 1 2", [0, 1, 2]),
+        ("zero", "1 1 2", [1, 1, 2]),
+        ("padded", "1 2 3", [0, 1, 2]),
+        ("padded", "01 02 03", [0, 1, 2]),
+        ("padded", "0 1 2", [0, 1, 2]),
+        ("one", "1 2 2", "may be names of class folders or numbers"),
+        ("padded", "1 1 2", "may be names of class folders or numbers"),
+        ("words", "ant 1 cow", "class '1' is not among the 3 class folders"),
+        ("words", "1 2 3", "class '3' is not among the 3 class folders of train/; numbers count from 0 to 2"),
+        ("one", "1 2 4", "class '4' is not among"),
+        ("one", "-1 0 1", "class '-1' is not among"),
+        ("words", "²  1 2", "class '²' is not among"),
+    ],
+)
+def test_a_label_file_has_one_meaning(classes, labels, found, tmp_path):
+    fill(*(tmp_path / "train" / name for name in CLASSES[classes]))
+    fill(tmp_path / "val", count=3)
+    rows = (f"val_{k}.png,{label}\n" for k, label in enumerate(labels.split()))
+    (tmp_path / "val.csv").write_text("".join(rows))
+    if isinstance(found, str):
+        with pytest.raises(InputError, match=found):
+            find_images(tmp_path)
+    else:
+        listing = find_images(tmp_path)
+        assert sorted(listing.labels[listing.splits == 1].tolist()) == found
+        without = 3 - len(set(found))
+        assert [note.split(" have")[0] for note in listing.notes] == [f"{without} of 3 classes"] * bool(without)
+
+
+@pytest.mark.parametrize("separator", ["\t", ",", ";", " "])
+@pytest.mark.parametrize("header", ["", "file{}class\n"])
+def test_separators_of_a_label_file(separator, header, tmp_path):
+    """A file has one separator: a name may hold the others."""
+    fill(tmp_path / "train" / "a", tmp_path / "train" / "b")
+    fill(tmp_path / "val", count=4)
+    odd = (
+        "v a;l,1.png"
+        if separator == "\t"
+        else "v a,1.png"
+        if separator == ";"
+        else "v a;1.png"
+        if separator == ","
+        else "v,1.png"
+    )
+    (tmp_path / "val" / "val_1.png").rename(tmp_path / "val" / odd)
+    more = "" if separator == " " else f"{separator}0{separator}32"
+    names = ["val_0.png", odd, "val_2.png", "val_3.png"]
+    rows = "".join(f"{name}{separator}{'aabb'[k]}{more}\n" for k, name in enumerate(names))
+    (tmp_path / "labels").write_text(header.format(separator) + rows)
+    found = counts(tmp_path, val_labels=str(tmp_path / "labels"))
+    assert (found["val", "a"], found["val", "b"]) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "spoil", [b"\xff\xfea\x00", b"\x00" * 3000, b"", b"x" * 5000 + b"\n", b"\n\n", "folder", "fifo"]
+)
+def test_label_files_that_cannot_be_read(spoil, tmp_path):
+    fill(tmp_path / "train" / "a", tmp_path / "train" / "b", tmp_path / "val")
+    table = tmp_path / "labels.csv"
+    if spoil == "fifo":
+        os.mkfifo(table)
+    elif spoil == "folder":
+        table.mkdir()
+    else:
+        table.write_bytes(spoil)
+    with pytest.raises(
+        InputError, match="^--val-labels '.*labels.csv' (cannot be read|has no line|is no|is neither)"
+    ) as caught:
+        find_images(tmp_path, val_labels=str(table))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value).replace(str(tmp_path), "")) < 300
+
+
+# all that is below the root
+
+
+def test_everything_is_used_or_listed_with_its_reason(tmp_path, capsys):
+    images = tmp_path / "images"
+    fill(images / "a", images / "b", count=10)
+    fill(images / "b" / "deep", suffix=".gif")
+    fill(images / "b" / "deep", suffix=".jfif")
+    for name in ("a/one.heic", "b/two.HEIF", "b/deep/raw.CR2", "b/x.avif", "loose.jpg"):
+        (images / name).write_bytes(b"content")
+    for name in ("a/notes.txt", "b/boxes.xml", "b/deep/.DS_Store", "b/._b_0.png", "README", "b/no suffix"):
+        (images / name).write_bytes(b"text")
+    (images / ".cache").mkdir()
+    listing = find_images(images)
+    assert len(listing.paths) == 24
+    assert [path for path, _ in listing.left_out] == [
+        "a/one.heic",
+        "b/deep/raw.CR2",
+        "b/two.HEIF",
+        "b/x.avif",
+        "loose.jpg",
+    ]
+    reasons = dict(listing.left_out)
+    assert (
+        "is HEIC, which is not read; convert it to JPEG or PNG (the Python package pillow-heif" in reasons["b/two.HEIF"]
+    )
+    assert reasons["loose.jpg"] == "is beside the folders that are read"
+    assert dict(listing.others) == {
+        ".cache/": "is hidden",
+        "README": "has no suffix of an image",
+        "a/notes.txt": "is no image by its suffix .txt",
+        "b/._b_0.png": "is hidden",
+        "b/boxes.xml": "is no image by its suffix .xml",
+        "b/deep/.DS_Store": "is hidden",
+        "b/no suffix": "has no suffix of an image",
+    }
+    on_disk = sum(len(files) for _, _, files in os.walk(images))
+    folders = sum(path.endswith("/") for path, _ in listing.others)
+    assert on_disk == len(listing.paths) + len(listing.left_out) + len(listing.others) - folders
+
+    data = open_folder(images, "torchvision", workers=0)  # GIFs, by their first frame, and JPEGs of that name
+    assert len(data.images.paths) == 24
+    output = capsys.readouterr().out
+    assert "left out of 29 files: 'a/one.heic' is HEIC" in output
+    assert "3 hidden, 2 no suffix of an image, 1 no image by its suffix .txt, 1 no image by its suffix .xml" in output
+    data.save(tmp_path)
+    lines = (tmp_path / LEFT_OUT).read_text().splitlines()
+    assert len(lines) == 1 + 5 + 7
+    with pytest.raises(InputError, match="5 bad files in .* 'a/one.heic' is HEIC"):
+        open_folder(images, "torchvision", bad_files="fail")
+    for path in sorted(images.glob("a/*.png")):
+        path.rename(path.with_suffix(".heic"))
+    with pytest.raises(InputError, match=r"no image in 'a'; 'a/.*heic' is HEIC, which is not read"):
+        find_images(images)
+
+
+@pytest.fixture
+def locked():
+    """A folder whose part `a/secret` this process may not read, nor `c`, and a function that lets it be somebody."""
+    root = Path(tempfile.mkdtemp(prefix="onepath-locked-", dir="/tmp"))
+    root.chmod(0o755)
+    fill(root / "a", root / "b", root / "a" / "secret", root / "c")
+    me = os.geteuid()
+    (root / "a" / "secret").chmod(0)
+    (root / "c").chmod(0)
+    if not me:
+        os.seteuid(65534)
+    yield root
+    if not me:
+        os.seteuid(me)
+    for folder in (root / "a" / "secret", root / "c"):
+        if folder.exists():
+            folder.chmod(0o700)
+    shutil.rmtree(root)
+
+
+def test_folders_that_cannot_be_read(locked):
+    with pytest.raises(
+        InputError, match="folder '.*/c' cannot be read .Permission denied.; give this user the right to read it"
+    ):
+        find_images(locked)
+    with pytest.raises(InputError, match="folder '.*/c' cannot be read"):
+        find_images(locked / "c")
+    os.seteuid(os.getuid())
+    (locked / "c").rename(locked / "__c")
+    if not os.getuid():
+        os.seteuid(65534)
+    assert find_images(locked).left_out == [("a/secret/", "cannot be read (Permission denied)")]
+
+
+@pytest.mark.timeout(60)
+def test_links_that_lead_back_are_followed_once(tmp_path):
+    """Two links to the folder around are exponential where each is followed; links to elsewhere are read."""
+    images = tmp_path / "images"
+    fill(images / "a", images / "b", images / "b" / "deep", tmp_path / "elsewhere")
+    for name, target in (
+        ("one", "."),
+        ("two", "."),
+        ("up", ".."),
+        ("top", "../.."),
+        ("root", "/"),
+        ("other", "../../elsewhere"),
+    ):
+        (images / "a" / name).symlink_to(target)
+    for name in ("x", "y"):
+        (images / "b" / "deep" / name).symlink_to("..")
+        (images / "b" / name).symlink_to("deep")
+    (images / "b" / "lost.png").symlink_to("nowhere")
+    (images / "b" / "self.png").symlink_to("self.png")
+    listing = find_images(images)
+    assert Counter(listing.labels.tolist()) == {0: 4, 1: 4}
+    looped = [
+        path for path, reason in listing.others if reason.startswith("is a link to a folder around it, or to one")
+    ]
+    assert {"a/one/", "a/two/", "a/up/", "a/top/", "a/root/"} < set(looped)
+    assert [path for path, reason in listing.left_out if "is a link that cannot be followed" in reason] == [
+        "b/lost.png",
+        "b/self.png",
+    ]
+
+
+@pytest.mark.timeout(60)
+def test_what_is_no_file_is_not_opened(tmp_path):
+    fill(tmp_path / "a", tmp_path / "b", count=10)
+    os.mkfifo(tmp_path / "a" / "pipe.jpg")
+    (tmp_path / "b" / "zero.png").symlink_to("/dev/zero")
+    here = os.getcwd()
+    try:
+        os.chdir(tmp_path / "b")  # the path of a socket may not be long
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind("s.png")
+    finally:
+        os.chdir(here)
+    (tmp_path / "b" / "folder.png").mkdir()
+    data = open_folder(tmp_path, "torchvision", workers=0)
+    assert data.images.left_out == [
+        ("a/pipe.jpg", "is a FIFO, no file"),
+        ("b/s.png", "is a socket, no file"),
+        ("b/zero.png", "is a device, no file"),
+    ]
+    assert len(data.images.paths) == 20
+
+
+@pytest.mark.parametrize("part", ["", "train"])
+def test_class_names_that_are_not_utf_8(part, tmp_path):
+    fill(tmp_path / part / "katze", tmp_path / part / os.fsdecode(b"k\xf6ter"))
+    with pytest.raises(InputError, match=r"class folder 'k\\udcf6ter' of '.*' has a name that is not UTF-8; rename it"):
+        find_images(tmp_path)
