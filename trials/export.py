@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     config = cli.parse(Config, argv, __doc__, "trials.export")
 
     # Torch is imported when the options are known to be right.
-    from trials.common import run_dir
+    from trials.common import checkpoint, run_dir
     from trials.export_formats import files
     from trials.export_formats.export_record import write_record
     from trials.networks.build import load_network
@@ -40,10 +40,8 @@ def main(argv: list[str] | None = None) -> None:
             f"'{config.weights}' has no trained network of seed {config.seed}; finish it with "
             "python -m trials.retrain ... --resume, or choose another --seed"
         )
-    stored = run_dir.load_checkpoint(config.network_file, "network")
+    stored = checkpoint.load_checkpoint(config.network_file, "network", needs=("model", "preprocessing"))
     stored_config = stored_config or run_dir.load_run(config.run, "retrain")
-    if not {"model", "preprocessing"} <= stored.keys():
-        raise InputError(f"'{config.network_file}' is not a network of trials.retrain; name its network.pt")
     made, began = run_dir.provenance(), time.perf_counter()
     files.require_fixed_arc(config, stored)
     network = load_network(config.network_file).float()

@@ -6,6 +6,7 @@ was checked against the official code itself (docs/method.md).
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -167,6 +168,18 @@ def test_checkpoints_of_an_old_pytorch(checkpoint, tmp_path):
     assert int(found.weights["stem.1.num_batches_tracked"]) == 0
 
 
+def test_a_supernet_of_nni_1_3_to_1_5(checkpoint, tmp_path):
+    """Its LayerChoice keeps its candidates in `self.choices`; the numpy number is what an optimiser script added."""
+    path, state, _ = checkpoint
+    inserted = {re.sub(r"^(features\.\d+\.)", r"\1choices.", name): tensor for name, tensor in state.items()}
+    assert "features.0.choices.0.branch_main.0.weight" in inserted
+    torch.save({"state_dict": inserted, "best_acc1": np.float64(41.7)}, tmp_path / "nni.pth.tar")
+    found, plain = (official_spos.read_checkpoint(str(file)) for file in (tmp_path / "nni.pth.tar", path))
+    assert (found.classes, found.arch) == (2, None)
+    assert list(found.weights) == list(plain.weights)
+    assert all(torch.equal(found.weights[name], tensor) for name, tensor in plain.weights.items())
+
+
 def test_anything_else_is_refused(checkpoint, photos, tmp_path, run):
     path, state, _ = checkpoint
 
@@ -187,7 +200,7 @@ def test_anything_else_is_refused(checkpoint, photos, tmp_path, run):
             r"is no official SPOS checkpoint \(found: fc.weight\); give checkpoint-150000",
         ),
         (str(run / "supernet.pt"), "is no official SPOS checkpoint"),
-        (str(tmp_path / "cut.pth.tar"), "is truncated or not a checkpoint; download it again"),
+        (str(tmp_path / "cut.pth.tar"), "is truncated or not a checkpoint; if it was downloaded"),
         (str(tmp_path / "none"), "official checkpoint '.*none' does not exist"),
         (str(tmp_path / "missing.pth.tar"), r"'features.3.1.\*' has \d+ tensors instead of"),
         (changed("features.3.1.branch_main.3.weight", torch.zeros(32, 1, 3, 3)), "has shape .* instead of"),
@@ -201,7 +214,7 @@ def test_anything_else_is_refused(checkpoint, photos, tmp_path, run):
         (changed("conv_last.1.running_var", -torch.ones(1024)), "'conv_last.1.running_var' has a negative variance"),
         (changed("features.0.0.branch_main.foo.3.weight", torch.zeros(1)), r"'features.0.0.\*' has"),
         (changed("module.first_conv.0.weight", torch.zeros(1)), "is unknown or stands there twice"),
-        (str(text), "is truncated or not a checkpoint; download it again"),
+        (str(text), "is truncated or not a checkpoint; if it was downloaded"),
         (str(tmp_path), "is a folder, not a file"),
     ):
         with pytest.raises(InputError, match=says):

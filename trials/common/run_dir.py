@@ -209,33 +209,6 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             file.write(buffer.getbuffer())
 
 
-def load_checkpoint(
-    path: str | Path, what: str, *, mmap: bool = False, fix: str = "delete it and train again"
-) -> dict[str, Any]:
-    """Read a checkpoint to the CPU; nothing in it is ever executed.
-
-    Args:
-        what: how to call the file in an error, for example "supernet".
-        fix: the end of the message about a damaged file.
-        mmap: map the file instead of reading it, when only a part of the tensors is needed.
-    Raises:
-        InputError: it is missing, truncated, or not a checkpoint.
-    """
-    import torch
-
-    if not Path(path).is_file():
-        state = "is a folder, not a file" if Path(path).is_dir() else "does not exist"
-        raise InputError(f"{what} '{path}' {state}; check the path")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception:  # torch.load raises whatever a damaged file leads it to
-        size = Path(path).stat().st_size
-        raise InputError(f"{what} '{path}' ({size:,} bytes) is truncated or not a checkpoint; {fix}") from None
-    if not isinstance(state, dict):
-        raise InputError(f"{what} '{path}' holds a {type(state).__name__}, not a checkpoint; name another file")
-    return state
-
-
 def file_hash(path: str | Path) -> str:
     """16 hex digits of a file's SHA-256."""
     with open(path, "rb") as file:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spaces.cost import CostTable
+from spaces.errors import InputError
 from spaces.spec import SpaceSpec
-from trials.common.run_dir import file_hash, load_checkpoint, load_run, require_supernet
+from trials.common.checkpoint import load_checkpoint
+from trials.common.run_dir import file_hash, load_run, require_supernet
 
 if TYPE_CHECKING:
     import torch
@@ -67,9 +69,16 @@ class SupernetRun:
         """supernet.pt: `model` (weights), `space`, `seed`, `preprocessing`; tensors are mapped from the file.
 
         Raises:
-            InputError: the file is damaged.
+            InputError: the file is damaged, or is that of another space.
         """
-        return load_checkpoint(self.supernet_file, "supernet", mmap=True)
+        stored = load_checkpoint(self.supernet_file, "supernet", needs=("model",), mmap=True)
+        ours = self.space
+        of = SpaceSpec.read(stored["space"]) if "space" in stored else ours
+        if (of.name, of.preset) != (ours.name, ours.preset):
+            raise InputError(
+                f"'{self.supernet_file}' is of space {of.name} {of.preset}, the run of {ours.name} {ours.preset}; restore the file"
+            )
+        return stored
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:

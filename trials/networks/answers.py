@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from spaces.errors import InputError
-from spaces.files import atomic
+from spaces.files import atomic, unreadable
 
+REMEDY = "move the file away, and trials.certify tests the network again"
 FILE = "answers.npz"  # in seedK/ of a retraining, beside network.pt
 
 
@@ -46,15 +48,16 @@ class Answers:
         """Read what `save` wrote; nothing in it is executed.
 
         Raises:
-            InputError: the file is missing or damaged.
+            InputError: the file is missing, not ours to read, or damaged.
+            Stopped: the machine could not read it.
         """
         try:
             with np.load(path, allow_pickle=False) as stored:
                 labels, predicted = stored["labels"], stored["predicted"]
-        except FileNotFoundError:
-            raise InputError(f"answers '{path}' do not exist; check the path") from None
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-            raise InputError(f"answers '{path}' are damaged; delete the file, and trials.certify tests again") from None
+        except OSError as error:
+            raise unreadable("answers", path, error) from None
+        except (ValueError, KeyError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+            raise InputError(f"answers '{path}' are damaged; {REMEDY}") from None
         if labels.ndim != 1 or labels.shape != predicted.shape or not len(labels):
-            raise InputError(f"answers '{path}' are damaged; delete the file, and trials.certify tests again")
+            raise InputError(f"answers '{path}' are damaged; {REMEDY}")
         return cls(labels.astype(np.int32), predicted.astype(np.int32))

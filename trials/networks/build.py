@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from spaces.spec import SpaceSpec
-from trials.common.run_dir import load_checkpoint
+from trials.common.checkpoint import fitting, load_checkpoint
 from trials.networks.baselines import build_baseline
 
 
@@ -41,7 +41,8 @@ def load_network(path: Path) -> nn.Module:
     Raises:
         InputError: the file is missing or damaged.
     """
-    stored = load_checkpoint(path, "network")
-    network = build_network(stored)
-    network.load_state_dict(stored["model"])
+    stored = load_checkpoint(path, "network", needs=("model",))
+    with fitting("network", path):
+        network = build_network(stored)
+        network.load_state_dict(stored["model"])
     return network.eval()

@@ -1,6 +1,7 @@
 """Read checkpoints of the official SPOS code (megvii-model/SinglePathOneShot) and rename their tensors to our names.
 
-A file has one of two layouts, each with or without `module.` before every name, bare or inside {"state_dict": ...}:
+A file has one of two layouts, each with or without `module.` before every name, bare or inside {"state_dict": ...};
+supernets of NNI 1.3 to 1.5, with features.{block}.choices.{candidate}, are read too:
 
     supernet   first_conv, features.{block}.{candidate}.branch_main / branch_proj.{layer}, conv_last, classifier.0
     network    first_conv, features.{block}.branch_main / branch_proj.{layer}, conv_last, classifier.0
@@ -19,9 +20,9 @@ import torch
 
 import spaces
 from spaces.chain import Chain
-from spaces.errors import InputError
+from spaces.errors import InputError, shown
 from spaces.spos import STAGES, WIDTHS
-from trials.common.run_dir import load_checkpoint
+from trials.common.checkpoint import load_checkpoint
 from trials.images.dataset import Data
 
 Weights = dict[str, torch.Tensor]
@@ -54,9 +55,11 @@ def read_checkpoint(path: str) -> OfficialCheckpoint:
     Raises:
         InputError: the file is missing, damaged, or something else.
     """
-    content = load_checkpoint(path, "official checkpoint", fix="download it again")
+    content = load_checkpoint(
+        path, "official checkpoint", fix="if it was downloaded, compare its size with that of the original"
+    )
     state = content.get("state_dict", content)
-    names = [str(name).removeprefix("module.") for name in state] if isinstance(state, dict) else []
+    names = [_plain_name(str(name)) for name in state] if isinstance(state, dict) else []
     blocks = {name.split(".")[1] for name in names if re.match(r"features\.\d+\.", name)}
     if "classifier.0.weight" not in names or len(blocks) != 20:
         sample = ", ".join(names[:3]) or "no tensors"
@@ -74,7 +77,14 @@ def read_checkpoint(path: str) -> OfficialCheckpoint:
         chain = spaces.describe("spos", "imagenet", classes=classes, affine=True, **options)
         return OfficialCheckpoint(_rename_network(given, chain, arch), classes, arch, options)
     except (KeyError, ValueError) as error:  # a name or a shape that the official code never writes
-        raise InputError(f"'{path}' is no official SPOS checkpoint: {error}; download it again") from None
+        raise InputError(
+            f"'{path}' is no official SPOS checkpoint: {shown(str(error))}; name the file of that code"
+        ) from None
+
+
+def _plain_name(name: str) -> str:
+    """A tensor's name without what wrappers put into it: DataParallel before it, NNI 1.3 to 1.5 before the candidates."""
+    return re.sub(r"^(features\.\d+)\.choices\.(?=\d+\.)", r"\1.", name.removeprefix("module."))
 
 
 def _check_tensors(names: list[str], values: list[Any]) -> Weights:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from spaces.errors import InputError, Stopped
-from trials.common.run_dir import load_checkpoint
+from trials.common.checkpoint import load_checkpoint
 from trials.images.dataset import Data
 from trials.images.image_list import LIST
 from trials.images.load import load_data

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from spaces.errors import Stopped
-from trials.common import run_dir
+from trials.common import checkpoint, run_dir
 from trials.common.distributed import average, require_same_start
 from trials.training.trainer import Trainer
 
@@ -119,8 +119,9 @@ class LastCheckpoint:
         """
         state: dict[str, Any] = {}
         if self.path.exists():
-            state = run_dir.load_checkpoint(self.path, "checkpoint")
-            trainer.restore(state)
+            state = checkpoint.load_checkpoint(self.path, "checkpoint", needs=("step",))
+            with checkpoint.fitting("checkpoint", self.path):
+                trainer.restore(state)
             self.step = state["step"]
             print(f"{trainer.prefix}resumed at step {self.step:,}")
         fingerprint, data_root = trainer.data.fingerprint(), trainer.config.data_root

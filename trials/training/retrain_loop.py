@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from spaces.files import save_json
-from trials.common import cli, run_dir
+from trials.common import checkpoint, cli, run_dir
 from trials.common.cli import rank_and_world
 from trials.common.distributed import average
 from trials.evidence.intervals import accuracy_text
@@ -58,8 +58,10 @@ def train_seed(
     if not tests:
         return measure_held_out(trainer, run, seconds)
     if config.hold_out:
-        best = run_dir.load_checkpoint(run / "checkpoints" / "best.pt", "best checkpoint")
-        trainer.tested_network.load_state_dict(best["model"])
+        path = run / "checkpoints" / "best.pt"
+        best = checkpoint.load_checkpoint(path, "best checkpoint", needs=("model", "step"))
+        with checkpoint.fitting("best checkpoint", path):
+            trainer.tested_network.load_state_dict(best["model"])
     test_network(trainer.fabric, trainer.tested_network, config, description, seed, data, seconds)
 
 
@@ -202,6 +204,6 @@ def test_network(
         "seed": seed,
     }
     if config.hold_out:
-        best = run_dir.load_checkpoint(run / "checkpoints" / "best.pt", "best checkpoint")
+        best = checkpoint.load_checkpoint(run / "checkpoints" / "best.pt", "best checkpoint", needs=("step",))
         result |= {key: value for key, value in best.items() if key.startswith("val_")} | {"best_step": best["step"]}
     save_json(run / "result.json", result)
