@@ -11,7 +11,7 @@ import random
 from typing import Any
 
 from spaces.arch import Arch
-from spaces.errors import InputError
+from spaces.errors import InputError, shown
 from strategies.mutation import crossover, mutate
 from strategies.tuner import ArchTuner
 
@@ -52,11 +52,11 @@ class EvolutionTuner(ArchTuner):
             min(population, top_k) < 1 or min(mutation, crossover) < 0 or mutation + crossover > population
         ):
             raise InputError(
-                f"population {population}, top_k {top_k}, mutation {mutation}, crossover {crossover}; "
+                f"population {shown(population)}, top_k {shown(top_k)}, mutation {shown(mutation)}, crossover {shown(crossover)}; "
                 "population and top_k must be at least 1, and mutation + crossover at most the population"
             )
         if not 0 < probability <= 1:
-            raise InputError(f"probability {probability} is out of range; give a number above 0, at most 1")
+            raise InputError(f"probability {shown(probability)} is out of range; give a number above 0, at most 1")
         super().__init__(cost_table, population, seed, tries, latency_table, **limits)
         self.top_k, self.mutation, self.crossover, self.probability = top_k, mutation, crossover, probability
 

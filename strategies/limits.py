@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from spaces.cost import Bounds
-from spaces.errors import InputError, unknown
+from spaces.errors import InputError, shown, unknown
 from spaces.latency import LatencyTable
 
 Costs = float | np.ndarray
@@ -108,14 +108,16 @@ def amount(value: object, name: str) -> int:
     Raises:
         InputError: it is not a positive number.
     """
-    text = str(value).strip().replace(",", "").replace("_", "")
+    text = shown(value).strip().replace(",", "").replace("_", "")
     scale = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:], 1)
     try:
         number = float(text if scale == 1 else text[:-1]) * scale
         if isinstance(value, bool) or not 1 <= number < 1e18:
             raise ValueError
     except ValueError:
-        raise InputError(f"{name} is '{value}'; give a positive number such as 330000000 or 330M (k, M or G)") from None
+        raise InputError(
+            f"{name} is '{shown(value)}'; give a positive number such as 330000000 or 330M (k, M or G)"
+        ) from None
     return round(number)
 
 
@@ -132,5 +134,5 @@ def milliseconds(value: object, name: str) -> float:
         if isinstance(value, bool) or not 0 < number < 1e9:
             raise ValueError
     except ValueError:
-        raise InputError(f"{name} is '{value}'; give a positive number of milliseconds, such as 12.5") from None
+        raise InputError(f"{name} is '{shown(value)}'; give a positive number of milliseconds, such as 12.5") from None
     return number

@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 
 from spaces.arch import Arch
-from spaces.errors import InputError, is_whole_number
+from spaces.errors import InputError, is_whole_number, shown
 from strategies.score_model import ScoreModel
 from strategies.tuner import ArchTuner
 
@@ -57,7 +57,7 @@ class ModelGuidedTuner(ArchTuner):
         super().__init__(cost_table, population, seed, tries, latency_table, **limits)
         for name, value, least in (("initial", initial, 2), ("candidates", candidates, max(4, population))):
             if not is_whole_number(value, least):
-                raise InputError(f"{name} {value} is not a whole number of at least {least}; give a larger one")
+                raise InputError(f"{name} {shown(value)} is not a whole number of at least {least}; give a larger one")
         self.initial, self.candidates = initial, candidates
 
     def breed(self, generator: random.Random) -> list[Arch]:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from spaces.arch import Arch
-from spaces.errors import InputError, unknown
+from spaces.errors import InputError, shown, unknown
 from strategies.score_model import LEAST_RESULTS, ScoreModel
 from strategies.tuner import ArchTuner
 
@@ -63,7 +63,7 @@ class ParetoTuner(ArchTuner):
             if value is not None and (
                 isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1
             ):
-                raise InputError(f"{name} {value} is out of range; give a number above 0, at most 1")
+                raise InputError(f"{name} {shown(value)} is out of range; give a number above 0, at most 1")
         super().__init__(cost_table, population, seed, tries, latency_table, **limits)
         if objective == "latency" and self.feasible.latency is None:
             raise InputError("objective latency needs a latency_table; measure one with: python -m trials.latency")

@@ -74,10 +74,11 @@ class ArchTuner(Tuner):
         super().__init__()
         for name, value, least in (("population", population, 1), ("tries", tries, 1), ("seed", seed, 0)):
             if not is_whole_number(value, least):
-                given, fix = shown(value), "give another"
-                if isinstance(value, str):
-                    given, fix = f"'{given}' is text and", "write a number, without quotes"
-                raise InputError(f"{name} {given} is not a whole number of at least {least}; {fix}")
+                number = isinstance(value, str) and value.strip().isdecimal()
+                fix = f"write {name}: {shown(value).strip()}, without quotes" if number else "give another"
+                raise InputError(
+                    f"{name} {repr(value) if number else shown(value)} is not a whole number of at least {least}; {fix}"
+                )
         self.table = CostTable.load(CLONE / cost_table)
         enter_tuner_process(self.table)
         latency = LatencyTable.load(CLONE / latency_table, self.table) if latency_table is not None else None

@@ -1,17 +1,20 @@
 """What is wrong with an experiment is said before anything starts; the shipped experiments are right."""
 
 import socket
+import sys
 
 import pytest
 import yaml
 
 from spaces.errors import InputError
+from spaces.files import load_json
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from tests.commands import ROOT, assert_one_clear_line, onepath
 from tests.experiments import copy_run, experiment
 from trials import report
 from trials.search_driver import experiment_file
+from trials.search_driver.experiment_yaml import seconds_of
 from trials.search_driver.plan import make_tuner, plan_experiment
 
 
@@ -43,6 +46,137 @@ from trials.search_driver.plan import make_tuner, plan_experiment
 def test_bad_experiments(own_run, changes, says):
     with pytest.raises(InputError, match=says):
         plan_experiment(experiment(own_run, **changes))
+
+
+OLD = """authorName: default
+experimentName: spos
+trialConcurrency: 1
+maxExecDuration: 24h
+maxTrialNum: 100
+trainingServicePlatform: local
+searchSpacePath: spaces/spos-tiny.json
+tuner: {codeDir: .., classFileName: evolution.py, className: Evolution}
+trial: {command: python -m trials.evaluate --run runs/quickstart, codeDir: .., gpuNum: 0}
+"""
+LAUGHS = "a: &a [lol]\n" + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{f'*{chr(97 + n)}, ' * 9}]\n" for n in range(12))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is empty or no mapping"),
+        ("- a\n- b\n", "is empty or no mapping"),
+        ("a: [", "is not valid YAML"),
+        ("a: " + "[" * 5000, "is not valid YAML: nested too deeply"),
+        ("a: !!python/object/apply:os.system [ls]", "is not valid YAML: could not determine a constructor"),
+        ("a: 1\na: 2\n", "key 'a' stands there twice"),
+        ("a: \x00", "is not valid YAML"),
+        ('a: "\\0"', "has a null byte"),
+        (LAUGHS, "more than 10,000 values once its aliases"),
+        ("a: " + "9" * 5000, "is not valid YAML"),
+        ("a: &a [*a]", "more than 10,000 values once its aliases"),
+        ("a: 2024-01-01", "2024, 1, 1.* a date; put it in quotes"),
+        ("a: !!binary aGVsbG8=", "a bytes; put it in quotes"),
+        ("a: !!int x", "is not valid YAML"),
+        (OLD, "format of NNI 1.x; rename its keys .*searchSpacePath -> searchSpaceFile.* trial -> trialCommand"),
+        ("experimentName: x", "lacks 'searchSpaceFile'; compare it"),
+    ],
+)
+def test_texts_that_are_no_experiment(tmp_path, text, says):
+    path = tmp_path / "e.yml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=says) as caught:
+        plan_experiment(path)
+    assert len(str(caught.value)) < 900
+    assert "\n" not in str(caught.value)
+
+
+LONG = "k" * 10_000
+OF_ANOTHER_KIND = [
+    *({key: value} for key in ("trialCommand", "trialCodeDirectory", "experimentWorkingDirectory", "searchSpaceFile")
+      for value in (3, [LONG], {"a": LONG}, None) if (key, value) != ("searchSpaceFile", None)),
+    *({key: value} for key in ("tuner", "trainingService") for value in (3, LONG, [1], None, {}, {"name": [LONG]})),
+    *({"experimentName": value} for value in (3, [LONG])),
+    *({"maxTrialNumber": value} for value in (0, -1, 1.5, True, "3", LONG, [LONG], float("nan"), None)),
+    *({"trialConcurrency": value} for value in (0, "1", LONG, {})),
+    *({key: value} for key in ("maxExperimentDuration", "maxTrialDuration")
+      for value in ("10 minutes", "10 minute", "m", "-3m", "0s", "10", -1, 1.5, True, [LONG], "1e3s", LONG, "9" * 5000 + "h")),
+    *({"trialGpuNumber": value} for value in (1, "1", -1, LONG)),
+    *({"logLevel": value} for value in (3, "loud", LONG)),
+    *({"debug": value} for value in ("yes please", LONG)),
+    *({"nniManagerIp": value} for value in (3, [LONG])),
+    *({"searchSpace": value} for value in (3, LONG, {}, {"block00": 3}, {"block00": {"_type": "choice"}}, [LONG], None)),
+    *({"tuner": {"codeDirectory": str(ROOT), "className": value}}
+      for value in ("x", "", "..x", LONG, "strategies.tuner", "strategies.tuner.Score", "os.system", 3, None, [LONG])),
+    *({"tuner": {"codeDirectory": value, "className": "strategies.random_search.RandomTuner"}} for value in (3, None, "")),
+    *({"tuner": {"name": value}} for value in ("GP", "Metis", "Batch", "PBT", "Hyperband", "SMAC", "BOHB", "TPE ", LONG, 3)),
+    {"tuner": {"name": "TPE", "classArgs": {"optimise_mode": "maximize"}}},
+    {"tuner": {"name": "Evolution", "classArgs": {"optimize_mode": LONG}}},
+    {"tuner": {"name": "Evolution", "className": "x", "codeDirectory": "x"}},
+    *({"classArgs": {key: value}} for key in ("cost_table", "seed", "population", "max_macs", "latency_table", "tries")
+      for value in ("0", [LONG], {"a": 1}, -1, True, float("inf"), 10**400) if (key, value) not in [("seed", 10**400), ("tries", 10**400), ("population", 10**400)]),
+    {"unknownKey": LONG},
+    {LONG: 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", OF_ANOTHER_KIND, ids=range(len(OF_ANOTHER_KIND)))
+def test_values_of_another_kind_are_refused_in_one_short_line(own_run, changes):
+    with pytest.raises(InputError) as caught:
+        plan_experiment(experiment(own_run, **changes))
+    said = str(caught.value)
+    assert "\n" not in said
+    assert "k" * 220 not in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"classArgs": {"seed": "0"}}, "seed '0' is not a whole number of at least 0; write seed: 0, without quotes"),
+        ({"maxExperimentDuration": "10 minutes"}, "maxExperimentDuration of .* '10 minutes'; give a number and s, m, h or d"),
+        ({"tuner": {"name": "GP"}}, "GP cannot search these spaces.*choose from: Evolution, GridSearch, Random, TPE"),
+        ({"tuner": {"name": "TPE", "classArgs": {"seeed": 1}}}, "TPE refuses its classArgs .*seeed"),
+    ],
+)  # fmt: skip
+def test_messages_name_the_fix(own_run, changes, says):
+    with pytest.raises(InputError, match=says):
+        plan_experiment(experiment(own_run, **changes))
+
+
+def test_gpus_at_the_top_level(own_run, monkeypatch):
+    """NNI's documentation puts trialGpuNumber there."""
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    path = experiment(own_run, trialGpuNumber=1, trainingService={"platform": "local", "useActiveGpu": True})
+    with pytest.raises(InputError, match="trialGpuNumber of .* is 1, and NNI sees no GPU here"):
+        plan_experiment(path)
+
+
+def test_a_search_space_that_stands_in_the_yaml(own_run):
+    space = load_json(ROOT / "experiments/spaces/spos-tiny.json", "")
+    path = experiment(own_run, searchSpace=space)
+    content = yaml.safe_load(path.read_text())
+    del content["searchSpaceFile"]
+    path.write_text(yaml.safe_dump(content))
+    assert plan_experiment(path).nni.search_space == space
+    first = next(iter(space))
+    path = experiment(own_run, searchSpace=space | {first: {"_type": "choice", "_value": ["k3"]}})
+    with pytest.raises(InputError, match="searchSpace of .* is not the space of supernet"):
+        plan_experiment(path)
+
+
+@pytest.mark.parametrize("maximal", ["TPE", "Random", "Evolution", "GridSearch"])
+def test_tuners_of_nni_that_can(own_run, maximal):
+    assert plan_experiment(experiment(own_run, tuner={"name": maximal})).tuner is None
+
+
+def test_a_folder_without_an_experiment(tmp_path):
+    with pytest.raises(InputError, match=f"folder '{tmp_path}' holds no search.yml, which trials.supernet writes"):
+        plan_experiment(tmp_path)
+
+
+def test_durations():
+    said = {"10m": 600, "2h": 7200, "1.5H": 5400, "1d": 86400, 30: 30, "30s": 30}
+    assert {value: seconds_of(ROOT, "maxExperimentDuration", value) for value in said} == said
 
 
 def test_shipped_experiments_agree_with_the_code():

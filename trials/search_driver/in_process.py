@@ -11,6 +11,7 @@ from spaces.arch import arch_id
 from spaces.errors import InputError, Stopped
 from trials.scoring.score_value import score_value
 from trials.scoring.scorer import Progress, Scorer, no_progress
+from trials.search_driver.experiment_yaml import seconds_of
 from trials.search_driver.plan import Plan
 
 
@@ -33,7 +34,6 @@ def search_in_process(
         Stopped: architectures fail one after another.
     """
     import nni
-    from nni.experiment.config.utils import parse_time
 
     tuner = plan.tuner
     assert tuner is not None  # trials.search refuses the other tuners, which only NNI itself can run
@@ -41,8 +41,8 @@ def search_in_process(
     tuner.update_search_space({label: {"_value": values} for label, values in plan.table.choices.items()})
     jobs = [{"status": "SUCCEEDED"} for entry in tuner.state.entries.values() if entry["score"] is not None]
     parameter_id, done, reason = len(tuner.state.entries), len(jobs), ""
-    longest = plan.content.get("maxExperimentDuration")
-    end = time.monotonic() + parse_time(longest) if longest else math.inf
+    longest = seconds_of(plan.yaml, "maxExperimentDuration", plan.content.get("maxExperimentDuration"))
+    end = time.monotonic() + longest if longest else math.inf
     while done < plan.wanted and time.monotonic() < end:
         # ask for as many architectures as do not depend on a score that is still missing
         generation = []

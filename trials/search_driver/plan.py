@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spaces.cost import CostTable, measure
-from spaces.errors import InputError, unknown
+from spaces.errors import InputError, shown, unknown, user_code
 from spaces.files import CLONE, load_json
 from spaces.latency import LatencyTable
 from spaces.spec import preset_arguments, space_options_text
@@ -31,6 +31,10 @@ TUNERS = (
     "strategies.pareto.ParetoTuner",
     "strategies.random_search.RandomTuner",
 )
+
+# NNI's own tuners that ran on these spaces. GP, Metis, Batch, PBT, Hyperband, RegularizedEvolutionTuner and NetworkMorphism
+# cannot take choices that are names; SMAC, BOHB, DNGO, PPOTuner and Anneal need packages that Onepath does not.
+NNI_TUNERS = ("Evolution", "GridSearch", "Random", "TPE")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +96,7 @@ class Plan:
     @property
     def service(self) -> dict[str, Any]:
         """NNI's trainingService."""
-        return self.content["trainingService"]
+        return experiment_yaml.service_of(self.content)
 
     @property
     def remote(self) -> bool:
@@ -118,7 +122,13 @@ def plan_experiment(
     Raises:
         InputError: a missing file or key, an unfinished supernet, a mismatch, or a limit out of reach.
     """
-    path = path / experiment_file.NAME if path.is_dir() else path
+    if path.is_dir():
+        if not (path / experiment_file.NAME).is_file():
+            raise InputError(
+                f"folder '{path}' holds no {experiment_file.NAME}, which trials.supernet writes into its run; name such a run, or "
+                f"an experiment: {', '.join(experiment_yaml.known_experiments())}"
+            )
+        path /= experiment_file.NAME
     content = experiment_yaml.read_yaml(path)
     evaluate = experiment_yaml.trial_options(path, content)
 
@@ -129,17 +139,13 @@ def plan_experiment(
 
     # the tuner, and the limits that it searches within
     class_args = content["tuner"].get("classArgs") or {}
-    if not isinstance(class_args, dict):
-        raise InputError(
-            f"classArgs of '{path}' is {class_args}; give NAME: VALUE lines, as in experiments/quickstart.yml"
-        )
     tuner = None
     if "className" in content["tuner"]:
         check_cost_table(path, class_args, supernet_run, remedy)
         tuner = make_tuner(content["tuner"]["className"], class_args)
         feasible = tuner.feasible
     else:
-        check_nni_tuner(content["tuner"].get("name"))
+        check_nni_tuner(content["tuner"]["name"], class_args)
         table = supernet_run.table
         latency = LatencyTable.load(CLONE / evaluate.latency_table, table) if evaluate.latency_table else None
         feasible = FeasibleSpace(table, evaluate.limits(), latency)
@@ -149,7 +155,7 @@ def plan_experiment(
     at_once = concurrency if concurrency is not None else content.get("trialConcurrency", 1)
     experiment_yaml.check_count(path, "maxTrialNumber", wanted)
     experiment_yaml.check_count(path, "trialConcurrency", at_once)
-    service = content["trainingService"]
+    service = experiment_yaml.service_of(content)
     experiment_yaml.check_service(path, service, content.get("nniManagerIp"), warm=evaluate.warm)
     return Plan(
         yaml=path,
@@ -180,28 +186,52 @@ def check_space(path: Path, content: dict[str, Any], supernet_run: SupernetRun) 
     remedy = f"write both again with: python -m trials.space {space['name']} {preset_arguments(space)} --out FOLDER"
     if space["options"]:
         remedy += f" --space-options {space_options_text(space['options'])}"
-    offered = load_json(path.parent / content["searchSpaceFile"], "search space")
+    where = "searchSpace" if "searchSpace" in content else "searchSpaceFile"
+    offered = content[where]
+    if where == "searchSpaceFile":
+        offered = load_json(path.parent / offered, "search space")
+    entries = list(offered.values()) if isinstance(offered, dict) else [None]
+    if not all(isinstance(entry, dict) and entry.get("_type") == "choice" and "_value" in entry for entry in entries):
+        raise InputError(f"{where} of '{path}' does not name its choices as NNI asks; {remedy}")
     if {label: entry["_value"] for label, entry in offered.items()} != supernet_run.table.choices:
-        raise InputError(f"searchSpaceFile of '{path}' is not the space of supernet '{supernet_run.path}'; {remedy}")
+        raise InputError(f"{where} of '{path}' is not the space of supernet '{supernet_run.path}'; {remedy}")
     return remedy
 
 
 def check_cost_table(path: Path, class_args: dict[str, Any], supernet_run: SupernetRun, remedy: str) -> None:
     """Raises InputError: the tuner has no cost table, or that of another space than the supernet's."""
     if not isinstance(class_args.get("cost_table"), str):
-        raise InputError(f"classArgs of '{path}' lacks 'cost_table'; compare it with experiments/quickstart.yml")
+        given = f", which is '{shown(class_args['cost_table'])}'" if "cost_table" in class_args else ""
+        raise InputError(
+            f"classArgs of '{path}' lacks 'cost_table'{given}; give the file in the run, for example {supernet_run.path}/cost_table.json"
+        )
     costs, space = CostTable.load(CLONE / class_args["cost_table"]), supernet_run.table.space
     if costs.space != space:
-        raise InputError(f"cost_table of '{path}' is of {costs.space}, the supernet of {space}; {remedy}")
+        raise InputError(
+            f"cost_table of '{path}' is of {costs.space}, the supernet of {space}; give cost_table: {supernet_run.path / 'cost_table.json'}, or {remedy}"
+        )
 
 
-def check_nni_tuner(name: str | None) -> None:
-    """Raises InputError: NNI has no tuner of this name."""
-    from nni.tools.package_utils import get_all_algo_meta
+def check_nni_tuner(name: str, arguments: dict[str, Any]) -> None:
+    """Check one of NNI's own tuners.
 
-    names = [meta.name for meta in get_all_algo_meta() if meta.algo_type == "tuner"]
-    if name not in names:
-        raise InputError(unknown("tuner of NNI", name, names))
+    Raises:
+        InputError: NNI has none of this name, it cannot search these spaces, or it refuses its arguments.
+    """
+    from nni.tools.package_utils import create_builtin_class_instance, get_all_algo_meta
+
+    others = [meta.name for meta in get_all_algo_meta() if meta.algo_type == "tuner" and meta.name not in NNI_TUNERS]
+    if name in others:
+        raise InputError(
+            f"NNI's tuner {name} cannot search these spaces, whose choices are names, or needs packages that are not installed; "
+            f"choose from: {', '.join(NNI_TUNERS)}, or take strategies.evolution.EvolutionTuner"
+        )
+    if name not in NNI_TUNERS:
+        raise InputError(unknown("tuner of NNI", name, NNI_TUNERS))
+    try:
+        create_builtin_class_instance(name, dict(arguments), "tuners")
+    except Exception as error:  # each of them raises what it likes
+        raise InputError(f"NNI's tuner {name} refuses its classArgs {shown(arguments)}: {shown(str(error))}") from None
 
 
 def make_tuner(class_name: str, arguments: dict[str, Any]) -> ArchTuner:
@@ -215,10 +245,15 @@ def make_tuner(class_name: str, arguments: dict[str, Any]) -> ArchTuner:
     """
     module, _, name = class_name.rpartition(".")
     try:
-        tuner = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        raise InputError(unknown("tuner", class_name, TUNERS)) from None
-    if not issubclass(tuner, ArchTuner):
+        with user_code(f"tuner {class_name}"):
+            tuner = getattr(importlib.import_module(module), name)
+    except InputError as error:
+        if isinstance(
+            error.__cause__, ImportError | AttributeError | ValueError | TypeError
+        ):  # there is none of this name
+            raise InputError(unknown("tuner", class_name, TUNERS)) from None
+        raise
+    if not (isinstance(tuner, type) and issubclass(tuner, ArchTuner)):
         raise InputError(
             f"tuner {class_name} is not an ArchTuner of strategies/tuner.py; choose from: {', '.join(TUNERS)}"
         )
@@ -233,4 +268,4 @@ def make_tuner(class_name: str, arguments: dict[str, Any]) -> ArchTuner:
     except InputError:
         raise
     except Exception as error:  # a tuner that a user wrote may raise anything
-        raise InputError(f"tuner {class_name} cannot be made: {type(error).__name__}: {error}") from None
+        raise InputError(f"tuner {class_name} cannot be made: {type(error).__name__}: {shown(str(error))}") from None
