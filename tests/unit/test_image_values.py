@@ -190,7 +190,8 @@ def test_only_files_that_can_be_read_are_remembered(files, tmp_path):
 def test_a_missing_library_is_said_and_no_file_is_blamed(files, tmp_path, monkeypatch):
     code = "import sys; sys.modules['simplejpeg'] = None; from trials.images.inspect_file import *; print(WITHOUT_SIMPLEJPEG)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert "simplejpeg" in (why := done.stdout.strip()), done.stderr
+    why = done.stdout.strip()
+    assert "simplejpeg" in why, done.stderr
     with monkeypatch.context() as patch:
         patch.setattr(inspect_file, "WITHOUT_SIMPLEJPEG", why)
         with pytest.raises(

@@ -66,7 +66,9 @@ def find_layout(walk: Walk) -> Layout:
         return Layout(top, top, classes, notes=_doubts(top, classes, walk))
     source = _to_folders(folders["train"], walk)
     classes = _class_names(source, walk)
-    held_out = {split: walk.through(folders[split], classes) for split in ("val", "test") if split in folders}
+    held_out: dict[str, Path] = {
+        split: walk.through(folders[split], classes) for split in ("val", "test") if split in folders
+    }
     for split, folder in held_out.items():
         if (names := walk.folders(folder)) and names != classes:
             differing = sorted(set(classes) ^ set(names))[0]
