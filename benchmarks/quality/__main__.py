@@ -31,7 +31,7 @@ from pathlib import Path
 from benchmarks.common import parse
 from benchmarks.quality.carry_out import carry_out
 from benchmarks.quality.pairs import DEFAULT, PAIRS, SMOKE_PAIR, Pair, cut_fashion_mnist
-from benchmarks.quality.tables import Measured, pools_table, rankings_table, winners_table
+from benchmarks.quality.tables import Measured, pools_table, rankings_table, short_trainings_table, winners_table
 from benchmarks.quality.units import KINDS, LEARNERS, SUPERNETS, Plan, missing
 from benchmarks.roads.folders import FASHION_MNIST
 from spaces.errors import InputError, unknown
@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def print_tables(pairs: Sequence[Measured]) -> None:
     """Print all tables."""
-    for table in (pools_table, rankings_table, winners_table):
+    for table in (pools_table, short_trainings_table, rankings_table, winners_table):
         print(table(pairs) + "\n")
     print("\n".join(f"{pair.pair.name}: {len(pair.found)} units, {pair.missing} missing" for pair in pairs))
 

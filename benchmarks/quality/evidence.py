@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trials.evidence.intervals import Interval
-from trials.evidence.ranking import kendall
+from trials.evidence.ranking import Tau, kendall
 
 Top1 = NDArray[np.float64]
 
@@ -126,6 +126,43 @@ def against_random(found: Sequence[float], randoms: Sequence[float]) -> Against:
     percentile = float(np.mean([percentileofscore(randoms, one, kind="mean") for one in found]))
     p = float(mannwhitneyu(found, randoms, alternative="greater").pvalue)
     return Against(float(np.mean(found)), Interval(value, float(low), float(high)), percentile, p)
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """What short trainings of random architectures say about long ones.
+
+    Attributes:
+        tau: Kendall's tau-b of the two accuracies.
+        gain: points by which the long training of the one that was best after a short training is above the mean of the
+            others, on average over draws of which architectures and images choose.
+        ahead: the share of these draws in which it is above.
+    """
+
+    tau: Tau
+    gain: float
+    ahead: float
+
+
+def foretold(
+    short: NDArray[np.bool_], long: NDArray[np.bool_], *, choose: int = 8, images: int = 2000, draws: int = 2000
+) -> Foretold:
+    """Choose architectures by short trainings, and judge them by long ones on other images.
+
+    Args:
+        short, long: right answers to the same test images, (architectures, images), one training of each.
+        choose: among so many architectures at a time.
+        images: how many of the test images choose; the others judge.
+    """
+    generator, gains = np.random.default_rng(0), []
+    number, size = long.shape
+    for _ in range(draws):
+        order, among = generator.permutation(size), generator.permutation(number)[:choose]
+        best = among[short[np.ix_(among, order[:images])].mean(axis=1).argmax()]
+        judged = 100 * long[:, order[images:]].mean(axis=1)
+        gains.append(judged[best] - np.delete(judged, best).mean())
+    tau = kendall(short.mean(axis=1).tolist(), long.mean(axis=1).tolist())
+    return Foretold(tau, float(np.mean(gains)), float(np.mean(np.array(gains) > 0)))
 
 
 def accuracies(results: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.evidence import accuracies, against_random, ranking, spread
+from benchmarks.quality.evidence import accuracies, against_random, foretold, ranking, spread
 from benchmarks.quality.pairs import Pair
 from benchmarks.quality.units import Plan, Unit, all_units, found_by, result_of
 from spaces.arch import arch_id
 from trials.common import cli
 from trials.networks.baselines import baseline_folder
+from trials.scoring import noise
 
 
 class Measured:
@@ -22,6 +24,7 @@ class Measured:
 
     Attributes:
         networks: name -> test accuracies, percent, one for each seed.
+        right: name -> which test images the network of the first seed answers rightly, (images,).
         macs: name of a network -> MACs for one image.
         searches: (kind, variant) -> results, one for each seed.
         randoms: names of the random architectures that were trained with all seeds that any of them was trained with.
@@ -36,6 +39,11 @@ class Measured:
         self.missing = len(units) - len(self.found)
         trained = [result for unit, result in self.found if unit.kind == "networks"]
         self.networks = accuracies(trained)
+        self.right = {
+            result["name"]: noise.unpack_answers({"right": result["right"], "scoring_images": result["test_images"]})
+            for result in trained
+            if result["seed"] == 0
+        }
         self.macs = {result["name"]: result["macs"] for result in trained}
         self.searches: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for unit, result in self.found:
@@ -60,10 +68,10 @@ def pools_table(pairs: Sequence[Measured]) -> str:
     for pair in pairs:
         if len(pair.randoms) < 2:
             continue
-        means, noise = np.array(pair.random_means()), "-"
+        means, deviations = np.array(pair.random_means()), "-"
         if pair.seeds > 1:
             found = spread(np.array([pair.networks[name] for name in pair.randoms]))
-            noise = f"{found.architectures:.2f}, {found.seeds:.2f}, {found.noise:.2f}"
+            deviations = f"{found.architectures:.2f}, {found.seeds:.2f}, {found.noise:.2f}"
         others = [pair.mean(arch_id(arch)) for arch in pair.pair.extremes().values()]
         baselines = [pair.mean(baseline_folder(text)) for text in pair.pair.baselines]
         low, median, high = np.percentile(means, (0, 50, 75))
@@ -73,7 +81,7 @@ def pools_table(pairs: Sequence[Measured]) -> str:
                 f"{pair.pair.max_macs / 1e6:.3g}M",
                 f"{len(means)} x {pair.seeds}",
                 f"{low:.2f}, {median:.2f}, {high:.2f}, {means.max():.2f}",
-                noise,
+                deviations,
                 *("-" if mean is None else f"{mean:.2f}" for mean in others),
                 ", ".join("-" if mean is None else f"{mean:.2f}" for mean in baselines),
             )
@@ -89,6 +97,32 @@ def pools_table(pairs: Sequence[Measured]) -> str:
         *("cheapest", "most MACs", "timm"),
     )
     return "random architectures of the band of cost, test top-1 %\n" + cli.table(rows, header, as_is=True)
+
+
+def short_trainings_table(pairs: Sequence[Measured]) -> str:
+    """What short trainings say about long ones: pairs that differ in their epochs alone, first seed."""
+    rows = []
+    for long in pairs:
+        for short in pairs:
+            if short.pair.epochs >= long.pair.epochs or _but_for_epochs(short.pair) != _but_for_epochs(long.pair):
+                continue
+            both = [name for name in short.randoms if name in long.right]
+            if len(both) < 9:
+                continue
+            found = foretold(*(np.array([pair.right[name] for name in both]) for pair in (short, long)))
+            rows.append(
+                (
+                    *(long.pair.name, short.pair.epochs, long.pair.epochs, len(both)),
+                    f"{found.tau.tau:.2f} [{found.tau.low:.2f}, {found.tau.high:.2f}]",
+                    *(f"{found.gain:+.2f}", f"{100 * found.ahead:.0f} %"),
+                )
+            )
+    header = ("pair", "epochs", "of", "networks", "tau", "best of 8 above the others, points", "in")
+    return "short trainings of random architectures\n" + cli.table(rows, header, as_is=True)
+
+
+def _but_for_epochs(pair: Pair) -> Pair:
+    return dataclasses.replace(pair, name="", epochs=0)
 
 
 def rankings_table(pairs: Sequence[Measured]) -> str:

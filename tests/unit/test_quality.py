@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.quality.__main__ import RESULTS
-from benchmarks.quality.evidence import against_random, ranking, spread
+from benchmarks.quality.evidence import against_random, foretold, ranking, spread
 from benchmarks.quality.pairs import PAIRS, Pair
 from benchmarks.quality.units import Plan, Unit, found_by, missing, result_of
 from spaces.arch import arch_id
@@ -115,3 +115,20 @@ def test_committed_results_agree_with_their_spaces_and_with_themselves():
             assert arch_id(result["arch"]) == result["name"], path
             assert pair.table().macs(result["arch"]) == result["macs"], path
             assert pair.table().params(result["arch"]) == result["params"], path
+
+
+def test_short_trainings_foretell_long_ones_as_far_as_they_agree():
+    """Networks that answer each image rightly with a probability of their own; short trainings with the same, or with others."""
+    generator = np.random.default_rng(0)
+    quality = np.linspace(0.7, 0.9, 20)
+    answers = [generator.random((20, 4000)) < quality[:, None] for _ in range(2)]
+    same = foretold(*answers, images=2000, draws=200)
+    assert same.tau.tau > 0.9
+    # the best of 8 among 20 of 70 to 90 %: the expected largest of 8 ranks of 20, less the mean of the others
+    expected = 100 * (0.7 + 0.2 * ((20 + 1) * 8 / 9 - 1) / 19)
+    assert same.gain == pytest.approx((expected - 80) * 20 / 19, abs=1)
+    assert same.ahead > 0.9
+    turned = foretold(answers[0][::-1], answers[1], images=2000, draws=200)
+    assert turned.tau.tau < -0.9
+    assert turned.gain == pytest.approx(-same.gain, abs=1)
+    assert turned.ahead < 0.1
