@@ -17,7 +17,8 @@ from tests.experiments import scores
 from trials import certify, retrain, search, supernet
 from trials.certifying.controls import choose_networks
 from trials.certifying.searched import read_searched
-from trials.common import locks, run_dir
+from trials.common import locks
+from trials.common.checkpoint import load_checkpoint
 from trials.common.supernet_run import SupernetRun
 from trials.networks.answers import Answers
 from trials.training.retrain_trainer import NetworkTrainer
@@ -207,7 +208,7 @@ def test_killed_at_any_moment_it_loses_and_repeats_nothing(searched, certified, 
     assert all(finished[name] == now[name] for name in finished if name.endswith("seed0/result.json"))
     assert trainings(run) == trainings(certified)
     for folder in trainings(run):
-        mine, other = (run_dir.load_checkpoint(of / folder / "network.pt", "")["model"] for of in (run, certified))
+        mine, other = (load_checkpoint(of / folder / "network.pt", "")["model"] for of in (run, certified))
         assert all(torch.equal(mine[name], other[name]) for name in other)
         assert (run / folder / "answers.npz").read_bytes() == (certified / folder / "answers.npz").read_bytes()
         assert (run / folder / "log.jsonl").read_text() == (certified / folder / "log.jsonl").read_text()

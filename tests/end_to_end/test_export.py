@@ -18,6 +18,7 @@ from tests.commands import ROOT, assert_one_clear_line, onepath
 from tests.unit.test_module_source import drawn, import_file
 from trials import export, retrain
 from trials.common import run_dir
+from trials.common.checkpoint import load_checkpoint
 from trials.export_formats.formats import run_module, run_onnx, run_program
 from trials.images.folder import FolderData
 from trials.images.load import load_data
@@ -75,7 +76,7 @@ def test_onnx_says_what_it_is(digits):
     for name in ("model.onnx", "model-int8.onnx"):
         session = onnxruntime.InferenceSession(run / "export" / name, providers=["CPUExecutionProvider"])
         about = session.get_modelmeta().custom_metadata_map
-        stored = run_dir.load_checkpoint(run / "seed0" / "network.pt", "")
+        stored = load_checkpoint(run / "seed0" / "network.pt", "")
         kept = {**json.loads(about["preprocessing"]), "classes": json.loads(about["classes"])}
         assert kept == stored["preprocessing"]
         assert json.loads(about["architecture"])["arch"] == stored["arch"]
@@ -246,7 +247,7 @@ def test_weights_that_are_not_what_was_tested(digits, tmp_path):
     run, *_ = digits
     shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("export", "checkpoints", "tensorboard"))
     file = tmp_path / "run" / "seed0" / "network.pt"
-    stored = run_dir.load_checkpoint(file, "")
+    stored = load_checkpoint(file, "")
     for name in stored["model"]:
         if name.endswith("running_mean"):
             stored["model"][name].zero_()

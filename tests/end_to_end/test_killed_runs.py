@@ -12,7 +12,7 @@ from spaces.files import load_json
 from tests.commands import Command, onepath
 from tests.conftest import SUPERNET
 from trials import retrain
-from trials.common import run_dir
+from trials.common.checkpoint import load_checkpoint
 
 
 def start(out, *more):
@@ -25,15 +25,15 @@ def test_killed_and_resumed_is_bitwise_equal(tmp_path, run):
     for wait_for in (4, 12):
         process = start(out, "--resume")
         last = out / "checkpoints" / "last.pt"
-        while not last.exists() or run_dir.load_checkpoint(last, "")["step"] < wait_for:
+        while not last.exists() or load_checkpoint(last, "")["step"] < wait_for:
             assert process.poll(0.05) is None, process.written()
         process.kill()
         process.wait()
         assert not (out / "supernet.pt").exists()
     output = "".join(start(out, "--resume").communicate())
     assert re.search(r"resumed at step \d+", output), output
-    whole = run_dir.load_checkpoint(run / "supernet.pt", "")["model"]
-    again = run_dir.load_checkpoint(out / "supernet.pt", "")["model"]
+    whole = load_checkpoint(run / "supernet.pt", "")["model"]
+    again = load_checkpoint(out / "supernet.pt", "")["model"]
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
@@ -62,7 +62,7 @@ def test_retrain_reads_the_test_part_once(tmp_path, monkeypatch, capsys):
     assert result["mean"] == pytest.approx(sum(result["test_top1"]) / 2)
     assert result["params"] == 138_736  # all k3, affine BN
     assert "(2 seeds, 359 images)" in capsys.readouterr().out
-    weights = run_dir.load_checkpoint(tmp_path / "retrain" / "seed1" / "network.pt", "")
+    weights = load_checkpoint(tmp_path / "retrain" / "seed1" / "network.pt", "")
     chain = spaces.describe("spos", "tiny", affine=True)
     chain.network(weights["arch"]).load_state_dict(weights["model"])
 
@@ -91,7 +91,5 @@ def test_retrain_resumes_bitwise(tmp_path):
     process.wait()
     for name in ("killed", "whole"):
         onepath("retrain", *flags, tmp_path / name, check=True)
-    killed, whole = (
-        run_dir.load_checkpoint(tmp_path / n / "seed0" / "network.pt", "")["model"] for n in ("killed", "whole")
-    )
+    killed, whole = (load_checkpoint(tmp_path / n / "seed0" / "network.pt", "")["model"] for n in ("killed", "whole"))
     assert all(torch.equal(killed[name], whole[name]) for name in whole)

@@ -12,7 +12,7 @@ from tests.commands import Command
 from tests.conftest import SUPERNET
 from tests.experiments import free_port
 from tests.unit.test_recipes import configured
-from trials.common import run_dir
+from trials.common.checkpoint import load_checkpoint
 from trials.networks.answers import Answers
 from trials.networks.build import load_network
 from trials.training.retrain_trainer import open_data
@@ -100,7 +100,7 @@ def test_the_command_under_torchrun(tmp_path):
     assert output.count("epoch 1: 5 fixed paths score") == 1
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 2]
-    weights = run_dir.load_checkpoint(tmp_path / "run" / "supernet.pt", "")["model"]
+    weights = load_checkpoint(tmp_path / "run" / "supernet.pt", "")["model"]
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
 
 
@@ -123,8 +123,8 @@ def test_retraining_under_torchrun(tmp_path):
     assert len(re.findall(r"% \[\S+, \S+\] \(1 seed, \d+ images\) of held-out images", output)) == 2
     for seed in (0, 1):
         run = tmp_path / "run" / f"seed{seed}"
-        result, best = load_json(run / "result.json", ""), run_dir.load_checkpoint(run / "checkpoints" / "best.pt", "")
-        weights = run_dir.load_checkpoint(run / "network.pt", "")["model"]
+        result, best = load_json(run / "result.json", ""), load_checkpoint(run / "checkpoints" / "best.pt", "")
+        weights = load_checkpoint(run / "network.pt", "")["model"]
         assert result["test_images"] == 359
         answers = Answers.load(run / "answers.npz")  # in the order of the test part, whichever process read an image
         network, data = load_network(run / "network.pt"), open_data(configured(*map(str, flags)))

@@ -15,6 +15,7 @@ from tests.commands import assert_one_clear_line, onepath
 from tests.unit.test_recipes import configured
 from trials import report, retrain
 from trials.common import run_dir
+from trials.common.checkpoint import load_checkpoint
 from trials.networks import build
 from trials.networks.answers import Answers
 from trials.reporting import baselines_table
@@ -45,7 +46,7 @@ def test_a_resumed_run_is_bitwise_the_same(arc, tmp_path, monkeypatch):
             retrain.main([*flags, str(tmp_path / "cut")])
     for name in ("cut", "whole"):
         retrain.main([*flags, str(tmp_path / name)])
-    cut, whole = (run_dir.load_checkpoint(tmp_path / n / "seed0/checkpoints/last.pt", "") for n in ("cut", "whole"))
+    cut, whole = (load_checkpoint(tmp_path / n / "seed0/checkpoints/last.pt", "") for n in ("cut", "whole"))
     for part in ("model", "ema"):
         assert all(torch.equal(cut[part][name], whole[part][name]) for name in whole[part])
     logs = [(tmp_path / name / "seed0" / "log.jsonl").read_text() for name in ("cut", "whole")]
@@ -56,9 +57,9 @@ def test_a_resumed_run_is_bitwise_the_same(arc, tmp_path, monkeypatch):
     assert all("lr" in line for line in lines if "loss" in line)
 
     run = tmp_path / "whole" / "seed0"
-    best, result = run_dir.load_checkpoint(run / "checkpoints" / "best.pt", ""), load_json(run / "result.json", "")
+    best, result = load_checkpoint(run / "checkpoints" / "best.pt", ""), load_json(run / "result.json", "")
     assert best["val_top1"] == max(measured) == result["val_top1"]
-    stored = run_dir.load_checkpoint(run / "network.pt", "")
+    stored = load_checkpoint(run / "network.pt", "")
     assert set(stored) == {"model", "arch", "space", "seed", "preprocessing"}
     assert all(torch.equal(stored["model"][name], best["model"][name]) for name in stored["model"])
     assert not torch.equal(stored["model"]["stem.0.weight"], whole["model"]["stem.0.weight"])  # the average
@@ -90,7 +91,7 @@ def test_the_scale_of_fp16_gradients_is_in_the_checkpoint(arc, tmp_path):
     trainer.fabric.strategy._precision = MixedPrecision("16-mixed", "cpu", scaler)
     run_dir.save_checkpoint(tmp_path / "last.pt", trainer.state())
     scaler.load_state_dict({**scaler.state_dict(), "scale": 4.0})
-    trainer.restore(run_dir.load_checkpoint(tmp_path / "last.pt", ""))
+    trainer.restore(load_checkpoint(tmp_path / "last.pt", ""))
     assert scaler.state_dict()["scale"] == 512.0
 
 
@@ -169,7 +170,7 @@ def test_a_baseline_beside_the_winner(arc, tmp_path, run, capsys):
     assert rows[0].std is not None
     assert all(row.latency_ms > 0 for row in rows)
     assert all(row.latency in said for row in rows)
-    stored = run_dir.load_checkpoint(out / "seed0" / "network.pt", "")
+    stored = load_checkpoint(out / "seed0" / "network.pt", "")
     assert (stored["arch"], stored["space"], stored["baseline"]) == (None, None, "timm:mobilenetv2_035")
     again = build.load_network(out / "seed0" / "network.pt")
     assert sum(parameter.numel() for parameter in again.parameters()) == result["params"] == rows[1].params

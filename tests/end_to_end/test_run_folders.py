@@ -13,6 +13,7 @@ from spaces.files import atomic, load_json
 from tests.commands import Command
 from trials import retrain, supernet
 from trials.common import cli, locks, run_dir
+from trials.common.checkpoint import load_checkpoint
 from trials.export_formats import formats
 from trials.training import supernet_loop
 
@@ -46,7 +47,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path, reque
     with pytest.raises(OSError, match="File too large") as caught:
         run_dir.save_checkpoint(path, {"model": torch.zeros(100_000)})
     assert caught.value.filename == str(path)
-    assert torch.equal(run_dir.load_checkpoint(path, "")["model"], torch.ones(10))
+    assert torch.equal(load_checkpoint(path, "")["model"], torch.ones(10))
     assert [entry.name for entry in path.parent.iterdir()] == ["last.pt"]
 
 
@@ -67,7 +68,7 @@ def test_an_export_that_cannot_be_written_is_not_the_network_s_fault(tmp_path, s
 def test_a_full_disk_stops_a_command_with_one_line_and_resume_goes_on(tmp_path):
     broken, whole = tmp_path / "broken", tmp_path / "whole"
     supernet.main([*QUICK, "--out", str(broken), "--stop-after", "3"])
-    before = run_dir.load_checkpoint(broken / "checkpoints" / "last.pt", "")
+    before = load_checkpoint(broken / "checkpoints" / "last.pt", "")
     process = Command("-c", LIMITED, 50_000, "trials.supernet", *QUICK, "--out", broken, "--resume")
     _, errors = process.communicate()
     assert process.returncode == 3, errors
@@ -75,12 +76,12 @@ def test_a_full_disk_stops_a_command_with_one_line_and_resume_goes_on(tmp_path):
     assert errors.rstrip().splitlines()[-1] == (
         f"error: File too large at '{broken}/checkpoints/last.pt'; mend that, then run the same command with --resume to go on"
     )
-    after = run_dir.load_checkpoint(broken / "checkpoints" / "last.pt", "")
+    after = load_checkpoint(broken / "checkpoints" / "last.pt", "")
     assert after["step"] == before["step"] == 3
     assert not list(broken.rglob(".*"))  # neither temporary files nor the lock
     supernet.main([*QUICK, "--out", str(broken), "--resume"])
     supernet.main([*QUICK, "--out", str(whole)])
-    one, two = (run_dir.load_checkpoint(run / "supernet.pt", "")["model"] for run in (broken, whole))
+    one, two = (load_checkpoint(run / "supernet.pt", "")["model"] for run in (broken, whole))
     assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
 
 

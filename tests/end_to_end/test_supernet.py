@@ -15,7 +15,8 @@ from strategies.feasible import FeasibleSpace
 from tests.commands import ROOT, Command, assert_one_clear_line, onepath
 from tests.conftest import SUPERNET
 from trials import report, supernet
-from trials.common import cli, run_dir
+from trials.common import cli
+from trials.common.checkpoint import load_checkpoint
 from trials.training import supernet_config, supernet_plan, supernet_trainer, trainer
 
 QUICK = ["--preset", "tiny", "--data", "digits", "--score-fraction", "0.25", "--batch-size", "72", "--eval-paths", "2"]
@@ -59,12 +60,12 @@ def test_killed_and_resumed_is_bitwise_equal(name, tmp_path):
     process.kill()
     process.wait()
     assert not (killed / "supernet.pt").exists()
-    step = run_dir.load_checkpoint(last, "")["step"]
+    step = load_checkpoint(last, "")["step"]
     assert step % 3 == 0
     supernet.main([*flags, "--out", str(killed), "--resume"])
     supernet.main([*flags, "--out", str(whole)])
     for file in ("supernet.pt", "checkpoints/last.pt"):
-        one, two = (flat(run_dir.load_checkpoint(run / file, "")) for run in (killed, whole))
+        one, two = (flat(load_checkpoint(run / file, "")) for run in (killed, whole))
         assert one.keys() == two.keys()
         for key, value in one.items():
             assert torch.equal(value, two[key]) if isinstance(value, torch.Tensor) else value == two[key], key
@@ -84,7 +85,7 @@ def test_killed_and_resumed_is_bitwise_equal(name, tmp_path):
     else:
         assert not (whole / "arc.json").exists()
     if name == "gates":  # learns under its limit
-        control = run_dir.load_checkpoint(whole / "checkpoints" / "last.pt", "")["cost_control"]
+        control = load_checkpoint(whole / "checkpoints" / "last.pt", "")["cost_control"]
         assert control["loss_square"] > 0
         assert control["multiplier"] == logs[0][-2]["cost_multiplier"] != 0
     report.main([str(whole)])
@@ -132,7 +133,7 @@ def learned(run, name):
     product = float(torch.tensor(chosen, dtype=torch.float64).log().sum())
     assert about["log_probability"] == pytest.approx(product, abs=1e-6)
     # the supernet has no architecture parameters inside: evolution can search it
-    weights = run_dir.load_checkpoint(run / "supernet.pt", "")["model"]
+    weights = load_checkpoint(run / "supernet.pt", "")["model"]
     assert not [key for key in weights if "logit" in key or "alpha" in key]
 
 
@@ -183,7 +184,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     )
     with pytest.raises(InputError, match=says):
         supernet.main([*flags, "--resume"])
-    assert run_dir.load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt", "")["step"] == 4
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt", "")["step"] == 4
     assert not (tmp_path / "run" / "supernet.pt").exists()
 
 
@@ -376,7 +377,7 @@ def test_fp16_with_its_scaler_resumes_bitwise(tmp_path, monkeypatch):
     supernet.main([*flags, "--out", str(broken), "--stop-after", "3"])
     supernet.main([*flags, "--out", str(broken), "--stop-after", "5", "--resume"])
     supernet.main([*flags, "--out", str(whole), "--stop-after", "5"])
-    one, two = (run_dir.load_checkpoint(run / "checkpoints" / "last.pt", "") for run in (broken, whole))
+    one, two = (load_checkpoint(run / "checkpoints" / "last.pt", "") for run in (broken, whole))
     assert one["precision"]["scale"] == 4096
     assert one["precision"] == two["precision"]
     for part in ("model", "search"):

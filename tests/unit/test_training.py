@@ -12,6 +12,7 @@ from spaces.files import atomic, load_json, save_json
 from tests.conftest import SUPERNET
 from trials import supernet
 from trials.common import run_dir
+from trials.common.checkpoint import load_checkpoint
 from trials.networks.batchnorm import recalibrate_batchnorm
 from trials.training import optimizers
 
@@ -103,7 +104,7 @@ def test_what_a_run_leaves(run):
     assert set(run_dir.PACKAGES) < set(stored["versions"])
     assert list((run / "tensorboard").glob("events*"))
     assert not list(run.rglob("*.tmp"))
-    checkpoint = run_dir.load_checkpoint(run / "supernet.pt", "")
+    checkpoint = load_checkpoint(run / "supernet.pt", "")
     assert checkpoint["space"] == {"name": "spos", "preset": "tiny", "options": {"classes": 10, "resolution": 32}}
 
 
@@ -124,7 +125,7 @@ def test_a_truncated_checkpoint_is_named(run, tmp_path):
             with pytest.raises(
                 InputError, match=f"supernet '.*cut.pt' \\({size:,} bytes\\) is truncated or not a checkpoint"
             ):
-                run_dir.load_checkpoint(tmp_path / "cut.pt", "supernet", mmap=mmap)
+                load_checkpoint(tmp_path / "cut.pt", "supernet", mmap=mmap)
 
 
 def test_checkpoints_are_never_executed(tmp_path):
@@ -138,7 +139,7 @@ def test_checkpoints_are_never_executed(tmp_path):
     (tmp_path / "raw.pt").write_bytes(pickle.dumps(Bomb()))
     for name in ("bomb.pt", "raw.pt"):
         with pytest.raises(InputError, match="is truncated or not a checkpoint"):
-            run_dir.load_checkpoint(tmp_path / name, "checkpoint")
+            load_checkpoint(tmp_path / name, "checkpoint")
     assert not (tmp_path / "boom").exists()
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from spaces.errors import Stopped
-from trials.common import run_dir
+from trials.common.checkpoint import load_checkpoint
 from trials.training.loop import LastCheckpoint, TrainingLog, Window, stop_if_not_finite
 
 
@@ -49,7 +49,7 @@ def test_the_last_checkpoint(tmp_path, capsys):
     checkpoint.save(state, 1234, best=0.5)
     path = tmp_path / "checkpoints" / "last.pt"
     assert str(checkpoint) == f"the last good checkpoint is '{path}' (step 1,234)"
-    assert list(run_dir.load_checkpoint(path, "")) == ["model", "step", "best"]
+    assert list(load_checkpoint(path, "")) == ["model", "step", "best"]
     fresh = LastCheckpoint(tmp_path)
     assert fresh.resume(state)["best"] == 0.5
     assert fresh.step == state.restored["step"] == 1234
@@ -57,7 +57,7 @@ def test_the_last_checkpoint(tmp_path, capsys):
 
     other = trainer(rank=1)  # only the first process writes
     checkpoint.save(other, 2000)
-    assert run_dir.load_checkpoint(path, "")["step"] == 1234
+    assert load_checkpoint(path, "")["step"] == 1234
     assert checkpoint.step == 2000
 
 
