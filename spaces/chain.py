@@ -20,11 +20,12 @@ import torch
 from torch import nn
 
 from spaces.arch import Arch, validate
-from spaces.errors import InputError, is_whole_number, unknown
+from spaces.errors import InputError, is_whole_number, shown, unknown
 
 PresetType = TypeVar("PresetType")
 M = TypeVar("M", bound=nn.Module)
 MINIMUM = {"classes": 2, "resolution": 8}  # smallest value of an option of a space; 1 for all that are not listed
+MAXIMUM = {"resolution": 8192}  # largest; 1,000,000 for all that are not listed
 
 
 @dataclass(frozen=True)
@@ -254,14 +255,16 @@ def choose_preset(space: str, presets: Mapping[str, PresetType], preset: str, **
 
 
 def check_number(space: str, name: str, value: object) -> None:
-    """Check that an option of a space is a whole number and at least its MINIMUM.
+    """Check that an option of a space is a whole number from its MINIMUM to its MAXIMUM.
 
     Raises:
         InputError: it is not.
     """
-    least = MINIMUM.get(name, 1)
+    least, most = MINIMUM.get(name, 1), MAXIMUM.get(name, 1_000_000)
     if not is_whole_number(value, least):
-        raise InputError(f"{name} of space {space} is {value!r}; give a whole number, at least {least}")
+        raise InputError(f"{name} of space {space} is {shown(value)}; give a whole number, at least {least}")
+    if value > most:
+        raise InputError(f"{name} of space {space} is {shown(value)}; give a whole number, at most {most:,}")
 
 
 def check_flag(space: str, name: str, value: object) -> None:

@@ -27,6 +27,9 @@ class Published:
     published: str  # the costs as printed in the publication
     source: str
     options: dict[str, Any] = field(default_factory=dict)  # the space's own options
+    counts_only: str = (
+        ""  # how the function differs from the authors', where only the counts are theirs; `top1` is of theirs
+    )
 
 
 def _blocks(names: Iterable[str]) -> dict[str, Any]:
@@ -66,6 +69,7 @@ _CHANNEL_BLOCKS = "0,0,3,1,1,1,0,0,2,0,2,1,1,0,2,0,2,1,3,2"
 _CHANNEL_WIDTHS = "6,5,3,5,2,6,3,4,2,5,7,5,4,6,7,4,4,5,4,3"
 _SPOS_PAPER = "arXiv:1904.00420, table 3"
 _MXNET = "github.com/CanyonWind/Single-Path-One-Shot-NAS-MXNet"
+_PLUS_SPLIT = "there channels are shuffled after a block, and the first half passes through; here even ones do"
 _FBNET_PAPER = "arXiv:1812.03443, table 4; published code's costs"
 _PROXYLESS = "github.com/mit-han-lab/proxylessnas"
 _FAIRNAS_PAPER = "arXiv:1907.01845"
@@ -99,6 +103,7 @@ PUBLISHED: dict[str, dict[str, Published]] = {
             93.31,
             "176.63M with BN and pooling / 2.26M",
             "github.com/ShunLu91/Single-Path-One-Shot-NAS: CIFAR-10, random search over 1,000 paths",
+            counts_only="there even channels enter the main branch, and the activation is ReLU6",
         ),
         "oneshot-s-plus": Published(
             "imagenet",
@@ -109,6 +114,7 @@ PUBLISHED: dict[str, dict[str, Published]] = {
             "291M / 3.5M",
             _MXNET,
             {"variant": "plus"},
+            counts_only=_PLUS_SPLIT,
         ),
         "oneshot-plus": Published(
             "imagenet",
@@ -119,6 +125,7 @@ PUBLISHED: dict[str, dict[str, Published]] = {
             "297M / 3.7M",
             _MXNET,
             {"variant": "plus"},
+            counts_only=_PLUS_SPLIT,
         ),
     },
     "fbnet": {

@@ -9,6 +9,9 @@
 
 Conventions of the official code (megvii-model/SinglePathOneShot): BatchNorm eps 1e-5, momentum 0.1, without affine
 parameters in the supernet and with them in fixed networks; padding k // 2; classifier without bias; dropout 0.1.
+Preset cifar and variant plus have the costs of their sources, not their functions: in ShunLu91's code for CIFAR even channels enter
+the main branch, and the activation is ReLU6; in the MXNet code channels are shuffled after a block, and the first half passes
+through (`counts_only` of published.py). Here all are SPOS's blocks: even channels pass through, with ReLU or hard-swish.
 Deviations from the official code: PyTorch's default weight initialisation; images of any resolution, because the
 pooling before the classifier averages whatever size is left.
 """

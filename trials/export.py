@@ -21,6 +21,7 @@ from pathlib import Path
 
 from spaces.errors import InputError, Stopped
 from trials.common import cli
+from trials.evidence.comparison import points
 from trials.evidence.floor import floor_of, floor_text
 from trials.export_formats.export_config import Config
 
@@ -66,8 +67,9 @@ def main(argv: list[str] | None = None) -> None:
     network_row = ("PyTorch", config.network_file.name, kilobytes, "", "", str(comparison.interval()))
     print(cli.table([network_row, *rows], header, as_is=True))
     if "int8" in config.wanted:
-        lost = comparison.top1 - comparison.file_top1("int8")
-        print(f"int8 loses {lost:.2f} points of top-1; allowed are {config.int8_drop:g}")
+        lost = comparison.loss("int8")
+        doubt = f"; {comparison.images:,} images cannot tell more" if lost.low <= config.int8_drop < lost.high else ""
+        print(f"int8 loses {points(lost)} of top-1; allowed are {config.int8_drop:g}{doubt}")
     floor = floor_of(Path(stored_config.get("supernet") or config.run))
     beside = f"; {floor_text(floor)}" if floor else ""
     print(f"checked on {comparison.images:,} test images{beside}; written to {target.parent}/")

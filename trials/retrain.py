@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
         from trials.reporting.compare_baselines import compare_baselines
 
         compare_baselines(Path(config.supernet) if config.supernet else run, run, config.device)
-    elif config.supernet and run == Path(config.supernet) / "retrain":
+    elif config.supernet and run.resolve() == (Path(config.supernet) / "retrain").resolve():
         print(
             f"next: {cli.command('certify', config.supernet)}    # is it better than random architectures of the same cost?"
         )

@@ -11,6 +11,7 @@ Nothing is written without --out.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from spaces.cost import CostTable, measure, search_space
 from spaces.counting import COUNTING
 from spaces.errors import InputError
 from spaces.files import CLONE, save_json
-from spaces.published import PUBLISHED
+from spaces.published import PUBLISHED, Published
 from spaces.spec import space_options_text
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
@@ -86,7 +87,10 @@ def main(argv: list[str] | None = None) -> None:
     if ":" not in config.space and (config.classes, config.resolution) == (None, None):
         networks = published_rows(config.space, config.preset, None if config.counting == "macs" else table)
         if networks:
-            print(cli.table(networks, ("published network", "options", counted, "params", "top-1 %", "source")), "\n")
+            print(cli.table(networks, ("published network", "options", counted, "params", "top-1 %", "source")))
+            listed = [row[0] for row in networks]
+            print_counts_only(item for item in PUBLISHED[config.space].items() if item[0] in listed)
+            print()
     if config.counting != "macs":
         name += f"-{config.counting}"
     if not config.out:
@@ -134,7 +138,7 @@ def show_all() -> None:
     header = ("space", "preset", "options", "image", "blocks", "architectures", "million MACs", "million params")
     print(cli.table(rows, header, as_is=True), "\n")
     networks = [
-        (key, name, e.preset, space_options_text(e.options), f"{e.macs:,}", f"{e.params:,}", f"{e.top1:.2f}")
+        (key, name, e.preset, space_options_text(e.options), f"{e.macs:,}", f"{e.params:,}", top1_text(e))
         for name, published in PUBLISHED.items()
         for key, e in published.items()
     ]
@@ -143,6 +147,21 @@ def show_all() -> None:
             networks, ("published network", "space", "preset", "options", "MACs", "params", "top-1 %"), as_is=True
         )
     )
+    print_counts_only([item for published in PUBLISHED.values() for item in published.items()])
+
+
+def top1_text(entry: Published) -> str:
+    """The published accuracy, marked where the function that had it is not ours."""
+    return f"{entry.top1:.2f}" + "*" * bool(entry.counts_only)
+
+
+def print_counts_only(networks: Iterable[tuple[str, Published]]) -> None:
+    """Say of which published networks only the counts are those of their authors, and why."""
+    for key, entry in networks:
+        if entry.counts_only:
+            print(
+                f"* {key}: only the counts are those of its authors, the top-1 is of their function: {entry.counts_only}"
+            )
 
 
 def published_rows(space: str, preset: str, table: CostTable | None) -> list[tuple[Any, ...]]:
@@ -157,7 +176,7 @@ def published_rows(space: str, preset: str, table: CostTable | None) -> list[tup
             table is None or entry.options == table.space["options"]
         ):
             count = table.macs(entry.arch) if table else entry.macs
-            rows.append((key, space_options_text(entry.options), count, entry.params, entry.top1, entry.source))
+            rows.append((key, space_options_text(entry.options), count, entry.params, top1_text(entry), entry.source))
     return rows
 
 

@@ -256,3 +256,47 @@ def test_weights_that_are_not_what_was_tested(digits, tmp_path):
     assert done.returncode == 3
     assert "of 359 test images rightly, right after training it was" in done.stderr.splitlines()[-1]
     assert not [*(Path(tmp_path) / "run" / "export").iterdir()]
+
+
+def test_the_loss_of_int8_is_judged_by_its_interval():
+    """One wrong answer of 89 is 1.12 points, and says nothing about a limit of 1; nine of 89 do."""
+    from trials.export_formats.compare import Comparison, FileComparison
+
+    def problem(images, lost, gained=0, drop=1.0):
+        file = FileComparison(largest=0.1, correct=images - lost, lost=lost, gained=gained)
+        return Comparison({"int8": file}, images, images - gained, torch.ones(images), 1.0).int8_problem("int8", drop)
+
+    assert problem(89, 1) == problem(89, 2) == problem(89, 3) == ""
+    assert problem(89, 9).startswith("it loses 10.11 points [3.4, 16.4] of top-1")
+    assert problem(89, 9).endswith("and 1 are allowed")
+    assert problem(10_000, 90) == ""
+    assert "it loses 1.60 points" in problem(10_000, 160)
+    assert problem(10_000, 300, 200) == ""  # answers that change in both directions
+    assert problem(10_000, 20, drop=0.0) != ""
+    assert problem(1, 1) == ""  # one image says nothing, and the table shows how few there were
+
+
+@pytest.mark.parametrize(("opset", "ir"), [(18, 8), (20, 9), (21, 10)])
+def test_an_onnx_file_asks_a_runtime_for_no_more_than_it_needs(tmp_path, opset, ir):
+    """ONNX Runtime 1.17 knows opset 20 and files of IR version 9; the exporter alone writes IR version 10."""
+    import onnx
+
+    from trials.export_formats import formats
+
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3),
+        torch.nn.BatchNorm2d(8),
+        torch.nn.Hardswish(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(8, 4),
+    ).eval()
+    images = torch.randn(4, 3, 16, 16)
+    formats.write_onnx(network, tmp_path / "model.onnx", 16, {"made_by": "x"}, opset=opset)
+    formats.write_int8(tmp_path / "model.onnx", tmp_path / "model-int8.onnx", [images])
+    for name, tolerance in (("model.onnx", 1e-5), ("model-int8.onnx", 0.1)):
+        model = onnx.load(tmp_path / name)
+        assert model.ir_version == ir
+        assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
+        onnx.checker.check_model(model)
+        assert torch.allclose(formats.run_onnx(tmp_path / name)(images), network(images), atol=tolerance)

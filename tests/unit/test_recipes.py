@@ -223,3 +223,34 @@ def test_batchnorms_of_baselines_are_folded_before_they_are_timed(name):
 def test_costs_of_a_baseline():
     """MobileNetV2: 300,774,272 multiply-adds of convolutions and classifier, 3,504,872 params (arXiv:1801.04381: 300M, 3.4M)."""
     assert baselines.check_baseline("torchvision:mobilenet_v2", 1000, 224) == (300_774_272, 3_504_872)
+
+
+@pytest.mark.parametrize(
+    ("preset", "data", "smoothing"), [("imagenet", "cifar10", 0.1), ("cifar", "cifar10", 0.0), ("tiny", "digits", 0.1)]
+)
+def test_label_smoothing_of_a_supernet_is_that_of_its_source(preset, data, smoothing):
+    """The seed implementation (github.com/ShunLu91/Single-Path-One-Shot-NAS) has nn.CrossEntropyLoss() alone."""
+    from trials.training.supernet_config import Config
+
+    assert Config(out="none", preset=preset, data=data).label_smoothing == smoothing
+    assert Config(out="none", preset=preset, data=data, label_smoothing=0.2).label_smoothing == 0.2
+
+
+def test_networks_of_which_only_the_counts_are_published_are_marked(capsys):
+    from spaces.published import PUBLISHED
+    from trials import space
+
+    space.main(["--list"])
+    said = capsys.readouterr().out
+    marked = {key for entries in PUBLISHED.values() for key, entry in entries.items() if entry.counts_only}
+    assert marked == {"spos-cifar", "oneshot-s-plus", "oneshot-plus"}
+    rows = {line.split()[0]: line.split()[-1] for line in said.splitlines() if line}
+    for entries in PUBLISHED.values():
+        for key, entry in entries.items():
+            assert rows[key] == f"{entry.top1:.2f}" + "*" * (key in marked)
+    for key in marked:
+        assert f"* {key}: only the counts are those of its authors" in said
+    space.main(["spos"])
+    said = capsys.readouterr().out
+    assert "* oneshot-plus: only the counts" in said
+    assert "* spos-cifar" not in said

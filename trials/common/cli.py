@@ -19,8 +19,8 @@ from typing import Any, NoReturn, TypeVar
 from tabulate import tabulate
 from tqdm import tqdm
 
-from spaces.errors import InputError, Stopped, unknown
-from trials.common import machine, typed
+from spaces.errors import SHOWN, InputError, Stopped, shown, unknown
+from trials.common import machine, numbers, typed
 
 C = TypeVar("C")
 REQUIRED = dataclasses.MISSING  # the default of an option that must be given
@@ -64,8 +64,12 @@ def reuse(group: type, name: str, **changes: Any) -> Any:
 
 
 class _Parser(argparse.ArgumentParser):
+    words: Sequence[str] = ()  # of the command line
+
     def error(self, message: str) -> NoReturn:
         """One line, no usage block."""
+        for word in self.words:  # a message shows what was given, which may be long
+            message = message.replace(word, shown(word)) if len(word) > SHOWN else message
         flags = [known for action in self._actions for known in action.option_strings]
         if message.startswith("unrecognized arguments: -"):
             message = unknown("option", message.split()[2].split("=")[0], flags)
@@ -114,15 +118,17 @@ def parse(
             if kind is bool:
                 settings["action"] = argparse.BooleanOptionalAction
             else:
-                settings["type"] = kind
+                settings["type"] = {int: numbers.whole_number, float: numbers.finite_number}.get(kind, kind)
             if field.name == positional:
                 if field not in required:
                     settings["nargs"] = "?"
                 section.add_argument(field.name, **settings)
             else:
                 section.add_argument(flag(field.name), required=field in required, **settings)
-    typed.remember(command, sys.argv[1:] if argv is None else argv)
-    return config(**vars(parser.parse_args(argv)))
+    words = sys.argv[1:] if argv is None else argv
+    typed.remember(command, words)
+    parser.words = words
+    return config(**vars(parser.parse_args(words)))
 
 
 def groups(config: type) -> dict[str, list[dataclasses.Field[Any]]]:

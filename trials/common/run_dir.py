@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import platform
 import subprocess
 import time
@@ -37,6 +38,7 @@ MAY_CHANGE = (
     "supernet",
     "out",  # the folder may have moved
 )
+PATHS = ("val_labels", "latency_table")  # the same file may be spelt in several ways
 # what there is only once something was trained, or an official checkpoint was read
 TRAINED = (
     *("supernet.pt", "checkpoints/*.pt", "result.json"),
@@ -83,6 +85,8 @@ def changed_option(stored: Mapping[str, Any], config: Any) -> tuple[str, Any, An
     for key, value in given.items():
         was = stored.get(key, type(config).__dataclass_fields__[key].default)
         chooses_best = key == "eval_every" and given.get("hold_out")  # it decides which epochs can be the best
+        if key in PATHS and was and value and os.path.realpath(was) == os.path.realpath(value):
+            continue
         if (key not in MAY_CHANGE or chooses_best) and was != value:
             return "--" + key.replace("_", "-"), was, value
     return None

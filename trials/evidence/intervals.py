@@ -68,6 +68,28 @@ def accuracy_interval(correct: Sequence[int], images: int) -> Interval:
     return Interval(100 * share, 100 * max(0.0, min(middle - half, share)), 100 * min(1.0, max(middle + half, share)))
 
 
+def loss_interval(lost: int, gained: int, images: int) -> Interval:
+    """What one network loses against another on the same images, in points, with its 95 % interval.
+
+    Args:
+        lost, gained: images that only the first, and only the second has right.
+        images: number of images.
+    Returns:
+        Such as `1.12 [-1.9, 4.2]` for one image of 89; negative where the second is better.
+    Raises:
+        ValueError: no images, or more lost and gained than there are.
+
+    Source: Agresti and Min (2005), doi:10.1002/sim.1781: Wald's interval of paired proportions with half an image added to
+    each of the four pairs of answers.
+    """
+    if images < 1 or min(lost, gained) < 0 or lost + gained > images:
+        raise ValueError(f"{lost} lost and {gained} gained of {images} images")
+    whole = images + 2
+    middle = (lost - gained) / whole
+    half = NORMAL * math.sqrt(max(0.0, (lost + gained + 1) / whole - middle**2) / whole)
+    return Interval(100 * (lost - gained) / images, 100 * (middle - half), 100 * (middle + half))
+
+
 def accuracy_text(correct: Sequence[int], images: int) -> str:
     """The one form in which an accuracy is shown: `97.63% [95.9, 98.6] (2 seeds, 359 images)`."""
     seeds = f"{len(correct)} seed" + "s" * (len(correct) != 1)

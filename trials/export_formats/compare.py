@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from trials.common import cli
-from trials.evidence.intervals import Interval, accuracy_interval
+from trials.evidence.comparison import points
+from trials.evidence.intervals import Interval, accuracy_interval, loss_interval
 from trials.export_formats.formats import Run
 
 BATCH = 64
@@ -26,12 +27,15 @@ class FileComparison:
     Attributes:
         largest: the largest difference between a logit of the file and the network's; NaN if any difference is.
         correct: number of images classified as they are labelled.
+        lost, gained: images that only the network, and only the file classifies as they are labelled.
         same: for each batch, a bool tensor (N,): whether an image got the network's answer.
         error: why the file cannot be loaded or run; "": it can.
     """
 
     largest: float = 0.0
     correct: int = 0
+    lost: int = 0
+    gained: int = 0
     same: list[torch.Tensor] = field(default_factory=list)
     error: str = ""
 
@@ -43,11 +47,13 @@ class FileComparison:
             expected: logits of the network, (N, classes).
             labels: (N,).
         """
-        answers = logits.argmax(1)
+        answers, network = logits.argmax(1), expected.argmax(1)
         difference = float((logits - expected).abs().max())
         self.largest = difference if difference != difference else max(self.largest, difference)  # NaN stays
         self.correct += int((answers == labels).sum())
-        self.same.append(answers == expected.argmax(1))
+        self.lost += int(((network == labels) & (answers != labels)).sum())
+        self.gained += int(((network != labels) & (answers == labels)).sum())
+        self.same.append(answers == network)
 
 
 @dataclass
@@ -81,9 +87,9 @@ class Comparison:
         """Top-1 accuracy of a file, without a name of the network, with its 95 % interval."""
         return accuracy_interval([self.files[name].correct if name else self.correct], self.images)
 
-    def file_top1(self, name: str) -> float:
-        """Top-1 accuracy of a file, percent."""
-        return 100 * self.files[name].correct / self.images
+    def loss(self, name: str) -> Interval:
+        """What a file loses of the network's top-1, in points, with its 95 % interval."""
+        return loss_interval(self.files[name].lost, self.files[name].gained, self.images)
 
     @property
     def rounding(self) -> float:
@@ -107,17 +113,19 @@ class Comparison:
         return ""
 
     def int8_problem(self, name: str, drop: float) -> str:
-        """Why a file in 8 bits is not good enough; "" where it is.
+        """Why a file in 8 bits is not good enough; "" where it is, or where so few images cannot tell.
 
         Args:
-            drop: largest loss of top-1 that is allowed, percentage points.
+            drop: loss of top-1 that is allowed, percentage points.
         """
         if self.files[name].error:
             return self.files[name].error
-        lost = self.top1 - self.file_top1(name)
-        if lost <= drop and math.isfinite(self.files[name].largest):
+        if not math.isfinite(self.files[name].largest):
+            return "its logits are not finite"
+        lost = self.loss(name)
+        if lost.low <= drop:
             return ""
-        return f"it loses {lost:.2f} points of top-1 ({self.interval(name)} instead of {self.interval()}%)"
+        return f"it loses {points(lost)} of top-1 ({self.interval(name)} instead of {self.interval()}%), and {drop:g} are allowed"
 
 
 @torch.no_grad()

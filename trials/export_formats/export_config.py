@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import keyword
 from pathlib import Path
 
 from spaces.errors import InputError, unknown
@@ -10,6 +11,7 @@ from trials.common import cli
 from trials.common.cli import option
 
 FORMATS = {"module": (".py", ".safetensors"), "program": (".pt2",), "onnx": (".onnx",), "int8": ("-int8.onnx",)}
+OPSETS = range(18, 22)
 SUFFIXES = (".py", ".safetensors", ".pt2", ".onnx")
 
 
@@ -30,7 +32,12 @@ class Config:
         "How int8 finds the ranges of activations; percentile cuts off outliers and keeps all activations in memory",
         choices=("minmax", "percentile"),
     )
-    int8_drop: float = option(1.0, "Largest loss of top-1 through int8, in percentage points")
+    int8_drop: float = option(
+        1.0,
+        "Loss of top-1 through int8 that is allowed, in percentage points; a file is refused where the 95 % interval of its "
+        "loss lies above",
+    )
+    opset: int = option(20, f"Version of ONNX's operators, {OPSETS[0]} to {OPSETS[-1]}; older runtimes take lower ones")
 
     def __post_init__(self) -> None:
         chosen = [name.strip() for name in self.formats.split(",")]
@@ -38,9 +45,11 @@ class Config:
             if name not in FORMATS:
                 raise InputError(unknown("format", name, FORMATS))
         cli.fill_and_check(self, {}, positive=("calibration_images",), fractions=())
-        cli.not_negative(self, "seed", "check_images")
+        cli.not_negative(self, "seed", "check_images", "int8_drop")
+        if self.opset not in OPSETS:
+            raise InputError(f"--opset {self.opset} is out of range; give {OPSETS[0]} to {OPSETS[-1]}")
         stem = self.target.name
-        if "module" in chosen and not stem.isidentifier():
+        if "module" in chosen and (not stem.isidentifier() or keyword.iskeyword(stem)):
             raise InputError(
                 f"--out '{self.out}': '{stem}' is no name for a Python module; use letters, digits and _, "
                 "or leave module out of --formats"

@@ -194,7 +194,7 @@ def write_files(config: Config, network: nn.Module, draft: Path, description: De
         else:
             source = format_path(draft, "onnx")  # int8 is made from this file, also where onnx itself is not wanted
             if not source.exists():
-                formats.write_onnx(network, source, resolution, metadata)
+                formats.write_onnx(network, source, resolution, metadata, opset=config.opset)
             if name == "int8":
                 images = (
                     data.normalise(batch) for batch, _ in data.eval_batches("all", 64, count=config.calibration_images)

@@ -83,12 +83,15 @@ def run_program(path: Path) -> Run:
         return torch.export.load(path).module()
 
 
-def write_onnx(network: nn.Module, path: Path, resolution: int, metadata: Mapping[str, Any]) -> None:
+def write_onnx(
+    network: nn.Module, path: Path, resolution: int, metadata: Mapping[str, Any], *, opset: int = 20
+) -> None:
     """Write an ONNX file for any number of images: BatchNorm folded into the convolutions, weights in the same file.
 
     Args:
         resolution: side of the images in pixels.
         metadata: JSON-able values, stored in the model's metadata.
+        opset: version of ONNX's operators.
     Raises:
         InputError: torch cannot export this network.
     """
@@ -102,11 +105,13 @@ def write_onnx(network: nn.Module, path: Path, resolution: int, metadata: Mappin
             output_names=[OUTPUT],
             dynamic_shapes=_any_batch(),
             dynamo=True,
+            opset_version=opset,
             external_data=False,
             verbose=False,
         )
     model = onnx.load(path)
     set_metadata(model, metadata)
+    ask_least(model)
     onnx.save(model, path)
 
 
@@ -135,6 +140,7 @@ def write_int8(source: Path, path: Path, batches: Iterable[torch.Tensor], *, ran
     model = onnx.load(path)
     stored = onnx.load(source, load_external_data=False).metadata_props
     set_metadata(model, {entry.key: entry.value for entry in stored})
+    ask_least(model)
     onnx.save(model, path)
 
 
@@ -157,6 +163,14 @@ def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> None:
         entry = model.metadata_props.add()
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         entry.key, entry.value = key, text.encode(errors=ESCAPED).decode()
+
+
+def ask_least(model: onnx.ModelProto) -> None:
+    """Let an ONNX model ask a runtime for no more than it needs: operator sets that it uses, and their oldest file format."""
+    used = {node.domain for graph in (model.graph, *model.functions) for node in graph.node}
+    for entry in [entry for entry in model.opset_import if entry.domain and entry.domain not in used]:
+        model.opset_import.remove(entry)
+    model.ir_version = min(model.ir_version, onnx.helper.find_min_ir_version_for(model.opset_import, True))
 
 
 def run_onnx(path: Path) -> Run:

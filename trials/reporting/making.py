@@ -100,7 +100,7 @@ def export_note(folder: Path) -> str:
     return (
         f"Each file was loaded anew and compared with the PyTorch network, which has "
         f"{accuracy_text([network['correct']], network['images'])}. A logit may differ by {record['rounding']:.1e}, which is "
-        f"rounding; int8 may lose {points}."
+        f"rounding; int8 may lose {points}, and is refused where the 95 % interval of its loss lies above."
     )
 
 

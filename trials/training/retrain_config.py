@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -248,7 +249,7 @@ def _check_top(config: Config) -> None:
         raise InputError(f"--top {config.top} needs --supernet RUN, from whose search it chooses")
     if config.top < 2:
         raise InputError(f"--top {config.top} leaves nothing to choose; give 2 or more, or --fixed-arc RUN/arc.json")
-    if config.out not in (None, str(_default_out(config))):
+    if config.out is not None and os.path.realpath(config.out) != os.path.realpath(_default_out(config)):
         raise InputError(f"--top writes into '{config.supernet}'; leave --out out")
     if cli.rank_and_world()[1] > 1:
         raise InputError("--top under torchrun: it trains --jobs networks at a time; start it without torchrun")

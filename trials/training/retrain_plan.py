@@ -145,6 +145,13 @@ def print_notes(plan: RetrainPlan) -> None:
         print(plan.recipe)
     if config.import_official:
         return
+    published = find_published(config.fixed_arc)
+    if published and published[1].counts_only:
+        network = published[1]
+        print(
+            f"note: of {config.fixed_arc} only the counts are those of its authors, {network.top1}% is of their function: "
+            f"{network.counts_only}"
+        )
     if winners_config(config):
         print(f"recipe: options that are not given are those of the winner, '{config.supernet}/retrain'")
     if config.baseline and data.resolution < 64 and "output_stride" not in config.baseline:

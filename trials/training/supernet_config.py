@@ -28,14 +28,17 @@ RECIPES: dict[str, dict[str, Any]] = {
     "imagenet": {
         **{"epochs": 120, "batch_size": 1024, "lr": 0.5, "weight_decay": 4e-5, "schedule": "linear"},
         **{"arch_warmup": 10, "temperature_decay": 0.045, "checkpoint_every": 500, "color_jitter": 0.4},
+        "label_smoothing": 0.1,
     },
     "cifar": {
         **{"epochs": 600, "batch_size": 96, "lr": 0.025, "weight_decay": 3e-4, "schedule": "cosine"},
         **{"arch_warmup": 50, "temperature_decay": 0.007, "checkpoint_every": 500, "color_jitter": 0.0},
+        "label_smoothing": 0.0,
     },
     "tiny": {
         **{"epochs": 20, "batch_size": 64, "lr": 0.1, "weight_decay": 4e-5, "schedule": "linear"},
         **{"arch_warmup": 2, "temperature_decay": 0.2, "arch_lr": 0.1, "checkpoint_every": 20, "color_jitter": 0.0},
+        "label_smoothing": 0.1,
     },
 }
 # By preset: few steps leave cold paths at chance (docs/evaluation.md). Thresholds begin with all they have, which is as warm.
@@ -78,7 +81,7 @@ class Config(
     schedule: str = reuse(OptimizerOptions, "schedule", choices=("cosine", "linear", "step"))
     warmup: float = reuse(OptimizerOptions, "warmup", default=0.0, unset="")
     clip_norm: float = reuse(OptimizerOptions, "clip_norm", default=0.0, unset="")
-    label_smoothing: float = reuse(OptimizerOptions, "label_smoothing", default=0.1, unset="")
+    label_smoothing: float = reuse(OptimizerOptions, "label_smoothing", unset="0 with preset cifar, else 0.1")
     eval_every: int = reuse(CheckpointOptions, "eval_every", default=None, unset="a fifth of the epochs")
 
     def __post_init__(self) -> None:
@@ -94,24 +97,26 @@ class Config(
         cli.fill_and_check(
             self,
             {name: value for name, value in recipe.items() if self.import_official or name not in FITTED},
-            positive=("epochs", "batch_size", "lr", "checkpoint_every", "accumulate", "temperature", "arch_passes"),
+            positive=(
+                *("epochs", "batch_size", "lr", "checkpoint_every", "stop_after"),
+                *("accumulate", "temperature", "arch_passes"),
+            ),
             fractions=("warmup", "warm_start", "label_smoothing", "momentum", "color_jitter", "ema"),
         )
         if self.eval_every is None and self.epochs is not None:
             object.__setattr__(self, "eval_every", math.ceil(self.epochs / 5))
         cli.not_negative(
             self,
-            *("arch_warmup", "eval_paths", "clip_norm", "temperature_decay", "cost_weight", "cost_alpha", "cost_beta"),
+            *("seed", "arch_warmup", "eval_paths", "clip_norm", "weight_decay", "arch_weight_decay"),
+            *("temperature_decay", "cost_weight", "cost_alpha", "cost_beta"),
         )
         if self.eval_every is not None and not self.eval_every > 0:
             raise InputError(f"--eval-every {self.eval_every} is not above 0; give 1 or more, or --eval-paths 0")
         if self.eval_paths > 1000:
             raise InputError(f"--eval-paths {self.eval_paths} is above 1,000; give fewer")
         self.limits(), self.target()  # these refuse what is no number
-        for name in ("arch_lr", "arch_weight_decay"):
-            value = getattr(self, name)
-            if value is not None and not (value > 0 or (value == 0 and name == "arch_weight_decay")):
-                raise InputError(f"{flag(name)} {value} is out of range; give a positive number")
+        if self.arch_lr is not None and not self.arch_lr > 0:
+            raise InputError(f"--arch-lr {self.arch_lr} is out of range; give a positive number")
         _check_limits(self)
         _check_learning(self, recipe)
         _check_batches(self)

@@ -83,6 +83,11 @@ def plan_supernet(config: Config) -> SupernetPlan:
     )
     if not data.size("score"):
         raise InputError(f"--score-fraction {config.score_fraction} of so few images is none; raise it")
+    if data.size("train") < len(data.classes):
+        raise InputError(
+            f"--score-fraction {config.score_fraction} leaves {data.size('train'):,} of {data.size('all'):,} images to train "
+            f"{len(data.classes):,} classes; lower it"
+        )
     if imported:
         official_spos.check_classes(imported, data)
     else:
