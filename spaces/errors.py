@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import importlib
 import os
 import reprlib
 import traceback
@@ -59,6 +60,27 @@ def unknown(what: str, value: object, allowed: Iterable[object]) -> str:
     close = difflib.get_close_matches(given, names, n=1)
     hint = f" did you mean '{close[0]}'?" if close else ""
     return f"unknown {what} '{given}';{hint} choose from: {', '.join(names)}"
+
+
+def require_library(name: str, what: str, fix: str = "", *, package: str = "") -> None:
+    """Refuse what needs a library that does not import, before other work begins.
+
+    Args:
+        name: of the library, as it is imported.
+        what: what needs it, as the subject of the message.
+        fix: what could be given instead.
+        package: the name by which it is installed, where that is another.
+    Raises:
+        InputError: it is not installed, or fails while it is imported.
+    """
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # a library built for another machine fails in ways of its own
+        reason = shown(str(error).strip() or type(error).__name__)
+        other = f", or {fix}" if fix else ""
+        raise InputError(
+            f"{what} needs {name}, which does not import here ({reason}); install it with: pip install {package or name}{other}"
+        ) from None
 
 
 def is_whole_number(value: object, least: int) -> TypeGuard[int]:

@@ -1,7 +1,4 @@
-"""Networks that papers published, with their exact costs and the top-1 accuracies printed there.
-
-MACs and params were counted on the code that the papers' authors released; a test builds every network and compares.
-"""
+"""Networks that papers published: their costs, counted on the authors' code and compared by a test; their printed top-1."""
 
 from __future__ import annotations
 
@@ -27,9 +24,7 @@ class Published:
     published: str  # the costs as printed in the publication
     source: str
     options: dict[str, Any] = field(default_factory=dict)  # the space's own options
-    counts_only: str = (
-        ""  # how the function differs from the authors', where only the counts are theirs; `top1` is of theirs
-    )
+    counts_only: str = ""  # how the function differs from that of the authors, whose `top1` is
 
 
 def _blocks(names: Iterable[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ may come late.
 
 from __future__ import annotations
 
+import importlib.util
 import random
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -57,6 +58,10 @@ class ParetoTuner(ArchTuner):
         latency_table: str | None = None,
         **limits: float | str | None,
     ) -> None:
+        if importlib.util.find_spec("pymoo") is None:  # it is imported when a generation is bred, which takes a while
+            raise InputError(
+                "ParetoTuner needs pymoo, which is not installed here; install it with: pip install pymoo, or take EvolutionTuner"
+            )
         if objective not in OBJECTIVES:
             raise InputError(unknown("objective", objective, OBJECTIVES))
         for name, value in (("crossover", crossover), ("mutation", mutation)):

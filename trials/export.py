@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from spaces.errors import InputError, Stopped
+from spaces.errors import InputError, Stopped, require_library
 from trials.common import cli
 from trials.evidence.comparison import points
 from trials.evidence.floor import floor_of, floor_text
@@ -29,7 +29,9 @@ from trials.export_formats.export_config import Config
 def main(argv: list[str] | None = None) -> None:
     config = cli.parse(Config, argv, __doc__, "trials.export")
 
-    # Torch is imported when the options are known to be right.
+    # Torch and the libraries of the formats are imported when the options are known to be right.
+    for library in ("safetensors", "onnx", "onnxscript", "onnxruntime"):
+        require_library(library, "python -m trials.export")
     from trials.common import checkpoint, run_dir
     from trials.export_formats import files
     from trials.export_formats.export_record import write_record

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from spaces.cost import measure
-from spaces.errors import InputError
+from spaces.errors import InputError, require_library
 from spaces.latency import FIT_NETWORKS, MIN_CHECK_NETWORKS
 from spaces.spec import SpaceSpec
 from trials.common import cli
@@ -29,7 +29,8 @@ from trials.timing.latency_config import Config
 def main(argv: list[str] | None = None) -> None:
     config = cli.parse(Config, argv, __doc__, "trials.latency")
 
-    # Torch is imported when the options are known to be right.
+    # Torch and the runtimes are imported when the options are known to be right.
+    require_library("onnxruntime", "python -m trials.latency")
     from trials.timing import latency_csv, table_report
     from trials.timing.measure import MeasureSettings, measure_table, random_archs
 

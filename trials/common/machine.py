@@ -41,6 +41,8 @@ FAILURES = {
     "DefaultCPUAllocator": "the memory of this machine is used up; lower --batch-size, --jobs or --resolution",
 }
 
+OWN = ("benchmarks", "spaces", "strategies", "tests", "trials")  # modules of Onepath, whose absence is a fault of it
+
 
 def failure(error: BaseException) -> str | None:
     """What an exception says about the machine: a disk that is full, a file that may not be written, memory that is used up.
@@ -51,6 +53,8 @@ def failure(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno is not None:
         where = f" at '{error.filename}'" if error.filename else ""
         return f"{error.strerror or error}{where}; mend that"
+    if isinstance(error, ImportError) and error.name and error.name.partition(".")[0] not in OWN:
+        return f"library {error.name} does not import here ({' '.join(str(error).split())[:200]}); install it anew (make setup)"
     if isinstance(error, MemoryError):
         return FAILURES["DefaultCPUAllocator"]
     if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one

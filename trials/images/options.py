@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from spaces.errors import InputError, unknown
+from spaces.errors import InputError, require_library, unknown
 from trials.common import cli
 from trials.common.cli import option
 from trials.common.machine import usable_cores
@@ -67,6 +67,8 @@ class DataOptions:
             object.__setattr__(self, "loader", default_loader())
         elif self.loader not in LOADERS:
             raise InputError(unknown("loader", self.loader, LOADERS))
+        elif self.loader == "dali":
+            require_library("nvidia.dali", "--loader dali", "give --loader torchvision", package="nvidia-dali-cuda120")
         if not 0 < self.test_fraction < 1:
             raise InputError(f"--test-fraction {self.test_fraction} is out of range; give a number between 0 and 1")
         if self.test_fraction != TEST_FRACTION and self.data in IN_MEMORY and self.data != "digits":

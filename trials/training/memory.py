@@ -8,6 +8,7 @@ times as much, and 0.8 GiB for itself.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from trials.training import retrain_config, supernet_config
 
 GIB = 2**30
 MOST_PER_PIXEL = 20_000  # bytes per pixel of a batch; the softmax mixture of ProxylessNAS' space takes 10,700
+SHARED = Path("/dev/shm")
 CGROUPS = Path("/sys/fs/cgroup")
 UNLIMITED = 2**60  # cgroups say so, or larger, where there is no limit
 
@@ -158,6 +160,7 @@ def require_memory(
     Raises:
         InputError: with what would fit.
     """
+    require_shared_memory(config, resolution, processes=processes)
     if use_cuda(config.device):
         has, where = torch.cuda.get_device_properties(0).total_memory, "the GPU"
     else:
@@ -181,6 +184,40 @@ def require_memory(
         f"batches of {config.batch_size:,} images of {resolution}x{resolution} need about {needed / GIB:.1f} GiB{each}, and "
         f"{where} has {has / GIB:.1f}; give {' or '.join(remedies)}, or a smaller --resolution or --preset"
     )
+
+
+def require_shared_memory(
+    config: supernet_config.Config | retrain_config.Config,
+    resolution: int,
+    *,
+    processes: int = 1,
+    has: int | None = None,
+) -> None:
+    """Refuse decoding processes whose batches do not fit into /dev/shm, through which they pass them on.
+
+    torch lets each have two batches ready, and one is in use. Containers have 64 MB where nothing else was asked for.
+
+    Args:
+        resolution: height and width of the images, pixels.
+        processes: trainings at the same time, each with decoding processes of its own.
+        has: bytes that are free in /dev/shm; None looks.
+    Raises:
+        InputError: with what would fit.
+    """
+    if config.data != "folder" or config.loader != "torchvision" or not config.workers:
+        return
+    if has is None:
+        if not SHARED.exists():
+            return
+        has = shutil.disk_usage(SHARED).free
+    processes *= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    batch = config.batch_size // rank_and_world()[1] * 3 * resolution**2
+    needed = (2 * config.workers + 1) * batch * processes
+    if needed > has:
+        raise InputError(
+            f"/dev/shm has {has / 1e6:,.0f} MB free, and batches of {batch / 1e6:,.1f} MB from {config.workers} decoding processes "
+            f"need {needed / 1e6:,.0f}; give a container more with --shm-size, or give --workers 0, or a smaller --batch-size"
+        )
 
 
 def machine_memory() -> int:

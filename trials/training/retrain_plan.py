@@ -11,7 +11,7 @@ from typing import Any
 import spaces
 from spaces.arch import Arch, ArchError
 from spaces.cost import CostTable, measure
-from spaces.errors import InputError
+from spaces.errors import InputError, require_library
 from spaces.published import find_published
 from spaces.published import read_arch as read_published_or_file
 from spaces.spec import SpaceSpec, space_options_text
@@ -19,6 +19,7 @@ from trials.common import cli, run_dir
 from trials.common.distributed import use_cuda
 from trials.images.dataset import Data
 from trials.networks import baselines, official_spos
+from trials.networks.baselines import parse_baseline
 from trials.training import memory
 from trials.training.choose_preset import with_preset
 from trials.training.retrain_config import Config, winners_config
@@ -69,6 +70,10 @@ def plan_retraining(config: Config, arch: Arch | None = None) -> RetrainPlan:
     """
     config = with_preset(config)
     use_cuda(config.device, config.precision)
+    if config.baseline:
+        require_library(parse_baseline(config.baseline)[0], f"--baseline {config.baseline}")
+    if config.optimizer == "rmsprop-tf":
+        require_library("timm", "--optimizer rmsprop-tf", "give --optimizer rmsprop")
     imported, recipe = None, ""
     if config.import_official:
         imported = official_spos.read_network(config.import_official, config.space, config.preset, config.space_options)
