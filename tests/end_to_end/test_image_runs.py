@@ -10,7 +10,7 @@ from PIL import Image
 from spaces.errors import InputError
 from spaces.files import load_json
 from trials import supernet
-from trials.common import run_dir
+from trials.common.checkpoint import load_checkpoint
 
 
 def test_a_run_resumes_bitwise_in_the_middle_of_an_epoch_through_dali(tree, tmp_path):
@@ -26,7 +26,7 @@ def test_a_run_resumes_bitwise_in_the_middle_of_an_epoch_through_dali(tree, tmp_
     finally:
         extra.unlink()
     assert load_json(tmp_path / "cut" / "config.json", "")["config"]["loader"] == "dali"
-    whole, cut = (run_dir.load_checkpoint(tmp_path / name / "supernet.pt", "") for name in ("whole", "cut"))
+    whole, cut = (load_checkpoint(tmp_path / name / "supernet.pt", "") for name in ("whole", "cut"))
     assert all(torch.equal(whole["model"][name], cut["model"][name]) for name in whole["model"])
     assert whole["preprocessing"]["channels"] == "RGB"
     with pytest.raises(InputError, match="was started with --loader dali, not torchvision"):
@@ -40,7 +40,7 @@ def test_preprocessing_travels_and_contradictions_are_refused(tree, tmp_path):
     run = tmp_path / "run"
     flags = ["--preset", "tiny", "--data", "folder", "--data-root", str(tree), "--batch-size", "12", "--epochs", "1"]
     supernet.main([*flags, "--spos-preprocessing", "--eval-paths", "0", "--out", str(run)])
-    about = run_dir.load_checkpoint(run / "supernet.pt", "")["preprocessing"]
+    about = load_checkpoint(run / "supernet.pt", "")["preprocessing"]
     assert (about["channels"], about["range"], about["resize"], about["resolution"]) == ("BGR", 255, "opencv", 32)
     settings = Settings(24, 0, 12)
     scorer = Scorer(run, settings)
@@ -52,7 +52,7 @@ def test_preprocessing_travels_and_contradictions_are_refused(tree, tmp_path):
     with pytest.raises(InputError, match=r"--no-spos-preprocessing: supernet '.*' has True; leave"):
         retrain.main([*again, "--no-spos-preprocessing"])
     retrain.main(again)
-    assert run_dir.load_checkpoint(tmp_path / "retrain/seed0/network.pt", "")["preprocessing"] == about
+    assert load_checkpoint(tmp_path / "retrain/seed0/network.pt", "")["preprocessing"] == about
     config = (run / "config.json").read_text()
     (run / "config.json").write_text(config.replace('"spos_preprocessing": true', '"spos_preprocessing": false'))
     with pytest.raises(InputError, match="was trained on BGR images, and config.json of its run says"):

@@ -13,7 +13,7 @@ def whole_number(text: str) -> int:
     try:
         number = int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{shown(text)}' is not a whole number") from None
+        raise argparse.ArgumentTypeError(f"invalid int value: '{shown(text)}'") from None
     if abs(number) >= 2**63:
         raise argparse.ArgumentTypeError(f"{shown(text)} is out of range; give a number of at most 18 digits")
     return number
@@ -24,7 +24,7 @@ def finite_number(text: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{shown(text)}' is not a number") from None
+        raise argparse.ArgumentTypeError(f"invalid float value: '{shown(text)}'") from None
     if not math.isfinite(number):
         raise argparse.ArgumentTypeError(f"{shown(text)} is not a finite number; give one")
     return number
