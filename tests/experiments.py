@@ -28,11 +28,12 @@ sys.exit(parse_args())
 """
 
 
-def nnictl(*arguments: object) -> None:
-    """NNI's command line, in a process of its own, with more patience."""
+def nnictl(*arguments: object) -> str:
+    """NNI's command line, in a process of its own, with more patience. Returns what it wrote."""
     line = [sys.executable, "-c", NNICTL, *map(str, arguments)]
     done = subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def free_port() -> int:
@@ -51,6 +52,8 @@ def experiment(run: Path, name: str = "quickstart.yml", trial: str = "python -m 
     content = yaml.safe_load((ROOT / "experiments" / name).read_text())
     tuner = content["tuner"]
     tuner["classArgs"] = {**tuner.get("classArgs", {}), **changes.pop("classArgs", {})}
+    if str(tuner["classArgs"].get("cost_table")).startswith("runs/"):  # the shipped one, of the run that it names
+        tuner["classArgs"]["cost_table"] = str(run / "cost_table.json")
     if "codeDirectory" in tuner:
         tuner["codeDirectory"] = str(ROOT)
     content |= {

@@ -42,7 +42,7 @@ from spaces.errors import InputError  # noqa: E402
 from spaces.latency import LatencyTable  # noqa: E402
 from trials.common import cli  # noqa: E402
 from trials.common.supernet_run import SupernetRun  # noqa: E402
-from trials.scoring import evaluator_client, noise  # noqa: E402
+from trials.scoring import best_of_experiment, evaluator_client, noise  # noqa: E402
 from trials.scoring.evaluate_config import Config, Settings  # noqa: E402
 from trials.scoring.score_store import ScoreStore  # noqa: E402
 from trials.scoring.score_value import has_value, score_value  # noqa: E402
@@ -77,6 +77,9 @@ def main(argv: list[str] | None = None) -> None:
     images = noise.scoring_images(result, run.path)
     if images:
         final["scoring_images"] = images
+    folder = best_of_experiment.experiment_folder() if PARAMETERS is not None else None
+    if folder:
+        best_of_experiment.keep_best(folder, result, config.score_by)
     report(final, result, config.batch_size)
 
 

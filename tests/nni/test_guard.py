@@ -325,6 +325,145 @@ def test_a_manager_may_take_its_time_to_answer(monkeypatch):
     assert launcher._check_rest_server.__module__ == launcher.__name__
 
 
+ECHO = """
+const http = require('http');
+const port = Number(process.argv[process.argv.indexOf('--port') + 1]);
+const end = Date.now() + 1000 * Number(process.argv[process.argv.indexOf('--busy') + 1]);
+while (Date.now() < end);
+const server = http.createServer((request, response) => {
+    const answer = () => { response.statusCode = request.url.includes('bad') ? 500 : 200; response.end('"' + request.url + '"'); };
+    setTimeout(answer, request.method === 'POST' ? 1000 * Number(process.argv[process.argv.indexOf('--think') + 1]) : 0);
+}).listen(port, () => console.log(JSON.stringify(server.address())));
+"""
+
+
+@pytest.fixture
+def manager(tmp_path):
+    """Starts a program that node and the guard take for NNI's manager, and that answers every request."""
+    import nni_node
+
+    folder, started = tmp_path / "nni_node", []
+    folder.mkdir()
+    (folder / "main.js").write_text(ECHO)
+
+    def start(port, busy=0.0, think=0.0, **environment):
+        node = Path(nni_node.__path__[0]) / "node"
+        line = [node, folder / "main.js", "--port", str(port), "--busy", str(busy), "--think", str(think)]
+        variables = {**os.environ, "NODE_OPTIONS": f"--require {GUARD}", **environment}
+        started.append(subprocess.Popen(line, env=variables, stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_nnictl_is_let_wait_while_the_manager_loads(manager):
+    """NNI's own launcher, which knocks four times in three seconds and waits 20 for the answer to its start."""
+    from nni.experiment import launcher, rest
+
+    port = free_port()
+    process = manager(port, busy=8, think=12)
+    began = time.monotonic()
+    while time.monotonic() - began < 60:  # until node runs
+        if any(c.status == "LISTEN" and c.laddr.port == port for c in psutil.net_connections("tcp")):
+            break
+        time.sleep(0.05)
+    assert time.monotonic() - began < 8
+    launcher._check_rest_server(port)
+    assert json.loads(process.stdout.readline())["address"] == "127.0.0.1"
+    assert rest.get(port, "/x") == "/api/v1/nni/x"
+    began, before = time.monotonic(), rest.timeout
+    rest.timeout = 7  # the wait without a word; the guard says something every five seconds
+    try:
+        assert rest.post(port, "/experiment", {}) == "/api/v1/nni/experiment"
+    finally:
+        rest.timeout = before
+    assert time.monotonic() - began > 11
+
+
+def test_a_port_that_is_taken_is_nnis_own_error(manager):
+    port = free_port()
+    manager(port).stdout.readline()
+    second = manager(port)
+    assert second.wait(60) != 0
+
+
+CLOSED = [
+    ("POST", "/api/v1/nni/tensorboard"),
+    ("POST", "/api/v1/nni/TensorBoard/"),
+    ("PUT", "/api/v1/nni/tensorboard/abc"),
+    ("DELETE", "/api/v1/nni/tensorboard/abc"),
+    ("DELETE", "/api/v1/nni/tensorboard-tasks"),
+    ("PUT", "/api/v1/nni/experiment/cluster-metadata"),
+    ("GET", "/netron/x"),
+    ("GET", "/logs/../x"),
+    ("GET", "/api/v1/nni/trial-file/..%2f../x"),
+]
+
+
+def test_routes_that_run_programs_or_leave_the_experiment_are_closed(manager):
+    """Each route of NNI's manager is in the table of docs/search.md; these are closed."""
+    port = free_port()
+    manager(port).stdout.readline()
+    for method, path in CLOSED:
+        assert ask(port, path, method)[0] == 403, (method, path)
+    assert ask(port, "/api/v1/nni/tensorboard-tasks")[0] == 200  # the portal asks for this list, which stays empty
+    # an experiment is started once; after a failed start once more
+    assert ask(port, "/api/v1/nni/experiment?bad", "POST", {"Content-Length": "0"})[0] == 500
+    assert ask(port, "/api/v1/nni/experiment", "POST", {"Content-Length": "0"})[0] == 200
+    status, text = ask(port, "/api/v1/nni/experiment", "POST", {"Content-Length": "0"})
+    assert status == 403
+    assert "the experiment was started" in text
+    assert ask(port, "/api/v1/nni/experiment")[0] == 200
+    assert ask(port, "/api/v1/nni/experiment/import-data", "POST", {"Content-Length": "0"})[0] == 200
+
+
+def test_the_table_of_routes_is_whole():
+    """A route that NNI has and docs/search.md does not speak of would be one that nobody looked at."""
+    import nni_node
+
+    code = (Path(nni_node.__path__[0]) / "rest_server" / "restHandler.js").read_text()
+    routes = set(re.findall(r"router\.(get|put|post|delete)\('([^']+)'", code))
+    table = (ROOT / "docs" / "search.md").read_text()
+    assert len(routes) == 27
+    missing = [f"{method.upper()} {path}" for method, path in routes if f"`{path}`" not in table]
+    assert not missing
+
+
+TUNER = """
+import sys, time
+from strategies import manager_guard
+from spaces.cost import CostTable
+manager_guard.enter_tuner_process(CostTable.load("experiments/spaces/spos-tiny.costs.json"))
+print("tuner", flush=True)
+time.sleep(600)
+"""
+MANAGER = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', *sys.argv[1:4]]); time.sleep(600)"
+CREATE = "import subprocess, sys, time; print(subprocess.Popen([sys.executable, '-c', *sys.argv[1:]]).pid, flush=True); time.sleep(600)"
+
+
+def test_a_tuner_without_the_guard_says_so_in_nnictls_output_and_ends_with_its_manager():
+    """What stands in for nnictl starts what stands in for its manager, which starts a tuner."""
+    parameters = base64.b64encode(json.dumps({"trialConcurrency": 1}).encode()).decode()
+    line = [sys.executable, "-c", CREATE, MANAGER, TUNER, "--exp_params", parameters, "--experiment-id", "abc"]
+    plain = {key: value for key, value in os.environ.items() if key != "ONEPATH_GUARD"}
+    process = subprocess.Popen(line, cwd=ROOT, env=plain, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        started = psutil.Process(int(process.stdout.readline()))
+        assert process.stdout.readline() == "tuner\n"
+        [tuner] = started.children()
+        started.kill()
+        psutil.wait_procs([tuner], timeout=60)
+        assert not tuner.is_running()
+    finally:
+        process.kill()
+    said = process.communicate()[1]
+    assert "WARNING: this NNI manager runs without Onepath's guard: its port is open to everybody" in said
+    assert f"export NODE_OPTIONS='--require \"{GUARD}\"'" in said
+
+
 def test_a_tuner_may_take_its_time_to_connect(tmp_path):
     """NNI gives a tuner ten seconds; the guard waits for one that lives, and not for one that ended."""
     import nni_node

@@ -295,7 +295,11 @@ def test_the_shipped_experiment(tmp_path):
     table = LatencyTable(costs.space, [b.choices for b in costs.blocks], 10**6, [b.macs // 12 for b in costs.blocks])
     table.save(tmp_path / "latency.json")
     tuner = yaml.safe_load((ROOT / "experiments/spos_latency.yml").read_text())["tuner"]
-    given = {**tuner["classArgs"], "latency_table": str(tmp_path / "latency.json")}
+    costs.save(tmp_path / "cost_table.json")
+    given = tuner["classArgs"] | {
+        key: str(tmp_path / f"{name}.json")
+        for key, name in (("latency_table", "latency"), ("cost_table", "cost_table"))
+    }
     assert make_tuner(tuner["className"], given).feasible.limits == Limits(max_latency_ms=25)
 
 

@@ -6,6 +6,8 @@ import sys
 import pytest
 import yaml
 
+from spaces.catalog import describe
+from spaces.cost import CostTable, measure
 from spaces.errors import InputError
 from spaces.files import load_json
 from strategies.feasible import FeasibleSpace
@@ -188,7 +190,34 @@ def test_shipped_experiments_agree_with_the_code():
         assert (ROOT / "experiments" / content["searchSpaceFile"]).exists()
         tuner = content["tuner"]
         if "className" in tuner:
-            assert make_tuner(tuner["className"], tuner["classArgs"]).feasible.limits.max_macs
+            run = (
+                "runs/spos-imagenet"
+                if name == "spos_evo_remote"
+                else content["trialCommand"].split("--run ")[1].split()[0]
+            )
+            assert tuner["classArgs"]["cost_table"] == f"{run}/cost_table.json"  # whatever its classes and resolution
+            costs = f"experiments/{content['searchSpaceFile'].removesuffix('.json')}.costs.json"
+            assert make_tuner(tuner["className"], tuner["classArgs"] | {"cost_table": costs}).feasible.limits.max_macs
+
+
+def test_the_shipped_limit_of_fbnet_excludes_most_of_the_space():
+    """375M left 99.9 % of it."""
+    limits = yaml.safe_load((ROOT / "experiments" / "fbnet_evo.yml").read_text())["tuner"]["classArgs"]["max_macs"]
+    table = CostTable.load(ROOT / "experiments" / "spaces" / "fbnet-imagenet.costs.json")
+    assert FeasibleSpace(table, Limits(max_macs=limits)).share() == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_supernet_of_other_classes_is_searched_by_a_shipped_experiment(own_run):
+    """The road of docs/imagenet.md with --classes 100: the cost table is the run's own, not that of 1,000 classes."""
+    shipped = CostTable.load(own_run / "cost_table.json")
+    fewer = measure(describe("spos", "tiny", classes=7))
+    fewer.save(own_run / "cost_table.json")
+    assert plan_experiment(experiment(own_run)).table.space == fewer.space
+    shipped.save(own_run / "shipped.json")
+    with pytest.raises(
+        InputError, match="cost_table of .*'classes': 10.*'classes': 7.* give cost_table: .*cost_table.json"
+    ):
+        plan_experiment(experiment(own_run, classArgs={"cost_table": str(own_run / "shipped.json")}))
 
 
 def test_a_supernet_leaves_an_experiment_that_is_ready(own_run, tmp_path, monkeypatch):
