@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import ctypes
 import itertools
 import json
 import logging
 import os
+import select
 import shlex
-import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,11 @@ def enter_tuner_process(table: CostTable) -> None:
     experiment = experiment_of_manager()
     if experiment is None:
         return
-    with contextlib.suppress(OSError, AttributeError):  # Linux alone has this
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; the journal survives any kill
+    end_with_manager()
     refuse_without_guard(experiment)
     refuse_other_costs(experiment, table)
     if not guard_loaded():
-        warn_of_open_port(experiment)
+        warn_of_open_port()
 
 
 def export_line() -> str:
@@ -101,20 +100,31 @@ def refuse_other_costs(experiment: dict[str, Any], table: CostTable) -> None:
         )
 
 
-def warn_of_open_port(experiment: dict[str, Any]) -> None:
-    """Say, in the output of `nnictl create` or `resume`, that the port is open to everybody.
+def end_with_manager() -> None:
+    """End this process when the manager that started it ends, in whatever way. The tuner's journal survives that."""
+    managers = [process for process in psutil.Process().parents() if "--experiment-id" in process.cmdline()]
 
-    NNI starts a tuner without a terminal, so the line goes to the error stream of the process that started the manager,
-    which waits until the tuner is ready; and to the tuner's log.
+    def wait(manager: psutil.Process) -> None:
+        try:
+            select.select([os.pidfd_open(manager.pid)], [], [])  # readable once the process has ended
+        except (AttributeError, OSError):  # it has ended already, or this system has no such thing
+            manager.wait()
+        os._exit(1)
+
+    for manager in managers[:1]:  # a shell stands between the two
+        threading.Thread(target=wait, args=(manager,), daemon=True).start()
+
+
+def warn_of_open_port() -> None:
+    """Say that the port is open to everybody: in the terminal from which nnictl was called, and in the tuner's log.
+
+    NNI gives a tuner the manager's streams, which are log files unless nnictl runs in the foreground; but the process is
+    still of the terminal's session.
     """
     line = (
         "WARNING: this NNI manager runs without Onepath's guard: its port is open to everybody who reaches this machine, "
-        f"without a password; stop it, then: {export_line()}, and start it again (docs/search.md, The guard)"
+        f"without a password; stop it (nnictl stop), then: {export_line()}, and start it again (docs/search.md, The guard)"
     )
     _logger.warning(line)
-    with contextlib.suppress(OSError, psutil.Error):  # no such process any more, or a stream that cannot be opened
-        for process in psutil.Process().parents():
-            if "--experiment-id" in process.cmdline():
-                with open(f"/proc/{process.ppid()}/fd/2", "a") as stream:
-                    stream.write(line + "\n")
-                return
+    with contextlib.suppress(OSError), open("/dev/tty", "w") as terminal:  # OSError: it has no terminal
+        terminal.write(f"\r\n{line}\r\n")

@@ -4,8 +4,12 @@ import base64
 import http.client
 import json
 import os
+import pty
 import re
+import select
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -250,7 +254,6 @@ def as_tuner_of(monkeypatch, **experiment):
     """Let this process look like the tuner of an experiment."""
     parameters = base64.b64encode(json.dumps(experiment).encode()).decode()
     monkeypatch.setattr(sys, "argv", ["nni", "--exp_params", parameters])
-    monkeypatch.setattr(manager_guard.ctypes, "CDLL", lambda _: None)  # this process outlives its parent as before
 
 
 def test_tuners_refuse_the_costs_of_another_space(monkeypatch, tmp_path):
@@ -440,26 +443,36 @@ manager_guard.enter_tuner_process(CostTable.load("experiments/spaces/spos-tiny.c
 print("tuner", flush=True)
 time.sleep(600)
 """
-MANAGER = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', *sys.argv[1:4]]); time.sleep(600)"
-CREATE = "import subprocess, sys, time; print(subprocess.Popen([sys.executable, '-c', *sys.argv[1:]]).pid, flush=True); time.sleep(600)"
+# NNI's manager, which starts its tuner through a shell; and nnictl, which has ended by then
+MANAGER = """import os, shlex, subprocess, sys, time
+subprocess.Popen(f"{shlex.join([sys.executable, '-c', *sys.argv[1:4]])}; true", shell=True)
+time.sleep(600)"""
+CREATE = "import os, subprocess, sys; print(subprocess.Popen([sys.executable, '-c', *sys.argv[1:]], preexec_fn=os.setpgrp).pid)"
 
 
-def test_a_tuner_without_the_guard_says_so_in_nnictls_output_and_ends_with_its_manager():
+def test_a_tuner_without_the_guard_says_so_in_nnictls_terminal_and_ends_with_its_manager():
     """What stands in for nnictl starts what stands in for its manager, which starts a tuner."""
     parameters = base64.b64encode(json.dumps({"trialConcurrency": 1}).encode()).decode()
     line = [sys.executable, "-c", CREATE, MANAGER, TUNER, "--exp_params", parameters, "--experiment-id", "abc"]
-    plain = {key: value for key, value in os.environ.items() if key != "ONEPATH_GUARD"}
-    process = subprocess.Popen(line, cwd=ROOT, env=plain, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    shell = f"export PYTHONPATH={ROOT}; cd {ROOT}; unset ONEPATH_GUARD; {shlex.join(line)}; sleep 600"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvp("bash", ["bash", "-c", shell])
+    said = ""
     try:
-        started = psutil.Process(int(process.stdout.readline()))
-        assert process.stdout.readline() == "tuner\n"
-        [tuner] = started.children()
-        started.kill()
+        while not said.rstrip().endswith("tuner"):
+            assert select.select([terminal], [], [], 120)[0], said
+            said += os.read(terminal, 10_000).decode()
+        manager = psutil.Process(int(said.split()[0]))
+        [tuner] = [child for child in manager.children(recursive=True) if not child.children()]
+        manager.kill()
         psutil.wait_procs([tuner], timeout=60)
         assert not tuner.is_running()
     finally:
-        process.kill()
-    said = process.communicate()[1]
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
+    said = " ".join(said.split())
     assert "WARNING: this NNI manager runs without Onepath's guard: its port is open to everybody" in said
     assert f"export NODE_OPTIONS='--require \"{GUARD}\"'" in said
 

@@ -53,6 +53,13 @@ def test_nnictl_create_to_done(copy):
         assert final["macs"] <= 3_200_000
         before = [m for m in metrics if m["trialJobId"] == job["trialJobId"] and m["type"] == "PERIODICAL"]
         assert [float(metric(m["data"])) for m in before] == [stored["top1_before_recalibration"]]
+    log = next((copy / "nni").glob("*/log/dispatcher.log")).read_text()
+    assert "WARNING: this NNI manager runs without Onepath's guard" in log
+    # the best is left for --fixed-arc, whatever the tuner
+    choices = CostTable.load(copy / "cost_table.json").choices
+    best = load_arch(next((copy / "nni").glob("*/best.json")), choices)
+    stored = [load_json(file, "") for file in (copy / "search").glob("*.json")]
+    assert arch_id(best) in {arch_id(s["arch"]) for s in stored if s["top1"] == max(s["top1"] for s in stored)}
     checkpoint = next((copy / "nni").glob("*/checkpoint/generation-000.json"))
     assert load_arch(checkpoint, CostTable.load(copy / "cost_table.json").choices)
 
