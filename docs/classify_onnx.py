@@ -5,18 +5,20 @@ import sys
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 
-def open_rgb(path):
-    """An image as training sees it: RGB of 8 bits, those with more bits scaled, those whose white is unknown refused."""
-    image = Image.open(path)
+def open_rgb(path, how):
+    """An image as training sees it: RGB of 8 bits, more bits scaled, an unknown white refused, turned if the network wants it."""
+    image = Image.open(open(path, "rb"))  # by its name, Pillow 13.0 scrambles grey TIFFs that have an orientation
     tags = getattr(image, "tag_v2", {})
     grey_16 = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
     if (image.mode in ("F", "I") and not grey_16) or (grey_16 and tags.get(262) == 0):
         sys.exit(f"{path}: no value is known to be white (mode {image.mode}); convert it to 8 bits")
+    white = 4095 if tags.get(258) == (12,) else 65535
+    if how.get("exif_orientation"):
+        image = ImageOps.exif_transpose(image)
     if grey_16:
-        white = 4095 if tags.get(258) == (12,) else 65535
         image = Image.fromarray((np.asarray(image, np.float64).clip(0, white) * (255 / white)).round().astype(np.uint8))
     return image.convert("RGB")
 
@@ -41,5 +43,5 @@ if __name__ == "__main__":
     metadata = session.get_modelmeta().custom_metadata_map
     preprocessing, classes = json.loads(metadata["preprocessing"]), json.loads(metadata["classes"])
     for path in sys.argv[2:]:
-        (logits,) = session.run(["logits"], {"images": prepare(open_rgb(path), preprocessing)})
+        (logits,) = session.run(["logits"], {"images": prepare(open_rgb(path, preprocessing), preprocessing)})
         print(f"{path}: {classes[int(logits[0].argmax())]}")

@@ -39,9 +39,10 @@ def test_preprocessing_travels_and_contradictions_are_refused(tree, tmp_path):
 
     run = tmp_path / "run"
     flags = ["--preset", "tiny", "--data", "folder", "--data-root", str(tree), "--batch-size", "12", "--epochs", "1"]
-    supernet.main([*flags, "--spos-preprocessing", "--eval-paths", "0", "--out", str(run)])
+    supernet.main([*flags, "--spos-preprocessing", "--exif-orientation", "--eval-paths", "0", "--out", str(run)])
     about = load_checkpoint(run / "supernet.pt", "")["preprocessing"]
     assert (about["channels"], about["range"], about["resize"], about["resolution"]) == ("BGR", 255, "opencv", 32)
+    assert about["exif_orientation"] is True
     settings = Settings(24, 0, 12)
     scorer = Scorer(run, settings)
     seen, _ = next(scorer.scoring_batches())
@@ -51,6 +52,8 @@ def test_preprocessing_travels_and_contradictions_are_refused(tree, tmp_path):
     again = ["--fixed-arc", str(tmp_path / "arc.json"), "--supernet", str(run), "--epochs", "1", "--batch-size", "12"]
     with pytest.raises(InputError, match=r"--no-spos-preprocessing: supernet '.*' has True; leave"):
         retrain.main([*again, "--no-spos-preprocessing"])
+    with pytest.raises(InputError, match=r"--no-exif-orientation: supernet '.*' has True; leave"):
+        retrain.main([*again, "--no-exif-orientation"])
     retrain.main(again)
     assert load_checkpoint(tmp_path / "retrain/seed0/network.pt", "")["preprocessing"] == about
     config = (run / "config.json").read_text()

@@ -1,5 +1,6 @@
 """Whatever training makes of an image's values, the shipped forms make too, or refuse; and a verdict on a file is about the file."""
 
+import dataclasses
 import errno
 import importlib.util
 import io
@@ -20,11 +21,15 @@ from torch import nn
 
 from spaces.errors import InputError, Stopped
 from tests.commands import ROOT
+from tests.unit.test_data import LOADERS, open_folder
+from trials.common.run_dir import changed_option
 from trials.export_formats.formats import ESCAPED, set_metadata
 from trials.export_formats.module_file import constant, preprocess_source
 from trials.images import inspect_file, scan
 from trials.images.crops import central_crops
+from trials.images.options import DataOptions
 from trials.images.torch_loader import TorchLoader, decode
+from trials.training import supernet_config
 
 EIGHT = np.random.default_rng(0).integers(0, 256, (24, 30)).astype(np.uint8)  # a picture in grey
 COLOUR = np.random.default_rng(1).integers(0, 256, (24, 30, 3)).astype(np.uint8)
@@ -105,7 +110,7 @@ def test_training_and_shipped_forms_see_the_same_values(name, classify, tmp_path
     path.write_bytes(SCALED[name])
     expected = COLOUR if "colour" in name else np.stack([EIGHT] * 3, 2)
     assert np.array_equal(decode(str(path)).permute(1, 2, 0).numpy(), expected)
-    assert np.array_equal(np.asarray(classify.open_rgb(str(path))), expected)
+    assert np.array_equal(np.asarray(classify.open_rgb(str(path), HOW)), expected)
     found = inspect_file.inspect_image(str(path))
     assert (found.height, found.width, found.problem) == (24, 30, "")
     assert ("first image of several" in found.unusual) == ("moves" in name)
@@ -114,7 +119,7 @@ def test_training_and_shipped_forms_see_the_same_values(name, classify, tmp_path
     images, _ = loader.decode_batch(central_crops(np.array([0]), np.array([[24, 30]]), 16, spos=False))
     trained = (images.float() / 255 - 0.5) / 0.25
     assert (
-        np.abs(classify.prepare(classify.open_rgb(str(path)), {**HOW, "short_side": 18}) - trained.numpy()).max()
+        np.abs(classify.prepare(classify.open_rgb(str(path), HOW), {**HOW, "short_side": 18}) - trained.numpy()).max()
         < 1.5 * 4 / 255
     )
 
@@ -128,7 +133,7 @@ def test_images_without_a_known_white_are_refused_everywhere(name, classify, tmp
     with pytest.raises(ValueError, match=reason):
         decode(str(path))
     with pytest.raises(SystemExit, match="no value is known to be white"):
-        classify.open_rgb(str(path))
+        classify.open_rgb(str(path), HOW)
 
 
 @pytest.mark.parametrize(
@@ -256,3 +261,107 @@ def test_a_huge_image_is_not_called_damaged(tmp_path):
     assert (
         inspect_file.inspect_image(str(path)).problem == "has more pixels than are read (178,956,970); make it smaller"
     )
+
+
+# EXIF orientation
+
+
+@pytest.fixture(scope="module")
+def turned(shared):
+    """The same 24 pictures in two folders: upright, and stored on their side or mirrored with the EXIF tag that says so."""
+    return shared("orientation", make_turned)
+
+
+def make_turned(folder):
+    t = Image.Transpose  # by orientation, from 2 on: what turns an upright picture into the stored one
+    stored_by = (
+        t.FLIP_LEFT_RIGHT,
+        t.ROTATE_180,
+        t.FLIP_TOP_BOTTOM,
+        t.TRANSPOSE,
+        t.ROTATE_90,
+        t.TRANSVERSE,
+        t.ROTATE_270,
+    )
+    for number in range(24):
+        name, orientation = "ab"[number % 2], 1 + number // 3
+        draw = np.random.default_rng(number)
+        small = Image.fromarray(draw.integers(0, 256, (5, 4, 3)).astype(np.uint8))
+        image = small.resize((60 + number, 80), Image.Resampling.BICUBIC)
+        form, how = (("jpg", {"quality": 95}), ("png", {}))[number % 3 == 1]
+        for kind in ("upright", "turned"):
+            (folder / kind / name).mkdir(parents=True, exist_ok=True)
+        image.save(folder / "upright" / name / f"{number:02d}.{form}", **how)
+        exif = Image.Exif()
+        exif[274] = orientation
+        stored = image.transpose(stored_by[orientation - 2]) if orientation > 1 else image
+        stored.save(folder / "turned" / name / f"{number:02d}.{form}", exif=exif, **how)
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_exif_orientation_turns_images_in_every_form(loader, turned, classify):
+    upright = open_folder(turned / "upright", loader)
+    data = open_folder(turned / "turned", loader, exif_orientation=True)
+    assert data.sizes.tolist() == upright.sizes.tolist()
+    assert (upright.preprocessing()["exif_orientation"], data.preprocessing()["exif_orientation"]) == (False, True)
+    for part in ("all", "test"):
+        (x, a), (y, b) = (next(source.eval_batches(part, 24)) for source in (data, upright))
+        assert torch.equal(a, b)
+        assert (x.int() - y.int()).abs().float().mean() < 3  # JPEG codes a turned picture differently
+    for (x, a), (y, b) in zip(
+        *(source.train_batches("train", 4, seed=0, epoch=0) for source in (data, upright)), strict=True
+    ):
+        assert torch.equal(a, b)
+        assert (x - y).abs().mean() < 0.1
+    for path in data.files:
+        seen = np.asarray(classify.open_rgb(path, data.preprocessing()))
+        assert np.array_equal(seen, decode(path, turn=True).permute(1, 2, 0).numpy())
+        if path.endswith("png"):
+            assert np.array_equal(seen, np.asarray(Image.open(path.replace("/turned/", "/upright/"))))
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_without_the_option_images_stay_as_they_are_stored(loader, turned, capfd):
+    data = open_folder(turned / "turned", loader)
+    assert "JPEG RGB turned 6" in data.images.kinds
+    for number, path in enumerate(data.files):
+        assert list(decode(path).shape[1:]) == data.sizes[number].tolist()
+    images, _ = next(data.eval_batches("all", 24))
+    plain, _ = next(open_folder(turned / "turned", "torchvision", workers=0).eval_batches("all", 24))
+    assert (images.int() - plain.int()).abs().max() <= 2
+    if loader == "dali":
+        assert data.loader().plain.all()  # they go to DALI as they are
+    with pytest.raises(InputError, match="--exif-orientation is of --data folder, and --data is digits"):
+        DataOptions(data="digits", exif_orientation=True)
+
+
+def test_deep_images_and_tiffs_are_turned_once(classify, tmp_path):
+    """PIL turns a TIFF when it loads it, whoever asks."""
+    exif = Image.Exif()
+    exif[274] = 6
+    for name, image, upright in (
+        ("deep.png", Image.fromarray(DEEP), np.rot90(EIGHT, -1)),
+        ("a.tif", Image.fromarray(EIGHT), np.rot90(EIGHT, -1)),
+        ("deep.tif", Image.fromarray(DEEP), np.rot90(EIGHT, -1)),
+    ):
+        image.save(tmp_path / name, exif=exif)
+        path = str(tmp_path / name)
+        for turn in (True, False):
+            expected = upright if turn or name.endswith("tif") else EIGHT
+            assert np.array_equal(decode(path, turn=turn)[0].numpy(), expected), (name, turn)
+            assert np.array_equal(np.asarray(classify.open_rgb(path, {"exif_orientation": turn}))[:, :, 0], expected)
+        found = inspect_file.inspect_image(path)
+        stored = upright if name.endswith("tif") else EIGHT
+        assert ((found.height, found.width), inspect_file.orientation_of(found.kind)) == (
+            stored.shape,
+            1 if name.endswith("tif") else 6,
+        )
+
+
+def test_runs_of_older_code_go_on_without_the_option():
+    config = supernet_config.Config(data="folder", data_root="x", out="y", preset="tiny", batch_size=8, epochs=1)
+    stored = dataclasses.asdict(config)
+    del stored["exif_orientation"]
+    assert changed_option(stored, config) is None
+    changed = changed_option(stored, dataclasses.replace(config, exif_orientation=True))
+    assert changed == ("--exif-orientation", None, True)

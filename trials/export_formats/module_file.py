@@ -66,7 +66,7 @@ def module_text(
     standard, others = import_lines(imports | {"from safetensors.torch import load_file"} | writer.imports)
     values = {key: value for key, value in preprocessing.items() if key != "classes"}
     top = [
-        header(lines, stem),
+        header(lines, stem, turned=bool(preprocessing.get("exif_orientation"))),
         "from __future__ import annotations\n\n" + standard,
         others,
         constant("PREPROCESSING", values) + constant("CLASSES", preprocessing["classes"]),
@@ -77,14 +77,15 @@ def module_text(
     return "\n".join(top) + "\n\n" + "\n\n".join(source.strip("\n") + "\n" for source in sources)
 
 
-def header(lines: Sequence[str], stem: str) -> str:
-    """The file's docstring: what the network is, and how to use the file."""
+def header(lines: Sequence[str], stem: str, *, turned: bool) -> str:
+    """The file's docstring: what the network is, and how to use the file; `turned`: it was trained on upright images."""
+    upright = ", turned as its EXIF orientation says" if turned else ""
     use = f"""
     import torch
     import {stem}
 
     network = {stem}.load()                        # reads {stem}.safetensors beside this file
-    images = {stem}.preprocess(image)              # uint8 or uint16 RGB (3, H, W) of any size
+    images = {stem}.preprocess(image)              # uint8 or uint16 RGB (3, H, W) of any size{upright}
     with torch.no_grad():
         print({stem}.CLASSES[int(network(images).argmax())])
 """

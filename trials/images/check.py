@@ -17,7 +17,7 @@ from spaces.files import atomic
 from trials.common import cli
 from trials.common.cli import flag, option, reuse
 from trials.images.crops import CROP_DRAWS, central_crops, random_crops
-from trials.images.image_list import PARTS, ImageList, select_images
+from trials.images.image_list import PARTS, ImageList, select_images, turned_sizes
 from trials.images.listing import Listing, find_images
 from trials.images.options import DataOptions, default_workers, require_data_folder
 from trials.images.scan import Scan, scan
@@ -42,6 +42,7 @@ class Config:
     val_labels: str = reuse(DataOptions, "val_labels")
     classes: int = reuse(DataOptions, "classes")
     per_class: int = reuse(DataOptions, "per_class")
+    exif_orientation: bool = reuse(DataOptions, "exif_orientation", default=False)
     workers: int = reuse(DataOptions, "workers")
 
     def __post_init__(self) -> None:
@@ -67,11 +68,13 @@ def check_folder(config: Config) -> None:
     listing = find_images(root, val_labels=config.val_labels, classes=config.classes, per_class=config.per_class)
     scanned = scan(listing.paths.under(listing.root), config.workers)
     images = select_images(listing, scanned, config.score_fraction, config.test_fraction)
-    _print_facts(listing, scanned, images)
+    if config.exif_orientation:
+        images = dataclasses.replace(images, sizes=turned_sizes(images))
+    _print_facts(listing, scanned, images, turn=config.exif_orientation)
     if config.out and len(images.labels):
         try:
             with atomic(config.out) as temporary:
-                _draw_sheet(images, root, temporary)
+                _draw_sheet(images, root, temporary, turn=config.exif_orientation)
         except OSError as error:
             raise InputError(f"--out '{config.out}' cannot be written ({error.strerror}); name another file") from None
         print(f"\npicture: {config.out}")
@@ -81,7 +84,7 @@ def check_folder(config: Config) -> None:
         sys.exit(1)
 
 
-def _print_facts(listing: Listing, scanned: Scan, images: ImageList) -> None:
+def _print_facts(listing: Listing, scanned: Scan, images: ImageList, *, turn: bool) -> None:
     """Print parts, sizes and formats, classes that differ in size, and the files that are unusual or left out."""
     # images per class, for each part
     counts = [np.bincount(images.labels[images.parts == k], minlength=len(images.classes)) for k in range(len(PARTS))]
@@ -113,7 +116,8 @@ def _print_facts(listing: Listing, scanned: Scan, images: ImageList) -> None:
 
     unusual = sorted((i, text) for i, text in scanned.unusual.items() if i not in scanned.problems)
     _print_files(
-        "unusual, but readable (EXIF orientation is not applied)", [(listing.paths[i], text) for i, text in unusual]
+        f"unusual, but readable (EXIF orientation is {'' if turn else 'not '}applied)",
+        [(listing.paths[i], text) for i, text in unusual],
     )
     _print_files("left out", images.left_out)
     _print_files("not read", images.others)
@@ -138,10 +142,10 @@ def _print_files(title: str, files: list[tuple[str, str]]) -> None:
         print(f"  {kind} ({count:,}): " + ", ".join(paths[:shown]) + more)
 
 
-def _draw_sheet(images: ImageList, root: Path, path: Path) -> None:
+def _draw_sheet(images: ImageList, root: Path, path: Path, *, turn: bool) -> None:
     """Write a picture with a row for each of a few classes: the same images as they are scored, and as they are trained."""
     labels, sizes, classes = images.labels, images.sizes, images.classes
-    loader = TorchLoader(images.paths.under(root), sizes, images.nbytes, SHEET_PIXELS, workers=0)
+    loader = TorchLoader(images.paths.under(root), sizes, images.nbytes, SHEET_PIXELS, workers=0, turn=turn)
     generator = np.random.default_rng(0)
     margin, line = 160, SHEET_PIXELS + 4
     rows = sorted(generator.permutation(len(classes))[:SHEET_CLASSES].tolist())

@@ -44,6 +44,7 @@ class DaliLoader:
         resolution: height and width of the decoded images, pixels.
         workers: number of threads that decode; twice as many read files.
         device: where the images are wanted; on a GPU they are decoded there.
+        turn: apply EXIF's orientation to the files that are not plain; the sizes are those of turned images then.
     Raises:
         InputError: DALI does not import here.
     """
@@ -57,6 +58,8 @@ class DaliLoader:
         resolution: int,
         workers: int,
         device: torch.device,
+        *,
+        turn: bool = False,
     ) -> None:
         try:
             import nvidia.dali  # noqa: F401
@@ -64,8 +67,8 @@ class DaliLoader:
             reason = str(error).splitlines()[0]
             raise InputError(f"--loader dali does not import here ({reason}); use --loader torchvision") from None
         self.files, self.nbytes, self.plain = files, nbytes, plain
-        self.resolution, self.workers, self.device = resolution, max(1, workers), device
-        self.fallback = TorchLoader(files, sizes, nbytes, resolution, workers=0)
+        self.resolution, self.workers, self.device, self.turn = resolution, max(1, workers), device, turn
+        self.fallback = TorchLoader(files, sizes, nbytes, resolution, workers=0, turn=turn)
         self._readers = ThreadPoolExecutor(2 * self.workers, thread_name_prefix="read")
         self._failures = 0  # batches of good images that DALI failed on
 
@@ -181,7 +184,7 @@ class DaliLoader:
             return content
         check_bytes(os.path.getsize(path), self.nbytes[index])
         buffer = io.BytesIO()
-        Image.fromarray(decode(path).permute(1, 2, 0).numpy()).save(buffer, "BMP")
+        Image.fromarray(decode(path, turn=self.turn).permute(1, 2, 0).numpy()).save(buffer, "BMP")
         return np.frombuffer(buffer.getvalue(), np.uint8)
 
     def _build_pipeline(self, batch: int, antialias: bool, feed: Callable[[], tuple[Any, ...]]) -> Pipeline:
@@ -209,7 +212,7 @@ class DaliLoader:
                 axes=[0, 1],
                 device="mixed" if gpu else "cpu",
                 output_type=types.RGB,
-                adjust_orientation=False,  # PIL does not turn images either
+                adjust_orientation=False,  # those that are to be turned are decoded by PIL
                 jpeg_fancy_upsampling=True,  # decode as libjpeg does, on a GPU too
             )
             images = fn.resize(

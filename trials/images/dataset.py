@@ -63,9 +63,11 @@ class Data:
         parts: also all (train and score), weights and arch (train, split once more).
         short_side: pixels of an image's short side before the central RxR pixels are cut out; None: the whole image is resized
             to RxR.
+        exif_orientation: whether images are turned as their EXIF orientation says.
     """
 
     short_side: int | None = None
+    exif_orientation = False
 
     def __init__(
         self,
@@ -150,6 +152,7 @@ class Data:
             "resolution": self.resolution,
             "short_side": self.short_side,
             "classes": self.classes,
+            "exif_orientation": self.exif_orientation,
         }
         if self.spos:
             return expected | {"channels": "BGR", "range": 255, "mean": [0.0] * 3, "std": [1.0] * 3, "resize": "opencv"}

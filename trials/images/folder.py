@@ -21,8 +21,8 @@ from trials.images.augment import Augmentation
 from trials.images.crops import CROP_DRAWS, CropPlan, central_crops, random_crops, short_side_of
 from trials.images.dali_loader import DaliLoader
 from trials.images.dataset import Batch, Data
-from trials.images.image_list import LEFT_OUT, LIST, PARTS, ImageList, load_list, save_list, select_images
-from trials.images.inspect_file import PLAIN
+from trials.images.image_list import LEFT_OUT, LIST, PARTS, ImageList, load_list, save_list, select_images, turned_sizes
+from trials.images.inspect_file import PLAIN, TURNED
 from trials.images.listing import Listing, find_images
 from trials.images.options import TEST_FRACTION, DataOptions, require_data_folder
 from trials.images.scan import scan
@@ -45,6 +45,7 @@ class FolderData(Data):
         augmentation: random changes of the training images, beside the random crop.
     Attributes:
         images: the list of images.
+        sizes: heights and widths in pixels, (n, 2), of the images as they are decoded: turned by EXIF, or as stored.
         files: their paths.
         labels: their class numbers, int64 (n,).
     Raises:
@@ -88,6 +89,8 @@ class FolderData(Data):
             augmentation=augmentation,
         )
         self.short_side = short_side_of(resolution)
+        self.exif_orientation = bool(options.exif_orientation)
+        self.sizes = turned_sizes(images) if self.exif_orientation else images.sizes
         self._reported: set[str] = set()  # files that went bad during the run, with the reason
         self._loader: DaliLoader | TorchLoader | None = None
 
@@ -122,12 +125,13 @@ class FolderData(Data):
     def loader(self) -> DaliLoader | TorchLoader:
         """What decodes the images; made when it is first needed, because it starts threads."""
         if self._loader is None:
-            workers, known = self.options.workers, (self.images.sizes, self.images.nbytes)
+            workers, known, turn = self.options.workers, (self.sizes, self.images.nbytes), self.exif_orientation
             if self.options.loader == "dali":
-                plain = np.array([kind in PLAIN for kind in self.images.kinds])[self.images.kind_numbers]
-                self._loader = DaliLoader(self.files, *known, plain, self.resolution, workers, self.device)
+                kinds = [kind if turn else kind.partition(TURNED)[0] for kind in self.images.kinds]
+                plain = np.array([kind in PLAIN for kind in kinds])[self.images.kind_numbers]
+                self._loader = DaliLoader(self.files, *known, plain, self.resolution, workers, self.device, turn=turn)
             else:
-                self._loader = TorchLoader(self.files, *known, self.resolution, workers)
+                self._loader = TorchLoader(self.files, *known, self.resolution, workers, turn=turn)
         return self._loader
 
     def train_batches(
@@ -141,7 +145,7 @@ class FolderData(Data):
             """Random crops of the images at some positions of a batch."""
             indices = order[number][positions]
             draws = np.random.default_rng((seed, epoch, number, 2)).random((batch, CROP_DRAWS))[positions]
-            return random_crops(indices, self.images.sizes[indices], self.resolution, draws)
+            return random_crops(indices, self.sizes[indices], self.resolution, draws)
 
         numbers = range(start, len(order))
         decoded = iter(self.loader().read(plan(number, positions) for number in numbers))
@@ -171,8 +175,7 @@ class FolderData(Data):
         batches = [mine[first : first + batch] for first in range(0, len(mine), batch)]
         decoded = iter(
             self.loader().read(
-                central_crops(indices, self.images.sizes[indices], self.resolution, spos=self.spos)
-                for indices in batches
+                central_crops(indices, self.sizes[indices], self.resolution, spos=self.spos) for indices in batches
             )
         )
         missing: list[str] = []  # reasons, with the paths

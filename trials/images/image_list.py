@@ -18,6 +18,7 @@ import numpy as np
 from spaces.errors import InputError
 from spaces.files import atomic
 from trials.images.dataset import split
+from trials.images.inspect_file import orientation_of
 from trials.images.layout import SPLITS_ON_DISK
 from trials.images.listing import Listing
 from trials.images.options import TEST_FRACTION
@@ -38,7 +39,7 @@ class ImageList:
         paths: paths, from the data folder.
         labels: class numbers, (n,).
         parts: which part each image is in, as a number in PARTS, (n,).
-        sizes: height and width in pixels, (n, 2).
+        sizes: height and width in pixels, as stored, (n, 2).
         nbytes: sizes of the files in bytes; where one differs later, it is another file, (n,).
         kinds: the kinds of files that there are, such as "JPEG RGB".
         kind_numbers: which of these kinds each file is, (n,).
@@ -89,6 +90,12 @@ def select_images(
         left_out=sorted([*listing.left_out, *((listing.paths[i], reason) for i, reason in reasons.items())]),
         others=listing.others,
     )
+
+
+def turned_sizes(images: ImageList) -> np.ndarray:
+    """Heights and widths of images after they were turned as EXIF says, pixels, (n, 2)."""
+    on_its_side = np.array([orientation_of(kind) >= 5 for kind in images.kinds], bool)[images.kind_numbers]
+    return np.where(on_its_side[:, None], images.sizes[:, ::-1], images.sizes)
 
 
 def _leave_out_duplicates(listing: Listing, scanned: Scan, reasons: dict[int, str]) -> None:

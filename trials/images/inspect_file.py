@@ -25,6 +25,7 @@ except ImportError as error:
 
 # kinds of files that DALI decodes to the very pixels that PIL gives; all others are decoded by PIL
 PLAIN = ("JPEG RGB", "JPEG L", "PNG RGB", "PNG L")
+TURNED = " turned "  # in a kind, before the number of the EXIF orientation
 # how files of a format are named
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg"),
@@ -46,7 +47,7 @@ class FileInfo(NamedTuple):
 
     Attributes:
         height, width: pixels, as stored (without EXIF's rotation).
-        kind: format and PIL's mode, such as "JPEG RGB".
+        kind: format, PIL's mode, and the EXIF orientation where there is one, such as "JPEG RGB" and "JPEG RGB turned 6".
         unusual: what is unusual about a file that can be read, else "".
         problem: why the file cannot be used, else "".
         digest: hash of the content, a signed number of 64 bits; 0: the file could not be read.
@@ -100,7 +101,14 @@ def inspect_image(path: str) -> FileInfo:
                     (width, height), form = image.size, FORMATS.get(str(image.format), str(image.format))
                     sixteen = image.mode.startswith("I") or (form == "PNG" and content[24:25] == b"\x10")
                     kind = f"{form} {image.mode}" + (" 16-bit" if sixteen else "")
-                    unusual = _describe_unusual(image, path, form, kind.split(" ", 1)[1])
+                    orientation = (
+                        image.getexif().get(ORIENTATION, 1) if form != "TIFF" else 1
+                    )  # a TIFF is turned by PIL
+                    turned = orientation in range(2, 9)
+                    unusual = _describe_unusual(
+                        image, path, form, kind.split(" ", 1)[1], int(orientation) if turned else 0
+                    )
+                    kind += f"{TURNED}{int(orientation)}" if turned else ""
                     problem = _jpeg_problem(content) if form == "JPEG" else unknown_white(image)
                     if form != "JPEG" or problem:
                         image.load()  # raises where the image is not whole
@@ -160,15 +168,19 @@ def _jpeg_problem(content: bytes) -> str:
     return ""
 
 
-def _describe_unusual(image: Image.Image, path: str, form: str, mode: str) -> str:
-    """What is unusual about an image that can be read, else ""."""
+def orientation_of(kind: str) -> int:
+    """The EXIF orientation that a kind of file has, 2 to 8; 1: as it is stored."""
+    return int(kind.partition(TURNED)[2] or 1)
+
+
+def _describe_unusual(image: Image.Image, path: str, form: str, mode: str, orientation: int) -> str:
+    """What is unusual about an image that can be read, else ""; `orientation` is that of EXIF, 0 where there is none."""
     remarks = ["first image of several"] if form != "JPEG" and getattr(image, "is_animated", False) else []
     suffix = Path(path).suffix
     if form in SUFFIXES and suffix.lower() not in SUFFIXES[form]:
         remarks.append(f"{form} named {suffix}")
     if mode != "RGB":
         remarks.append("16-bit" if "16-bit" in mode else MODES.get(mode, mode))
-    orientation = image.getexif().get(ORIENTATION, 1)
-    if orientation not in (0, 1):
+    if orientation:
         remarks.append(f"EXIF orientation {orientation}")
     return ", ".join(remarks)

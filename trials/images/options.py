@@ -18,7 +18,7 @@ IN_MEMORY = ("digits", "fashion-mnist", "cifar10", "cifar100")
 DATA = (*IN_MEMORY, "folder")
 LOADERS = ("dali", "torchvision")
 # what only image folders have
-OF_FOLDERS = ("loader", "classes", "per_class", "val_labels", "bad_files")
+OF_FOLDERS = ("loader", "classes", "per_class", "val_labels", "bad_files", "exif_orientation")
 TEST_FRACTION = 0.2
 
 
@@ -32,6 +32,9 @@ class DataOptions:
     data_root: str = option("", "Folder of the data set")
     spos_preprocessing: bool = option(
         None, "Prepare images as the official SPOS weights expect them: BGR, 0-255, resized as OpenCV does"
+    )
+    exif_orientation: bool = option(
+        None, "Turn photographs of a folder upright, as the EXIF orientation in their files says", unset="no"
     )
     loader: str = option(
         None, "Library that decodes the images of a folder", choices=LOADERS, unset="dali where it imports"

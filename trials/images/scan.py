@@ -23,7 +23,7 @@ import numpy as np
 from trials.common import cli
 from trials.images.inspect_file import FileInfo, inspect_image, require_decoders
 
-TABLE = "files_2"  # rename it when the results of a scan change, so that older ones are not used
+TABLE = "files_3"  # rename it when the results of a scan change, so that older ones are not used
 COLUMNS = "path BLOB PRIMARY KEY, bytes INT, changed INT, height INT, width INT, kind TEXT, odd TEXT, problem TEXT, digest INT"
 INSERT = f"INSERT OR REPLACE INTO {TABLE} VALUES ({','.join('?' * 9)})"
 Stamp = tuple[int, int]  # size of a file in bytes, time of its last change in nanoseconds

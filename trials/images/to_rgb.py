@@ -6,17 +6,19 @@ docs/classify_onnx.py and `preprocess` of an exported module do the same without
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # numbers of TIFF tags
 WHITE_IS_ZERO = 0  # value of PHOTOMETRIC
 
 
-def to_rgb(image: Image.Image) -> np.ndarray:
+def to_rgb(image: Image.Image, *, turn: bool = False) -> np.ndarray:
     """Convert an image to RGB: 16 bits are scaled to 8; grey, CMYK and palettes are converted, transparency is dropped.
 
     Of an animation, and of a file with several pages, this is the first.
 
+    Args:
+        turn: turn it as its EXIF orientation says; PIL does so to a TIFF in any case.
     Returns:
         uint8, (H, W, 3).
     Raises:
@@ -25,10 +27,12 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     """
     if reason := unknown_white(image):
         raise ValueError(reason)
-    if not image.mode.startswith("I"):
+    deep, white = image.mode.startswith("I"), 4095 if _tag(image, BITS_PER_SAMPLE) == (12,) else 65535
+    if turn:
+        image = ImageOps.exif_transpose(image)
+    if not deep:
         return np.asarray(image.convert("RGB"))
     # grey of 9 to 16 bits, which PIL's own conversion cuts off above 255
-    white = 4095 if _tag(image, BITS_PER_SAMPLE) == (12,) else 65535
     grey = (np.asarray(image, np.float64).clip(0, white) * (255 / white)).round().astype(np.uint8)
     return np.stack([grey] * 3, axis=2)
 

@@ -21,10 +21,11 @@ Row = tuple[str, tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, .
 Decoded = tuple[torch.Tensor, list[str]]  # images, uint8 (N, 3, R, R); for each one "" or why it could not be read
 
 
-def decode(path: str) -> torch.Tensor:
+def decode(path: str, *, turn: bool = False) -> torch.Tensor:
     """Decode an image file, as `to_rgb` says.
 
-    EXIF's orientation is not applied, as in torchvision and in the official SPOS code.
+    Args:
+        turn: apply EXIF's orientation; torchvision and the official SPOS code do not.
 
     Returns:
         RGB, uint8, (3, H, W).
@@ -33,8 +34,9 @@ def decode(path: str) -> torch.Tensor:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PIL warns of large images and odd metadata; the scan lists what matters
-        with Image.open(path) as image:
-            pixels = to_rgb(image)
+        # a file that PIL opens itself it maps, and then scrambles a grey TIFF that has an orientation (Pillow 13.0)
+        with open(path, "rb") as file, Image.open(file) as image:
+            pixels = to_rgb(image, turn=turn)
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
@@ -61,8 +63,8 @@ def plan_rows(files: Sequence[str], sizes: np.ndarray, nbytes: np.ndarray, plan:
 class _Images(Dataset):
     """Decodes rows; an image that cannot be read is black, and comes with the reason."""
 
-    def __init__(self, resolution: int) -> None:
-        self.resolution = resolution
+    def __init__(self, resolution: int, turn: bool) -> None:
+        self.resolution, self.turn = resolution, turn
 
     def __getitem__(self, row: Row) -> tuple[torch.Tensor, str]:
         from torchvision.transforms.v2 import functional as V
@@ -70,7 +72,7 @@ class _Images(Dataset):
         path, (*shape, nbytes), (top, left, height, width), size, offset, mirror, antialias = row
         try:
             check_bytes(os.path.getsize(path), nbytes)
-            pixels = decode(path)
+            pixels = decode(path, turn=self.turn)
             if list(pixels.shape[1:]) != shape:
                 raise ValueError("it is another file than at the start of the run")
         except Exception as error:  # whatever a damaged file leads PIL to
@@ -102,13 +104,21 @@ class TorchLoader:
             a file that differs from them is not read.
         resolution: height and width of the decoded images, pixels.
         workers: number of processes; 0: decode in this one.
+        turn: apply EXIF's orientation; the sizes are those of turned images then.
     """
 
     def __init__(
-        self, files: Sequence[str], sizes: np.ndarray, nbytes: np.ndarray, resolution: int, workers: int
+        self,
+        files: Sequence[str],
+        sizes: np.ndarray,
+        nbytes: np.ndarray,
+        resolution: int,
+        workers: int,
+        *,
+        turn: bool = False,
     ) -> None:
         self.files, self.sizes, self.nbytes, self.workers = files, sizes, nbytes, workers
-        self.images = _Images(resolution)
+        self.images = _Images(resolution, turn)
 
     def read(self, plans: Iterable[CropPlan]) -> Iterator[Decoded]:
         """Decode one batch for each plan, in order, on the CPU."""

@@ -21,7 +21,7 @@ from trials.training import recipes, sizing
 
 FROM_SUPERNET = (
     *("space", "preset", "space_options", "data", "data_root", "resolution", "spos_preprocessing"),
-    *("classes", "per_class", "val_labels", "test_fraction", "bad_files"),
+    *("classes", "per_class", "val_labels", "test_fraction", "bad_files", "exif_orientation"),
 )
 TOP_FOLDER = "top"  # in the supernet's run: what --top trains, a run for each candidate
 FITTED = (*sizing.SIZED, "decay_epochs")  # of a recipe, what the number of images decides
