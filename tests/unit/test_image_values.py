@@ -193,14 +193,12 @@ def test_only_files_that_can_be_read_are_remembered(files, tmp_path):
 
 
 def test_a_missing_library_is_said_and_no_file_is_blamed(files, tmp_path, monkeypatch):
-    code = "import sys; sys.modules['simplejpeg'] = None; from trials.images.inspect_file import *; print(WITHOUT_SIMPLEJPEG)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    why = done.stdout.strip()
-    assert "simplejpeg" in why, done.stderr
+    code = "import sys; sys.modules['simplejpeg'] = None; from trials.images import inspect_file"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0  # other data need it not
     with monkeypatch.context() as patch:
-        patch.setattr(inspect_file, "WITHOUT_SIMPLEJPEG", why)
+        patch.setitem(sys.modules, "simplejpeg", None)
         with pytest.raises(
-            InputError, match="simplejpeg, .* does not import here .import of simplejpeg halted; .*; install it"
+            InputError, match="needs simplejpeg, which does not import here .*; install it with: pip install simplejpeg"
         ):
             scan.scan(files, 2)
     with monkeypatch.context() as patch:

@@ -5,6 +5,7 @@ What is said of a file is a verdict on the file alone. Where the program or the 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -14,14 +15,11 @@ from typing import NamedTuple
 
 from PIL import Image, features
 
-from spaces.errors import InputError, Stopped
+from spaces.errors import InputError, Stopped, require_library
 from trials.images.to_rgb import unknown_white
 
-WITHOUT_SIMPLEJPEG = ""  # why it does not import, which `require_decoders` says before a file is opened
-try:
+with contextlib.suppress(Exception):  # `require_decoders` says that it is missing, before a file is opened
     import simplejpeg
-except ImportError as error:
-    WITHOUT_SIMPLEJPEG = str(error)
 
 # kinds of files that DALI decodes to the very pixels that PIL gives; all others are decoded by PIL
 PLAIN = ("JPEG RGB", "JPEG L", "PNG RGB", "PNG L")
@@ -67,10 +65,7 @@ def require_decoders() -> None:
     Raises:
         InputError: simplejpeg does not import, or this Pillow decodes no JPEG, PNG, TIFF or WebP.
     """
-    if WITHOUT_SIMPLEJPEG:
-        raise InputError(
-            f"simplejpeg, which finds damaged JPEGs, does not import here ({WITHOUT_SIMPLEJPEG}); install it: pip install simplejpeg"
-        )
+    require_library("simplejpeg", "the look for damaged images")
     if without := [name for name in ("jpg", "zlib", "libtiff", "webp") if not features.check(name)]:
         raise InputError(
             f"Pillow was built here without {', '.join(without)}; install another: pip install --force-reinstall pillow"
