@@ -56,7 +56,7 @@ def unknown(what: str, value: object, allowed: Iterable[object]) -> str:
     Returns:
         For example `unknown space 'spso'; did you mean 'spos'? choose from: fbnet, spos`.
     """
-    names, given = [str(name) for name in allowed], shown(value)
+    names, given = [shown(str(name)) for name in allowed], shown(value)
     close = difflib.get_close_matches(given, names, n=1)
     hint = f" did you mean '{close[0]}'?" if close else ""
     return f"unknown {what} '{given}';{hint} choose from: {', '.join(names)}"

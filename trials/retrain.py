@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from spaces.arch import Arch, arch_id
 from spaces.errors import InputError
-from spaces.files import load_json, save_json
-from trials.common import cli, locks, run_dir
+from spaces.files import save_json
+from trials.common import cli, locks, run_dir, run_files
 from trials.evidence.floor import floor_of, floor_text
 from trials.evidence.gates import keep_warnings
 from trials.evidence.intervals import accuracy_interval
@@ -142,7 +142,7 @@ def keep_arch(run: Path, arch: Arch | None) -> None:
     """Write the architecture into a run. Raises InputError: it was started with another."""
     if arch is None:
         return
-    stored = load_json(run / "arc.json", "fixed arc") if (run / "arc.json").exists() else arch
+    stored = run_files.read(run / "arc.json", "fixed arc") if (run / "arc.json").exists() else arch
     if stored != arch:
         raise InputError(f"'{run}' was started with another architecture ({arch_id(stored)}); choose another --out")
     save_json(run / "arc.json", arch)

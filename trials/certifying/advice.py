@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spaces.files import load_json
-from trials.common import cli, typed
+from trials.common import cli, run_files, typed
 from trials.evidence.comparison import Comparison, Factor
 from trials.evidence.gates import GateWarning, below_floor
 from trials.evidence.intervals import Interval
@@ -110,7 +109,7 @@ class Adviser:
 
     def _larger_test_part(self) -> str:
         """The supernet's command with a larger test part, in a new run; "" where the data have a test part of their own."""
-        stored = load_json(self.run / "config.json", "run configuration")
+        stored = run_files.read(self.run / "config.json", "run configuration")
         fraction = stored["config"].get("test_fraction", 0.2)
         test, training = (self.images.class_counts(part) for part in ("test", "all"))
         cut = all(test[name] == round(fraction * (test[name] + training[name])) for name in test)
@@ -125,10 +124,10 @@ class Adviser:
             return cli.command(
                 "search", self.run, "--in-process"
             ), f"{why}; search the supernet, beside what was learned"
-        scored = len(load_json(summary, "search summary")["history"])
+        scored = len(run_files.read(summary, "search summary")["history"])
         if scored > 1 and not (self.run / TOP_FILE).exists():
             return noise.top_command(self.run, scored), f"{why}; choose among the best-scored ones by held-out images"
-        stored = load_json(self.run / "config.json", "run configuration")
+        stored = run_files.read(self.run / "config.json", "run configuration")
         if not stored["config"].get("import_official"):
             command = typed.again(self.run, {"--epochs": 2 * stored["config"]["epochs"]})
             return command, f"{why}; a supernet that is trained for longer ranks better"

@@ -11,11 +11,11 @@ import numpy as np
 
 from spaces.arch import Arch, arch_id
 from spaces.errors import InputError
-from spaces.files import load_json
 from spaces.latency import NANOSECONDS_PER_MS
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from trials.certifying.searched import Searched
+from trials.common import run_files
 
 DRAW_SEED = 17  # of the sequence of random architectures: more of them begin with those that are trained already
 BELOW_LIMIT = 0.10  # width of the band below a limit, as a part of it
@@ -128,7 +128,7 @@ def choose_networks(searched: Searched, number: int) -> Networks:
 def winners_folder(searched: Searched) -> str:
     """Where the winner is retrained, relative to the run: retrain/, unless that is of the winner of an earlier search."""
     stored = searched.run.path / "retrain" / "arc.json"
-    if stored.exists() and load_json(stored, "fixed arc") != searched.winner:
+    if stored.exists() and run_files.read(stored, "fixed arc") != searched.winner:
         return f"retrain-{arch_id(searched.winner)}"
     return "retrain"
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from spaces.errors import InputError, Stopped
-from spaces.files import load_json, save_json
+from spaces.files import save_json
 from trials.certifying import certify_config
 from trials.certifying.advice import Adviser
 from trials.certifying.certificate import FILE, Tested, make_certificate
@@ -29,7 +29,7 @@ from trials.certifying.jobs import (
 from trials.certifying.scores import score_networks
 from trials.certifying.searched import read_searched
 from trials.certifying.show import print_certificate
-from trials.common import cli, locks, run_dir
+from trials.common import cli, locks, run_dir, run_files
 from trials.common.distributed import use_cuda
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.floor import floor_of, floor_text
@@ -92,7 +92,7 @@ def plan_certificate(config: certify_config.Config) -> CertificatePlan:
 def _earlier_randoms(run: SupernetRun, winner: Mapping[str, Any]) -> int:
     """Random architectures of the last certificate; 0 where there is none of this winner."""
     path = run.path / FILE
-    stored = load_json(path, "certificate") if path.exists() else {"random": []}
+    stored = run_files.read(path, "certificate") if path.exists() else {"random": []}
     return len(stored["random"]) if not stored["random"] or stored["winner"]["arch"] == winner else 0
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from spaces.errors import InputError
-from spaces.files import load_json, save_json
+from spaces.files import save_json
 from trials.certifying import certify_config
 from trials.certifying.controls import Network, Networks
-from trials.common import run_dir
+from trials.common import run_dir, run_files
 from trials.common.distributed import make_fabric
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.intervals import accuracy_text
@@ -64,9 +64,9 @@ def choose_seeds(run: Path, folder: str, given: int | None) -> int:
     if given is not None:
         return given
     stored = run / folder / "config.json"
-    planned = load_json(stored, "run configuration")["config"].get("seeds", 1) if stored.exists() else 0
+    planned = run_files.read(stored, "run configuration")["config"].get("seeds", 1) if stored.exists() else 0
     result = run / folder / "result.json"
-    trained = len(load_json(result, "result")["test_top1"]) if result.exists() else 0
+    trained = len(run_files.read(result, "result")["test_top1"]) if result.exists() else 0
     return max(certify_config.SEEDS, planned, trained)
 
 
@@ -187,7 +187,7 @@ def train_missing(retrainings: Sequence[Retraining], seeds: int, processes: int)
 
 def _result_line(job: parallel.Job) -> str:
     """What is printed when a training is done."""
-    result = load_json(Path(job.config.out) / f"seed{job.seed}" / "result.json", "result")
+    result = run_files.read(Path(job.config.out) / f"seed{job.seed}" / "result.json", "result of a seed")
     return f"{job.name}, seed {job.seed}: {accuracy_text([result['test_correct']], result['test_images'])}"
 
 
@@ -197,7 +197,7 @@ def write_result(retraining: Retraining, seeds: int) -> None:
         seeds += 1
     path = retraining.folder / "result.json"
     summary = collect_result(retraining.folder, seeds, retraining.plan.summary())
-    if not path.exists() or load_json(path, "result") != summary:
+    if not path.exists() or run_files.read(path, "result") != summary:
         save_json(path, summary)
 
 
@@ -229,7 +229,7 @@ def test_anew(plan: RetrainPlan, folder: Path) -> None:
     network = load_network(folder / "network.pt").to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     found, _ = answer_images(fabric, network, plan.data, "test")
     found.save(folder / answers.FILE)
-    then = load_json(folder / "result.json", "result")["test_correct"]
+    then = run_files.read(folder / "result.json", "result of a seed").get("test_correct")
     now = int(found.right.sum())
     if then != now:
         print(f"note: '{folder}' had {then} of {found.size} test images right when it was trained, and has {now} here")

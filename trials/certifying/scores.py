@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from spaces.files import load_json
 from trials.certifying.controls import Network
-from trials.common import cli
+from trials.common import cli, run_files
 from trials.common.supernet_run import SupernetRun
 from trials.scoring.evaluate_config import Config as EvaluateConfig
 from trials.scoring.evaluate_config import Settings
@@ -18,11 +17,13 @@ from trials.scoring.scorer import Scorer
 def search_settings(run: SupernetRun) -> Settings:
     """How the search scored, or the defaults of trials.evaluate where there was none."""
     history = (
-        load_json(run.path / "search.json", "search summary")["history"] if (run.path / "search.json").exists() else []
+        run_files.read(run.path / "search.json", "search summary")["history"]
+        if (run.path / "search.json").exists()
+        else []
     )
     for entry in history:
         path = score_path(run.path, entry["id"])
-        record = load_json(path, "score") if path.exists() else {}
+        record = (run_files.read_score(path) if path.exists() else None) or {}
         if record.get("supernet") == run.hash:
             return Settings.of_stored(record["settings"])
     return Settings.of(EvaluateConfig(run=str(run.path)))

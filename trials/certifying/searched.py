@@ -12,10 +12,10 @@ from spaces.arch import Arch, ArchError
 from spaces.arch_file import load_arch
 from spaces.cost import CostTable
 from spaces.errors import InputError
-from spaces.files import CLONE, load_json
+from spaces.files import CLONE
 from spaces.latency import LatencyTable
 from strategies.limits import Limits
-from trials.common import cli
+from trials.common import cli, run_files
 from trials.common.supernet_run import SupernetRun
 
 
@@ -83,7 +83,7 @@ def read_winner(run: SupernetRun) -> Arch:
 def read_limits(run: SupernetRun) -> Limits:
     """The limits of the search, or those that the winner was learned or the supernet trained within."""
     if (run.path / "search.json").exists():
-        given = load_json(run.path / "search.json", "search summary")["limits"]
+        given = run_files.read(run.path / "search.json", "search summary")["limits"]
     else:
         given = run.config
     names = [field.name for field in dataclasses.fields(Limits)]
@@ -111,7 +111,7 @@ def read_latency(run: SupernetRun, limits: Limits, latency_table: str = "") -> L
 def _latency_path(run: SupernetRun) -> Path | None:
     """Where the latency table of the search was: in its tuner's arguments, its trials' command, or the supernet's options."""
     if (run.path / "experiment.json").exists():
-        record: dict[str, Any] = load_json(run.path / "experiment.json", "record of the search")
+        record: dict[str, Any] = run_files.read(run.path / "experiment.json", "record of the search")
         arguments = record["tuner"].get("classArgs") or {}
         words = shlex.split(record["trialCommand"])
         trials = [word for word in words[1:] if words[words.index(word) - 1] == "--latency-table"]

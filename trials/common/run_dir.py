@@ -15,12 +15,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from spaces.errors import InputError, Stopped
-from spaces.files import CLONE, atomic, load_json, save_json
-from trials.common import machine, typed
+from spaces.errors import InputError, Stopped, is_whole_number
+from spaces.files import CLONE, RESTORE, atomic, read_jsonl, save_json
+from trials.common import machine, run_files, typed
 from trials.common.locks import same_file
 
 PACKAGES = ("torch", "torchvision", "nni", "pytorch-lightning", "numpy")
+# options of a run that other commands ask for, in all versions
+NEEDED = {"supernet": ("space", "preset", "data", "seed", "score_fraction", "epochs"), "retrain": ("data",)}
 # options that may differ between a run and its continuation: they do not change its result, or are checked elsewhere
 MAY_CHANGE = (
     "resume",
@@ -128,7 +130,7 @@ def open_run(
     elif path.exists():
         if not resume:
             raise InputError(f"'{run}' already holds a run; add --resume to continue it, or choose another --out")
-        stored = load_json(path, "run configuration")
+        stored = run_files.read(path, "run configuration")
         if stored.get("command") != command:
             raise InputError(f"'{run}' holds a run of {stored.get('command')}, not of {command}; choose another --out")
         changed = changed_option(stored["config"], config)
@@ -167,7 +169,7 @@ def take_stored(config: Any, command: str, names: Iterable[str], run: str | Path
     path = Path(config.out if run is None else run) / "config.json"
     if not (config.resume and path.exists() and begun(path.parent)):
         return
-    stored = load_json(path, "run configuration")
+    stored = run_files.read(path, "run configuration")
     if stored.get("command") == command:
         for name in names:
             if getattr(config, name) is None:
@@ -184,10 +186,14 @@ def load_run(run: str | Path, command: str) -> dict[str, Any]:
     """
     if not (Path(run) / "config.json").exists():
         raise InputError(f"'{run}' holds no run; make one with: python -m trials.{command} --out {run}")
-    stored = load_json(Path(run) / "config.json", "run configuration")
+    stored = run_files.read(Path(run) / "config.json", "run configuration")
     if stored.get("command") != command:
         raise InputError(f"'{run}' holds a run of {stored.get('command')}, not of {command}; name another run")
-    return stored["config"]
+    for option in NEEDED[command]:
+        if option not in stored["config"]:
+            raise InputError(f"run configuration '{Path(run) / 'config.json'}' lacks the option '{option}'; {RESTORE}")
+    config: dict[str, Any] = stored["config"]
+    return config
 
 
 def require_supernet(run: str | Path) -> Path:
@@ -228,16 +234,10 @@ class Log:
     """
 
     def __init__(self, path: Path, *, after_step: int) -> None:
-        lines = path.read_text().splitlines() if path.exists() else []
-        kept = []
-        for line in lines:
-            try:
-                if json.loads(line)["step"] <= after_step:
-                    kept.append(line)
-            except (json.JSONDecodeError, KeyError):
-                break  # the line being written when the run was killed
+        lines = read_jsonl(path) if path.exists() else []
+        kept = [line for line in lines if is_whole_number(line.get("step"), 0) and line["step"] <= after_step]
         with atomic(path) as temporary:
-            temporary.write_text("".join(line + "\n" for line in kept))
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self.path, self.file = path, open(path, "a", buffering=1)
 
     def write(self, **values: Any) -> None:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from spaces.files import load_json
+from trials.common import run_files
 
 SWITCHES = ("--resume", "--no-resume", "--dry-run", "--no-dry-run")  # they belong to one call, and have no value
 OF_ONE_CALL = (*SWITCHES, "--stop-after")
@@ -78,7 +78,7 @@ def anew(run: str | Path, changes: Mapping[str, object]) -> str:
 
 def _began(run: str | Path) -> str:
     """The command that began a run."""
-    stored = load_json(Path(run) / "config.json", "run configuration")
+    stored = run_files.read(Path(run) / "config.json", "run configuration")
     if stored.get("typed"):
         return str(stored["typed"])
     words = ["python", "-m", f"trials.{stored['command']}"]  # of an older version, or begun by another command

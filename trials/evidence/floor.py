@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from spaces.files import load_json, save_json
+from spaces.files import save_json
+from trials.common import run_files
 from trials.evidence.intervals import Interval, accuracy_interval, percent
 
 if TYPE_CHECKING:
@@ -48,10 +49,10 @@ def floor_of(run: Path, data: Data | None = None) -> dict[str, Any] | None:
     """
     path = run / FILE
     if data is None:
-        return load_json(path, "floor") if path.exists() else None
+        return run_files.read_if_there(path, "floor")
     with open(run / f".{FILE}.lock", "w") as lock:  # of several processes, one measures and the others wait
         fcntl.flock(lock, fcntl.LOCK_EX)
-        floor: dict[str, Any] = load_json(path, "floor") if path.exists() else {}
+        floor: dict[str, Any] = run_files.read_if_there(path, "floor", {})
         if floor.get("fingerprint") != fingerprint(data):
             floor = measure_floor(data)
             save_json(path, floor)

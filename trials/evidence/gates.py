@@ -16,7 +16,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from spaces.files import load_json, save_json
+from spaces.files import save_json
+from trials.common import run_files
 from trials.evidence.intervals import Interval, accuracy_interval, percent, score_sd
 
 FILE = "warnings.json"
@@ -221,7 +222,7 @@ def keep_warnings(run: Path, command: str, warnings: Sequence[GateWarning | None
     for warning in found:
         tqdm.write(str(warning))  # above a progress bar, where there is one
     path = run / FILE
-    earlier = load_json(path, "warnings") if path.exists() else []
+    earlier = run_files.read_if_there(path, "warnings", [])
     gates = {warning.gate for warning in found}
     kept = [entry for entry in earlier if entry["from"] != command or (more and entry["gate"] not in gates)]
     entries = kept + [{"from": command, **asdict(warning)} for warning in found]
@@ -243,7 +244,7 @@ def read_warnings(run: Path) -> list[dict[str, Any]]:
         inner = sorted((run / folder).glob(f"*/{FILE}")) if folder in ("baselines", "controls") else []
         for path in inner or [run / folder / FILE]:
             name = path.parent.relative_to(run).as_posix()
-            for entry in load_json(path, "warnings of the run") if path.exists() else []:
+            for entry in run_files.read_if_there(path, "warnings", []):
                 if (entry["gate"], entry["text"]) not in {(other["gate"], other["text"]) for other in found}:
                     found.append({**entry, "run": "" if name == "." else name})
     return found

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from spaces.files import load_json, save_json
+from spaces.files import save_json
+from trials.common import run_files
 from trials.export_formats.compare import Comparison
 from trials.export_formats.export_config import FORMATS, Config
 
@@ -22,7 +23,7 @@ def write_record(config: Config, comparison: Comparison, problems: Mapping[str, 
         made: what made the files, and how many "seconds" writing and checking took.
     """
     path = config.target.parent / FILE
-    earlier = load_json(path, "export")["formats"] if path.exists() else []
+    earlier = run_files.read(path, "export")["formats"] if path.exists() else []
     entries = {
         entry["format"]: entry for entry in earlier if all((path.parent / name).exists() for name in entry["files"])
     }

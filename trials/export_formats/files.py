@@ -16,9 +16,10 @@ from torch import nn
 from spaces.arch import Arch, arch_id
 from spaces.cost import measure
 from spaces.errors import InputError, Stopped
-from spaces.files import atomic, load_json
+from spaces.files import atomic
 from spaces.published import read_arch
 from spaces.spec import SpaceSpec
+from trials.common import run_files
 from trials.common.run_dir import provenance
 from trials.evidence.intervals import accuracy_text
 from trials.export_formats import formats
@@ -126,7 +127,7 @@ def describe_network(
         data_name: the data set's name.
     """
     seed = stored.get("seed", config.seed)
-    result = load_json(config.network_file.parent / "result.json", "result")
+    result = run_files.read(config.network_file.parent / "result.json", "result of a seed")
     params = sum(parameter.numel() for parameter in network.parameters())
     macs, titles = None, []
     architecture: dict[str, Any]
@@ -140,7 +141,7 @@ def describe_network(
     else:
         name = stored.get("baseline", type(network).__name__)
         summary = config.run / "result.json"
-        macs = load_json(summary, "result").get("macs") if summary.exists() else None
+        macs = run_files.read(summary, "result").get("macs") if summary.exists() else None
         architecture = {"baseline": name}
         first_line = f"Network {name}."
 

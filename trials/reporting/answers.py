@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from trials.evidence.intervals import Interval, accuracy_interval
+from trials.networks import answers as stored
 
 MOST_CLASSES = 24  # so many rows and columns of a confusion matrix can still be read
 MOST_ROWS = 20  # of the other tables
@@ -54,15 +55,17 @@ def read_answers(folder: Path, classes: Sequence[str] | None = None) -> Answers 
         classes: names of the classes; None numbers them.
     Returns:
         None where there are no answers, as in runs of older versions, or where they do not belong together.
+    Raises:
+        InputError: a file of answers is damaged.
     """
     labels: np.ndarray | None = None
     predicted = []
-    for path in sorted(folder.glob("seed*/answers.npz"), key=lambda path: int(path.parent.name[4:])):
-        with np.load(path, allow_pickle=False) as content:
-            if labels is not None and not np.array_equal(labels, content["labels"]):
-                return None
-            labels = content["labels"]
-            predicted.append(content["predicted"])
+    for path in sorted(folder.glob(f"seed*/{stored.FILE}"), key=lambda path: int(path.parent.name[4:])):
+        content = stored.Answers.load(path)
+        if labels is not None and not np.array_equal(labels, content.labels):
+            return None
+        labels = content.labels
+        predicted.append(content.predicted)
     if labels is None or not len(labels):
         return None
     stacked = np.stack(predicted)

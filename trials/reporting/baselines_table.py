@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spaces.arch import arch_id
-from spaces.files import load_json
+from trials.common import run_files
 from trials.training import recipes
 from trials.training.retrain_result import result_text
 
@@ -80,8 +80,8 @@ def collect_networks(run: Path, own: Path | None = None) -> list[Row]:
     for path in folders:
         if not (path / "result.json").exists() or not (path / "config.json").exists():
             continue
-        result = load_json(path / "result.json", "result")
-        config = load_json(path / "config.json", "run configuration")["config"]
+        result = run_files.read(path / "result.json", "result")
+        config = run_files.read(path / "config.json", "run configuration")["config"]
         first = first or config
         name = result.get("baseline") or f"found: {arch_id(result['arch'])}"
         latency = measured.get((name, result["macs"]), {})
@@ -119,5 +119,5 @@ def recipe_differences(config: dict[str, Any], first: dict[str, Any]) -> str:
 
 
 def _stored_comparison(run: Path) -> dict[str, Any]:
-    stored = load_json(run / FILE, "comparison") if (run / FILE).exists() else {}
+    stored = run_files.read_if_there(run / FILE, "comparison", {})
     return stored if isinstance(stored, dict) else {}

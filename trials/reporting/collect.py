@@ -8,7 +8,8 @@ from typing import Any
 
 from spaces.arch_file import load_arch
 from spaces.cost import CostTable
-from spaces.files import load_json, read_jsonl
+from spaces.files import read_jsonl
+from trials.common import run_files
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.floor import floor_of
 from trials.evidence.gates import read_warnings
@@ -94,8 +95,9 @@ def collect_run(run: Path) -> RunContents:
     summary = _read(run / "search.json", "search summary") or {}
     results = []
     for entry in summary.get("history", []):
-        result = load_json(score_path(run, entry["id"]), "score")
-        results.append({**result, **entry})
+        result = run_files.read_score(score_path(run, entry["id"]))
+        if result:
+            results.append({**result, **entry})
     learned = _read(run / "most_probable.json", "learned architecture")
     winner: dict[str, Any] = {}
     if (run / "arc.json").exists():
@@ -107,7 +109,7 @@ def collect_run(run: Path) -> RunContents:
         winner = learned["arch"]
     return RunContents(
         path=run,
-        stored=load_json(run / "config.json", "run configuration"),
+        stored=run_files.read(run / "config.json", "run configuration"),
         table=table,
         log=_read_lines(run / "log.jsonl"),
         learned=learned,
@@ -126,7 +128,7 @@ def collect_run(run: Path) -> RunContents:
 
 def _read(path: Path, what: str) -> Any:
     """The content of a JSON file; None where there is none."""
-    return load_json(path, what) if path.exists() else None
+    return run_files.read_if_there(path, what)
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spaces.files import load_json
+from trials.common import run_files
 from trials.evidence.intervals import accuracy_interval, accuracy_text
 from trials.export_formats import export_record
 from trials.reporting.collect import RunContents
@@ -53,7 +53,7 @@ def step_rows(contents: RunContents) -> list[StepRow]:
         text = f"{duration(seconds)} of training {trained} networks of {len(controls)} architectures"
         rows.append(_row("controls", controls[0].stored, text))
     if contents.retrained and (contents.retrained.folder / "export" / export_record.FILE).exists():
-        record = load_json(contents.retrained.folder / "export" / export_record.FILE, "export")
+        record = run_files.read(contents.retrained.folder / "export" / export_record.FILE, "export")
         rows.append(_row("export", {"config": {}, **record}, duration(record["seconds"])))
     return rows
 
@@ -72,7 +72,7 @@ def export_rows(folder: Path) -> list[ExportRow]:
     """The files in `export/` of a run of trials.retrain, those that failed their check (*.failed) too."""
     export = folder / "export"
     if (export / export_record.FILE).exists():
-        return [_checked_row(entry) for entry in load_json(export / export_record.FILE, "export")["formats"]]
+        return [_checked_row(entry) for entry in run_files.read(export / export_record.FILE, "export")["formats"]]
     # an older version wrote no record
     return [
         ExportRow(
@@ -94,7 +94,7 @@ def export_note(folder: Path) -> str:
     path = folder / "export" / export_record.FILE
     if not path.exists():
         return ""
-    record = load_json(path, "export")
+    record = run_files.read(path, "export")
     network = record["network"]
     points = f"{record['int8_drop']:g} point{'s' * (record['int8_drop'] != 1)}"
     return (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spaces.arch import arch_id
-from spaces.files import load_json
+from trials.common import run_files
 from trials.evidence.intervals import Interval, accuracy_interval, accuracy_text
 from trials.reporting import baselines_table
 from trials.training.retrain_result import right_answers
@@ -71,7 +71,7 @@ class TrainedNetwork:
 def collect_networks(run: Path) -> list[TrainedNetwork]:
     """The networks in `retrain*`, `controls/*` and `baselines/*` of a run, in this order."""
     folders = [path for pattern in ("retrain*", "controls/*", "baselines/*") for path in sorted(run.glob(pattern))]
-    stored = load_json(run / baselines_table.FILE, "comparison") if (run / baselines_table.FILE).exists() else {}
+    stored = run_files.read_if_there(run / baselines_table.FILE, "comparison", {})
     measured = {
         (row.get("network"), row.get("macs")): f"{row['latency_ms']:.2f} (IQR {row['spread_ms']:.2f})"
         for row in (stored.get("rows", []) if isinstance(stored, dict) else [])
@@ -82,16 +82,18 @@ def collect_networks(run: Path) -> list[TrainedNetwork]:
 
 def _read_network(run: Path, folder: Path, measured: dict[tuple[Any, Any], str]) -> TrainedNetwork:
     """Read one run of trials.retrain, finished or not."""
-    stored = load_json(folder / "config.json", "run configuration")
+    stored = run_files.read(folder / "config.json", "run configuration")
     finished = (folder / "result.json").exists()
-    result = load_json(folder / "result.json", "result") if finished else {}
+    result = run_files.read(folder / "result.json", "result") if finished else {}
     files = sorted(folder.glob("seed*/result.json"), key=lambda path: int(path.parent.name[4:]))
-    seeds = [load_json(path, "result") for path in files][: stored["config"].get("seeds", 1) if not finished else None]
+    seeds = [run_files.read(path, "result of a seed") for path in files][
+        : stored["config"].get("seeds", 1) if not finished else None
+    ]
     top1 = result.get("test_top1") or [seed["test_top1"] for seed in seeds if "test_top1" in seed]
     images = result.get("test_images") or (seeds[0].get("test_images") if seeds else None)
     arch = result.get("arch")
     if arch is None and (folder / "arc.json").exists():
-        arch = load_json(folder / "arc.json", "fixed arc")
+        arch = run_files.read(folder / "arc.json", "fixed arc")
     baseline = result.get("baseline") or stored["config"].get("baseline")
     name = baseline or (arch_id(arch) if isinstance(arch, dict) else folder.name)
     labels = [name, f"found: {name}"]  # how comparison.json calls it

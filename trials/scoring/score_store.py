@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spaces.arch import arch_id
-from spaces.files import load_json, save_json
+from spaces.files import save_json
+from trials.common import run_files
 from trials.scoring.evaluate_config import Settings
 
 if TYPE_CHECKING:
@@ -45,14 +46,12 @@ class ScoreStore:
         """The stored record of an architecture, see `record`.
 
         Returns:
-            None where there is no score of this supernet with these settings.
+            None where there is no score of this supernet with these settings, or its file is damaged.
         """
         path = self.path(arch)
-        if not path.exists():
-            return None
-        record = load_json(path, "score")
+        record = run_files.read_score(path) if path.exists() else None
         own = (self.supernet_hash, self.settings.stored())
-        return record if (record["supernet"], record["settings"]) == own else None
+        return record if record and (record.get("supernet"), record.get("settings")) == own else None
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Store a record atomically, in place of an older one of the same architecture."""

@@ -11,9 +11,9 @@ from typing import Any
 
 from spaces.arch import arch_id, save_arch
 from spaces.errors import Stopped
-from spaces.files import load_json, save_json
+from spaces.files import save_json
 from strategies import pareto
-from trials.common import cli
+from trials.common import cli, run_files
 from trials.evidence.gates import keep_warnings
 from trials.scoring import noise
 from trials.scoring.score_store import TOP_FILE, score_path
@@ -106,7 +106,7 @@ def announce_end_of_choice(run: Path) -> None:
     """Say that a search replaces what trials.retrain --top chose in this run; nothing where it chose nothing."""
     if not (run / TOP_FILE).exists():
         return
-    choice = load_json(run / TOP_FILE, "choice of retrain --top")
+    choice = run_files.read(run / TOP_FILE, "choice of retrain --top")
     options = ("--top", len(choice["candidates"]), "--seeds", choice["seeds"], "--resume")
     command = cli.command("retrain", "--supernet", run, *options)
     print(
@@ -133,7 +133,9 @@ def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) 
     # the results in the order of the search
     results = []
     for entry in history:
-        result = load_json(score_path(plan.run, entry["id"]), "score")
+        result = run_files.read_score(score_path(plan.run, entry["id"]))
+        if result is None:
+            continue
         if latency:
             entry["latency_ms"] = latency.ms(result["arch"])
         results.append(result | entry)

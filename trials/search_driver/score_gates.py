@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from spaces.files import load_json
-from trials.common import typed
+from trials.common import run_files, typed
 from trials.evidence import gates
 from trials.evidence.gates import GateWarning
 from trials.scoring import noise
@@ -24,7 +23,7 @@ def check_scores(run: Path, results: list[dict[str, Any]]) -> GateWarning | None
     if not known:
         return None
     if len(set(scores)) == 1:
-        epochs = load_json(run / "config.json", "run configuration")["config"]["epochs"]
+        epochs = run_files.read(run / "config.json", "run configuration")["config"]["epochs"]
         longer = typed.again(run, {"--epochs": gates.LONGER * epochs})
         return gates.noisy_scores(scores, min(known), longer)
     return gates.noisy_scores(scores, min(known), noise.top_command(run, len(scores)))

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from spaces.errors import InputError
-from spaces.files import load_json, save_json
+from spaces.files import save_json
+from trials.common import run_files
 from trials.common.locks import exclusive
 from trials.search_driver.nni_manager import can_be_resumed
 from trials.search_driver.plan import Plan
@@ -42,7 +43,7 @@ def experiment_to_continue(plan: Plan, *, in_process: bool) -> dict[str, Any] | 
     """
     if not (plan.run / RECORD).exists():
         return None
-    stored = load_json(plan.run / RECORD, "record of the search")
+    stored = run_files.read(plan.run / RECORD, "record of the search")
     for key, value in plan.identity.items():
         if stored.get(key) != value:
             raise InputError(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spaces.files import load_json
+from trials.common import run_files
 from trials.evidence.intervals import accuracy_interval, accuracy_text
 
 
@@ -17,7 +17,7 @@ def seed_results(run: Path, seeds: int) -> list[dict[str, Any]]:
     Raises:
         InputError: a seed has none yet.
     """
-    return [load_json(run / f"seed{seed}" / "result.json", "result") for seed in range(seeds)]
+    return [run_files.read(run / f"seed{seed}" / "result.json", "result of a seed") for seed in range(seeds)]
 
 
 def collect_result(run: Path, seeds: int, network: dict[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from typing import Any
 
 from spaces.arch import arch_id, save_arch
 from spaces.errors import InputError
-from spaces.files import load_json, save_json
-from trials.common import cli, locks, run_dir
+from spaces.files import save_json
+from trials.common import cli, locks, run_dir, run_files
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.intervals import accuracy_interval, accuracy_text
 from trials.scoring import noise
@@ -149,9 +149,9 @@ def best_scored(run: Path, count: int) -> list[dict[str, Any]]:
         raise InputError(
             f"--top {count}: no search of '{run}' has ended yet; search it with: {cli.command('search', run)}"
         )
-    history = load_json(run / "search.json", "search summary")["history"]
-    scores = [load_json(score_path(run, entry["id"]), "score") for entry in history]
-    scores = [score for score in scores if score["supernet"] == supernet.hash]
+    history = run_files.read(run / "search.json", "search summary")["history"]
+    stored = [run_files.read_score(score_path(run, entry["id"])) for entry in history]
+    scores = [score for score in stored if score and score.get("supernet") == supernet.hash]
     if count > len(scores):
         raise InputError(
             f"--top {count}: the search of '{run}' scored {len(scores):,} architectures; give 2 to {len(scores)}"
@@ -203,7 +203,7 @@ def open_candidates(run: Path, candidates: Sequence[Candidate], *, resume: bool)
             raise InputError(
                 f"'{run / TOP_FOLDER}' holds candidates already; add --resume to go on with them, or remove that folder"
             )
-        stored = load_json(path, "run configuration")
+        stored = run_files.read(path, "run configuration")
         changed = run_dir.changed_option(stored["config"], candidate.plan.config)
         if changed:
             flag, was, value = changed
@@ -217,7 +217,7 @@ def open_candidates(run: Path, candidates: Sequence[Candidate], *, resume: bool)
 
 def _result_line(job: Job) -> str:
     """What is printed when a candidate was trained with a seed."""
-    result = load_json(Path(job.config.out) / f"seed{job.seed}" / "result.json", "result")
+    result = run_files.read(Path(job.config.out) / f"seed{job.seed}" / "result.json", "result of a seed")
     accuracy = accuracy_text([result["val_correct"]], result["val_images"])
     return f"{job.name}, seed {job.seed}: {accuracy} of held-out images"
 
@@ -260,8 +260,8 @@ def make_room(config: Config, arch: dict[str, Any]) -> bool:
         return False
     with locks.exclusive(folder, "training"):
         pass  # nobody trains there
-    stored = load_json(folder / "config.json", "run configuration")
-    held = load_json(folder / "arc.json", "fixed arc") if (folder / "arc.json").exists() else {}
+    stored = run_files.read(folder / "config.json", "run configuration")
+    held = run_files.read_if_there(folder / "arc.json", "fixed arc", {})
     if held == arch and not run_dir.changed_option(stored["config"], config):
         return True
     name = f"{folder.name}-{arch_id(held)}"
