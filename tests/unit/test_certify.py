@@ -285,7 +285,7 @@ def test_the_next_command(adviser):
     assert (config.test_fraction, config.score_fraction, config.out) == (0.4, 0.25, f"{run}-2")
     worse, why = advised(adviser, "worse", {})
     assert worse == f"python -m trials.search {run} --in-process"
-    save_json(adviser.run / "search.json", {"history": [{"id": "a"}, {"id": "b"}]})
+    save_json(adviser.run / "search.json", {"limits": {}, "share_of_space": 1.0, "history": [{"id": "a"}, {"id": "b"}]})
     worse, why = advised(adviser, "worse", {})
     assert worse == f"python -m trials.retrain --supernet {run} --top 2"
     assert advised(adviser, "not distinguishable", {"seeds": 1.0}, half=0.3)[0] == worse
@@ -359,9 +359,11 @@ def test_limits_and_latency_of_a_run(bare_run, tmp_path):
     save_arch(bare_run / "arc.json", winner)
     assert read_searched(run).limits == Limits()
     limits = {"max_macs": 3_000_000, "min_macs": None, "max_params": None, "max_latency_ms": None}
-    save_json(bare_run / "search.json", {"limits": limits, "history": []})
+    save_json(bare_run / "search.json", {"limits": limits, "share_of_space": 1.0, "history": []})
     assert read_searched(run).limits == Limits(max_macs=3_000_000)
-    save_json(bare_run / "search.json", {"limits": limits | {"max_latency_ms": 100.0}, "history": []})
+    save_json(
+        bare_run / "search.json", {"limits": limits | {"max_latency_ms": 100.0}, "share_of_space": 1.0, "history": []}
+    )
     with pytest.raises(
         InputError, match="was limited to 100 ms, and its latency table is not known; give --latency-table"
     ):

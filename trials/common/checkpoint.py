@@ -6,6 +6,7 @@ only damage is called damage, and no whole file is.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import re
 import zipfile
@@ -13,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from spaces.errors import InputError, Stopped, shown
 from spaces.files import require_file, unreadable
@@ -94,14 +97,10 @@ def _are_weights(value: object) -> bool:
 @cache
 def _numpy_numbers() -> list[Any]:
     """What stands in a checkpoint in which someone stored a numpy number, such as the best accuracy; it is plain data."""
-    import _codecs
-
-    import numpy as np
-
     scalar: Any = np.float64(0).__reduce__()[0]
     kinds = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"}
     old_and_new = [(scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")]
-    return [*old_and_new, np.dtype, *kinds, _codecs.encode]
+    return [*old_and_new, np.dtype, *kinds, codecs.encode]
 
 
 def _diagnosis(path: Path, what: str, error: Exception, fix: str) -> InputError:

@@ -52,6 +52,29 @@ def exclusive(run: Path, name: str) -> Iterator[None]:
                     run.rmdir()
 
 
+@contextlib.contextmanager
+def waiting(path: Path) -> Iterator[None]:
+    """Let one process at a time into the body; the others wait. The lock file is gone when the last one is done, and what a
+    killed one left is taken over.
+    """
+    while True:
+        lock = open(path, "a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                lock.close()
+                raise
+        if same_file(lock, path):
+            break
+        lock.close()
+    with lock:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
 def same_file(file: IO[str], path: Path) -> bool:
     """Whether an open file is still the one at this path."""
     try:

@@ -11,13 +11,12 @@ import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+
+import schema
 
 from spaces.errors import InputError, shown
 from spaces.files import RESTORE, load_json
-
-if TYPE_CHECKING:
-    from schema import Schema
 
 _logger = logging.getLogger(__name__)
 LARGEST = 1e18  # no count or figure of a run is larger
@@ -32,12 +31,10 @@ def read(path: str | Path, kind: str) -> Any:
         InputError: the file is missing, cannot be read, is no JSON, or does not hold what this kind holds.
         Stopped: the machine could not read it.
     """
-    from schema import SchemaError
-
     content = load_json(path, kind)
     try:
         schemas()[kind].validate(content)
-    except SchemaError as error:
+    except schema.SchemaError as error:
         reason = shown(": ".join(str(line).rstrip(":") for line in error.autos if line))
         raise InputError(f"{kind} '{path}' is damaged or not such a file ({reason}); {RESTORE}") from None
     except RecursionError:
@@ -90,10 +87,8 @@ def _arch(value: object) -> bool:
 
 
 @cache
-def schemas() -> Mapping[str, Schema]:
+def schemas() -> Mapping[str, schema.Schema]:
     """Kind of file -> what it must hold."""
-    import schema
-
     Optional, Or = schema.Optional, cast(Any, schema.Or)  # its type says that it takes functions alone
     interval = schema.And([_number], lambda bounds: len(bounds) == 2)
     maybe = Or(None, _number)
@@ -259,8 +254,6 @@ def schemas() -> Mapping[str, Schema]:
     return {kind: _part(form) if isinstance(form, dict) else schema.Schema(form) for kind, form in kinds.items()}
 
 
-def _part(form: Any) -> Schema:
+def _part(form: Any) -> schema.Schema:
     """A mapping with more keys than these."""
-    from schema import Schema
-
-    return Schema(form, ignore_extra_keys=True)
+    return schema.Schema(form, ignore_extra_keys=True)

@@ -8,7 +8,6 @@ docs/trust.md says why it is 16x16 pixels in colour; benchmarks/floor.py measure
 
 from __future__ import annotations
 
-import fcntl
 import time
 import zlib
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from spaces.files import save_json
-from trials.common import run_files
+from trials.common import locks, run_files
 from trials.evidence.intervals import Interval, accuracy_interval, percent
 
 if TYPE_CHECKING:
@@ -50,8 +49,7 @@ def floor_of(run: Path, data: Data | None = None) -> dict[str, Any] | None:
     path = run / FILE
     if data is None:
         return run_files.read_if_there(path, "floor")
-    with open(run / f".{FILE}.lock", "w") as lock:  # of several processes, one measures and the others wait
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locks.waiting(run / f".{FILE}.lock"):  # of several processes, one measures and the others wait
         floor: dict[str, Any] = run_files.read_if_there(path, "floor", {})
         if floor.get("fingerprint") != fingerprint(data):
             floor = measure_floor(data)

@@ -8,7 +8,6 @@ Shapes: n images, R resolution in pixels.
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 
 from spaces.errors import InputError
 from spaces.files import atomic
+from trials.common import locks
 from trials.common.supernet_run import SupernetRun
 from trials.images.dataset import Batch
 from trials.images.load import load_data
@@ -101,8 +101,7 @@ def fixed_images(
     paths = [run / "cache" / name for name in cache_names(calibration, scoring, finetune=finetune)]
     if not all(path.exists() for path in paths):
         (run / "cache").mkdir(exist_ok=True)
-        with open(run / "cache" / ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locks.waiting(run / "cache" / ".lock"):
             if not all(path.exists() for path in paths):
                 _decode(run, config, resolution, classes, (("train", calibration), ("score", scoring)), paths)
     arrays = [torch.from_numpy(np.load(path, mmap_mode="c")) for path in paths]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from spaces.arch import arch_id
 from spaces.files import save_json
 from trials.common import run_files
+from trials.common.locks import same_file
 from trials.scoring.evaluate_config import Settings
 
 if TYPE_CHECKING:
@@ -111,12 +112,24 @@ class ScoreStore:
         """Hold the right to compute the scores of these architectures; other processes that want one of them wait."""
         path = self.run / "search" / ".lock"
         path.parent.mkdir(exist_ok=True)
-        with open(path, "a") as lock:
-            # Each architecture locks one byte of the file. The bytes are locked in ascending order, so that two processes
-            # never wait for each other.
-            for byte in sorted({int(arch_id(arch)[:8], 16) for arch in archs}):
+        lock = open(path, "a")
+        # Each architecture locks one byte of the file. The bytes are locked in ascending order, so that two processes
+        # never wait for each other.
+        numbers = sorted({int(arch_id(arch)[:8], 16) for arch in archs})
+        while True:
+            for byte in numbers:
                 fcntl.lockf(lock, fcntl.LOCK_EX, 1, byte)
-            yield
+            if same_file(lock, path):
+                break
+            lock.close()
+            lock = open(path, "a")
+        with lock:
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # another process holds a byte, and will remove the file
+                    fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink(missing_ok=True)
 
 
 def score_path(run: Path, arch_identity: str) -> Path:
