@@ -440,7 +440,7 @@ def test_odd_files_are_read_as_pil_reads_them(loader, copy, tree, capfd):
 
 
 @pytest.mark.parametrize("loader", LOADERS)
-@pytest.mark.parametrize("way", [*BAD, "gone", "smaller", "larger", "folder"])
+@pytest.mark.parametrize("way", [*BAD, "gone", "smaller", "larger", "folder", "fifo"])
 def test_a_file_that_goes_bad_costs_its_own_batch_at_most(loader, way, copy, capfd):
     data = open_folder(copy, loader, workers=2 if way == "truncated" else 0)
     whole = read(data, seed=0, epoch=0)
@@ -449,8 +449,10 @@ def test_a_file_that_goes_bad_costs_its_own_batch_at_most(loader, way, copy, cap
     victim = order[1][3]
     path, good = data.files[victim], open(data.files[victim], "rb").read()
     capfd.readouterr()
-    if way in ("gone", "folder"):
+    if way in ("gone", "folder", "fifo"):
         os.unlink(path)
+        if way == "fifo":
+            os.mkfifo(path)
         if way == "folder":
             os.mkdir(path)
     elif way in ("smaller", "larger"):

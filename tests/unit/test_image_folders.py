@@ -1,10 +1,12 @@
 """What is in an image folder: layouts as they are downloaded, label files, and that nothing below the root goes uncounted."""
 
 import os
+import random
 import shutil
 import socket
 import tempfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,10 @@ from PIL import Image
 
 from spaces.errors import InputError
 from tests.unit.test_data import open_folder
+from trials.images import check
 from trials.images.image_list import LEFT_OUT
 from trials.images.listing import find_images
+from trials.images.val_labels import read_val_labels
 
 
 def fill(*folders, count=2, suffix=".png"):
@@ -342,3 +346,119 @@ def test_class_names_that_are_not_utf_8(part, tmp_path):
     fill(tmp_path / part / "katze", tmp_path / part / os.fsdecode(b"k\xf6ter"))
     with pytest.raises(InputError, match=r"class folder 'k\\udcf6ter' of '.*' has a name that is not UTF-8; rename it"):
         find_images(tmp_path)
+
+
+def test_check_counts_all_and_names_the_options_for_the_run(tmp_path, capsys):
+    fill(*(tmp_path / "train" / name for name in "ab"), tmp_path / "val", count=4)
+    table = tmp_path / "my labels"
+    table.write_text("".join(f"val_{k}.png\t{k % 2}\n" for k in range(4)))
+    (tmp_path / "val" / "x.heic").write_bytes(b"")
+    with pytest.raises(SystemExit) as ended:
+        check.check_folder(check.Config(data_root=str(tmp_path), out="", val_labels=str(table), exif_orientation=True))
+    assert ended.value.code == 1
+    printed = capsys.readouterr().out
+    assert f"--val-labels '{table}' --exif-orientation --out runs/mine" in printed
+    assert "classes from my labels (numbers of class folders in the order of their names, from 0)" in printed
+    assert "'val/x.heic'" in printed
+    for path in (tmp_path / "train" / "a").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(SystemExit):
+        check.check_folder(check.Config(data_root=str(tmp_path), out="", val_labels=str(table)))
+    assert "next:" not in capsys.readouterr().out  # a class has no image left
+
+
+# whatever there is
+
+
+def refusal_of(function):
+    """What a function returns, or the message where it refuses its input."""
+    try:
+        return function()
+    except InputError as error:
+        return str(error)
+
+
+PIECES = (
+    *("v0.png", "v1.png", "v2", "a", "b", "1", "0", "-1", "1e9", "²", "٣", "cell a", ",", ";", "\t", " ", "\n", "\r\n", '"', "'", "\x00"),
+    *("\ufeff", "\x1f", "\u2028", "9" * 400, "x" * 300, "#c", "file,class\n", "\n\n", "v0.png,1\n", "v1.png 2\n", "v2.png\t10\n"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_label_file_is_read_or_refused_in_one_line(seed, tmp_path):
+    draw = random.Random(seed)
+    for _ in range(150):
+        source = tmp_path / draw.choice(["l.csv", "l.txt", "l.tar.gz", "ground_truth.txt"])
+        text = "".join(draw.choices(PIECES, k=draw.randrange(25)))
+        source.write_bytes(
+            draw.randbytes(80) if draw.random() < 0.1 else text.encode(draw.choice(["utf-8", "utf-8", "utf-16"]))
+        )
+        classes = draw.choice([["a", "b", "c"], ["1", "2", "3"], ["01", "02", "10"], ["cell", "cell a", "cell b"]])
+        found = refusal_of(partial(read_val_labels, source, ["/x/v0.png", "/x/v1.png", "/x/v2.png"], classes))
+        if isinstance(found, str):
+            assert "\n" not in found
+            assert len(found.replace(str(tmp_path), "")) < 400
+        else:
+            assert set(found[0]) <= {0, 1, 2}
+
+
+NAMES = (
+    *(
+        "train",
+        "val",
+        "test",
+        "a",
+        "b",
+        "images",
+        "Train",
+        "part1",
+        "part2",
+        "x.jpg",
+        "c.JPEG",
+        "d.heic",
+        "e.txt",
+        ".h",
+        "__m",
+    ),
+    *("val.txt", "n01", "ILSVRC", "Data", "CLS-LOC", os.fsdecode(b"k\xf6")),
+)
+
+
+def grow(folder, draw, depth):
+    """Fill a folder with anything."""
+    for name in draw.sample(NAMES, draw.randrange(5)):
+        path, kind = folder / name, draw.random()
+        if depth and kind < 0.6:
+            path.mkdir()
+            grow(path, draw, depth - 1)
+        elif kind < 0.8:
+            path.write_bytes(b"c.JPEG,0\nx.jpg,0\n")
+        elif kind < 0.9:
+            path.symlink_to(draw.choice(["..", ".", "a", "/dev/null", "../..", "nowhere", name]))
+        else:
+            os.mkfifo(path)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("seed", range(4))
+def test_any_folder_is_refused_in_one_line_or_counted_to_the_last_file(seed, tmp_path):
+    draw, listed = random.Random(seed), 0
+    for number in range(80):
+        root = tmp_path / str(number)
+        root.mkdir()
+        for name in ("n01", "n02") if number % 2 else ("train/n01", "train/n02"):
+            (root / name).mkdir(parents=True)
+            (root / name / "first.jpg").write_bytes(b"")
+            grow(root / name, draw, 2)
+        listing = refusal_of(partial(find_images, root))
+        if isinstance(listing, str):
+            assert "\n" not in listing
+            continue
+        listed += 1
+        known = {*listing.paths, *(path for path, _ in [*listing.left_out, *listing.others])}
+        unread = tuple(path for path in known if path.endswith("/"))
+        for below, _, names in os.walk(root):
+            for name in names:
+                path = os.path.relpath(os.path.join(below, name), root)
+                assert path in known or path.startswith(unread) or name == "val.txt"
+    assert listed > 40

@@ -17,7 +17,7 @@ from spaces.files import atomic
 from trials.common import cli
 from trials.common.cli import flag, option, reuse
 from trials.images.crops import CROP_DRAWS, central_crops, random_crops
-from trials.images.image_list import PARTS, ImageList, select_images, turned_sizes
+from trials.images.image_list import PARTS, ImageList, select_images, turned_sizes, without_training_images
 from trials.images.listing import Listing, find_images
 from trials.images.options import DataOptions, default_workers, require_data_folder
 from trials.images.scan import Scan, scan
@@ -78,10 +78,21 @@ def check_folder(config: Config) -> None:
         except OSError as error:
             raise InputError(f"--out '{config.out}' cannot be written ({error.strerror}); name another file") from None
         print(f"\npicture: {config.out}")
-    words = ["--data", "folder", "--data-root", config.data_root, "--out", "runs/mine"]
-    print(f"next: {cli.command('supernet', *words)}")
+    if not without_training_images(images):
+        words = ["--data", "folder", "--data-root", config.data_root, *_given(config), "--out", "runs/mine"]
+        print(f"next: {cli.command('supernet', *words)}")
     if images.left_out:
         sys.exit(1)
+
+
+def _given(config: Config) -> list[str]:
+    """The options that decide which images are used, and how, where they are not as they are by default."""
+    words = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name not in ("data_root", "out", "workers") and value != field.default:
+            words += [flag(field.name)] if value is True else [flag(field.name), str(value)]
+    return words
 
 
 def _print_facts(listing: Listing, scanned: Scan, images: ImageList, *, turn: bool) -> None:

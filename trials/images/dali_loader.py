@@ -178,11 +178,9 @@ class DaliLoader:
     def _read(self, index: int) -> np.ndarray:
         """The bytes of an image, in a format that DALI decodes to the very pixels that PIL gives."""
         path = self.files[index]
-        if self.plain[index]:
-            content = np.fromfile(path, np.uint8)
-            check_bytes(len(content), self.nbytes[index])
-            return content
         check_bytes(os.path.getsize(path), self.nbytes[index])
+        if self.plain[index]:
+            return np.fromfile(path, np.uint8)
         buffer = io.BytesIO()
         Image.fromarray(decode(path, turn=self.turn).permute(1, 2, 0).numpy()).save(buffer, "BMP")
         return np.frombuffer(buffer.getvalue(), np.uint8)

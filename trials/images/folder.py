@@ -21,7 +21,17 @@ from trials.images.augment import Augmentation
 from trials.images.crops import CROP_DRAWS, CropPlan, central_crops, random_crops, short_side_of
 from trials.images.dali_loader import DaliLoader
 from trials.images.dataset import Batch, Data
-from trials.images.image_list import LEFT_OUT, LIST, PARTS, ImageList, load_list, save_list, select_images, turned_sizes
+from trials.images.image_list import (
+    LEFT_OUT,
+    LIST,
+    PARTS,
+    ImageList,
+    load_list,
+    save_list,
+    select_images,
+    turned_sizes,
+    without_training_images,
+)
 from trials.images.inspect_file import PLAIN, TURNED
 from trials.images.listing import Listing, find_images
 from trials.images.options import TEST_FRACTION, DataOptions, require_data_folder
@@ -251,10 +261,8 @@ def _check_usable(images: ImageList, problems: dict[int, str], listing: Listing,
         raise InputError(
             f"{len(bad)} bad files in '{options.data_root}', the first: '{bad[0][0]}' {bad[0][1]}; {check}"
         )
-    counts = np.bincount(images.labels, minlength=len(images.classes))
-    if not counts.all():
-        name = images.classes[int(np.argmin(counts))]
-        raise InputError(f"class '{name}' of '{options.data_root}' has no usable image; {check}")
+    if name := without_training_images(images):
+        raise InputError(f"class '{name}' of '{options.data_root}' has no usable image to train on; {check}")
 
 
 def _report_left_out(images: ImageList, notes: list[str]) -> None:

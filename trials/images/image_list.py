@@ -92,6 +92,13 @@ def select_images(
     )
 
 
+def without_training_images(images: ImageList) -> str:
+    """The first class that has no image to train on; "" where all have some."""
+    training = images.labels[images.parts != PARTS.index("test")]
+    counts = np.bincount(training, minlength=len(images.classes))
+    return "" if counts.all() else images.classes[int(np.argmin(counts))]
+
+
 def turned_sizes(images: ImageList) -> np.ndarray:
     """Heights and widths of images after they were turned as EXIF says, pixels, (n, 2)."""
     on_its_side = np.array([orientation_of(kind) >= 5 for kind in images.kinds], bool)[images.kind_numbers]
