@@ -29,7 +29,7 @@ from strategies.evolution import EvolutionTuner
 from tests.commands import ROOT
 from tests.experiments import experiment, free_port, metric, nnictl
 from trials.search_driver import nni_manager, watchdog
-from trials.search_driver.nni_manager import GUARD
+from trials.search_driver.nni_environment import GUARD
 from trials.search_driver.plan import plan_experiment
 
 TRIAL = """python -m tests.watched_trial '{"sleep": 3, "before": [2], "after": [5]}' trials.evaluate"""

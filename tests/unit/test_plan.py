@@ -1,10 +1,15 @@
 """What is wrong with an experiment is said before anything starts; the shipped experiments are right."""
 
+import http.server
+import os
 import socket
 import sys
+import threading
 
 import pytest
+import requests
 import yaml
+from nni.experiment import rest
 
 from spaces.catalog import describe
 from spaces.cost import CostTable, measure
@@ -15,7 +20,7 @@ from strategies.limits import Limits
 from tests.commands import ROOT, assert_one_clear_line, onepath
 from tests.experiments import copy_run, experiment
 from trials import report
-from trials.search_driver import experiment_file
+from trials.search_driver import experiment_file, nni_environment
 from trials.search_driver.experiment_yaml import seconds_of
 from trials.search_driver.plan import make_tuner, plan_experiment
 
@@ -169,6 +174,46 @@ def test_a_search_space_that_stands_in_the_yaml(own_run):
 @pytest.mark.parametrize("maximal", ["TPE", "Random", "Evolution", "GridSearch"])
 def test_tuners_of_nni_that_can(own_run, maximal):
     assert plan_experiment(experiment(own_run, tuner={"name": maximal})).tuner is None
+
+
+@pytest.mark.parametrize("place", ["HOME", "experimentWorkingDirectory", "NNI_CONFIG_DIR"])
+def test_folders_that_nni_cannot_write_to_are_said_before_it_starts(own_run, tmp_path, monkeypatch, place):
+    """A tuner died without a word where HOME could not be written to."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "file").write_text("")
+    nowhere = str(tmp_path / "file" / "x")
+    changes = {"experimentWorkingDirectory": nowhere} if place == "experimentWorkingDirectory" else {}
+    plan = plan_experiment(experiment(own_run, **changes))
+    if not changes:
+        nni_environment.check_folders(plan)
+        monkeypatch.setenv(place, nowhere)
+    with pytest.raises(InputError, match=f"NNI cannot .* folder '{nowhere}.* {place}"):
+        nni_environment.check_folders(plan)
+
+
+def test_a_proxy_does_not_stand_before_this_machine(own_run, monkeypatch):
+    """Case: http_proxy in the environment, and NNI asks its own manager through it."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+    for name in ("NODE_OPTIONS", "ONEPATH_OWNER", "ONEPATH_CONFIG", "NNI_LISTEN_HOST", "PATH", "NO_PROXY"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.setenv("NNI_LISTEN_HOST", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "intra.example")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(requests.exceptions.ProxyError):
+            rest.get(server.server_port, "/check-status")
+        nni_environment.prepare_environment(plan_experiment(experiment(own_run)))
+        assert rest.get(server.server_port, "/check-status") == {}
+        server.shutdown()
+    assert os.environ["no_proxy"] == "intra.example,localhost,127.0.0.1"
 
 
 def test_a_folder_without_an_experiment(tmp_path):

@@ -12,17 +12,12 @@ NNI 3.0 starts three kinds of processes: a manager (node, with the web portal an
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
 import os
 import re
-import secrets
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,15 +26,13 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from spaces.errors import InputError, Stopped
-from spaces.files import CLONE
+from trials.search_driver.nni_environment import check_folders, prepare_environment, silence_nni
 from trials.search_driver.plan import Plan
-from trials.search_driver.ports import listen_host
 from trials.search_driver.tuner_log import TunerLog
 
 if TYPE_CHECKING:
     from nni.experiment import Experiment
 
-GUARD = CLONE / "trials" / "nni_guard.js"
 START_SECONDS = 180.0  # a manager that lives may take so long to answer, on a busy machine
 STOP_SECONDS = 15.0  # a manager may take so long to stop its trials
 
@@ -88,11 +81,13 @@ def running_manager(
         on_start: is told the id and the folder before anything else happens, so that even a search that is killed in
             its first second can be resumed.
     Raises:
+        InputError: a folder that NNI writes to cannot be made.
         Stopped: the manager did not start.
     """
     silence_nni()
     from nni.experiment import Experiment, RunMode
 
+    check_folders(plan)
     experiment = Experiment(plan.nni, id=resume)
     if resume:
         experiment._action = "resume"
@@ -141,8 +136,10 @@ def patient_launcher() -> Iterator[None]:
                 rest.get(port, "/check-status", url_prefix)
                 return
             except Exception:  # the port is closed, or the manager answers that it is not ready
-                if started[-1].poll() is not None or time.monotonic() > deadline:
+                if started[-1].poll() is not None:
                     raise
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"its manager lives and did not answer in {START_SECONDS:.0f} s") from None
             time.sleep(0.2)
 
     launcher._start_rest_server, launcher._check_rest_server = start_manager, wait_for_answer
@@ -159,31 +156,6 @@ def start_error(folder: Path, error: Exception) -> str:
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     own = [line for line in lines if re.match(r"(\w+: )*\w*Error\b", line)]
     return own[-1] if own else " ".join(str(error).split())
-
-
-def silence_nni() -> None:
-    """Switch off NNI's own messages: they are in another style, and everything appears twice."""
-    warnings.filterwarnings("ignore", category=UserWarning)  # pkg_resources, imported by NNI
-    logging.getLogger("nni").setLevel(logging.CRITICAL)
-
-
-def prepare_environment(plan: Plan) -> None:
-    """Set what NNI's manager reads from its environment: the guard, who owns the manager, where it listens."""
-    node_options = os.environ.get("NODE_OPTIONS", "")
-    if str(GUARD) not in node_options:
-        os.environ["NODE_OPTIONS"] = f'{node_options} --require "{GUARD}"'.strip()
-    os.environ["ONEPATH_OWNER"] = str(os.getpid())  # the guard ends the manager when this process is gone
-    # On resume, NNI would go on with the configuration that it was created with; the guard gives it this one
-    os.environ["ONEPATH_CONFIG"] = json.dumps(plan.nni.json())
-    # The trials' `python` must be the one of this environment
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    address = plan.content.get("nniManagerIp")
-    if plan.remote and address:  # the workers call back to this address
-        os.environ.setdefault("NNI_LISTEN_HOST", address)
-    os.environ["NNI_LISTEN_HOST"] = listen_host()
-    # A port that other machines reach asks for a token; trials on services other than these two would not know it
-    if plan.service["platform"] in ("local", "remote") and not listen_host().startswith("127."):
-        os.environ.setdefault("NNI_TOKEN", secrets.token_urlsafe(16))
 
 
 def stop_manager(experiment: Experiment) -> None:
