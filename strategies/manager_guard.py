@@ -122,9 +122,9 @@ def warn_of_open_port() -> None:
     still of the terminal's session.
     """
     line = (
-        "WARNING: this NNI manager runs without Onepath's guard: its port is open to everybody who reaches this machine, "
+        "this NNI manager runs without Onepath's guard: its port is open to everybody who reaches this machine, "
         f"without a password; stop it (nnictl stop), then: {export_line()}, and start it again (docs/search.md, The guard)"
     )
     _logger.warning(line)
     with contextlib.suppress(OSError), open("/dev/tty", "w") as terminal:  # OSError: it has no terminal
-        terminal.write(f"\r\n{line}\r\n")
+        terminal.write(f"\r\nWARNING: {line}\r\n")
