@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,8 @@ def search_settings(run: SupernetRun) -> Settings:
         path = score_path(run.path, entry["id"])
         record = (run_files.read_score(path) if path.exists() else None) or {}
         if record.get("supernet") == run.hash:
-            return Settings.of_stored(record["settings"])
+            with contextlib.suppress(TypeError):  # settings of a newer version
+                return Settings.of_stored(record.get("settings") or {})
     return Settings.of(EvaluateConfig(run=str(run.path)))
 
 
