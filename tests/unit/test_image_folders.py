@@ -1,5 +1,6 @@
 """What is in an image folder: layouts as they are downloaded, label files, and that nothing below the root goes uncounted."""
 
+import gzip
 import os
 import random
 import shutil
@@ -16,8 +17,10 @@ from PIL import Image
 from spaces.errors import InputError
 from tests.unit.test_data import open_folder
 from trials.images import check
-from trials.images.image_list import LEFT_OUT
+from trials.images.image_list import LEFT_OUT, LIST, load_list
 from trials.images.listing import find_images
+from trials.images.load import load_data
+from trials.images.options import DataOptions
 from trials.images.val_labels import read_val_labels
 
 
@@ -191,11 +194,57 @@ def test_label_files_that_cannot_be_read(spoil, tmp_path):
     else:
         table.write_bytes(spoil)
     with pytest.raises(
-        InputError, match="^--val-labels '.*labels.csv' (cannot be read|has no line|is no|is neither)"
+        InputError, match="^--val-labels '.*labels.csv' (cannot be read|has no line|is no|is not|is a pipe)"
     ) as caught:
         find_images(tmp_path, val_labels=str(table))
     assert "\n" not in str(caught.value)
     assert len(str(caught.value).replace(str(tmp_path), "")) < 300
+
+
+def test_label_files_in_utf_16(tmp_path):
+    fill(tmp_path / "train" / "ä", tmp_path / "train" / "b", tmp_path / "val")
+    (tmp_path / "val.csv").write_text("val_0.png,ä\r\nval_1.png,b\r\n", encoding="utf-16")  # as Excel writes it
+    assert counts(tmp_path)["val", "ä"] == 1
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        b"",
+        b"no gzip",
+        gzip.compress(b""),
+        gzip.compress(b"path,class\na,b\n"),
+        *(gzip.compress(b"path,class,part,height,width,bytes,kind\n" + row) for row in (b"a,a,train,x,1,1,PNG\n", b"a,a,no,1,1,1,PNG\n",
+          b"a,a,train,%d,1,1,PNG\n" % 10**30, b"a,a,train,0,1,1,PNG\n", b"a,a,train,%d,1,1,PNG\n" % 2**40, b"a,a,train,1,1,1,PNG,more\n")),
+        gzip.compress(b"path,class\n" * 99)[:-9],
+        "folder",
+    ],
+)  # fmt: skip
+def test_a_damaged_list_of_images_is_one_line(spoil, tmp_path):
+    path = tmp_path / LIST
+    if spoil == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(spoil)
+    with pytest.raises(InputError, match="^list of images '.*images.csv.gz' is (damaged|a folder)") as caught:
+        load_list(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("spoil", [b"", b"no gzip", gzip.compress(b"few"), gzip.compress(b"x" * 60_008)[:-20], "fifo"])
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"])
+def test_damaged_files_of_fashion_mnist_are_one_line(spoil, name, tmp_path):
+    content = gzip.compress(bytes(16 + 60_000 * 28 * 28), 1)
+    for other in ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"):
+        (tmp_path / other).write_bytes(content)
+    (tmp_path / name).unlink()
+    if spoil == "fifo":
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(spoil)
+    with pytest.raises(InputError, match=f"^data file '.*{name}' is (damaged|a pipe)") as caught:
+        load_data(DataOptions(data="fashion-mnist", data_root=str(tmp_path)), 32, score_fraction=0.1)
+    assert "\n" not in str(caught.value)
 
 
 # all that is below the root

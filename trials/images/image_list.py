@@ -15,8 +15,8 @@ from typing import IO
 
 import numpy as np
 
-from spaces.errors import InputError
-from spaces.files import atomic
+from spaces.errors import InputError, shown
+from spaces.files import atomic, unreadable
 from trials.images.dataset import split
 from trials.images.inspect_file import orientation_of
 from trials.images.layout import SPLITS_ON_DISK
@@ -192,14 +192,18 @@ def load_list(run: Path) -> ImageList:
                     labels.append(classes.setdefault(name, len(classes)))
                     numbers.extend((int(height), int(width), int(nbytes), kinds.setdefault(kind, len(kinds))))
                     parts.append(PARTS.index(part))
-    except (OSError, EOFError, ValueError, StopIteration, csv.Error, zlib.error) as error:
+        table = np.array(numbers, np.int64).reshape(-1, 4)
+        if not (table[:, :2] > 0).all() or not (table[:, :2] < 2**31).all():
+            raise ValueError("a height or width is out of range")
+    except (OSError, EOFError, ValueError, OverflowError, StopIteration, csv.Error, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise unreadable("list of images", run / LIST, error) from None
         raise InputError(
-            f"list of images '{run / LIST}' is damaged ({error}); restore it, or start a new run"
+            f"list of images '{run / LIST}' is damaged ({shown(str(error))}); restore it, or start a new run"
         ) from None
     # classes were numbered in the order of the list; they are to be in that of the alphabet
     names = sorted(classes)
     renumbered = np.array([names.index(name) for name in classes], np.int64)
-    table = np.array(numbers, np.int64).reshape(-1, 4)
     return ImageList(
         paths=paths,
         labels=renumbered[np.array(labels)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from spaces.errors import InputError
+from spaces.files import require_file, unreadable
 from trials.images.augment import Augmentation, Geometry, augment_geometry
 from trials.images.dataset import Batch, Data, split
 from trials.images.options import DataOptions, require_data_folder
@@ -173,12 +175,31 @@ def _fashion_mnist(options: DataOptions) -> Source:
         files = as_downloaded
 
     def read(prefix: str) -> tuple[np.ndarray, np.ndarray]:
-        images = gzip.decompress((files / f"{prefix}-images-idx3-ubyte.gz").read_bytes())
-        labels = gzip.decompress((files / f"{prefix}-labels-idx1-ubyte.gz").read_bytes())
-        pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28)  # after a header of four int32
-        return pixels.copy(), np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)
+        n = {"train": 60_000, "t10k": 10_000}[prefix]
+        images = _read_idx(files / f"{prefix}-images-idx3-ubyte.gz", 16, n * 28 * 28)  # after a header of four int32
+        labels = _read_idx(files / f"{prefix}-labels-idx1-ubyte.gz", 8, n)
+        return images.reshape(n, 28, 28), labels.astype(np.int64)
 
     return Source(FASHION, lambda: read("train"), lambda: read("t10k"), 10_000)
+
+
+def _read_idx(path: Path, header: int, values: int) -> np.ndarray:
+    """The values of a file of Fashion-MNIST, uint8 (values,), behind a header of so many bytes.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    require_file(path, "data file")
+    try:
+        with gzip.open(path) as file:
+            content = file.read()
+        if len(content) != header + values:
+            raise ValueError(f"{len(content):,} bytes, not {header + values:,}")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise unreadable("data file", path, error) from None
+        raise InputError(f"data file '{path}' is damaged ({error}); take it from its source again") from None
+    return np.frombuffer(content, np.uint8, offset=header).copy()
 
 
 def _cifar(kind: str) -> Callable[[DataOptions], Source]:

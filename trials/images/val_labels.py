@@ -12,7 +12,8 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from spaces.errors import InputError
+from spaces.errors import InputError, shown
+from spaces.files import read_text, require_file
 
 # names of files and folders that may hold these classes, in the order in which they are looked for
 LABEL_FILES = (
@@ -38,8 +39,8 @@ def read_val_labels(source: Path, files: list[str], classes: list[str]) -> tuple
     Raises:
         InputError: `source` cannot be read, lacks an image, names an unknown class, or can be read in two ways.
     """
-    if not (source.is_file() or source.is_dir()):
-        raise InputError(f"--val-labels '{source}' is neither a file nor a folder; give a CSV of file,class")
+    if not source.is_dir():
+        require_file(source, "--val-labels")
     return _read_devkit(source, files, classes) if _is_devkit(source) else _read_table(source, files, classes)
 
 
@@ -91,26 +92,26 @@ def _read_table(source: Path, files: list[str], classes: list[str]) -> tuple[lis
     """
     labels: dict[str, str] = {}
     try:
-        lines = source.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(source, "--val-labels").splitlines()
         for row in _rows(lines):
             if len(row) >= 2:
                 name, label = Path(row[0].strip()).name, row[1].strip()
                 if labels.setdefault(name, label) != label:
                     raise InputError(
-                        f"--val-labels '{source}' has '{_cut(name)}' in class '{_cut(labels[name])}' and '{_cut(label)}'; give it one"
+                        f"--val-labels '{source}' has '{shown(name)}' in class '{shown(labels[name])}' and '{shown(label)}'; give it one"
                     )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise InputError(f"--val-labels '{source}' cannot be read ({error}); give a CSV of file,class") from None
     if not labels:
         raise InputError(
-            f"--val-labels '{source}' has no line of the form file,class (the first is '{_cut(lines[0]) if lines else ''}')"
+            f"--val-labels '{source}' has no line of the form file,class (the first is '{shown(lines[0]) if lines else ''}')"
         )
     names = [labels.get(Path(path).name, labels.get(Path(path).stem)) for path in files]
     without = [Path(path).name for path, name in zip(files, names, strict=True) if name is None]
     if without:
         raise InputError(
             f"--val-labels '{source}' has no line for '{without[0]}', nor for {len(without) - 1:,} more of {len(files):,} images "
-            f"(its first line is '{_cut(lines[0])}'); give every image one"
+            f"(its first line is '{shown(lines[0])}'); give every image one"
         )
     return _class_numbers([name or "" for name in names], classes, source)
 
@@ -159,12 +160,12 @@ def _class_numbers(names: list[str], classes: list[str], source: Path) -> tuple[
         close = difflib.get_close_matches(words[unknown], classes, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"numbers count from 0 to {len(classes) - 1}"
         raise InputError(
-            f"--val-labels '{source}': class '{_cut(names[unknown])}' is not among the {len(classes)} class folders of train/; {hint}"
+            f"--val-labels '{source}': class '{shown(names[unknown])}' is not among the {len(classes)} class folders of train/; {hint}"
         )
     meaning, numbers = next(iter(found.items()))
     if numbers != counted and -1 not in counted and len(set(numbers)) < len(classes):
         raise InputError(
-            f"--val-labels '{source}': its classes, such as '{_cut(words[0])}', may be names of class folders or numbers of class folders "
+            f"--val-labels '{source}': its classes, such as '{shown(words[0])}', may be names of class folders or numbers of class folders "
             "from 0, which are others here; write names that no number can be, or rename the class folders"
         )
     return numbers, meaning
@@ -173,8 +174,3 @@ def _class_numbers(names: list[str], classes: list[str], source: Path) -> tuple[
 def _plain(word: str) -> str:
     """A whole number without zeros in front; other text as it is."""
     return word.lstrip("0") or "0" if word.isdecimal() and word else word
-
-
-def _cut(text: str) -> str:
-    """Text for a message: at most 100 characters of it."""
-    return text if len(text) <= 100 else text[:100] + "..."
