@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 
@@ -15,6 +16,7 @@ from spaces.files import load_json, read_jsonl
 from tests.commands import ROOT
 from tests.experiments import ENVIRONMENT, experiment, free_port, left_behind, metric, nnictl
 from trials import report
+from trials.scoring import best_of_experiment
 
 
 def test_nnictl_create_to_done(copy):
@@ -107,3 +109,29 @@ def test_driver_and_report(copy, capsys):
         assert f"{mean:.2f}%" in text
         assert f"{before:.2f}%" in text
         assert arch_id(best) in text
+
+
+def test_the_best_score_of_an_experiment_is_left_for_fixed_arc(tmp_path, monkeypatch):
+    """NNI's own tuners leave no architecture, so each trial keeps the best one."""
+    choices = CostTable.load(ROOT / "experiments/spaces/spos-tiny.costs.json").choices
+    folder = tmp_path / "abc12345"
+    (folder / "environments" / "local-env" / "trials" / "T").mkdir(parents=True)
+    monkeypatch.setenv("NNI_EXP_ID", "abc12345")
+    monkeypatch.setenv("NNI_SYS_DIR", str(folder / "environments" / "local-env" / "trials" / "T"))
+    assert best_of_experiment.experiment_folder() == folder
+    archs = [{label: values[number % len(values)] for label, values in choices.items()} for number in range(4)]
+    records = [
+        {"arch": arch, "top1": top1, "loss": loss}
+        for arch, top1, loss in zip(archs, (50.0, 70.0, 69.0, 60.0), (2.0, 1.5, 1.0, 1.8), strict=True)
+    ]
+    for score_by, best in (("top1", 1), ("loss", 2)):
+        (folder / "best.json").unlink(missing_ok=True)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(best_of_experiment.keep_best, [folder] * 4, records, [score_by] * 4))
+        assert load_arch(folder / "best.json", choices) == archs[best]
+    (folder / "best.json").write_text('{"top1": ')  # damaged: it costs itself alone
+    best_of_experiment.keep_best(folder, records[0], "top1")
+    assert load_arch(folder / "best.json", choices) == archs[0]
+    assert sorted(path.name for path in folder.iterdir()) == ["best.json", "environments"]
+    monkeypatch.delenv("NNI_EXP_ID")
+    assert best_of_experiment.experiment_folder() is None

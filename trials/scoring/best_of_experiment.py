@@ -22,7 +22,7 @@ def experiment_folder() -> Path | None:
     """The folder of the experiment whose trial this process is, on this machine; None where it is no trial."""
     name = os.environ.get("NNI_EXP_ID", "")
     parents = Path(os.environ.get("NNI_SYS_DIR", "")).parents
-    return next((folder for folder in parents if folder.name == name and folder.is_dir()), None)
+    return next((folder for folder in parents if name and folder.name == name and folder.is_dir()), None)
 
 
 def keep_best(folder: Path, result: Mapping[str, Any], score_by: str) -> None:
@@ -39,7 +39,7 @@ def keep_best(folder: Path, result: Mapping[str, Any], score_by: str) -> None:
         if path.exists():
             try:
                 best = load_json(path, "best score of the experiment")
-                best = best if has_value(best, score_by) and score_value(best, score_by) is not None else None
+                best = best if has_value(best, score_by) and score_value(best, score_by) >= 0 else None
             except (InputError, AttributeError, KeyError, TypeError):  # damaged: this score takes its place
                 best = None
         if best is None or score_value(result, score_by) > score_value(best, score_by):
