@@ -62,7 +62,7 @@ def test_the_best_few_are_chosen_by_held_out_images(searched, monkeypatch, capsy
         retrain.main(flags)
     with pytest.raises(InputError, match="holds candidates already; add --resume to go on with them"):
         retrain.main(flags)
-    with pytest.raises(InputError, match="was begun with --lr 0.05, not 0.1; give 0.05, or remove '.*top' to begin"):
+    with pytest.raises(InputError, match="was begun with --lr 0.05, not 0.1; give 0.05, or move '.*top' away to begin"):
         retrain.main([*flags, "--resume", "--lr", "0.1"])
     assert ("test", "read") not in parts
     assert len(steps) == STEPS + 2

@@ -370,7 +370,8 @@ def test_limits_and_latency_of_a_run(bare_run, tmp_path):
         read_searched(run)
     path = tmp_path / "latency.json"
     tuner = {"classArgs": {"latency_table": str(path)}}
-    save_json(bare_run / "experiment.json", {"tuner": tuner, "trialCommand": "python -m trials.evaluate"})
+    record = {"id": "x", "folder": "x", "in_process": True, "tuner": tuner}
+    save_json(bare_run / "experiment.json", {**record, "trialCommand": "python -m trials.evaluate"})
     with pytest.raises(InputError, match=f"its latency table '{path}' is gone"):
         read_searched(run)
     made().save(path)

@@ -145,7 +145,7 @@ def check_same_recipe(folder: Path, winner: str, config: Config) -> None:
         anew = folder if folder.name == winner else folder.parent
         raise InputError(
             f"'{folder}' was trained with {flag} {was}, and now it is {now}, so the networks could not be compared; make it {was} "
-            f"again, or remove '{anew}' to train anew"
+            f"again, or move '{anew}' away to train anew"
         )
 
 
@@ -221,7 +221,7 @@ def test_anew(plan: RetrainPlan, folder: Path) -> None:
     """
     if not (folder / "network.pt").exists():
         raise InputError(
-            f"'{folder}' has neither {answers.FILE} nor network.pt; remove '{folder / 'result.json'}' to train it anew"
+            f"'{folder}' has neither {answers.FILE} nor network.pt; move '{folder / 'result.json'}' away to train it anew"
         )
     fabric = make_fabric(plan.config.device, plan.config.precision)
     plan.data.to(fabric.device)

@@ -98,7 +98,7 @@ def schemas() -> Mapping[str, schema.Schema]:
         Optional("failures"): _count,
         Optional("latency_ms"): _number,
     }
-    limits = {str: Or(None, _number, str)}
+    limits = {Optional(str): Or(None, _number, str)}
     options: dict[Any, Any] = {
         Optional("data"): Or(None, str),
         Optional("space"): Or(None, str),
@@ -134,14 +134,14 @@ def schemas() -> Mapping[str, schema.Schema]:
         Optional("given_up"): maybe,
     }
     noise: dict[Any, Any] = {Optional(name): maybe for name in ("seeds_sd", "score_sd", "test_sd")}
-    noise |= {Optional(name): Or(None, {str: Or(None, _count)}) for name in ("seeds_needed", "images_needed")}
+    noise |= {Optional(name): Or(None, {Optional(str): Or(None, _count)}) for name in ("seeds_needed", "images_needed")}
     accuracy = {"top1": _percent, "interval": interval}
     kinds: dict[str, Any] = {
         "run configuration": {
             "command": str,
             "config": _part(options),
             Optional("typed"): Or(None, str),
-            Optional("versions"): {str: str},
+            Optional("versions"): {Optional(str): str},
             Optional("gpus"): [str],
             Optional("commit"): str,
         },
@@ -153,7 +153,7 @@ def schemas() -> Mapping[str, schema.Schema]:
             "macs": _count,
             "params": _count,
             Optional("supernet"): str,
-            Optional("settings"): {str: object},
+            Optional("settings"): {Optional(str): object},
             Optional("calibration_images"): _count,
             Optional("loss"): maybe,
             Optional("scoring_images"): Or(None, _count),
@@ -167,7 +167,7 @@ def schemas() -> Mapping[str, schema.Schema]:
             Optional("experiment"): str,
             Optional("score_by"): Or("top1", "loss"),
             "share_of_space": _number,
-            Optional("trials"): {str: _count},
+            Optional("trials"): {Optional(str): _count},
             Optional("failed"): [str],
             Optional("frontier"): [str],
         },

@@ -201,14 +201,14 @@ def open_candidates(run: Path, candidates: Sequence[Candidate], *, resume: bool)
             continue
         if not resume:
             raise InputError(
-                f"'{run / TOP_FOLDER}' holds candidates already; add --resume to go on with them, or remove that folder"
+                f"'{run / TOP_FOLDER}' holds candidates already; add --resume to go on with them, or move that folder away"
             )
         stored = run_files.read(path, "run configuration")
         changed = run_dir.changed_option(stored["config"], candidate.plan.config)
         if changed:
             flag, was, value = changed
             raise InputError(
-                f"'{candidate.run}' was begun with {flag} {was}, not {value}; give {was}, or remove '{run / TOP_FOLDER}' to begin anew"
+                f"'{candidate.run}' was begun with {flag} {was}, not {value}; give {was}, or move '{run / TOP_FOLDER}' away to begin anew"
             )
     for candidate in candidates:
         run_dir.open_run(candidate.run, "retrain", candidate.plan.config, resume=True, quiet=True)
