@@ -28,6 +28,8 @@ SUPERNET = [
     "3",
     "--warm-start",
     "0.7",
+    "--device",  # what it is compared with is trained there too
+    "cpu",
 ]
 
 

@@ -49,7 +49,7 @@ def certified(shared, searched) -> Path:
 
     def fill(folder: Path) -> None:
         shutil.copytree(searched, folder / "run")
-        certify.main([str(folder / "run"), "--jobs", "1", "--random", "2", "--seeds", "2"])
+        certify.main([str(folder / "run"), "--jobs", "1", "--device", "cpu", "--random", "2", "--seeds", "2"])
 
     return shared("certified", fill) / "run"
 
@@ -174,7 +174,7 @@ def test_more_of_everything_trains_only_what_is_new(certified, tmp_path, steps, 
 def test_killed_at_any_moment_it_loses_and_repeats_nothing(searched, certified, tmp_path):
     """Ctrl-C while one network is trained, SIGKILL while two are; then to the end. The same bits as without."""
     run = copy(searched, tmp_path / "run")
-    command = ["trials.certify", run, "--random", "2", "--seeds", "2", "--jobs", "1"]
+    command = ["trials.certify", run, "--random", "2", "--seeds", "2", "--jobs", "1", "--device", "cpu"]
 
     def wait_for(process: Command, pattern: str) -> None:
         while not list(run.glob(pattern)):

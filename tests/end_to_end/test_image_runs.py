@@ -16,7 +16,7 @@ from trials.common.checkpoint import load_checkpoint
 def test_a_run_resumes_bitwise_in_the_middle_of_an_epoch_through_dali(tree, tmp_path):
     tree = Path(shutil.copytree(tree, tmp_path / "tree"))
     flags = ["--preset", "tiny", "--data", "folder", "--data-root", str(tree), "--batch-size", "12", "--epochs", "2"]
-    flags += ["--color-jitter", "0.4", "--cutout", "8", "--eval-paths", "1", "--out"]
+    flags += ["--color-jitter", "0.4", "--cutout", "8", "--eval-paths", "1", "--device", "cpu", "--out"]
     supernet.main([*flags, str(tmp_path / "whole")])
     supernet.main([*flags, str(tmp_path / "cut"), "--stop-after", "10"])
     extra = tree / "china" / "new.JPEG"  # a file that comes meanwhile changes nothing

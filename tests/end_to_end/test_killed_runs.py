@@ -83,7 +83,8 @@ def test_retrain_reads_the_test_part_once(tmp_path, monkeypatch, capsys):
 def test_retrain_resumes_bitwise(tmp_path):
     arc = tmp_path / "arc.json"
     arc.write_text(str((0,) * 20))
-    flags = ["--fixed-arc", arc, "--preset", "tiny", "--epochs", "1", "--checkpoint-every", "5", "--resume", "--out"]
+    flags = ["--fixed-arc", arc, "--preset", "tiny", "--epochs", "1", "--checkpoint-every", "5", "--resume"]
+    flags += ["--device", "cpu", "--out"]
     process = Command("trials.retrain", *flags, tmp_path / "killed")
     while not (tmp_path / "killed/seed0/checkpoints/last.pt").exists():
         assert process.poll(0.05) is None, process.written()

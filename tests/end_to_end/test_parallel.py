@@ -117,7 +117,20 @@ def test_retraining_under_torchrun(tmp_path):
         "--epochs",
         "1",
     ]
-    flags += ["--seeds", "2", "--hold-out", "0.2", "--ema", "0.9", "--mixup", "0.2", "--out", tmp_path / "run"]
+    flags += [
+        "--seeds",
+        "2",
+        "--hold-out",
+        "0.2",
+        "--ema",
+        "0.9",
+        "--mixup",
+        "0.2",
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "run",
+    ]
     output = torchrun("trials.retrain", *flags)
     assert output.count("(2 seeds, 359 images)") == 1  # one process speaks
     assert len(re.findall(r"% \[\S+, \S+\] \(1 seed, \d+ images\) of held-out images", output)) == 2

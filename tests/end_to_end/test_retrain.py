@@ -32,7 +32,7 @@ EVERYTHING += ["--color-jitter", "0.2", "--clip-norm", "5", "--nesterov"]
 def test_a_resumed_run_is_bitwise_the_same(arc, tmp_path, monkeypatch):
     """With an average, mixing, RandAugment and held-out images; stopped between two checkpoints."""
     flags = ["--fixed-arc", str(arc), *SMALL, *EVERYTHING, "--epochs", "2", "--hold-out", "0.2"]
-    flags += ["--checkpoint-every", "5", "--resume", "--out"]
+    flags += ["--checkpoint-every", "5", "--device", "cpu", "--resume", "--out"]
     original = retrain_trainer.NetworkTrainer.step
 
     def stop(self, step, *batch):
@@ -83,7 +83,7 @@ def right_answers(path, config):
 def test_the_scale_of_fp16_gradients_is_in_the_checkpoint(arc, tmp_path):
     from lightning_fabric.plugins import MixedPrecision
 
-    config = configured("--fixed-arc", arc, *SMALL, "--out", tmp_path)
+    config = configured("--fixed-arc", arc, *SMALL, "--device", "cpu", "--out", tmp_path)
     space = {"name": "spos", "preset": "tiny", "options": {"classes": 10, "resolution": 16}}
     about = {"arch": retrain_plan.read_arch(config), "space": space}
     trainer = retrain_trainer.NetworkTrainer(config, about, 0, retrain_trainer.open_data(config))
