@@ -297,9 +297,11 @@ def make_turned(folder):
 
 
 @pytest.mark.parametrize("loader", LOADERS)
-def test_exif_orientation_turns_images_in_every_form(loader, turned, classify):
+def test_exif_orientation_turns_images_in_every_form(loader, turned, classify, capfd):
     upright = open_folder(turned / "upright", loader)
+    capfd.readouterr()
     data = open_folder(turned / "turned", loader, exif_orientation=True)
+    assert "EXIF" not in capfd.readouterr().out
     assert data.sizes.tolist() == upright.sizes.tolist()
     assert (upright.preprocessing()["exif_orientation"], data.preprocessing()["exif_orientation"]) == (False, True)
     for part in ("all", "test"):
@@ -322,6 +324,10 @@ def test_exif_orientation_turns_images_in_every_form(loader, turned, classify):
 def test_without_the_option_images_stay_as_they_are_stored(loader, turned, capfd):
     data = open_folder(turned / "turned", loader)
     assert "JPEG RGB turned 6" in data.images.kinds
+    assert (
+        "note: 21 images have an EXIF orientation and are used as stored; --exif-orientation turns"
+        in capfd.readouterr().out
+    )
     for number, path in enumerate(data.files):
         assert list(decode(path).shape[1:]) == data.sizes[number].tolist()
     images, _ = next(data.eval_batches("all", 24))

@@ -26,6 +26,7 @@ from trials.images.image_list import (
     LIST,
     PARTS,
     ImageList,
+    count_turned,
     load_list,
     save_list,
     select_images,
@@ -85,6 +86,11 @@ class FolderData(Data):
             self.images = select_images(listing, scanned, score_fraction, options.test_fraction)
             _check_usable(self.images, scanned.problems, listing, options)
             _report_left_out(self.images, listing.notes)
+            turned = count_turned(self.images)
+            if turned and not options.exif_orientation:
+                print(
+                    f"note: {turned:,} images have an EXIF orientation and are used as stored; --exif-orientation turns them"
+                )
         images = self.images
         self.files = images.paths.under(root)
         self.labels = torch.from_numpy(images.labels)

@@ -99,6 +99,11 @@ def without_training_images(images: ImageList) -> str:
     return "" if counts.all() else images.classes[int(np.argmin(counts))]
 
 
+def count_turned(images: ImageList) -> int:
+    """How many images have an EXIF orientation other than as they are stored."""
+    return int(np.array([orientation_of(kind) > 1 for kind in images.kinds], bool)[images.kind_numbers].sum())
+
+
 def turned_sizes(images: ImageList) -> np.ndarray:
     """Heights and widths of images after they were turned as EXIF says, pixels, (n, 2)."""
     on_its_side = np.array([orientation_of(kind) >= 5 for kind in images.kinds], bool)[images.kind_numbers]
