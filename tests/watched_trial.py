@@ -62,7 +62,7 @@ def trial() -> None:
     def counted(self, archs, *more):
         results = score(self, archs, *more)
         for arch in archs:
-            append_json(f"{run}/computed.jsonl", arch_id(arch))
+            append_json(f"{run}/computed.jsonl", {"id": arch_id(arch)})
         return results
 
     Scorer.score = counted  # type: ignore[method-assign]
