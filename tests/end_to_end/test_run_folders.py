@@ -173,7 +173,7 @@ def test_a_start_that_trained_nothing_blocks_no_other(tmp_path, monkeypatch):
     monkeypatch.setattr(supernet_loop, "TrainingLog", fail)
     with pytest.raises(OSError, match="No space"):
         supernet.main([*QUICK, "--out", str(out), "--seed", "3", "--lr", "7"])
-    assert run_dir.left_over(out)
+    assert run_dir.left_over(out, "supernet")
     monkeypatch.undo()
     # neither its name nor its options bind the next start, with --resume or without
     for more in (["--resume"], []):
@@ -220,3 +220,14 @@ def test_a_run_that_is_deleted_or_moved_while_it_trains_stops(tmp_path, monkeypa
         supernet.main([*QUICK, "--out", str(moved), "--resume"])
         assert (moved / "supernet.pt").exists()
     assert re.fullmatch(r"last.pt", ",".join(path.name for path in (moved / "checkpoints").iterdir()))
+
+
+def test_a_folder_of_something_else_is_left_as_it_is(tmp_path):
+    """Many programs write a config.json; and an unfinished run of one command is not one of another."""
+    for text in ('{"model_type": "bert"}', '{"command": "retrain", "config": {}}', "not JSON"):
+        (tmp_path / "config.json").write_text(text)
+        for more in ([], ["--resume"]):
+            with pytest.raises(InputError):
+                supernet.main([*QUICK, "--out", str(tmp_path), *more])
+        assert (tmp_path / "config.json").read_text() == text
+        assert len(list(tmp_path.iterdir())) == 1

@@ -99,12 +99,15 @@ def begun(run: str | Path) -> bool:
     return any(next(Path(run).glob(pattern), None) is not None for pattern in TRAINED)
 
 
-def left_over(run: str | Path) -> bool:
+def left_over(run: str | Path, command: str) -> bool:
     """Whether a run directory holds no more than the configuration of a start that was refused or killed before it trained.
 
-    Such a run blocks no other, and what it holds beside binds nobody.
+    Such a run blocks no other of its command, and what it holds beside binds nobody.
     """
-    return (Path(run) / "config.json").exists() and not begun(run)
+    path = Path(run) / "config.json"
+    if begun(run) or not path.exists():
+        return False
+    return run_files.read(path, "run configuration").get("command") == command
 
 
 def open_run(
@@ -124,7 +127,7 @@ def open_run(
     run = Path(out)
     given = json.loads(json.dumps(dataclasses.asdict(config)))
     path = run / "config.json"
-    if left_over(run):
+    if left_over(run, command):
         for name in discards:
             (run / name).unlink(missing_ok=True)
     elif path.exists():

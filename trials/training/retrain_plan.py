@@ -82,7 +82,7 @@ def plan_retraining(config: Config, arch: Arch | None = None) -> RetrainPlan:
         config = dataclasses.replace(config, space_options=space_options_text(imported.options))
     if arch is None:
         arch = None if config.baseline else imported.arch if imported else read_arch(config)
-    data = open_data(config, listed=not run_dir.left_over(config.out))
+    data = open_data(config, listed=not run_dir.left_over(config.out, "retrain"))
     if not data.size("test"):
         raise InputError(f"'{config.data_root}' has no test images: too few of each class; give more, or a val/ folder")
     data.check_files("test")

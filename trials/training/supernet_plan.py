@@ -79,7 +79,7 @@ def plan_supernet(config: Config) -> SupernetPlan:
         described.resolution,
         score_fraction=config.score_fraction,
         arch_fraction=config.arch_fraction,
-        run=None if run_dir.left_over(config.out) else config.out,
+        run=None if run_dir.left_over(config.out, "supernet") else config.out,
     )
     if not data.size("score"):
         raise InputError(f"--score-fraction {config.score_fraction} of so few images is none; raise it")
