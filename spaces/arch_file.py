@@ -19,6 +19,7 @@ from __future__ import annotations
 import ast
 import itertools
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,7 +93,9 @@ def _parse(path: str | Path, text: str) -> Any:
 def _parse_tuple(text: str) -> Any:
     """A tuple or list as Python prints it. Raises ValueError: it is none."""
     try:
-        content = ast.literal_eval(text.strip())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's own remarks on text that is no tuple
+            content = ast.literal_eval(text.strip())
     except (SyntaxError, TypeError, MemoryError, RecursionError):
         raise ValueError("no tuple") from None
     if not isinstance(content, list | tuple):

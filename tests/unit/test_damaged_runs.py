@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from spaces.errors import InputError
@@ -135,7 +136,7 @@ def test_a_value_of_another_kind_or_a_missing_key_is_one_line(run, name):
     path, draw = file_of(run, name), random.Random(name)
     with kept(path) as content:
         everywhere = range(len(list(places(json.loads(content)))))
-        for number, place in enumerate(draw.sample(everywhere, min(8, len(everywhere)))):
+        for number, place in enumerate(draw.sample(everywhere, min(4, len(everywhere)))):
             for value in (..., draw.choice(OTHER_VALUES)):
                 changed = json.loads(content)
                 container, key = list(places(changed))[place]
@@ -189,3 +190,15 @@ def test_every_kind_of_file_refuses_what_it_is_not(tmp_path, kind):
 def test_a_run_whose_copy_is_whole_is_read(run, tmp_path):
     shutil.copytree(run, tmp_path / "copy")
     assert len(collect_run(tmp_path / "copy").networks) == len(collect_run(run).networks) == 5
+
+
+@pytest.mark.parametrize("damage", [name for name in DAMAGE if name != "a key twice"])
+def test_a_damaged_cache_is_one_line(tmp_path, damage):
+    np.save(tmp_path / "labels.npy", np.arange(100))
+    path = tmp_path / "labels.npy"
+    assert len(run_files.read_array(path, "cached labels", "r")) == 100
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    with pytest.raises(
+        InputError, match=f"^cached labels '{path}' is damaged; move '{tmp_path}' away, and it is made anew$"
+    ):
+        run_files.read_array(path, "cached labels", "r")

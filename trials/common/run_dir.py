@@ -22,7 +22,10 @@ from trials.common.locks import same_file
 
 PACKAGES = ("torch", "torchvision", "nni", "pytorch-lightning", "numpy")
 # options of a run that other commands ask for, in all versions
-NEEDED = {"supernet": ("space", "preset", "data", "seed", "score_fraction", "epochs"), "retrain": ("data",)}
+NEEDED = {
+    "supernet": ("space", "preset", "space_options", "data", "seed", "score_fraction", "epochs"),
+    "retrain": ("data",),
+}
 # options that may differ between a run and its continuation: they do not change its result, or are checked elsewhere
 MAY_CHANGE = (
     "resume",

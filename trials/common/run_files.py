@@ -11,12 +11,13 @@ import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+import numpy as np
 import schema
 
 from spaces.errors import InputError, shown
-from spaces.files import RESTORE, load_json
+from spaces.files import RESTORE, load_json, require_file, unreadable
 
 _logger = logging.getLogger(__name__)
 LARGEST = 1e18  # no count or figure of a run is larger
@@ -61,6 +62,25 @@ def read_score(path: str | Path) -> dict[str, Any] | None:
         _logger.warning("left out: %s", error)
         return None
     return score
+
+
+def read_array(path: str | Path, what: str, mmap_mode: Literal["r", "c"]) -> np.ndarray:
+    """A cached array of a run, mapped from its file.
+
+    Raises:
+        InputError: the file is missing, not ours to read, or damaged.
+        Stopped: the machine could not read it.
+    """
+    try:
+        array: np.ndarray = np.load(require_file(path, what), mmap_mode=mmap_mode, allow_pickle=False)
+        if not array.ndim:
+            raise ValueError
+    except OSError as error:
+        raise unreadable(what, path, error) from None
+    except (ValueError, EOFError, AttributeError):  # no array; a file of several
+        folder = Path(path).parent
+        raise InputError(f"{what} '{path}' is damaged; move '{folder}' away, and it is made anew") from None
+    return array
 
 
 def _number(value: object) -> bool:

@@ -18,7 +18,7 @@ import torch
 
 from spaces.errors import InputError
 from spaces.files import atomic
-from trials.common import locks
+from trials.common import locks, run_files
 from trials.common.supernet_run import SupernetRun
 from trials.images.dataset import Batch
 from trials.images.load import load_data
@@ -104,7 +104,7 @@ def fixed_images(
         with locks.waiting(run / "cache" / ".lock"):
             if not all(path.exists() for path in paths):
                 _decode(run, config, resolution, classes, (("train", calibration), ("score", scoring)), paths)
-    arrays = [torch.from_numpy(np.load(path, mmap_mode="c")) for path in paths]
+    arrays = [torch.from_numpy(run_files.read_array(path, "cached images", "c")) for path in paths]
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         if sum(array.nbytes for array in arrays) < GPU_SHARE * free:

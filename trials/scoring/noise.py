@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from trials.common import cli
+from trials.common import cli, run_files
 from trials.evidence.intervals import Interval, accuracy_interval, accuracy_text, score_sd
 from trials.scoring.score_value import score_value
 
@@ -71,7 +71,7 @@ def scoring_images(record: Mapping[str, Any], run: Path | None = None) -> int | 
     if run is not None and {"calibration_images", "scoring_images"} <= settings.keys():
         labels = run / "cache" / f"labels-{settings['calibration_images']}-{settings['scoring_images']}.npy"
         if labels.exists():
-            return len(np.load(labels, mmap_mode="r"))
+            return len(run_files.read_array(labels, "cached labels", "r"))
     return None
 
 
