@@ -101,7 +101,7 @@ def test_texts_that_are_no_experiment(tmp_path, text, says):
 LONG = "k" * 10_000
 OF_ANOTHER_KIND = [
     *({key: value} for key in ("trialCommand", "trialCodeDirectory", "experimentWorkingDirectory", "searchSpaceFile")
-      for value in (3, [LONG], {"a": LONG}, None) if (key, value) != ("searchSpaceFile", None)),
+      for value in (3, [LONG], {"a": LONG}, None)),
     *({key: value} for key in ("tuner", "trainingService") for value in (3, LONG, [1], None, {}, {"name": [LONG]})),
     *({"experimentName": value} for value in (3, [LONG])),
     *({"maxTrialNumber": value} for value in (0, -1, 1.5, True, "3", LONG, [LONG], float("nan"), None)),

@@ -64,7 +64,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"experiment '{path}' is empty or no mapping of keys; {compare}")
     refuse_old_format(path, content)
     check_plain(path, content)
-    if "searchSpaceFile" not in content and "searchSpace" not in content:
+    if content.get("searchSpaceFile") is None and content.get("searchSpace") is None:
         raise InputError(f"experiment '{path}' lacks 'searchSpaceFile'; {compare}")
     for key in NEEDED:
         if key not in content:
@@ -118,7 +118,7 @@ def check_plain(path: Path, content: Any) -> None:
 
 def check_kinds(path: Path, content: dict[str, Any]) -> None:
     """Raises InputError: a value of an experiment is of another kind than this command and NNI read there."""
-    kinds = dict.fromkeys(("tuner", "trainingService"), dict)
+    kinds: dict[str, type] = dict.fromkeys(("tuner", "trainingService"), dict)
     kinds |= dict.fromkeys((*TEXTS, "trialCommand", "trialCodeDirectory", "experimentWorkingDirectory"), str)
     where: list[tuple[str, dict[str, Any], dict[str, type]]] = [("", content, kinds)]
     if isinstance(content["tuner"], dict):
@@ -126,7 +126,7 @@ def check_kinds(path: Path, content: dict[str, Any]) -> None:
         where.append(("tuner.", content["tuner"], kinds))
     if isinstance(content["trainingService"], dict):
         where.append(("trainingService.", content["trainingService"], {"platform": str, "machineList": list}))
-    names = {str: "text", dict: "NAME: VALUE lines", list: "a list"}
+    names: dict[type, str] = {str: "text", dict: "NAME: VALUE lines", list: "a list"}
     for prefix, values, kinds in where:
         for key, kind in kinds.items():
             given = values.get(key)

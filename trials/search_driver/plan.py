@@ -186,7 +186,7 @@ def check_space(path: Path, content: dict[str, Any], supernet_run: SupernetRun) 
     remedy = f"write both again with: python -m trials.space {space['name']} {preset_arguments(space)} --out FOLDER"
     if space["options"]:
         remedy += f" --space-options {space_options_text(space['options'])}"
-    where = "searchSpace" if "searchSpace" in content else "searchSpaceFile"
+    where = "searchSpace" if content.get("searchSpace") is not None else "searchSpaceFile"
     offered = content[where]
     if where == "searchSpaceFile":
         offered = load_json(path.parent / offered, "search space")
