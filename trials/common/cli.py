@@ -125,10 +125,10 @@ def parse(
                 section.add_argument(field.name, **settings)
             else:
                 section.add_argument(flag(field.name), required=field in required, **settings)
-    words = sys.argv[1:] if argv is None else argv
-    typed.remember(command, words)
-    parser.words = words
-    return config(**vars(parser.parse_args(words)))
+    typed_words = sys.argv[1:] if argv is None else argv
+    typed.remember(command, typed_words)
+    parser.words = typed_words
+    return config(**vars(parser.parse_args(typed_words)))
 
 
 def groups(config: type) -> dict[str, list[dataclasses.Field[Any]]]:
