@@ -110,6 +110,8 @@ def test_which_supernets_begin_warm(tmp_path):
 def test_a_run_of_an_older_version_stays_cold(tmp_path):
     stored = {"data": "digits", "preset": "tiny", "warm_start": 0.0}
     (tmp_path / "config.json").write_text(json.dumps({"command": "supernet", "config": stored}))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.pt").touch()  # it had begun
     resumed = config_of(supernet, "--data", "digits", "--out", tmp_path, "--resume")
     assert resumed.with_warm_start(True).warm_start == 0.0
 
@@ -152,6 +154,8 @@ def test_a_run_goes_on_as_it_was_started(command, arc, tmp_path):
     started = {"preset": "tiny", "recipe": "tiny", "epochs": 16, "batch_size": 64, "lr": 0.2, "schedule": "cosine"}
     name = command.__name__.rpartition(".")[2]
     (tmp_path / "config.json").write_text(json.dumps({"command": name, "config": started}))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.pt").touch()  # it had begun
     flags = ["--out", tmp_path, *([] if command is supernet else ["--fixed-arc", arc])]
     again, sentence = config_of(command, *flags, "--resume").fitted(255)
     assert (again.preset, again.batch_size, again.epochs, again.lr, again.schedule) == ("tiny", 64, 16, 0.2, "cosine")

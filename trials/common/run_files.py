@@ -109,8 +109,12 @@ def _arch(value: object) -> bool:
 @cache
 def schemas() -> Mapping[str, schema.Schema]:
     """Kind of file -> what it must hold."""
-    Optional, Or = schema.Optional, cast(Any, schema.Or)  # its type says that it takes functions alone
-    interval = schema.And([_number], lambda bounds: len(bounds) == 2)
+    And, Or, Optional = (
+        cast(Any, schema.And),
+        cast(Any, schema.Or),
+        schema.Optional,
+    )  # they take more than their types say
+    interval: Any = And([_number], lambda bounds: len(bounds) == 2)
     maybe = Or(None, _number)
     history = {
         "id": str,
