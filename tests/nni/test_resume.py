@@ -53,6 +53,7 @@ def test_killed_at_random_moments(copy, run, tmp_path):
         while len(scores(copy)) == before and process.poll(0.1) is None:
             pass
         time.sleep(draw.uniform(0, 5))
+        assert process.poll() is None, (victim, process.written())
         parts = parts_of(process)
         while victim not in parts and process.poll() is None:
             time.sleep(0.05)

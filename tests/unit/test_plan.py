@@ -112,7 +112,7 @@ OF_ANOTHER_KIND = [
     *({"logLevel": value} for value in (3, "loud", LONG)),
     *({"debug": value} for value in ("yes please", LONG)),
     *({"nniManagerIp": value} for value in (3, [LONG])),
-    *({"searchSpace": value} for value in (3, LONG, {}, {"block00": 3}, {"block00": {"_type": "choice"}}, [LONG], None)),
+    *({"searchSpace": value} for value in (3, LONG, {}, {"block00": 3}, {"block00": {"_type": "choice"}}, [LONG])),
     *({"tuner": {"codeDirectory": str(ROOT), "className": value}}
       for value in ("x", "", "..x", LONG, "strategies.tuner", "strategies.tuner.Score", "os.system", 3, None, [LONG])),
     *({"tuner": {"codeDirectory": value, "className": "strategies.random_search.RandomTuner"}} for value in (3, None, "")),
