@@ -109,7 +109,7 @@ NUMBERED = {
 @pytest.mark.parametrize("write", [json.dumps, yaml.safe_dump])
 @pytest.mark.parametrize("form", NUMBERED)
 def test_forms_of_other_codes_are_read_aloud(tmp_path, capsys, form, write):
-    (tmp_path / "arc").write_text(write(dict(sorted(NUMBERED[form].items()))))
+    (tmp_path / "arc").write_text(write(dict(sorted(dict(NUMBERED[form]).items()))))
     assert load_arch(tmp_path / "arc", CHOICES) == ARCH
     assert capsys.readouterr().out.endswith(": " + " ".join(f"{k}={v}" for k, v in ARCH.items()) + "\n")
 
