@@ -127,4 +127,6 @@ def test_a_limit_is_learned_under_unless_something_else_is_said(tmp_path):
         cost_loss(strategy="gates", max_macs="3M", latency_table="x.json")
     # a run that was started without goes on without
     save_json(tmp_path / "config.json", {"command": "supernet", "config": {"cost_loss": "none"}})
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.pt").touch()
     assert cost_loss(strategy="gates", max_macs="3M", resume=True) == "none"
