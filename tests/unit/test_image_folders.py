@@ -22,6 +22,7 @@ from trials.images.listing import find_images
 from trials.images.load import load_data
 from trials.images.options import DataOptions
 from trials.images.val_labels import read_val_labels
+from trials.training.run_gates import _has_test_folder
 
 compress = partial(gzip.compress, mtime=0)  # names of tests must not depend on the time
 
@@ -513,3 +514,18 @@ def test_any_folder_is_refused_in_one_line_or_counted_to_the_last_file(seed, tmp
                 path = os.path.relpath(os.path.join(below, name), root)
                 assert path in known or path.startswith(unread) or name == "val.txt"
     assert listed > 40
+
+
+@pytest.mark.parametrize(
+    ("folders", "own"),
+    [
+        (("a", "b"), False),
+        (("train/a", "train/b", "val/a", "val/b"), True),
+        (("archive/train/a", "archive/train/b", "archive/test/a", "archive/test/b"), True),
+    ],
+)
+def test_whether_the_test_images_have_a_folder_of_their_own(folders, own, tmp_path):
+    """A gate advises a larger test part only where it is cut from the training images."""
+    fill(*(tmp_path / folder for folder in folders), count=10)
+    options = DataOptions(data="folder", data_root=str(tmp_path), loader="torchvision", workers=0)
+    assert _has_test_folder(load_data(options, 32, score_fraction=0.25)) is own

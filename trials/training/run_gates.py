@@ -221,7 +221,7 @@ def _look_at(config: supernet_config.Config | retrain_config.Config) -> str:
 def _has_test_folder(data: Data) -> bool:
     """Whether the test images of a folder have a folder of their own, such as val/."""
     first = data.images.paths[int(data.parts["test"][0])] if isinstance(data, FolderData) and data.size("test") else ""
-    return first.split("/")[0].lower() in SPLIT_FOLDER_NAMES
+    return any(folder.lower() in SPLIT_FOLDER_NAMES for folder in first.split("/")[:-1])  # ARCHIVE/val/CLASS/IMAGE, too
 
 
 def _lower(lr: float) -> float:
