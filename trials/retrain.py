@@ -142,7 +142,7 @@ def keep_arch(run: Path, arch: Arch | None) -> None:
     """Write the architecture into a run. Raises InputError: it was started with another."""
     if arch is None:
         return
-    stored = run_files.read(run / "arc.json", "fixed arc") if (run / "arc.json").exists() else arch
+    stored = run_files.read_if_there(run / "arc.json", "fixed arc", arch)
     if stored != arch:
         raise InputError(f"'{run}' was started with another architecture ({arch_id(stored)}); choose another --out")
     save_json(run / "arc.json", arch)

@@ -288,28 +288,12 @@ def test_guard_leaves_other_programs_alone():
     assert done.stdout.strip() in ("::", "0.0.0.0")
 
 
-SLOW_SERVER = """
-import http.server, sys, time
-time.sleep(6)
-class Answer(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
-"""
-
-
 def test_a_manager_may_take_its_time_to_answer(monkeypatch):
     """NNI's launcher asks four times in three seconds; ours waits for a manager that lives, and not for one that ended."""
     from nni.experiment import launcher
 
-    def start(code, *arguments):
-        monkeypatch.setattr(
-            launcher, "_start_rest_server", lambda: subprocess.Popen([sys.executable, "-c", code, *arguments])
-        )
-        port = int(arguments[0])
+    def start(port, *command):
+        monkeypatch.setattr(launcher, "_start_rest_server", lambda: subprocess.Popen([sys.executable, *command]))
         with nni_manager.patient_launcher():
             process = launcher._start_rest_server()
             began = time.monotonic()
@@ -320,10 +304,11 @@ def test_a_manager_may_take_its_time_to_answer(monkeypatch):
                 process.wait()
             return time.monotonic() - began
 
-    assert start(SLOW_SERVER, str(free_port())) > 4
+    port = free_port()
+    assert start(port, "-m", "tests.answering_server", str(port), "6") > 4
     began = time.monotonic()
     with pytest.raises(requests.ConnectionError):
-        start("raise SystemExit(1)", str(free_port()))
+        start(free_port(), "-c", "raise SystemExit(1)")
     assert time.monotonic() - began < 60
     assert launcher._check_rest_server.__module__ == launcher.__name__
 

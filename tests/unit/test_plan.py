@@ -17,6 +17,7 @@ from spaces.errors import InputError
 from spaces.files import load_json
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
+from tests.answering_server import Answer
 from tests.commands import ROOT, assert_one_clear_line, onepath
 from tests.experiments import copy_run, experiment
 from trials import report
@@ -193,14 +194,6 @@ def test_folders_that_nni_cannot_write_to_are_said_before_it_starts(own_run, tmp
 
 def test_a_proxy_does_not_stand_before_this_machine(own_run, monkeypatch):
     """Case: http_proxy in the environment, and NNI asks its own manager through it."""
-
-    class Answer(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Length", "2")
-            self.end_headers()
-            self.wfile.write(b"{}")
-
     for name in ("NODE_OPTIONS", "ONEPATH_OWNER", "ONEPATH_CONFIG", "NNI_LISTEN_HOST", "PATH", "NO_PROXY"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.setenv("NNI_LISTEN_HOST", "127.0.0.1")

@@ -92,7 +92,7 @@ def plan_certificate(config: certify_config.Config) -> CertificatePlan:
 def _earlier_randoms(run: SupernetRun, winner: Mapping[str, Any]) -> int:
     """Random architectures of the last certificate; 0 where there is none of this winner."""
     path = run.path / FILE
-    stored = run_files.read(path, "certificate") if path.exists() else {"random": []}
+    stored = run_files.read_if_there(path, "certificate", {"random": []})
     return len(stored["random"]) if not stored["random"] or stored["winner"]["arch"] == winner else 0
 
 

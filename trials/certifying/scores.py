@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+from spaces.errors import shown
 from trials.certifying.controls import Network
 from trials.common import cli, run_files
 from trials.common.supernet_run import SupernetRun
@@ -17,12 +18,8 @@ from trials.scoring.scorer import Scorer
 
 def search_settings(run: SupernetRun) -> Settings:
     """How the search scored, or the defaults of trials.evaluate where there was none."""
-    history = (
-        run_files.read(run.path / "search.json", "search summary")["history"]
-        if (run.path / "search.json").exists()
-        else []
-    )
-    for entry in history:
+    summary = run_files.read_if_there(run.path / "search.json", "search summary", {"history": []})
+    for entry in summary["history"]:
         path = score_path(run.path, entry["id"])
         record = (run_files.read_score(path) if path.exists() else None) or {}
         if record.get("supernet") == run.hash:
@@ -54,7 +51,7 @@ def score_networks(run: SupernetRun, networks: Sequence[Network], device: str) -
             bar.update(1)
             name = store.path(arch).stem
             if isinstance(result, Exception):
-                bar.write(f"{names[name]} has no score: {type(result).__name__}: {' '.join(str(result).split())[:200]}")
+                bar.write(f"{names[name]} has no score: {type(result).__name__}: {shown(str(result))}")
             else:
                 records[name] = result
     return records

@@ -30,15 +30,12 @@ def exclusive(run: Path, name: str) -> Iterator[None]:
         InputError: another one is going on, or the folder cannot be written.
     """
     path, new = run / f".{name}.lock", not run.exists()
-    holder: int | None = None
     try:
         run.mkdir(parents=True, exist_ok=True)
         lock = _locked(path)
-    except BlockingIOError:
-        with contextlib.suppress(OSError), open(path) as lock:
-            holder = _holder(lock)
+    except _Held as held:
         raise InputError(
-            f"another {name} of '{run}' is going on (process {holder or 'unknown'}); wait for it or stop it"
+            f"another {name} of '{run}' is going on (process {held.holder or 'unknown'}); wait for it or stop it"
         ) from None
     except OSError as error:
         raise InputError(f"cannot write to '{run}' ({error.strerror}); choose another --out") from None
@@ -57,18 +54,7 @@ def waiting(path: Path) -> Iterator[None]:
     """Let one process at a time into the body; the others wait. The lock file is gone when the last one is done, and what a
     killed one left is taken over.
     """
-    while True:
-        lock = open(path, "a+")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                lock.close()
-                raise
-        if same_file(lock, path):
-            break
-        lock.close()
-    with lock:
+    with _take(path, fcntl.LOCK_EX):
         try:
             yield
         finally:
@@ -83,38 +69,54 @@ def same_file(file: IO[str], path: Path) -> bool:
         return False
 
 
-def _holder(lock: IO[str]) -> int | None:
-    """The process that a lock file names; None where it is just being taken, or was damaged."""
-    lock.seek(0)
-    text = lock.read(20)
-    return int(text) if text.isdecimal() else None
+class _Held(Exception):
+    """Another process holds a lock: `holder`, or None where its file does not name one, being just taken or damaged."""
+
+    def __init__(self, lock: IO[str]) -> None:
+        lock.seek(0)
+        text = lock.read(20)
+        self.holder = int(text) if text.isdecimal() else None
 
 
-def _locked(path: Path) -> IO[str]:
-    """Open and lock a file that its last holder may just be removing, and write the number of this process into it.
+def _take(path: Path, how: int) -> IO[str]:
+    """Open and lock a file that its last holder may just be removing.
 
+    Args:
+        how: fcntl.LOCK_EX, with fcntl.LOCK_NB so as not to wait.
     Raises:
-        BlockingIOError: another process holds it.
+        _Held: another process holds it.
     """
-    patience = time.monotonic() + PATIENCE
     while True:
         lock = open(path, "a+")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, how)
         except BlockingIOError:
-            holder = _holder(lock)
-            lock.close()
-            if time.monotonic() > patience or holder is None or Path(f"/proc/{holder}").exists():
-                raise
-            time.sleep(0.1)
-            continue
+            with lock:
+                raise _Held(lock) from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 lock.close()
                 raise
         if same_file(lock, path):
-            break
+            return lock
         lock.close()
+
+
+def _locked(path: Path) -> IO[str]:
+    """Take a lock, after a moment where its holder was killed, and write the number of this process into its file.
+
+    Raises:
+        _Held: another process holds it.
+    """
+    patience = time.monotonic() + PATIENCE
+    while True:
+        try:
+            lock = _take(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except _Held as held:
+            if time.monotonic() > patience or held.holder is None or Path(f"/proc/{held.holder}").exists():
+                raise
+            time.sleep(0.1)
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()

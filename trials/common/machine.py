@@ -6,6 +6,8 @@ import os
 import platform
 import sys
 
+from spaces.errors import shown
+
 
 def processor_name() -> str:
     """Name of the processor, as the operating system gives it."""
@@ -54,7 +56,7 @@ def failure(error: BaseException) -> str | None:
         where = f" at '{error.filename}'" if error.filename else ""
         return f"{error.strerror or error}{where}; mend that"
     if isinstance(error, ImportError) and error.name and error.name.partition(".")[0] not in OWN:
-        return f"library {error.name} does not import here ({' '.join(str(error).split())[:200]}); install it anew (make setup)"
+        return f"library {error.name} does not import here ({shown(str(error))}); install it anew (make setup)"
     if isinstance(error, MemoryError):
         return FAILURES["DefaultCPUAllocator"]
     if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one

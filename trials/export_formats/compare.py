@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from spaces.errors import shown
 from trials.common import cli
 from trials.evidence.comparison import points
 from trials.evidence.intervals import Interval, accuracy_interval, loss_interval
@@ -158,7 +159,7 @@ def compare_outputs(
                         runs[name] = loaders[name]()
                     file.add(runs[name](inputs), logits, labels)
                 except Exception as error:  # a bad file may lead to any exception
-                    reason = " ".join(str(error).split())[:200]
+                    reason = shown(str(error))
                     file.error = f"it cannot be run ({type(error).__name__}: {reason})"
             correct += int((logits.argmax(1) == labels).sum())
             best = logits.topk(2, 1).values

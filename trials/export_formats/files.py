@@ -141,7 +141,7 @@ def describe_network(
     else:
         name = stored.get("baseline", type(network).__name__)
         summary = config.run / "result.json"
-        macs = run_files.read(summary, "result").get("macs") if summary.exists() else None
+        macs = run_files.read_if_there(summary, "result", {}).get("macs")
         architecture = {"baseline": name}
         first_line = f"Network {name}."
 

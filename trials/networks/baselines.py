@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from spaces.counting import count
-from spaces.errors import InputError
+from spaces.errors import InputError, shown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -126,4 +126,4 @@ def check_baseline(text: str, classes: int, resolution: int) -> tuple[int, int]:
 
 def _one_line(error: Exception) -> str:
     """Type and message of an error, on one line of at most 200 characters."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return shown(f"{type(error).__name__}: {error}")

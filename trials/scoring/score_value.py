@@ -37,4 +37,4 @@ def has_value(record: Mapping[str, Any], score_by: str) -> bool:
 def searched_by(run: Path) -> str:
     """What the last search of a run has maximised: one of SCORE_BY; top1 where there was none, or an older version's."""
     path = run / "search.json"
-    return run_files.read(path, "search summary").get("score_by", "top1") if path.exists() else "top1"
+    return run_files.read_if_there(path, "search summary", {}).get("score_by", "top1")

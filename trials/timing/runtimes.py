@@ -17,7 +17,7 @@ import onnxruntime
 import torch
 from torch import nn
 
-from spaces.errors import InputError
+from spaces.errors import InputError, shown
 from trials.common.distributed import use_cuda
 from trials.common.machine import processor_name, usable_cores
 from trials.networks.batchnorm import fold_batchnorm
@@ -172,7 +172,7 @@ def onnx_bytes(module: nn.Module, x: torch.Tensor) -> bytes:
                 assert program is not None
                 return program.model_proto.SerializeToString()
     except Exception as error:  # the exporters raise many kinds
-        reason = " ".join(str(error).split())[:200]
+        reason = shown(str(error))
         raise InputError(f"{type(module).__name__} cannot be written as ONNX ({reason}); use --runtime torch") from None
 
 

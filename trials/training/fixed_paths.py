@@ -21,6 +21,20 @@ from trials.scoring.shared_blocks import SharedBlocks
 CALIBRATION_IMAGES, SCORING_IMAGES = 320, 1000  # the most that are used: enough to see a trend
 
 
+def calibration_batches(data: Data, most: int) -> list[torch.Tensor]:
+    """Training images that recalibrate BatchNorm, in batches of one size.
+
+    Args:
+        most: the largest batch.
+    Returns:
+        uint8 images (N, 3, R, R), on the CPU.
+    """
+    size = equal_batches(min(CALIBRATION_IMAGES, data.size("train")), most)
+    batches = [images.cpu() for images, _ in data.eval_batches("train", size, count=CALIBRATION_IMAGES)]
+    size = max(map(len, batches))  # less than was asked for where files became unreadable
+    return [batch for batch in batches if len(batch) == size]
+
+
 class FixedPaths:
     """Scores the same paths on the same images each time.
 
@@ -33,10 +47,9 @@ class FixedPaths:
 
     def __init__(self, chain: Chain, paths: Sequence[Arch], data: Data, batch_size: int, device: torch.device) -> None:
         self.chain, self.paths, self.device = chain, list(paths), device
-        size = equal_batches(min(CALIBRATION_IMAGES, data.size("train")), min(batch_size, 128))
-        calibration = list(data.eval_batches("train", size, count=CALIBRATION_IMAGES))
         self.data = data
-        self.calibration = [x.cpu() for x, _ in calibration if len(x) == size]
+        self.calibration = calibration_batches(data, min(batch_size, 128))
+        size = len(self.calibration[0])
         self.scoring = [(x.cpu(), y.cpu()) for x, y in data.eval_batches("score", size, count=SCORING_IMAGES)]
 
     @property

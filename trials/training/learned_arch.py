@@ -23,8 +23,8 @@ from strategies.arch_learner import Course, mean_entropy
 from strategies.feasible import FeasibleSpace
 from strategies.most_probable import most_probable
 from trials.common import cli
-from trials.networks.batchnorm import equal_batches, recalibrate_batchnorm
-from trials.training.fixed_paths import CALIBRATION_IMAGES, SCORING_IMAGES
+from trials.networks.batchnorm import recalibrate_batchnorm
+from trials.training.fixed_paths import SCORING_IMAGES, calibration_batches
 
 if TYPE_CHECKING:
     from trials.training.supernet_trainer import SupernetTrainer
@@ -55,12 +55,11 @@ def measure_gap(trainer: SupernetTrainer, arch: Arch) -> Gap:
     """
     assert trainer.search is not None
     device, data = trainer.fabric.device, trainer.data
-    size = equal_batches(min(CALIBRATION_IMAGES, data.size("train")), trainer.config.batch_size)
     supernet = make_supernet(trainer.space.build())
     supernet.load_state_dict(trainer.supernet.state_dict())
     supernet.to(device, memory_format=torch.channels_last)
-    calibration = [x for x, _ in data.eval_batches("train", size, count=CALIBRATION_IMAGES) if len(x) == size]
-    scoring = list(data.eval_batches("score", size, count=SCORING_IMAGES))
+    calibration = calibration_batches(data, trainer.config.batch_size)
+    scoring = list(data.eval_batches("score", len(calibration[0]), count=SCORING_IMAGES))
     images = sum(len(y) for _, y in scoring)
 
     def top1(mixture: Mixture) -> float:
