@@ -41,18 +41,6 @@ def conv_bn(
     return nn.Sequential(*layers)
 
 
-@dataclass(frozen=True)
-class Preset:
-    """Macro table of a space with one convolution as its stem."""
-
-    resolution: int  # height and width of an image, pixels
-    classes: int
-    stem_width: int  # channels after the first convolution
-    stem_stride: int
-    stages: tuple[tuple[int, int, int], ...]  # out channels, blocks, stride of the first block
-    last_width: int  # channels before the classifier
-
-
 class Layer(NamedTuple):
     """One choice block of a macro table."""
 

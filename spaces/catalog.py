@@ -8,13 +8,14 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from spaces.chain import Chain, check_number
+from spaces.chain import Chain
 from spaces.errors import InputError, unknown, user_code
+from spaces.preset import check_number
 
 if TYPE_CHECKING:
     from nni.nas.nn.pytorch import ModelSpace
 
-Option = int | str | bool | None
+Option = int | float | str | bool | None
 # name -> "module:function"; the function takes (preset, *, classes, resolution, ...) and returns a Chain
 SPACES = {
     "fbnet": "spaces.fbnet:fbnet",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -20,12 +20,9 @@ import torch
 from torch import nn
 
 from spaces.arch import Arch, validate
-from spaces.errors import InputError, is_whole_number, shown, unknown
+from spaces.errors import InputError
 
-PresetType = TypeVar("PresetType")
 M = TypeVar("M", bound=nn.Module)
-MINIMUM = {"classes": 2, "resolution": 8}  # smallest value of an option of a space; 1 for all that are not listed
-MAXIMUM = {"resolution": 8192}  # largest; 1,000,000 for all that are not listed
 
 
 @dataclass(frozen=True)
@@ -234,44 +231,3 @@ def make_affine(module: M) -> M:
             layer.weight = nn.Parameter(torch.ones_like(like))
             layer.bias = nn.Parameter(torch.zeros_like(like))
     return module
-
-
-def choose_preset(space: str, presets: Mapping[str, PresetType], preset: str, **changes: int | None) -> PresetType:
-    """Look up a preset of a space and replace some of its fields.
-
-    Args:
-        space: the space's name, for errors.
-        presets: name -> a frozen dataclass.
-        changes: field -> a whole number; None leaves the preset's value.
-    Raises:
-        InputError: unknown preset, or a change that is not a whole number or is too small.
-    """
-    if preset not in presets:
-        raise InputError(unknown(f"preset of space {space}:", preset, presets))
-    given = {name: value for name, value in changes.items() if value is not None}
-    for name, value in given.items():
-        check_number(space, name, value)
-    return replace(presets[preset], **given)  # type: ignore[type-var]
-
-
-def check_number(space: str, name: str, value: object) -> None:
-    """Check that an option of a space is a whole number from its MINIMUM to its MAXIMUM.
-
-    Raises:
-        InputError: it is not.
-    """
-    least, most = MINIMUM.get(name, 1), MAXIMUM.get(name, 1_000_000)
-    if not is_whole_number(value, least):
-        raise InputError(f"{name} of space {space} is {shown(value)}; give a whole number, at least {least}")
-    if value > most:
-        raise InputError(f"{name} of space {space} is {shown(value)}; give a whole number, at most {most:,}")
-
-
-def check_flag(space: str, name: str, value: object) -> None:
-    """Check that an option of a space is True or False.
-
-    Raises:
-        InputError: it is not.
-    """
-    if not isinstance(value, bool):
-        raise InputError(f"{name} of space {space} is {value!r}; give true or false")

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from spaces.blocks import InvertedResidual, Preset, Style, conv_bn, layers, pooled_classifier, residual_choice
-from spaces.chain import Chain, check_flag, choose_preset
+from spaces.blocks import InvertedResidual, Style, conv_bn, layers, pooled_classifier, residual_choice
+from spaces.chain import Chain
+from spaces.preset import SMALL_STEM, Preset, check_flag, choose_preset
 from spaces.warm_start import inherit_without_expansion
 
 # out channels, blocks, stride of the first block; 224x224 in, 7x7 out
@@ -36,9 +37,10 @@ CANDIDATES = {
 }
 
 PRESETS = {
-    "imagenet": Preset(224, 1000, 16, 2, STAGES, 1984),  # FBNet-A: 1504
-    "cifar": Preset(32, 10, 16, 1, CIFAR_STAGES, 1984),
-    "tiny": Preset(32, 10, 8, 2, TINY_STAGES, 256),
+    "imagenet": Preset(224, 1000, (16,), 2, STAGES, 1984),  # FBNet-A: 1504
+    "small": Preset(128, 10, (16,), 2, STAGES, 1984, keep_below=SMALL_STEM),
+    "cifar": Preset(32, 10, (16,), 1, CIFAR_STAGES, 1984),
+    "tiny": Preset(32, 10, (8,), 2, TINY_STAGES, 256),
 }
 
 
@@ -48,27 +50,31 @@ def fbnet(
     classes: int | None = None,
     resolution: int | None = None,
     last_width: int | None = None,
+    width_mult: float | None = None,
     bias: bool = False,
 ) -> Chain:
     """Describe the FBNet space.
 
     Args:
-        preset: imagenet (224x224), cifar (32x32), or tiny (32x32, narrow, for a CPU).
+        preset: imagenet (224x224), small (128x128, good for 64 to 160), cifar (32x32), or tiny (32x32, narrow, for
+            a CPU).
         classes: number of classes; None: the preset's.
         resolution: height and width of an image in pixels; None: the preset's.
         last_width: channels before the classifier; None: the preset's.
+        width_mult: factor on all other channels, such as 0.75; None: 1.
         bias: whether convolutions before BatchNorm have a bias; only to count the published networks.
     Raises:
         InputError: unknown preset, or a number out of range.
     """
-    plan = choose_preset("fbnet", PRESETS, preset, classes=classes, resolution=resolution, last_width=last_width)
+    sizes = {"classes": classes, "resolution": resolution, "last_width": last_width}
+    plan = choose_preset("fbnet", PRESETS, preset, width_mult=width_mult, **sizes)
     check_flag("fbnet", "bias", bias)
     style = Style(bias=bias)
-    blocks = [residual_choice(style, layer, CANDIDATES) for layer in layers(plan.stages, plan.stem_width)]
+    blocks = [residual_choice(style, layer, CANDIDATES) for layer in layers(plan.stages, plan.stem[0])]
     return Chain(
         resolution=plan.resolution,
         classes=plan.classes,
-        stem=partial(conv_bn, style, 3, plan.stem_width, 3, plan.stem_stride),
+        stem=partial(conv_bn, style, 3, plan.stem[0], 3, plan.stem_stride),
         blocks=blocks,
         head=partial(pooled_classifier, style, plan.stages[-1][0], plan.last_width, plan.classes),
         inherit=inherit_without_expansion,

@@ -23,7 +23,9 @@ from spaces.blocks import (
     pooled_classifier,
     residual_choice,
 )
-from spaces.chain import Chain, choose_preset
+from spaces.chain import Chain
+from spaces.preset import SMALL_STEM, choose_preset
+from spaces.preset import Preset as MacroTable
 from spaces.warm_start import inherit_residual
 
 # for each stage, its blocks and the stride of the first one; 224x224 in, 7x7 out
@@ -50,31 +52,31 @@ CANDIDATES = {
 
 
 @dataclass(frozen=True)
-class Preset:
+class Preset(MacroTable):
     """Macro table of the space."""
 
-    resolution: int  # height and width of an image, pixels
-    classes: int
-    stem: tuple[int, int]  # channels after the first convolution, and after the fixed MBConv
-    stem_stride: int
-    widths: tuple[int, ...]  # out channels of each stage
-    depths: tuple[tuple[int, int], ...]  # blocks of each stage, and the stride of its first block
-    last_width: int  # channels before the classifier
     eps: float = 1e-3  # BatchNorm's eps
     skip: bool = True  # whether a block may be skipped
     dropout: float = 0.0  # before the classifier
 
 
-MOBILE = Preset(224, 1000, (32, 16), 2, MOBILE_WIDTHS, DEPTHS, 1280)
+def stages(widths: tuple[int, ...], depths: tuple[tuple[int, int], ...] = DEPTHS) -> tuple[tuple[int, int, int], ...]:
+    """Out channels, blocks and stride of the first block of each stage."""
+    return tuple((width, *depth) for width, depth in zip(widths, depths, strict=True))
+
+
+MOBILE = Preset(224, 1000, (32, 16), 2, stages(MOBILE_WIDTHS), 1280)
+FAIRNAS = Preset(224, 1000, (32, 16), 2, stages(MOBILE_WIDTHS, FAIRNAS_DEPTHS), 1280, eps=1e-5, skip=False, dropout=0.2)
 PRESETS = {
     "imagenet": MOBILE,
     "mobile": MOBILE,
-    "cpu": Preset(224, 1000, (40, 24), 2, CPU_WIDTHS, DEPTHS, 1432),
-    "gpu": Preset(224, 1000, (40, 24), 2, GPU_WIDTHS, DEPTHS, 1728),
-    "mobile-14": Preset(224, 1000, (48, 24), 2, MOBILE_14_WIDTHS, DEPTHS, 1792),
-    "fairnas": Preset(224, 1000, (32, 16), 2, MOBILE_WIDTHS, FAIRNAS_DEPTHS, 1280, eps=1e-5, skip=False, dropout=0.2),
-    "cifar": Preset(32, 10, (32, 16), 1, MOBILE_WIDTHS, CIFAR_DEPTHS, 1280),
-    "tiny": Preset(32, 10, (8, 8), 2, TINY_WIDTHS, TINY_DEPTHS, 256),
+    "cpu": Preset(224, 1000, (40, 24), 2, stages(CPU_WIDTHS), 1432),
+    "gpu": Preset(224, 1000, (40, 24), 2, stages(GPU_WIDTHS), 1728),
+    "mobile-14": Preset(224, 1000, (48, 24), 2, stages(MOBILE_14_WIDTHS), 1792),
+    "fairnas": FAIRNAS,
+    "small": Preset(128, 10, (32, 16), 2, stages(MOBILE_WIDTHS), 1280, keep_below=SMALL_STEM),
+    "cifar": Preset(32, 10, (32, 16), 1, stages(MOBILE_WIDTHS, CIFAR_DEPTHS), 1280),
+    "tiny": Preset(32, 10, (8, 8), 2, stages(TINY_WIDTHS, TINY_DEPTHS), 256),
 }
 
 
@@ -84,23 +86,25 @@ def proxylessnas(
     classes: int | None = None,
     resolution: int | None = None,
     last_width: int | None = None,
+    width_mult: float | None = None,
 ) -> Chain:
     """Describe the ProxylessNAS space, or with preset `fairnas` that of FairNAS.
 
     Args:
-        preset: imagenet (the same as mobile), cpu, gpu, mobile-14 (1.4 times as wide), fairnas; cifar (32x32), or
-            tiny (32x32, narrow, for a CPU).
+        preset: imagenet (the same as mobile), cpu, gpu, mobile-14 (1.4 times as wide), fairnas; small
+            (128x128, good for 64 to 160), cifar (32x32), or tiny (32x32, narrow, for a CPU).
         classes: number of classes; None: the preset's.
         resolution: height and width of an image in pixels; None: the preset's.
         last_width: channels before the classifier; None: the preset's.
+        width_mult: factor on all other channels, such as 0.75; None: 1.
     Raises:
         InputError: unknown preset, or a number out of range.
     """
-    plan = choose_preset("proxylessnas", PRESETS, preset, classes=classes, resolution=resolution, last_width=last_width)
+    sizes = {"classes": classes, "resolution": resolution, "last_width": last_width}
+    plan = choose_preset("proxylessnas", PRESETS, preset, width_mult=width_mult, **sizes)
     style = Style(nn.ReLU6, eps=plan.eps)
-    stages = [(cout, depth, stride) for cout, (depth, stride) in zip(plan.widths, plan.depths, strict=True)]
-    blocks = [residual_choice(style, layer, CANDIDATES, skip=plan.skip) for layer in layers(stages, plan.stem[1])]
-    head = partial(pooled_classifier, style, plan.widths[-1], plan.last_width, plan.classes, dropout=plan.dropout)
+    blocks = [residual_choice(style, layer, CANDIDATES, skip=plan.skip) for layer in layers(plan.stages, plan.stem[1])]
+    head = partial(pooled_classifier, style, plan.stages[-1][0], plan.last_width, plan.classes, dropout=plan.dropout)
     return Chain(
         resolution=plan.resolution,
         classes=plan.classes,

@@ -12,13 +12,15 @@ convolution.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from torch import nn
 
 from spaces.blocks import InvertedResidual, Style, layers, mobile_stem, pooled_classifier
-from spaces.chain import Chain, Choice, choose_preset
+from spaces.chain import Chain, Choice
+from spaces.preset import SMALL_STEM, choose_preset, scaled_channels
+from spaces.preset import Preset as MacroTable
 
 # out channels, blocks, stride of the first block; 224x224 in, 7x7 out
 STAGES = ((24, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2))
@@ -31,22 +33,21 @@ SKIP = 0  # the expansion of a block that is left out
 
 
 @dataclass(frozen=True)
-class Preset:
+class Preset(MacroTable):
     """Macro table of the space."""
 
-    resolution: int  # height and width of an image, pixels
-    classes: int
-    stem: tuple[int, int]  # channels after the first convolution, and after the fixed separable block
-    stem_stride: int
-    stages: tuple[tuple[int, int, int], ...]  # out channels, blocks, stride of the first block
-    last_block: int  # out channels of the fixed MBConv k3 e6
-    last_width: int  # channels before the classifier
+    last_block: int = 320  # out channels of the fixed MBConv k3 e6
+
+    def widened(self, factor: float) -> Preset:
+        """The same table with other widths."""
+        return replace(super().widened(factor), last_block=scaled_channels(self.last_block, factor))
 
 
 PRESETS = {
-    "imagenet": Preset(224, 1000, (32, 16), 2, STAGES, 320, 1280),
-    "cifar": Preset(32, 10, (32, 16), 1, CIFAR_STAGES, 320, 1280),
-    "tiny": Preset(32, 10, (8, 8), 2, TINY_STAGES, 64, 256),
+    "imagenet": Preset(224, 1000, (32, 16), 2, STAGES, 1280),
+    "small": Preset(128, 10, (32, 16), 2, STAGES, 1280, keep_below=SMALL_STEM),
+    "cifar": Preset(32, 10, (32, 16), 1, CIFAR_STAGES, 1280),
+    "tiny": Preset(32, 10, (8, 8), 2, TINY_STAGES, 256, last_block=64),
 }
 
 
@@ -71,20 +72,22 @@ def single_path_nas(
     classes: int | None = None,
     resolution: int | None = None,
     last_width: int | None = None,
+    width_mult: float | None = None,
 ) -> Chain:
     """Describe the Single-Path NAS space.
 
     Args:
-        preset: imagenet (224x224), cifar (32x32), or tiny (32x32, narrow, for a CPU).
+        preset: imagenet (224x224), small (128x128, good for 64 to 160), cifar (32x32), or tiny (32x32, narrow, for
+            a CPU).
         classes: number of classes; None: the preset's.
         resolution: height and width of an image in pixels; None: the preset's.
         last_width: channels before the classifier; None: the preset's.
+        width_mult: factor on all other channels, such as 0.75; None: 1.
     Raises:
         InputError: unknown preset, or a number out of range.
     """
-    plan = choose_preset(
-        "single-path-nas", PRESETS, preset, classes=classes, resolution=resolution, last_width=last_width
-    )
+    sizes = {"classes": classes, "resolution": resolution, "last_width": last_width}
+    plan = choose_preset("single-path-nas", PRESETS, preset, width_mult=width_mult, **sizes)
     style = Style()
     blocks = []
     for layer in layers(plan.stages, plan.stem[1]):

@@ -24,7 +24,6 @@ from functools import partial
 from torch import nn
 
 from spaces.blocks import (
-    Preset,
     Style,
     conv_bn,
     layers,
@@ -32,8 +31,9 @@ from spaces.blocks import (
     shuffle_block,
     xception_block,
 )
-from spaces.chain import Chain, Choice, check_flag, choose_preset
+from spaces.chain import Chain, Choice
 from spaces.errors import InputError, unknown
+from spaces.preset import SMALL_STEM, Preset, check_flag, choose_preset
 from spaces.warm_start import inherit_shuffle
 
 # out channels, blocks, stride of the first block; 224x224 in, 7x7 out
@@ -59,9 +59,10 @@ WIDTHS = {
 }
 
 PRESETS = {
-    "imagenet": Preset(224, 1000, 16, 2, STAGES, 1024),
-    "cifar": Preset(32, 10, 16, 1, CIFAR_STAGES, 1024),
-    "tiny": Preset(32, 10, 8, 2, TINY_STAGES, 256),
+    "imagenet": Preset(224, 1000, (16,), 2, STAGES, 1024),
+    "small": Preset(128, 10, (16,), 2, STAGES, 1024, keep_below=SMALL_STEM),
+    "cifar": Preset(32, 10, (16,), 1, CIFAR_STAGES, 1024),
+    "tiny": Preset(32, 10, (8,), 2, TINY_STAGES, 256),
 }
 
 
@@ -84,21 +85,24 @@ def spos(
     resolution: int | None = None,
     variant: str = "block",
     last_width: int | None = None,
+    width_mult: float | None = None,
     affine: bool = False,
 ) -> Chain:
     """Describe the SPOS space.
 
     Args:
-        preset: imagenet (224x224), cifar (32x32), or tiny (32x32, a quarter as wide, for a CPU).
+        preset: imagenet (224x224), small (128x128, good for 64 to 160), cifar (32x32), or tiny (32x32, a quarter as wide, for a CPU).
         classes: number of classes; None: the preset's.
         resolution: height and width of an image in pixels; None: the preset's.
         variant: block, channel or plus, see above.
         last_width: channels before the classifier; None: the preset's.
+        width_mult: factor on all other channels, such as 0.75; None: 1.
         affine: BatchNorm has a trainable weight and bias in the supernet too; a warm start is then not possible.
     Raises:
         InputError: unknown preset or variant, or a number out of range.
     """
-    plan = choose_preset("spos", PRESETS, preset, classes=classes, resolution=resolution, last_width=last_width)
+    sizes = {"classes": classes, "resolution": resolution, "last_width": last_width}
+    plan = choose_preset("spos", PRESETS, preset, width_mult=width_mult, **sizes)
     if variant not in WIDTHS:
         raise InputError(unknown("variant of space spos:", variant, WIDTHS))
     check_flag("spos", "affine", affine)
@@ -106,7 +110,7 @@ def spos(
     relu, hswish = Style(nn.ReLU, affine=affine), Style(nn.Hardswish, affine=affine)
 
     blocks = []
-    for layer in layers(plan.stages, plan.stem_width):
+    for layer in layers(plan.stages, plan.stem[0]):
         style = hswish if plus and layer.stage > 0 else relu
         candidates = {
             name: partial(build, style, layer.cin, layer.cout, layer.stride, se=plus and layer.stage > 1)
@@ -120,7 +124,7 @@ def spos(
     return Chain(
         resolution=plan.resolution,
         classes=plan.classes,
-        stem=partial(conv_bn, hswish if plus else relu, 3, plan.stem_width, 3, plan.stem_stride),
+        stem=partial(conv_bn, hswish if plus else relu, 3, plan.stem[0], 3, plan.stem_stride),
         blocks=blocks,
         head=partial(late_classifier, *last) if plus else head,
         inherit=None if affine else inherit_shuffle,  # inherit_shuffle copies no affine parameters

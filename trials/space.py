@@ -4,6 +4,7 @@
     python -m trials.space spos
     python -m trials.space spos --space-options variant=channel --max-macs 330M
     python -m trials.space fbnet --preset tiny --classes 5 --out experiments/spaces
+    python -m trials.space --for 100M --resolution 128 --classes 8     which spaces, presets and widths reach a budget
 
 Nothing is written without --out.
 """
@@ -18,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 import spaces
 from spaces.cost import CostTable, measure, search_space
 from spaces.counting import COUNTING
-from spaces.errors import InputError
+from spaces.errors import InputError, unknown
 from spaces.files import CLONE, save_json
 from spaces.published import PUBLISHED, Published
 from spaces.spec import space_options_text
+from strategies import budget as budgets
 from strategies.feasible import FeasibleSpace
-from strategies.limits import Limits
+from strategies.limits import Limits, amount
 from trials.common import cli
 from trials.common.cli import option, reuse
 from trials.common.options import RangeOptions, SpaceSizeOptions
@@ -40,6 +42,7 @@ class Config(SpaceSizeOptions):
 
     list: bool = option(False, "List all spaces, their presets and the published networks")
     out: str = option("", "Folder to write the NNI search space and the cost table to, as JSON")
+    for_: str = option("", "List the spaces, presets and widths that reach this budget of multiply-adds, such as 100M")
     counting: str = option("macs", "What is counted; others than macs are for comparison", choices=tuple(COUNTING))
 
     space: str = reuse(SpaceSizeOptions, "space", default=None)
@@ -57,8 +60,12 @@ def main(argv: list[str] | None = None) -> None:
             raise InputError("--list shows everything and takes no other option; leave the others out")
         show_all()
         return
+    if config.for_:
+        return show_reach(config)
     if config.space is None:
-        raise InputError(f"no space given; choose from: {', '.join(spaces.SPACES)}; or see them all with --list")
+        raise InputError(
+            f"no space given; choose from: {', '.join(spaces.SPACES)}; or see them all with --list, or those for a budget with --for 100M"
+        )
     options = cli.space_options(config.space_options)
     limits = Limits.of({"max_macs": config.max_macs or None, "min_macs": config.min_macs or None})
     chain = spaces.describe(
@@ -91,6 +98,10 @@ def main(argv: list[str] | None = None) -> None:
             listed = [row[0] for row in networks]
             print_counts_only(item for item in PUBLISHED[config.space].items() if item[0] in listed)
             print()
+    anchors = budgets.fitting(table, options)
+    if anchors and not any(spaces.same_preset(config.space, item.preset, config.preset) for item in anchors.values()):
+        rows = [(key, table.macs(item.arch), table.params(item.arch)) for key, item in anchors.items()]
+        print(cli.table(rows, ("published architecture, in this preset", counted, "params")), "\n")
     if config.counting != "macs":
         name += f"-{config.counting}"
     if not config.out:
@@ -113,6 +124,61 @@ def stored_table(name: str, chain: Chain) -> CostTable:
     """Read the cost table in experiments/spaces, which a test compares with networks; count one where there is none."""
     path = STORED / f"{name}.costs.json"
     return CostTable.load(path) if path.exists() else measure(chain)
+
+
+def show_reach(config: Config) -> None:
+    """Print what a budget leaves of each space, and the command that trains the supernet of one.
+
+    Raises:
+        InputError: no space reaches the budget, or an option that has no effect here.
+    """
+    for name in ("preset", "space_options", "max_macs", "min_macs", "out", "counting"):
+        if getattr(config, name) != getattr(Config(), name):
+            raise InputError(f"--for looks at all presets and widths; leave {cli.flag(name)} out")
+    if config.space is not None and config.space not in spaces.SPACES:
+        raise InputError(unknown("space", config.space, spaces.SPACES))
+    spaces.describe(config.space or "spos", classes=config.classes, resolution=config.resolution)  # refuses bad numbers
+    budget = amount(config.for_, "--for")
+    resolution, classes = config.resolution or 128, config.classes or 10
+    found = list(budgets.reach(budget, resolution, classes, config.space))
+    if not any(item.share for item in found):
+        least = min(found, key=lambda item: item.bounds.min_macs)
+        raise InputError(
+            f"no space reaches {budget:,} MACs at {resolution}x{resolution} pixels: the least are {least.bounds.min_macs:,}, of "
+            f"{least.space} {space_options_text(least.options)}; give a smaller --resolution, or more"
+        )
+    limited = [item for item in found if item.fits]
+    best = min(limited, key=lambda item: abs(item.share - budgets.GOOD_SHARE), default=None)
+    rows = [
+        (
+            "*" * (item is best),
+            item.space,
+            item.preset,
+            space_options_text(item.options),
+            f"{item.bounds.min_macs / 1e6:,.1f} - {item.bounds.max_macs / 1e6:,.1f}",
+            f"{100 * item.share:.1f}",
+            f"{item.anchor[0]} {item.anchor[1] / 1e6:,.1f}" if item.anchor else "",
+        )
+        for item in found
+        if item.share
+    ]
+    header = ("", "space", "preset", "options", "million MACs", "% within the budget", "nearest published architecture")
+    print(f"{budget:,} MACs at {resolution}x{resolution} pixels, {classes} classes\n")
+    print(cli.table(rows, header, as_is=True), "\n")
+    print(
+        "% within the budget: of all architectures. Narrower widths than those shown stay within it, or none is offered."
+    )
+    if best is None:
+        print("The budget leaves nearly all of each space, or nearly none: try another --resolution or budget.")
+        return
+    print("* of this one the budget leaves nearest to a quarter, so that it is a limit and a choice. How it begins:")
+    arguments = ["--space", best.space, "--preset", best.preset, "--resolution", resolution]
+    if best.options:
+        arguments += ["--space-options", space_options_text(best.options)]
+    limits = ["--strategy", "window", "--max-macs", config.for_]
+    print(
+        f"  {cli.command('supernet', *arguments, *limits, '--data', 'folder', '--data-root', 'IMAGES', '--out', 'RUN')}"
+    )
 
 
 def show_all() -> None:

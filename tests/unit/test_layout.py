@@ -238,7 +238,7 @@ def test_tree():
         ("space", "fbnet --resolution 4", "resolution of space fbnet is 4; give a whole number, at least 8"),
         ("space", "spos --space-options variant", "'variant' is not NAME=VALUE; write for example last_width=512"),
         ("space", "spos --space-options classes=3", "classes has no place here; the data or --classes decides it"),
-        ("space", "spos --space-options width=3", "unknown option of space spos: 'width'; did you mean 'last_width'"),
+        ("space", "spos --space-options width=3", "unknown option of space spos: 'width'; did you mean 'width_mult'"),
         ("space", "spos --max-macs 100M", "out of reach: the space reaches 270,359,360 to 398,609,216 MACs"),
         (
             "supernet",

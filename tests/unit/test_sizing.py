@@ -175,7 +175,7 @@ def test_the_preset_follows_the_images(tmp_path, photos):
     plan = supernet_plan.plan_supernet(config_of(supernet, *folder, "--out", tmp_path / "x"))
     assert (plan.config.preset, plan.config.batch_size) == ("tiny", 8)
     assert not (tmp_path / "x").exists()
-    presets = {(400, 500): "tiny", (20_000, 32): "cifar", (20_000, 400): "imagenet", (12_000, 400): "cifar"}
+    presets = {(400, 500): "tiny", (20_000, 32): "cifar", (60_000, 400): "imagenet", (12_000, 400): "small"}
     assert {key: sizing.preset_of_folder(*key) for key in presets} == presets
     assert config_of(supernet, "--data", "cifar10", "--data-root", "x", "--out", "x").preset == "cifar"
     assert config_of(retrain, "--fixed-arc", "spos-block").preset == "imagenet"  # a published network brings its own

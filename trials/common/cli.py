@@ -124,7 +124,7 @@ def parse(
                     settings["nargs"] = "?"
                 section.add_argument(field.name, **settings)
             else:
-                section.add_argument(flag(field.name), required=field in required, **settings)
+                section.add_argument(flag(field.name), dest=field.name, required=field in required, **settings)
     typed_words = sys.argv[1:] if argv is None else argv
     typed.remember(command, typed_words)
     parser.words = typed_words
@@ -153,8 +153,8 @@ def command(name: str, *words: object) -> str:
 
 
 def flag(name: str) -> str:
-    """The option of a field: `max_macs` is --max-macs."""
-    return "--" + name.replace("_", "-")
+    """The option of a field: `max_macs` is --max-macs, and `for_`, a word of Python's, is --for."""
+    return "--" + name.rstrip("_").replace("_", "-")
 
 
 def _sentence(field: dataclasses.Field[Any]) -> str:
@@ -199,7 +199,7 @@ def space_options(text: str) -> dict[str, Any]:
     """Options of a space from a command line.
 
     Args:
-        text: "variant=channel,last_width=512"; whole numbers, true and false are understood.
+        text: "variant=channel,last_width=512"; numbers, true and false are understood.
     Raises:
         InputError: not of this form, or an option that another flag or the data decides.
     """
@@ -212,10 +212,7 @@ def space_options(text: str) -> dict[str, Any]:
             raise InputError(f"--space-options '{text}': {name} stands there twice; give it once")
         if name in ("classes", "resolution", "preset"):
             raise InputError(f"--space-options '{text}': {name} has no place here; the data or --{name} decides it")
-        try:
-            options[name] = int(value)
-        except ValueError:
-            options[name] = {"true": True, "false": False}.get(value.lower(), value)
+        options[name] = numbers.plain_value(value)
     return options
 
 

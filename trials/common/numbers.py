@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 
 from spaces.errors import shown
@@ -28,3 +29,11 @@ def finite_number(text: str) -> float:
     if not math.isfinite(number):
         raise argparse.ArgumentTypeError(f"{shown(text)} is not a finite number; give one")
     return number
+
+
+def plain_value(text: str) -> int | float | bool | str:
+    """What a word of a command line stands for: a whole number, a number, true or false, else itself."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return {"true": True, "false": False}.get(text.lower(), text)

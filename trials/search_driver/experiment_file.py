@@ -18,7 +18,7 @@ SHARE = 0.25  # of the space's architectures; where no limit is given, max_macs 
 DRAWS = 10_000  # architectures that the share is counted on
 # Architectures that a search scores, by preset; the paper's number for the others. Few for tiny: scoring 100 takes a CPU as long as
 # training such a supernet, and more could not be told apart by so few images.
-SEARCHES = {"tiny": 100}
+SEARCHES = {"tiny": 100, "small": 300}
 PAPER = 1000
 TEXT = """\
 # Search of the supernet in this folder, written when it was trained, and yours to edit. The limits

@@ -1,13 +1,14 @@
-"""The preset of a run on an image folder where none is given: by how many images there are, and how large."""
+"""The preset of a run on an image folder where none is given, and its resolution: by how many images there are, and how large."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import TypeVar
 
+from trials.common.distributed import use_cuda
 from trials.images.survey import survey_folder
 from trials.training import retrain_config, supernet_config
-from trials.training.sizing import preset_of_folder
+from trials.training.sizing import preset_of_folder, resolution_of_folder
 
 C = TypeVar("C", supernet_config.Config, retrain_config.Config)
 
@@ -22,5 +23,11 @@ def with_preset(config: C) -> C:
         return config
     images, short_side = survey_folder(config)
     preset = preset_of_folder(images, short_side)
-    print(f"preset {preset}, for about {images:,} training images of {short_side:.0f} pixels; another: --preset")
-    return dataclasses.replace(config, preset=preset)
+    fitting = resolution_of_folder(preset, short_side) if config.resolution is None else None
+    at = f" at {fitting}x{fitting} pixels" if fitting else ""
+    print(f"preset {preset}{at}, for about {images:,} training images of {short_side:.0f} pixels; another: --preset")
+    if preset == "small" and not use_cuda(config.device):
+        print(
+            "note: preset small is made for a GPU; on this CPU --preset tiny takes minutes instead of hours (see --dry-run)"
+        )
+    return dataclasses.replace(config, preset=preset, resolution=fitting or config.resolution)

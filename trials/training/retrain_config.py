@@ -113,7 +113,7 @@ class Config(
         if self.out is None:
             object.__setattr__(self, "out", str(_default_out(self)))
         begun = next(iter(sorted(Path(str(self.supernet)).glob(f"{TOP_FOLDER}/*/"))), "") if self.top else self.out
-        take_stored(self, "retrain", ("preset", "recipe", *recipes.OPTIONS), begun)
+        take_stored(self, "retrain", ("preset", "resolution", "recipe", *recipes.OPTIONS), begun)
         if self.supernet is not None:
             self._take_from_supernet(self.supernet)
         else:

@@ -26,11 +26,14 @@ SIZED = ("epochs", "batch_size", "lr")  # what a recipe is fitted by
 # FBNet's temperature falls by exp(-0.045) in each of 90 epochs (arXiv:1812.03443); with other numbers of epochs as far in all
 TEMPERATURE_FALL = 0.045 * 90
 
-PRESET_UNSET = "by the images: tiny, cifar or imagenet"
+PRESET_UNSET = "by the images: tiny, small, cifar or imagenet"
 PRESETS = {"digits": "tiny", "fashion-mnist": "tiny", "cifar10": "cifar", "cifar100": "cifar"}
 LARGE_SIDE = 128  # pixels of the short side from which on images are worth networks for 224x224
-MANY_FOR_IMAGENET = BATCHES * 1024  # images from which on the recipes of ImageNet stay as they are
+SMALL_SIDE = 64  # pixels of the short side from which on they are worth networks for 64 to 160
+MANY_FOR_IMAGENET = 50_000  # images that are worth 224x224 and batches of 1,024
+MANY_FOR_SMALL = 1000  # images that are worth networks of 20M to 150M MACs
 MANY_FOR_CIFAR = 10_000  # images that are worth the hours of CIFAR's 600 epochs
+STEP = 32  # pixels; networks for 64 pixels and more shrink images 16 or 32 times
 
 
 class Sizing(NamedTuple):
@@ -167,4 +170,20 @@ def preset_of_folder(images: int, short_side: float) -> str:
     """
     if short_side >= LARGE_SIDE and images >= MANY_FOR_IMAGENET:
         return "imagenet"
+    if short_side >= SMALL_SIDE and images >= MANY_FOR_SMALL:
+        return "small"
     return "cifar" if images >= MANY_FOR_CIFAR else "tiny"
+
+
+def resolution_of_folder(preset: str, short_side: float) -> int | None:
+    """The resolution for a folder whose images are smaller than those of its preset; None: the preset's.
+
+    Args:
+        preset: by `preset_of_folder`.
+        short_side: median of the short sides of the images, pixels.
+    Returns:
+        Pixels, of preset `small` alone: enlarged images cost as much as larger ones, and hold no more.
+    """
+    if preset != "small" or short_side >= LARGE_SIDE:
+        return None
+    return int(short_side) // STEP * STEP

@@ -22,12 +22,17 @@ from trials.images.options import DataOptions
 from trials.training import sizing
 from trials.training.strategy_options import DIFFERENTIABLE, LEARNING, ArchOptions, StrategyOptions
 
-# The defaults of each preset, on data of its own size: ImageNet's are the official SPOS recipe, CIFAR's those of the seed
-# implementation. Fewer images: `Config.fitted`. The temperature falls as far as in FBNet's 90 epochs; tiny's few steps need a high rate of the architecture parameters.
+# The defaults of each preset, on data of its own size: ImageNet's are the official SPOS recipe, small's the same in batches of 128 (our
+# own, not tuned), CIFAR's those of the seed implementation. Fewer images: `Config.fitted`. The temperature falls as far as in FBNet's 90 epochs; tiny's few steps need a high rate of the architecture parameters.
 RECIPES: dict[str, dict[str, Any]] = {
     "imagenet": {
         **{"epochs": 120, "batch_size": 1024, "lr": 0.5, "weight_decay": 4e-5, "schedule": "linear"},
         **{"arch_warmup": 10, "temperature_decay": 0.045, "checkpoint_every": 500, "color_jitter": 0.4},
+        "label_smoothing": 0.1,
+    },
+    "small": {
+        **{"epochs": 150, "batch_size": 128, "lr": 0.0625, "weight_decay": 4e-5, "schedule": "linear"},
+        **{"arch_warmup": 12, "temperature_decay": 0.027, "checkpoint_every": 500, "color_jitter": 0.4},
         "label_smoothing": 0.1,
     },
     "cifar": {
@@ -42,7 +47,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 # By preset: few steps leave cold paths at chance (docs/evaluation.md). Thresholds begin with all they have, which is as warm.
-WARM_START = {"tiny": 0.3}
+WARM_START = {"tiny": 0.3, "small": 0.3}
 LIMITS = ("max_macs", "min_macs", "max_latency_ms")
 FITTED = (*sizing.SIZED, "arch_warmup", "temperature_decay")  # of a recipe, what the number of images decides
 
@@ -87,7 +92,7 @@ class Config(
     def __post_init__(self) -> None:
         super().__post_init__()
         self.decide_preprocessing(official=bool(self.import_official))
-        take_stored(self, "supernet", ("preset", "cost_loss", "warm_start", *RECIPES["tiny"]))
+        take_stored(self, "supernet", ("preset", "resolution", "cost_loss", "warm_start", *RECIPES["tiny"]))
         if self.cost_loss is None:
             object.__setattr__(self, "cost_loss", self.default_cost_loss())
         if self.preset is None:
