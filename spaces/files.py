@@ -10,7 +10,9 @@ import json
 import logging
 import os
 import re
+import shutil
 import stat
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,17 +60,44 @@ def atomic(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def draft_folder(path: str | Path) -> Iterator[Path]:
+    """A folder beside `path` for drafts of it, removed at the end; Python's own temporary files go there, too.
+
+    What killed processes left there, of this kind or as drafts of a file, is removed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path.parent)
+    folder, before = path.with_name(f".{path.name}.{os.getpid()}.tmp"), tempfile.tempdir
+    folder.mkdir()
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        tempfile.tempdir = str(folder)  # of libraries
+        yield folder
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
 def _remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of writers that were killed; one that is being written is locked by its writer."""
+    """Remove the drafts, files and folders, of writers that were killed; one that is being written is locked by its writer."""
     if folder in _swept:
         return
     _swept.add(folder)
     for entry in os.scandir(folder):
         if not re.fullmatch(r"\..+\.\d+\.tmp", entry.name):
             continue
-        with contextlib.suppress(OSError), open(entry.path, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(entry.path)
+        with contextlib.suppress(OSError):
+            handle = os.open(entry.path, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(entry.path) if entry.is_dir() else os.unlink(entry.path)
+            finally:
+                os.close(handle)
 
 
 def save_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:

@@ -22,13 +22,14 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import traceback
 from typing import Any, NoReturn
 
 COMMANDS = [
     f"trials.{name}"
-    for name in ["supernet", "search", "evaluate", "retrain", "export", "report", "space", "data", "latency"]
+    for name in ["supernet", "search", "evaluate", "retrain", "certify", "export", "report", "space", "data", "latency"]
 ]
 LIBRARIES = ["nni.nas.evaluator.pytorch", "torchvision", "sklearn.datasets", "torch.utils.tensorboard", "timm"]
 
@@ -90,6 +91,7 @@ def prepare(request: dict[str, Any], files: list[int]) -> None:
     for name in [*sys.modules]:
         if name.partition(".")[0] in request["forget"]:
             del sys.modules[name]
+    tempfile.tempdir = None  # it is looked up anew in this environment
 
 
 def run(module: str, arguments: list[str]) -> None:

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from pathlib import Path
 
 from spaces.errors import InputError, Stopped, require_library
+from spaces.files import draft_folder
 from trials.common import cli
 from trials.evidence.comparison import points
 from trials.evidence.floor import floor_of, floor_text
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     # Torch and the libraries of the formats are imported when the options are known to be right.
     for library in ("safetensors", "onnx", "onnxscript", "onnxruntime"):
         require_library(library, "python -m trials.export")
-    from trials.common import checkpoint, run_dir
+    from trials.common import checkpoint, places, run_dir
     from trials.export_formats import files
     from trials.export_formats.export_record import write_record
     from trials.networks.build import load_network
@@ -53,11 +53,11 @@ def main(argv: list[str] | None = None) -> None:
     target = config.target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent)
+        tempfile.TemporaryFile(dir=target.parent).close()
     except OSError as error:
         raise InputError(f"cannot write to '{target.parent}' ({error.strerror}); choose another --out") from None
-    with folder as draft_folder:
-        draft = Path(draft_folder) / target.name
+    with draft_folder(target) as folder:
+        draft = folder / target.name
         files.write_files(config, network, draft, description, data)
         comparison = files.compare_files(config, network, draft, data, description.result)
         problems = files.find_problems(config, comparison)
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
         lost = comparison.loss("int8")
         doubt = f"; {comparison.images:,} images cannot tell more" if lost.low <= config.int8_drop < lost.high else ""
         print(f"int8 loses {points(lost)} of top-1; allowed are {config.int8_drop:g}{doubt}")
-    floor = floor_of(Path(stored_config.get("supernet") or config.run))
+    floor = floor_of(places.supernet_of(config.run, stored_config) or config.run)
     beside = f"; {floor_text(floor)}" if floor else ""
     print(f"checked on {comparison.images:,} test images{beside}; written to {target.parent}/")
     if problems:

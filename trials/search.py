@@ -25,10 +25,17 @@ from spaces.errors import InputError
 from strategies.search_state import JOURNAL
 from trials.common import cli
 from trials.common.cli import option
+from trials.scoring import evaluator_client
 from trials.search_driver import nni_manager, ports, results, watchdog
 from trials.search_driver.plan import Plan, plan_experiment
 from trials.search_driver.progress import SearchProgress
-from trials.search_driver.session import experiment_to_continue, record_experiment, restore_tuner, search_lock
+from trials.search_driver.session import (
+    IN_PROCESS,
+    experiment_to_continue,
+    record_experiment,
+    restore_tuner,
+    search_lock,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +120,7 @@ def run_in_process(plan: Plan, earlier: dict[str, Any] | None) -> tuple[str, Pat
     from trials.search_driver.in_process import search_in_process
 
     assert plan.tuner is not None  # main refuses the tuners that only NNI can run
-    name, folder = "in this process", plan.run / "in_process"
+    name, folder = "in this process", plan.run / IN_PROCESS
     if earlier is None:
         (folder / JOURNAL).unlink(missing_ok=True)
         record_experiment(plan, name, folder, in_process=True)
@@ -145,6 +152,7 @@ def run_in_nni(plan: Plan, config: Config, earlier: dict[str, Any] | None) -> tu
         Scorer(plan.run, plan.settings, "cpu")
     if earlier:
         nni_manager.end_leftovers(earlier["id"])
+    evaluator_client.remove_dead_sockets(plan.run)
 
     def record(name: str, folder: Path) -> None:
         record_experiment(plan, name, folder, in_process=False)

@@ -15,7 +15,7 @@ from spaces.errors import InputError
 from spaces.files import CLONE
 from spaces.latency import LatencyTable
 from strategies.limits import Limits
-from trials.common import cli, run_files
+from trials.common import cli, places, run_files
 from trials.common.supernet_run import SupernetRun
 
 
@@ -117,5 +117,10 @@ def _latency_path(run: SupernetRun) -> Path | None:
         trials = [word for word in words[1:] if words[words.index(word) - 1] == "--latency-table"]
         for path in (arguments.get("latency_table"), *trials):
             if path:
-                return CLONE / path
-    return Path(run.config["latency_table"]) if run.config.get("latency_table") else None
+                return _now(CLONE / path, run)
+    return _now(Path(run.config["latency_table"]), run) if run.config.get("latency_table") else None
+
+
+def _now(path: Path, run: SupernetRun) -> Path:
+    """Where a file is that may lie in the run, which may have moved."""
+    return places.relocated(path, CLONE / run.config["out"], run.path) if run.config.get("out") else path

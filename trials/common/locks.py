@@ -50,11 +50,20 @@ def exclusive(run: Path, name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def waiting(path: Path) -> Iterator[None]:
+def waiting(path: Path, told: str = "") -> Iterator[None]:
     """Let one process at a time into the body; the others wait. The lock file is gone when the last one is done, and what a
     killed one left is taken over.
+
+    Args:
+        told: what is printed where it must be waited for.
     """
-    with _take(path, fcntl.LOCK_EX):
+    try:
+        lock = _take(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except _Held:
+        if told:
+            print(told)
+        lock = _take(path, fcntl.LOCK_EX)
+    with lock:
         try:
             yield
         finally:

@@ -17,7 +17,7 @@ from typing import Any
 
 from spaces.errors import InputError, Stopped, is_whole_number
 from spaces.files import CLONE, RESTORE, atomic, read_jsonl, save_json
-from trials.common import machine, run_files, typed
+from trials.common import machine, places, run_files, typed
 from trials.common.locks import same_file
 
 PACKAGES = ("torch", "torchvision", "nni", "pytorch-lightning", "numpy")
@@ -90,8 +90,10 @@ def changed_option(stored: Mapping[str, Any], config: Any) -> tuple[str, Any, An
     for key, value in given.items():
         was = stored.get(key, type(config).__dataclass_fields__[key].default)
         chooses_best = key == "eval_every" and given.get("hold_out")  # it decides which epochs can be the best
-        if key in PATHS and was and value and os.path.realpath(was) == os.path.realpath(value):
-            continue
+        if key in PATHS and was and value:
+            now = places.relocated(was, stored["out"], config.out) if stored.get("out") else was
+            if os.path.realpath(value) in (os.path.realpath(was), os.path.realpath(now)):
+                continue
         if (key not in MAY_CHANGE or chooses_best) and was != value:
             return "--" + key.replace("_", "-"), was, value
     return None

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trials.common import run_files
+from trials.common import places, run_files
 
 SWITCHES = ("--resume", "--no-resume", "--dry-run", "--no-dry-run")  # they belong to one call, and have no value
 OF_ONE_CALL = (*SWITCHES, "--stop-after")
@@ -80,7 +80,9 @@ def _began(run: str | Path) -> str:
     """The command that began a run."""
     stored = run_files.read(Path(run) / "config.json", "run configuration")
     if stored.get("typed"):
-        return str(stored["typed"])
+        supernet = stored["config"].get("supernet")
+        command = places.follow(str(stored["typed"]), supernet, places.supernet_of(run, stored["config"]) or "")
+        return places.follow(command, stored["config"].get("out"), run)
     words = ["python", "-m", f"trials.{stored['command']}"]  # of an older version, or begun by another command
     for name in NAMED:
         value = stored["config"].get(name)

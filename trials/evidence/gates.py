@@ -17,7 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from spaces.files import save_json
-from trials.common import run_files
+from trials.common import places, run_files
 from trials.evidence.intervals import Interval, accuracy_interval, percent, score_sd
 
 FILE = "warnings.json"
@@ -240,11 +240,13 @@ def read_warnings(run: Path) -> list[dict[str, Any]]:
     """
     folders = ["", *(path.name for path in sorted(run.glob("retrain*"))), "baselines", "controls"]
     found: list[dict[str, Any]] = []
+    was = run_files.read_if_there(run / "config.json", "run configuration", {"config": {}})["config"].get("out")
     for folder in folders:
         inner = sorted((run / folder).glob(f"*/{FILE}")) if folder in ("baselines", "controls") else []
         for path in inner or [run / folder / FILE]:
             name = path.parent.relative_to(run).as_posix()
             for entry in run_files.read_if_there(path, "warnings", []):
                 if (entry["gate"], entry["text"]) not in {(other["gate"], other["text"]) for other in found}:
-                    found.append({**entry, "run": "" if name == "." else name})
+                    command = places.follow(entry.get("command", ""), was, run)
+                    found.append({**entry, "command": command, "run": "" if name == "." else name})
     return found

@@ -20,6 +20,7 @@ from spaces.files import atomic
 from spaces.published import read_arch
 from spaces.spec import SpaceSpec
 from trials.common import run_files
+from trials.common.places import supernet_of
 from trials.common.run_dir import provenance
 from trials.evidence.intervals import accuracy_text
 from trials.export_formats import formats
@@ -103,7 +104,7 @@ def open_data(config: Config, options: dict[str, Any], stored: Mapping[str, Any]
     in_folders = options.get("data") == "folder"
     preprocessing.setdefault("short_side", short_side_of(preprocessing["resolution"]) if in_folders else None)
     # The list of images lies in the run that made it: this one, or the supernet's
-    listed = config.run if (config.run / LIST).exists() else options.get("supernet") or config.run
+    listed = config.run if (config.run / LIST).exists() else supernet_of(config.run, options) or config.run
     data = load_data(DataOptions.of(options), preprocessing["resolution"], score_fraction=0.1, run=listed)
     if data.classes != preprocessing["classes"]:
         raise InputError(

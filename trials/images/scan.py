@@ -8,7 +8,6 @@ cannot be used are looked at each time: what was wrong may have been wrong with 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 import zlib
@@ -16,11 +15,10 @@ from array import array
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
-from trials.common import cli
+from trials.common import cli, locks
 from trials.images.inspect_file import FileInfo, inspect_image, require_decoders
 
 TABLE = "files_3"  # rename it when the results of a scan change, so that older ones are not used
@@ -99,8 +97,8 @@ def scan(paths: Sequence[str], workers: int, desc: str = "look at images") -> Sc
         with contextlib.closing(sqlite3.connect(folder / "scan.sqlite", timeout=60)) as cache:
             results, unknown = _look_up(paths, workers, cache)
             if unknown:
-                with open(folder / f"scan-{common:08x}.lock", "w") as lock:
-                    _acquire(lock)
+                told = "waiting for another process that looks at these images"
+                with locks.waiting(folder / f"scan-{common:08x}.lock", told):
                     _inspect(paths, unknown, results, workers, desc, cache)
             return results
     except (OSError, sqlite3.Error) as error:  # no home, a full disk
@@ -109,15 +107,6 @@ def scan(paths: Sequence[str], workers: int, desc: str = "look at images") -> Sc
             results, unknown = _look_up(paths, workers, cache)
             _inspect(paths, unknown, results, workers, desc, cache)
             return results
-
-
-def _acquire(lock: IO[str]) -> None:
-    """Wait for the lock: of several processes one looks into the files, the others then read what it found."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print("waiting for another process that looks at these images")
-        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _look_up(paths: Sequence[str], workers: int, cache: sqlite3.Connection) -> tuple[Scan, array[int]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from spaces.arch import arch_id
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
-from trials.common import cli
+from trials.common import cli, places
 from trials.reporting.collect import RunContents
 from trials.search_driver import experiment_file
 
@@ -38,7 +38,8 @@ def next_steps(contents: RunContents) -> list[Step]:
     elif contents.certified and contents.certificate:
         verdict, exported = contents.certificate["verdict"], any((retrained.folder / "export").glob("*"))
         if verdict["next"] and not (exported and "trials.export" in verdict["next"]):
-            steps.append(Step(verdict["why"][:1].upper() + verdict["why"][1:], verdict["next"]))
+            command = places.follow(verdict["next"], contents.config.get("out"), run)
+            steps.append(Step(verdict["why"][:1].upper() + verdict["why"][1:], command))
     else:
         steps.append(certify_step(contents))
     if retrained is not None and retrained.finished:

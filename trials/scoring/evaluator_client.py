@@ -31,7 +31,7 @@ from spaces.errors import InputError
 from spaces.files import CLONE
 from trials.scoring.score_store import ScoreStore
 
-FOLDER = "evaluator"  # in the run: sockets, locks and logs of its evaluators
+FOLDER = "evaluator"  # in the run: sockets and logs of its evaluators; each holds a lock on its log while it lives
 ATTEMPTS = 2  # evaluators that a request may use before the trial computes the score itself
 STARTS = 5  # times that one attempt starts an evaluator
 START_SECONDS = 60.0  # limit of the start; a fresh evaluator listens at once and loads the supernet afterwards
@@ -64,7 +64,7 @@ def request_score(store: ScoreStore, device: str, arch: Mapping[str, Any]) -> di
                 try:
                     answer = read_line(link)
                 except TimeoutError:
-                    end_peer(link, run / FOLDER / f"{name}.lock")
+                    end_peer(link, run / FOLDER / f"{name}.log")
                     raise EvaluatorLost(f"silent for {SILENT_SECONDS:g} s, ended") from None
         except (OSError, EvaluatorLost, ValueError) as error:
             last = attempt + 1 == ATTEMPTS
@@ -118,14 +118,14 @@ def peer(link: socket.socket) -> tuple[int, int]:
     return struct.unpack("3i", credentials)[:2]
 
 
-def end_peer(link: socket.socket, lock: Path) -> None:
-    """Kill an evaluator that hangs, and wait until it has released its lock."""
+def end_peer(link: socket.socket, log: Path) -> None:
+    """Kill an evaluator that hangs, and wait until it has released the lock on its log."""
     process, user = peer(link)
     if user == os.getuid() and process > 1:
         with contextlib.suppress(OSError):
             os.kill(process, signal.SIGKILL)
     end = time.monotonic() + 5
-    while held(lock) and time.monotonic() < end:
+    while held(log) and time.monotonic() < end:
         time.sleep(0.05)
 
 
@@ -179,7 +179,7 @@ def connected(run: Path, name: str, arguments: list[str]) -> Iterator[socket.soc
             except (FileNotFoundError, ConnectionRefusedError):
                 pass
             ready = started is None or started.poll() == 0  # one that finds another starting exits with 0
-            if ready and not held(run / FOLDER / f"{name}.lock"):
+            if ready and not held(run / FOLDER / f"{name}.log"):
                 starts += 1
                 started = start(run, name, arguments)
             if (started and started.poll()) or starts > STARTS or time.monotonic() > end:
@@ -213,3 +213,11 @@ def held(path: Path) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def remove_dead_sockets(run: Path) -> None:
+    """Remove the sockets of evaluators that were killed; those that live hold the lock on their log."""
+    for path in (run / FOLDER).glob("*.sock"):
+        with contextlib.suppress(OSError), open(path.with_suffix(".log"), "rb") as log:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()

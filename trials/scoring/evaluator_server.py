@@ -205,7 +205,7 @@ def main(argv: list[str]) -> None:
     name, run, settings, device = argv
 
     # The lock is held until this process ends. A client that tests it also holds it for a moment, hence ten attempts.
-    lock = open(Path(run) / evaluator_client.FOLDER / f"{name}.lock", "w")
+    lock = open(Path(run) / evaluator_client.FOLDER / f"{name}.log", "ab")
     for attempt in range(10):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -238,7 +238,7 @@ def main(argv: list[str]) -> None:
     except Exception as error:
         log(error=f"{type(error).__name__}: {error}")
         server.refuse(error)
-        return
+        server.exit()
     log(loaded=scorer.store.supernet_hash)
     server.work(scorer)
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
+import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from spaces.files import CLONE, atomic
+from spaces.files import CLONE, atomic, parse_yaml, read_text
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
+from trials.common import places
 
 NAME = "search.yml"
 SHARE = 0.25  # of the space's architectures; where no limit is given, max_macs leaves about this part
@@ -90,6 +95,65 @@ def write_experiment(run: Path, feasible: FeasibleSpace, latency_table: str = ""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
+
+
+def follow_run(run: Path) -> None:
+    """Write the paths in RUN/search.yml anew where it names another folder, because the run or the clone was moved or copied.
+
+    Says so. An experiment on other machines is left as it is, since its paths are theirs.
+    """
+    path = run / NAME
+    text = read_text(path, "experiment")
+    try:
+        content = parse_yaml(text)
+        named, local = run_named(content["trialCommand"]), content["trainingService"]["platform"] == "local"
+        code_is_there = (run / content["trialCodeDirectory"]).is_dir()
+    except (ValueError, TypeError, LookupError, AttributeError):  # the reader of experiments says what is wrong
+        return
+    was, now = CLONE / named, run.resolve()
+    if not named or not local or (was.resolve() == now and code_is_there):
+        return
+
+    # In the YAML itself paths are seen from its folder; in the trial's command and the tuner's arguments from the clone.
+    def from_yaml(value: str) -> str:
+        moved = places.relocated(os.path.normpath(was / value), was, now)
+        return str(moved) if os.path.isabs(value) else os.path.relpath(moved, now)
+
+    def code(value: str) -> str:
+        return from_yaml(value) if (now / from_yaml(value)).is_dir() else str(CLONE)
+
+    def from_clone(value: str) -> str:
+        moved = places.relocated(CLONE / value, was, now)
+        return value if moved == CLONE / value else _from_clone(moved)
+
+    anew: dict[str, Callable[[str], str]] = {
+        "trialCommand": lambda value: places.follow(value, named, _from_clone(run)),
+        **{"trialCodeDirectory": code, "codeDirectory": code, "experimentWorkingDirectory": from_yaml},
+        **{"cost_table": from_clone, "latency_table": from_clone},
+    }
+    lines = []
+    for line in text.splitlines():
+        found = re.match(r"(\s*)(\w+):\s+(.+)", line)
+        if found and found[2] in anew:
+            with contextlib.suppress(ValueError):  # a value of several lines
+                given = parse_yaml(found[3])
+                if isinstance(given, str) and anew[found[2]](given) != given:
+                    line = f"{found[1]}{found[2]}: {json.dumps(anew[found[2]](given))}"
+        elif line.startswith("#"):
+            line = places.follow(line, named, run)
+        lines.append(line + "\n")
+    with atomic(path) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
+    print(f"'{path}' named '{named}'; its paths were written anew, for the run is here now")
+
+
+def run_named(trial: str) -> str:
+    """The run that a trial's command names; "" where it names none."""
+    try:
+        words = shlex.split(trial)
+    except ValueError:
+        return ""
+    return next((after for word, after in itertools.pairwise(words) if word == "--run"), "")
 
 
 def quantile_of_macs(feasible: FeasibleSpace) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
-import tempfile
-from pathlib import Path
 
 from spaces.errors import InputError
+
+_reserved: list[socket.socket] = []  # kept open until the process ends
 
 
 def listen_host() -> str:
@@ -64,14 +63,16 @@ def is_listening(port: int) -> bool:
 def reserve_port(port: int) -> bool:
     """Keep a port from other searches on this machine until this process ends, because NNI takes seconds to open it.
 
+    The reservation is a name that the kernel keeps for this process, not a file, so a killed search leaves nothing.
+
     Returns:
         Whether it is ours; False: another search has reserved it.
     """
-    path = Path(tempfile.gettempdir()) / f"onepath-port-{port}-{os.getuid()}.lock"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    name = socket.socket(socket.AF_UNIX)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the handle stays open on purpose
-    except BlockingIOError:
-        os.close(handle)
+        name.bind(f"\0onepath-port-{port}")
+    except OSError:
+        name.close()
         return False
+    _reserved.append(name)
     return True

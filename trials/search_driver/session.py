@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
 from spaces.errors import InputError
 from spaces.files import save_json
-from trials.common import run_files
+from trials.common import places, run_files
 from trials.common.locks import exclusive
+from trials.search_driver import experiment_file
 from trials.search_driver.nni_manager import can_be_resumed
 from trials.search_driver.plan import Plan
 
+IN_PROCESS = "in_process"  # folder in the run: the journal of a search without NNI
 RECORD = "experiment.json"  # this file of the run says which experiment --resume continues
 
 
@@ -44,6 +47,7 @@ def experiment_to_continue(plan: Plan, *, in_process: bool) -> dict[str, Any] | 
     if not (plan.run / RECORD).exists():
         return None
     stored = run_files.read(plan.run / RECORD, "record of the search")
+    stored = _follow(stored, plan)
     for key, value in plan.identity.items():
         if stored.get(key) != value:
             raise InputError(
@@ -55,8 +59,23 @@ def experiment_to_continue(plan: Plan, *, in_process: bool) -> dict[str, Any] | 
         raise InputError(
             f"the search of '{plan.run}' was begun {way} --in-process; continue it so, or leave --resume out"
         )
+    if in_process:
+        return stored if (plan.run / IN_PROCESS).exists() else None
     folder = Path(stored["folder"])
-    return stored if (folder.exists() if in_process else can_be_resumed(folder)) else None
+    if not folder.exists():  # it may have moved with the run
+        folder = Path(plan.nni.experiment_working_directory) / stored["id"]
+    return stored if can_be_resumed(folder) else None
+
+
+def _follow(record: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    """The record as it reads where the run is now."""
+    was, now = (experiment_file.run_named(of["trialCommand"]) for of in (record, plan.content))
+    arguments = {
+        name: str(places.relocated(value, was, now)) if isinstance(value, str) and os.sep in value else value
+        for name, value in (record["tuner"].get("classArgs") or {}).items()
+    }
+    tuner = {**record["tuner"], **({"classArgs": arguments} if arguments else {})}
+    return {**record, "tuner": tuner, "trialCommand": places.follow(record["trialCommand"], was, now)}
 
 
 def _changed_values(was: Any, now: Any) -> Any:
