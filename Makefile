@@ -1,13 +1,14 @@
 # make search   set up, then the whole road on real images: supernet, search by NNI, retrain, export, report
 # make quick    set up, then the unit tests but for the slow ones (a minute on two quiet cores)
 # make test     set up, then all tests
+# make bench-gpu   set up, then all measurements on a GPU, at most 8 minutes: benchmarks/results/gpu/
 # make lint     set up, then the checks of style, spelling and types
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/quickstart
 
-.PHONY: setup search quick test lint clean
+.PHONY: setup search quick test bench-gpu lint clean
 
 setup: $(VENV)/.done
 
@@ -40,6 +41,9 @@ quick: setup
 
 test: setup
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses 3 --dist load --maxschedchunk 1
+
+bench-gpu: setup
+	@$(BIN)/python -m benchmarks.gpu
 
 lint: setup
 	@$(BIN)/ruff check .

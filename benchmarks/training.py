@@ -2,8 +2,9 @@
 
     python -m benchmarks.training                          # 32x32, batch 32, one CPU thread
     python -m benchmarks.training --resolution 224         # 224x224, batch 16, one CPU thread
-    python -m benchmarks.training --cuda                   # 224x224, bf16, batches 256 and 1024; never run so far
     python -m benchmarks.training --smoke                  # seconds; the figures say nothing
+
+On a GPU, in bf16: make bench-gpu, whose part `supernet` takes turns with the same code.
 
 Both train the SPOS space with 1,000 classes, one uniform path per step, on the same images: crops of scikit-learn's two
 photographs, prepared beforehand. They take turns in one process: n steps of theirs, n of ours, and so on. Prints images/s,
@@ -11,7 +12,7 @@ and the median, the lowest and the highest of the rounds' ratios ours / theirs, 
 latter says more on a shared machine.
 
 Each is what its user gets: NNI's `ShuffleNetSpace` has its defaults, so its BatchNorm is affine (ours is not, as in the
-paper), and its evaluator logs loss and accuracy; our step adds them up, as `trials.supernet` does.
+paper), and its evaluator logs loss and accuracy; ours is `SupernetTrainer.step` of `trials.supernet`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 with warnings.catch_warnings():  # NNI 3.0 complains about every newer class in torch.nn
     warnings.simplefilter("ignore")
@@ -44,20 +44,11 @@ with warnings.catch_warnings():  # NNI 3.0 complains about every newer class in 
 
 from torch import nn
 
-import spaces
 from benchmarks.common import parse, photograph_crops, spread
-from spaces.arch import activate
-from spaces.model_space import make_supernet
-from strategies.sampling import step_generator, uniform
+from benchmarks.trainers import CLASSES, supernet_trainer
 from trials.common import cli
-from trials.training.optimizers import make_optimizer
 
-CLASSES = 1000
 LR, MOMENTUM, WEIGHT_DECAY, LABEL_SMOOTHING = 0.05, 0.9, 4e-5, 0.1
-
-# A training step of SPOS at 224 px moves its 9.34M convolution outputs per image (18.7 MB in bf16) about seven and a half
-# times: at the 3.35 TB/s of one H100, no more than 24,000 images/s. Arithmetic, not a measurement.
-H100_BOUND = 24_000
 
 SMOKE = {"steps": 1, "rounds": 2, "warmup": 1, "batch_size": 4}
 
@@ -81,7 +72,6 @@ class Slice(NamedTuple):
 
     wall: float  # seconds
     cpu: float  # processor seconds of all threads
-    peak_bytes: int  # of GPU memory, above what was in use before: both networks and the images; 0 on a CPU
 
 
 class Stopwatch:
@@ -94,16 +84,13 @@ class Stopwatch:
         """Begin a slice."""
         if self.cuda:
             torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
-            self.in_use = torch.cuda.memory_allocated()
         self.began = time.perf_counter(), time.process_time()
 
     def stop(self) -> Slice:
         """End the slice."""
         if self.cuda:
             torch.cuda.synchronize()
-        wall, cpu = time.perf_counter() - self.began[0], time.process_time() - self.began[1]
-        return Slice(wall, cpu, torch.cuda.max_memory_allocated() - self.in_use if self.cuda else 0)
+        return Slice(time.perf_counter() - self.began[0], time.process_time() - self.began[1])
 
 
 def prepare_batches(setting: Setting, count: int = 4) -> list[Batch]:
@@ -121,32 +108,17 @@ def prepare_batches(setting: Setting, count: int = 4) -> list[Batch]:
 class Ours:
     """The training step of `trials.supernet`, without its files."""
 
-    def __init__(self, setting: Setting, batches: list[Batch]) -> None:
-        self.device = setting.device
-        space = spaces.build("spos", "imagenet", resolution=setting.resolution, classes=CLASSES)
-        self.choices = spaces.choices(space)
-        self.supernet = make_supernet(space).to(setting.device, memory_format=torch.channels_last).train()
-        self.optimizer = make_optimizer(
-            self.supernet, "sgd", lr=LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, decay_norm_and_bias=False
-        )
-        self.batches = [(images.to(memory_format=torch.channels_last), labels) for images, labels in batches]
+    def __init__(self, batches: list[Batch]) -> None:
+        self.trainer = supernet_trainer(batches, LR, WEIGHT_DECAY, LABEL_SMOOTHING)
+        self.batches = self.trainer.data.batches  # type: ignore[attr-defined]
         self.step = 0
-        self.loss, self.correct = torch.zeros(2, device=setting.device)
+        self.loss, self.correct = torch.zeros(2, device=self.trainer.fabric.device)
 
     def train(self, steps: int) -> None:
         """Train for so many steps more."""
         for step in range(self.step, self.step + steps):
-            images, labels = self.batches[step % len(self.batches)]
-            torch.manual_seed(step_generator(0, step).getrandbits(63))  # dropout
-            activate(self.supernet, uniform(self.choices, 0, step)[0])
-            with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
-                logits = self.supernet(images)
-                loss = F.cross_entropy(logits, labels, label_smoothing=LABEL_SMOOTHING)
-            loss.backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            self.loss = self.loss + loss.detach()
-            self.correct = self.correct + (logits.detach().argmax(1) == labels).float().mean()
+            loss, top1 = self.trainer.step(step, *self.batches[step % len(self.batches)])
+            self.loss, self.correct = self.loss + loss, self.correct + top1
         self.step += steps
 
 
@@ -193,16 +165,13 @@ class TakeTurns(pytorch_lightning.Callback):
             self.ours.append(self.watch.stop())
 
 
-def run(setting: Setting) -> tuple[list[Slice], list[Slice]]:
+def run(setting: Setting, batches: list[Batch], ours: Ours) -> tuple[list[Slice], list[Slice]]:
     """Train both in turn.
 
     Returns:
         Our slices and theirs, one per round.
     """
-    torch.manual_seed(0)
-    batches = prepare_batches(setting)
-    ours = Ours(setting, batches)
-    turns = TakeTurns(setting, ours)
+    began, turns = ours.step, TakeTurns(setting, ours)
     steps = setting.warmup + setting.rounds * setting.steps
     evaluator = Classification(
         criterion=Smoothed,
@@ -231,36 +200,29 @@ def run(setting: Setting) -> tuple[list[Slice], list[Slice]]:
     losses = float(ours.loss) / ours.step, float(evaluator.trainer.callback_metrics["train_loss"])
     assert all(map(math.isfinite, losses)), f"training diverged: {losses}"
     assert len(turns.ours) == len(turns.theirs) == setting.rounds
-    assert ours.step == steps
+    assert ours.step - began == steps
     return turns.ours, turns.theirs
 
 
 def report(setting: Setting, ours: list[Slice], theirs: list[Slice]) -> None:
     """Print speeds and ratios."""
-    cuda = setting.device == "cuda"
-    where = torch.cuda.get_device_name() + ", bf16" if cuda else f"one thread of {os.cpu_count()} CPUs, float32"
     print(
-        f"spos imagenet, {setting.resolution}x{setting.resolution}, batch {setting.batch_size}, {where}; "
-        f"torch {torch.__version__}, nni {version('nni')}, lightning {version('pytorch-lightning')}; "
-        f"n = {setting.rounds} rounds of {setting.steps} steps each, after {setting.warmup} for warm-up"
+        f"spos imagenet, {setting.resolution}x{setting.resolution}, batch {setting.batch_size}, one thread of "
+        f"{os.cpu_count()} CPUs, float32; torch {torch.__version__}, nni {version('nni')}, lightning "
+        f"{version('pytorch-lightning')}; n = {setting.rounds} rounds of {setting.steps} steps each, after {setting.warmup} "
+        "for warm-up"
     )
     images = setting.steps * setting.batch_size
     for title, slices in (("Onepath", ours), ("NNI RandomOneShot", theirs)):
         wall, cpu = (statistics.median(images / s[clock] for s in slices) for clock in (0, 1))
-        line = f"{title:18} {wall:8,.1f} images/s by wall-clock, {cpu:8,.1f} by processor time"
-        if cuda:
-            peak = max(s.peak_bytes for s in slices) / 2**30
-            line += (
-                f"; peak {peak:.1f} GiB besides weights and images; {wall / H100_BOUND:.0%} of {H100_BOUND:,} images/s"
-            )
-        print(line)
+        print(f"{title:18} {wall:8,.1f} images/s by wall-clock, {cpu:8,.1f} by processor time")
     for clock, title in enumerate(("by wall-clock", "by processor time")):
         ratios = [b[clock] / a[clock] for a, b in zip(ours, theirs, strict=True)]
         print(f"ratio {title:17} {spread(ratios)}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train and print, for each size of images and batches."""
+    """Train and print."""
     warnings.simplefilter("ignore")
     for name in ("nni", "pytorch_lightning", "pytorch_lightning.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -270,23 +232,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, help="steps of each per round")
     parser.add_argument("--warmup", type=int, help="steps of each before the first round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cuda", action="store_true", help="224x224 in bf16 on a GPU, batches 256 and 1024")
     args = parse(parser, argv, SMOKE)
-    if args.cuda and not torch.cuda.is_available():
-        parser.error("--cuda needs a GPU, and torch sees none")
-
-    if args.cuda:
-        sizes = [(224, 256), (224, 1024)]
-    else:
-        torch.set_num_threads(1)
-        sizes = [(args.resolution, args.batch_size or (32 if args.resolution == 32 else 16))]
-    steps = args.steps or (20 if args.cuda or args.resolution == 32 else 5)
+    torch.set_num_threads(1)
+    size = args.batch_size or (32 if args.resolution == 32 else 16)
+    steps = args.steps or (20 if args.resolution == 32 else 5)
     # A round of warm-up, but not fewer than 8 steps, after which a candidate has been trained with probability 0.9:
     # its first step is slower, because buffers of the optimiser and kernels are made.
     warmup = args.warmup or max(steps, 8)
-    for resolution, batch_size in sizes:
-        setting = Setting(resolution, batch_size, steps, args.rounds, warmup, "cuda" if args.cuda else "cpu")
-        report(setting, *run(setting))
+    setting = Setting(args.resolution, size, steps, args.rounds, warmup)
+    batches = prepare_batches(setting)
+    report(setting, *run(setting, batches, Ours(batches)))
 
 
 if __name__ == "__main__":

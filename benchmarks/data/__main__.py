@@ -26,8 +26,10 @@ from benchmarks.common import parse
 from benchmarks.data.images import make_tree
 from benchmarks.data.listing import time_starts
 from benchmarks.data.loaders import compare_loaders
-from benchmarks.data.steps import time_steps
+from benchmarks.data.start import RESOLUTION
+from benchmarks.data.steps import WARM_STEPS, time_steps
 from trials.common import cli
+from trials.images.options import LOADERS
 
 SMOKE = {"images": 120, "rounds": 1, "workers": 1, "batch_size": 4, "steps": 2}
 
@@ -42,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--step", action="store_true")
     parser.add_argument("--batch-size", type=int, default=256, help="of --step")
     parser.add_argument("--steps", type=int, default=50, help="of --step")
+    parser.add_argument("--loader", default="dali", choices=LOADERS, help="of --step")
     parser.add_argument("--listing", type=int, default=0)
     args = parse(parser, argv, SMOKE)
     device = torch.device(args.device)
@@ -52,7 +55,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.environ["XDG_CACHE_HOME"] = str(root / "cache")
         make_tree(root / "images", args.images)
         if args.step:
-            time_steps(root / "images", args.workers, device, args.batch_size, args.steps)
+            rate, share = time_steps(
+                root / "images", args.loader, args.workers, device, args.batch_size, args.steps, WARM_STEPS, RESOLUTION
+            )
+            print(
+                f"{args.steps} steps of {args.batch_size} images: {rate:.0f} images/s, {share:.1%} of the time waits for images"
+            )
         else:
             compare_loaders(root / "images", args.rounds, args.workers, device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,15 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 
-def make_tree(folder: Path, count: int) -> None:
-    """ImageNet-shaped: train/ with `count` images, val/ with as many."""
+def make_tree(folder: Path, count: int, val: int | None = None) -> None:
+    """ImageNet-shaped: train/ with `count` images, val/ with `val` images, or as many."""
     photographs = [Image.fromarray(image) for image in load_sample_images().images]
     generator = np.random.default_rng(0)
-    for split in ("train", "val"):
-        for number in range(count):
+    numbers = {"train": count, "val": count if val is None else val}
+    writers = ThreadPoolExecutor()
+    written = []
+    for split, images in numbers.items():
+        for number in range(images):
             image = photographs[number % 2]
             height, width = int(generator.integers(300, 427)), int(generator.integers(300, 500))
             top, left = (
@@ -23,4 +27,8 @@ def make_tree(folder: Path, count: int) -> None:
             )
             path = folder / split / f"class{number % 2}" / f"{number}.JPEG"
             path.parent.mkdir(parents=True, exist_ok=True)
-            image.crop((left, top, left + width, top + height)).save(path, quality=90)
+            crop = image.crop((left, top, left + width, top + height))
+            written.append(writers.submit(crop.save, path, quality=90))
+    for future in written:
+        future.result()
+    writers.shutdown()

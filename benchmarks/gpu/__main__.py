@@ -1,99 +1,150 @@
-"""How fast candidates of the SPOS space are scored on a GPU, in each precision. Never run on a GPU so far.
+"""How fast everything is on one GPU, beside named peers in the same run.
 
-    python -m benchmarks.gpu                               # one GPU of at least 24 GB, 224 px
-    python -m benchmarks.gpu --precisions bf16 --calibration 25600 --batch-size 512
-    python -m benchmarks.gpu --smoke                       # the same code with tiny numbers, on a CPU, in seconds
+    make bench-gpu                                         # all of it, at most 8 minutes
+    python -m benchmarks.gpu --parts supernet,small --out runs/gpu --seconds 200
+    python -m benchmarks.gpu --smoke                       # the same code with tiny numbers, on a CPU; the figures say nothing
 
-The candidates are the 50 of generation 5 of `EvolutionTuner` with the paper's numbers, told the stand-in scores of
-benchmarks/evaluation, in one tree of prefixes. The weights are random, and so are the images: coarse patches of colour
-with noise, uint8, in the GPU's memory, normalised batch by batch. Per precision, with 2,560 and 25,600 calibration and 8,000
-scoring images:
+Each part runs in a process of its own with a time limit of its own. What was measured is in OUT/gpu.json and OUT/gpu.txt after
+every row, so a part that fails or is stopped loses nothing, and the others go on; its row says why there is no number.
 
-  - candidates per minute, and how many times faster that is than a few of the candidates one by one, the official way, in
-    32 bits, from the same images (PyTorch's defaults, so convolutions may use TF32 on both sides)
-  - images/s of the calibration pass and of the scoring pass: candidates times images, by wall-clock between synchronisations
-  - the share of the memory-bound limit. The limits are arithmetic for an H100 (3.35 TB/s) and 16 bits: 72,000 forward passes
-    a second with BatchNorm in train mode and 179,000 with BatchNorm folded, half of that with 32 bits; for another GPU in
-    proportion to its bandwidth, where the driver tells it. What the tree shares is no forward pass: images/s are first
-    multiplied by the bytes that the nodes of the tree write over those that the candidates would write one by one
-  - hours of a whole search of 1,050 candidates: as long for each byte written in its trees as in generation 5
+  supernet  the training step of SPOS at 224 px in bf16, batches of 1,024 and 256, alone and in turn with NNI's RandomOneShot in
+            NNI's Lightning evaluator; one path of the space, trained alone
+  scoring   20 candidates of generation 5 of `EvolutionTuner` in one tree, 2,560 calibration and 2,048 scoring images at 224 px, in
+            each precision, against candidates one by one, the official way, in 32 bits (PyTorch's defaults: convolutions may use
+            TF32 on both sides). Weights and images are random
+  small     supernet step and retraining on digits, and scoring, at 32 and 64 px: everything there is launches
+  timm      mnasnet_100 and spnasnet_100, ordinary networks of about 320M multiply-adds, training and inference, eager and
+            compiled
+  loaders   JPEGs by DALI on the GPU and by processes on the CPU; the share of a supernet step that waits for images
 
-Then how far precisions are apart: the largest logit difference on the first scoring batch over the standard deviation, and
-how many of the ten best candidates remain. There are no labels, so "best" means the candidate whose answers are most often
-those that most of the candidates give in the first precision: it says whether a ranking moves, not how good anyone is. An untrained
-network has nearly tied classes, so answers change more readily than in a trained one (benchmarks/calibration.py compares
-precisions on a trained supernet).
-Last, the ten most expensive kernels of one calibration batch and one scoring batch of the tree.
+Speeds are medians of rounds by wall-clock, from and to the end of all work that was begun, after a warm-up. "Of the bound" is the
+share of what the memory allows: arithmetic for an H100 (3.35 TB/s) at 224 px and 16 bits, 24,000 training steps, 72,000 forward
+passes with BatchNorm in train mode and 179,000 with BatchNorm folded, a second and image; half of it with 32 bits; for another
+GPU in proportion to its bandwidth, where the driver tells it. What a tree shares is no forward pass: its images/s are first
+multiplied by the bytes that its nodes write over those that the candidates would write one by one.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
+import subprocess
+import sys
+import tempfile
+import time
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
 from benchmarks.common import parse
-from benchmarks.evaluation.candidates import add_score_options
-from benchmarks.gpu.report import benchmark
+from benchmarks.gpu.results import JSON, TABLE, Results, Row, reason
+from benchmarks.gpu.scale import FULL, SMOKE
 from spaces.errors import InputError, unknown
+from spaces.files import CLONE
 from trials.common import cli
 from trials.common.distributed import use_cuda
-from trials.scoring.precision import PRECISIONS
 
-SMOKE = {
-    "device": "cpu",
-    "resolution": 32,
-    "archs": 3,
-    "calibration": "8,16",
-    "scoring": 8,
-    "batch_size": 8,
-    "one_by_one": 1,
-    "precisions": "32,bf16",
+# name -> module, and the most seconds that it may take; in the order of what matters
+PARTS = {
+    "supernet": ("benchmarks.gpu.supernet_step", 125),
+    "scoring": ("benchmarks.gpu.scoring", 75),
+    "small": ("benchmarks.gpu.small", 75),
+    "timm": ("benchmarks.gpu.timm_networks", 125),
+    "loaders": ("benchmarks.gpu.loaders", 80),
 }
+SECONDS = 470  # of all parts together
+LEAST = 15  # seconds without which no part begins
+START = 12  # seconds of a part's time that its process may take to start and to stop
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Check the options, then measure."""
+    """Check the options, then run the parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument(
-        "--precisions", default="32,bf16,16", help="with commas; the first is what others are compared with"
-    )
-    parser.add_argument("--profile", choices=list(PRECISIONS), default="bf16", help="precision of the kernels' tables")
-    parser.add_argument("--calibration", default="2560,25600", help="numbers of images, with commas")
-    parser.add_argument("--scoring", type=int, default=8000, help="images")
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--resolution", type=int, default=224)
-    parser.add_argument("--archs", type=int, default=50, help="candidates, at most 50")
-    parser.add_argument("--one-by-one", type=int, default=3, help="candidates that are scored the official way")
-    add_score_options(parser)
-    args = parse(parser, argv, SMOKE)
-    for precision in args.precisions.split(","):
-        if precision not in PRECISIONS:
-            raise InputError(unknown("precision", precision, PRECISIONS))
-    counts = args.calibration.split(",")
-    if not all(count.isdecimal() and int(count) >= args.batch_size >= 1 for count in counts):
-        raise InputError(f"--calibration '{args.calibration}': give numbers of at least --batch-size {args.batch_size}")
-    least = {"scoring": args.batch_size, "archs": 1, "one_by_one": 1, "resolution": 32, "seed": 0}
-    for name, smallest in least.items():
-        if getattr(args, name) < smallest:
-            flag = name.replace("_", "-")
-            raise InputError(f"--{flag} {getattr(args, name)} is too small; give at least {smallest}")
+    parser.add_argument("--parts", default=",".join(PARTS), help="with commas")
+    parser.add_argument("--out", help="folder of gpu.json and gpu.txt (default: benchmarks/results/gpu)")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="of all parts together")
+    parser.add_argument("--only", help=argparse.SUPPRESS)  # this process is that part
+    args = parse(parser, argv, {"device": "cpu"})
+    parts = args.parts.split(",")
+    for part in parts:
+        if part not in PARTS:
+            raise InputError(unknown("part", part, PARTS))
+    if args.seconds < LEAST:
+        raise InputError(f"--seconds {args.seconds} is too few; give at least {LEAST}")
     device = torch.device("cuda" if use_cuda(args.device) else "cpu")
     if device.type == "cpu" and not args.smoke:
         raise InputError("--device cpu would take days; add --smoke")
-    if device.type == "cpu":
-        torch.set_num_threads(1)  # batches are too small for more
-    logging.getLogger("nni").setLevel(logging.ERROR)
+    if args.only:
+        return measure(args.only, Results(Path(args.out), time.monotonic() + args.seconds), device, smoke=args.smoke)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(args.out or (temporary if args.smoke else CLONE / "benchmarks" / "results" / "gpu"))
+        begin(folder, device)
+        if args.smoke:
+            torch.set_num_threads(1)  # batches are too small for more
+            for part in parts:
+                measure(part, Results(folder), device, smoke=True)
+        else:
+            run_parts(parts, folder, args.seconds)
+        print("\n" + Results(folder).text(), end="")
+        print(f"\n{folder / TABLE} and {JSON}" if args.out or not args.smoke else "")
+
+
+def begin(folder: Path, device: torch.device) -> None:
+    """Begin new results, and say what they are of."""
+    (folder / JSON).unlink(missing_ok=True)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
+    words = ["git", "-C", str(CLONE), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(words, capture_output=True, text=True).stdout.strip() or "unknown"
+    try:
+        nni = version("nni")
+    except PackageNotFoundError:
+        nni = "absent"
+    Results(folder).about(device=name, commit=commit, torch=torch.__version__, nni=nni, date=time.strftime("%Y-%m-%d"))
+
+
+def run_parts(parts: Sequence[str], folder: Path, seconds: float, *, device: str = "cuda", smoke: bool = False) -> None:
+    """Run each part in a process of its own, which is stopped at its limit.
+
+    Args:
+        seconds: of all parts together; what one does not use is left to the others.
+    """
+    end = time.monotonic() + seconds
+    for part in parts:
+        limit = min(float(PARTS[part][1]), end - time.monotonic())
+        if limit < LEAST:
+            Results(folder).add(Row(part, "", note="not begun: no time left"))
+            continue
+        began = time.monotonic()
+        words = [sys.executable, "-m", "benchmarks.gpu", "--only", part, "--out", str(folder), "--device", device]
+        words += ["--seconds", str(max(LEAST, int(limit - START))), *["--smoke"] * smoke]
+        process = subprocess.Popen(words, cwd=CLONE)
+        try:
+            code = process.wait(limit)
+            if code:
+                Results(folder).add(Row(part, "", note=f"ended with code {code}"))
+        except subprocess.TimeoutExpired:
+            Results(folder).add(Row(part, "", note=f"stopped at its limit of {limit:.0f} s"))
+        finally:
+            process.kill()  # also where this process is stopped
+            process.wait()
+        print(f"{part}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+def measure(part: str, results: Results, device: torch.device, *, smoke: bool) -> None:
+    """Measure a part in this process; what prevents it becomes a row."""
+    for name in ("nni", "pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            benchmark(args, device)
-        except torch.OutOfMemoryError:
-            raise InputError(f"--batch-size {args.batch_size} needs more memory than the GPU has; lower it") from None
+            importlib.import_module(PARTS[part][0]).measure(results, SMOKE if smoke else FULL, device)
+        except Exception as error:  # whatever is missing, or breaks, in a part
+            results.add(Row(part, "", note=reason(error)))
 
 
 if __name__ == "__main__":

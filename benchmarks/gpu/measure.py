@@ -1,12 +1,13 @@
-"""Times of scoring candidates on a device: in one tree of prefixes, and one by one in the official way.
+"""Times on a device: of steps, and of scoring candidates in one tree of prefixes, and one by one in the official way.
 
 Shapes: K candidates, N images of a batch, R resolution in pixels.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,42 @@ from spaces.chain import Chain
 from trials.images.dataset import normalise
 from trials.scoring.prefix_tree import PrefixTree
 from trials.scoring.shared_blocks import SharedBlocks
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images a second in several rounds."""
+
+    rounds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle round."""
+        return statistics.median(self.rounds)
+
+    def __str__(self) -> str:
+        return f"n = {len(self.rounds)}, {min(self.rounds):,.0f} to {max(self.rounds):,.0f}"
+
+
+def steady_speed(
+    step: Callable[[], object], images: int, device: torch.device, *, warmup: int, steps: int, rounds: int
+) -> Speed:
+    """Images a second of a step that is repeated, from and to the end of all work that was begun.
+
+    Args:
+        images: of one step.
+        warmup: steps before the first round, in which kernels are chosen and memory is taken.
+        steps: of a round.
+    """
+    for _ in range(warmup):
+        step()
+    measured = []
+    for _ in range(rounds):
+        began = now(device)
+        for _ in range(steps):
+            step()
+        measured.append(steps * images / (now(device) - began))
+    return Speed(tuple(measured))
 
 
 @dataclass(frozen=True)
