@@ -44,4 +44,7 @@ if __name__ == "__main__":
     preprocessing, classes = json.loads(metadata["preprocessing"]), json.loads(metadata["classes"])
     for path in sys.argv[2:]:
         (logits,) = session.run(["logits"], {"images": prepare(open_rgb(path, preprocessing), preprocessing)})
-        print(f"{path}: {classes[int(logits[0].argmax())]}")
+        shares = np.exp(logits[0].astype(np.float64) - logits[0].max())
+        shares /= shares.sum()
+        named = [f"{classes[number]} {shares[number]:.1%}" for number in shares.argsort()[::-1][:3]]
+        print(f"{path}: {classes[int(logits[0].argmax())]} ({', '.join(named)})")

@@ -74,6 +74,8 @@ def main(argv: list[str] | None = None) -> None:
         print(f"int8 loses {points(lost)} of top-1; allowed are {config.int8_drop:g}{doubt}")
     floor = floor_of(places.supernet_of(config.run, stored_config) or config.run)
     beside = f"; {floor_text(floor)}" if floor else ""
+    if not config.names_file:
+        print(f"exported: the network of seed {config.seed}, {config.network_file}; another: --seed")
     print(f"checked on {comparison.images:,} test images{beside}; written to {target.parent}/")
     if problems:
         name, problem = next(iter(problems.items()))

@@ -1,6 +1,7 @@
 """Exported files: the same answers as the network they were made from, where only torch, or only ONNX Runtime, is there."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -192,7 +193,13 @@ def test_classify_onnx_sees_what_the_pipeline_sees(folder_run, tree):
 
     command = [sys.executable, ROOT / "docs" / "classify_onnx.py", folder_run / "out" / "net.onnx", *files]
     done = subprocess.run(command, cwd="/", capture_output=True, text=True)
-    said = [line.rpartition(": ")[2] for line in done.stdout.splitlines()]
+    said, shares = zip(*(line.rpartition(": ")[2].split(" (") for line in done.stdout.splitlines()), strict=True)
+    for one, text in zip(said, shares, strict=True):  # such as "china 97.1%, flower 2.0%, cell a 0.7%)"
+        assert text.startswith(f"{one} ")
+        percents = [float(percent) for percent in re.findall(r" ([\d.]+)%", text)]
+        assert percents == sorted(percents, reverse=True)
+        assert len(percents) == 3
+        assert 33 < sum(percents) < 100.2
     assert len(said) == len(files), done.stderr
     assert sum(one == other for one, other in zip(said, answers, strict=True)) >= 0.95 * len(files)
     assert len({*answers}) > 1

@@ -366,3 +366,26 @@ def test_paths_within_a_latency(tmp_path, table):
 def test_mistakes_get_one_clear_line(command, arguments, says):
     assert_one_clear_line(onepath(command, *arguments.split()), says)
     assert not (ROOT / "x.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "spread", "tau", "said"),
+    [
+        (
+            8.7,
+            12,
+            0.37,
+            "cannot rank: it puts 68 of 100 pairs in the right order (error 8.7%, nine tenths of the space",
+        ),
+        (8.7, 12, None, "cannot rank: error 8.7%, nine tenths of the space lie within 12%; take MACs"),
+        (8.7, 12, 0.9, "cannot rank: error 8.7%"),
+        (2.0, 40, 0.9, "can rank: error 2.0%, nine tenths of the space lie within 40%"),
+        (2.0, 40, -0.1, "cannot rank: it puts 45 of 100 pairs"),
+        (2.0, 40, None, "can rank"),
+        (6.0, 12, 0.5, "can rank"),
+    ],
+)
+def test_a_table_that_cannot_rank_says_so(error, spread, tau, said):
+    from trials.timing.table_report import verdict
+
+    assert verdict(error, spread, tau).startswith(said)

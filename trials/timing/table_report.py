@@ -17,13 +17,15 @@ from trials.timing.measure import calibrated_network, random_archs
 from trials.timing.runtimes import make_runtime
 from trials.timing.stopwatch import MIN_FOR_PACE, time_networks
 
+LEAST_TAU = 0.5  # of table and clock, at which three of four pairs are in the right order
+
 
 def print_table(table: LatencyTable, out: str) -> None:
     """Print what a measured table says about its space and how well it was checked; draw the check beside `out`."""
     fastest, slowest = table.bounds_ms()
     sizes = [len(candidates) for candidates in table.costs.choices.values()]
     genes = np.random.default_rng(0).integers(sizes, size=(20_000, len(sizes)))
-    low, middle, high = np.percentile(table.costs.macs_many(genes), (25, 50, 75)) / 1e6
+    least, low, middle, high, most = np.percentile(table.costs.macs_many(genes), (5, 25, 50, 75, 95)) / 1e6
     rows = [
         ("measured on", str(table)),
         ("the space reaches", f"{fastest:.3g} to {slowest:.3g} ms"),
@@ -40,11 +42,30 @@ def print_table(table: LatencyTable, out: str) -> None:
                 "-" if check["kendall_tau"] is None else f"{check['kendall_tau']:.2f}",
             ),
         ]
+        spread = 100 * (most - least) / middle
+        rows.append(("verdict", verdict(check["mean_absolute_error_percent"], spread, check["kendall_tau"])))
         draw_check(table, Path(out).with_suffix(".svg"))
     else:
         rows.append(("error", "not known: there are no times of whole networks"))
     print(cli.table(rows, ("latency", ""), as_is=True))
     print(f"table: {out}")
+
+
+def verdict(error: float, spread: float, tau: float | None) -> str:
+    """Whether a table can tell the architectures of its space apart.
+
+    Args:
+        error: mean absolute error of the table, percent.
+        spread: how far nine tenths of the space's architectures lie apart by the table, percent of their median.
+        tau: Kendall's tau of table and clock; None where it is not defined.
+    """
+    beside = f"error {error:.1f}%, nine tenths of the space lie within {spread:.0f}%"
+    if tau is not None and tau < LEAST_TAU:
+        right = 50 * (1 + tau)
+        return f"cannot rank: it puts {right:.0f} of 100 pairs in the right order ({beside}); take MACs as the limit"
+    if 2 * error > spread:
+        return f"cannot rank: {beside}; take MACs as the limit, or measure again on a quiet machine"
+    return f"can rank: {beside}"
 
 
 def draw_check(table: LatencyTable, path: Path) -> None:
