@@ -4,7 +4,7 @@
     python -m trials.evaluate --run runs/digits --arch arc.json     by hand
     python -m trials.evaluate --run runs/digits --self-check 8      is the fast way exact here, and how fast is it?
 
-Reports top-1 before BN recalibration as the intermediate result, and {default, top1, top5, loss, macs, params} at the end:
+Reports top-1 before BN recalibration as the intermediate result, and {default, top1, top5 (above 5 classes), loss, macs, params} at the end:
 default is what --score-by says, top-1 or 100 * exp(-cross-entropy), and the tuner maximises it. A stored score of the same architecture, supernet and settings is used again.
 """
 
@@ -45,7 +45,7 @@ from trials.common.supernet_run import SupernetRun  # noqa: E402
 from trials.scoring import best_of_experiment, evaluator_client, noise  # noqa: E402
 from trials.scoring.evaluate_config import Config, Settings  # noqa: E402
 from trials.scoring.score_store import ScoreStore  # noqa: E402
-from trials.scoring.score_value import has_value, score_value  # noqa: E402
+from trials.scoring.score_value import TOP5_CLASSES, has_value, score_value  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -63,14 +63,18 @@ def main(argv: list[str] | None = None) -> None:
     table = run.table
     arch = dict(PARAMETERS) if PARAMETERS is not None else load_arch(str(config.arch), table.choices)
     macs, params = table.macs(arch), table.params(arch)
+    has_top5 = table.space["classes"] >= TOP5_CLASSES
     latency = LatencyTable.load(config.latency_table, table) if config.latency_table else None
     if not config.limits().satisfied_by(macs, params, latency.ms(arch) if latency else 0.0):
-        report({"default": 0.0, "top1": 0.0, "top5": 0.0, "macs": macs, "params": params})
+        unseen = dict.fromkeys(("default", "top1", *(["top5"] if has_top5 else [])), 0.0)
+        report(unseen | {"macs": macs, "params": params})
         return
 
     # All others get the stored score or a new one.
     result = score(run, config, arch)
-    final = {"default": score_value(result, config.score_by), "top1": result["top1"], "top5": result["top5"]}
+    final = {"default": score_value(result, config.score_by), "top1": result["top1"]}
+    if has_top5:
+        final["top5"] = result["top5"]
     if has_value(result, "loss"):
         final["loss"] = result["loss"]
     final |= {"macs": macs, "params": params}
@@ -120,7 +124,7 @@ def report(final: dict[str, float], result: dict[str, Any] | None = None, batch_
         rows = [
             ("top-1 before BN recalibration", noise.percent_text(result["top1_before_recalibration"], first)),
             ("top-1", noise.percent_text(result["top1"], images)),
-            ("top-5", noise.percent_text(result["top5"], images)),
+            *([("top-5", noise.percent_text(result["top5"], images))] if "top5" in final else []),
             *([("cross-entropy", f"{result['loss']:.4f}")] if has_value(result, "loss") else []),
         ]
     rows += [("MACs", f"{final['macs']:,}"), ("params", f"{final['params']:,}")]

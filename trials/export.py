@@ -21,7 +21,7 @@ import time
 from spaces.errors import InputError, Stopped, require_library
 from spaces.files import draft_folder
 from trials.common import cli
-from trials.evidence.comparison import points
+from trials.evidence.comparison import change_text
 from trials.evidence.floor import floor_of, floor_text
 from trials.export_formats.export_config import Config
 
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     if "int8" in config.wanted:
         lost = comparison.loss("int8")
         doubt = f"; {comparison.images:,} images cannot tell more" if lost.low <= config.int8_drop < lost.high else ""
-        print(f"int8 loses {points(lost)} of top-1; allowed are {config.int8_drop:g}{doubt}")
+        print(f"{change_text('int8', lost)} of top-1; a loss of {config.int8_drop:g} is allowed{doubt}")
     floor = floor_of(places.supernet_of(config.run, stored_config) or config.run)
     beside = f"; {floor_text(floor)}" if floor else ""
     if not config.names_file:

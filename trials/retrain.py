@@ -28,6 +28,7 @@ from trials.common import cli, locks, run_dir, run_files
 from trials.evidence.floor import floor_of, floor_text
 from trials.evidence.gates import keep_warnings
 from trials.evidence.intervals import accuracy_interval
+from trials.scoring.score_value import TOP5_CLASSES
 from trials.training.retrain_config import Config
 from trials.training.retrain_result import collect_result, result_text, seed_results
 
@@ -74,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         # Seeds that have a result are not trained again.
         train_missing_seeds(plan, run)
         if speaks:
-            save_json(run / "result.json", summarise(run, config.seeds, plan.summary()))
+            save_json(run / "result.json", summarise(run, config.seeds, plan.summary(), classes=len(plan.data.classes)))
     if not speaks:
         return
 
@@ -116,11 +117,12 @@ def train_missing_seeds(plan: RetrainPlan, run: Path) -> None:
             retrain_loop.train_seed(config, network, seed)
 
 
-def summarise(run: Path, seeds: int, network: dict[str, Any]) -> dict[str, Any]:
+def summarise(run: Path, seeds: int, network: dict[str, Any], *, classes: int) -> dict[str, Any]:
     """Print the results of all seeds.
 
     Args:
         network: what result.json says about the network: architecture or baseline, MACs, params.
+        classes: of the images; of five or fewer, a top-5 would always be 100.
     Returns:
         What result.json of the run holds; accuracies in percent.
     """
@@ -130,10 +132,9 @@ def summarise(run: Path, seeds: int, network: dict[str, Any]) -> dict[str, Any]:
     def shown(percent: float) -> str:
         return str(accuracy_interval([round(percent * images / 100)], images))
 
-    rows = [
-        (seed, shown(r["test_top1"]), shown(r["test_top5"]), f"{r['seconds']:.2f}") for seed, r in enumerate(results)
-    ]
-    print(cli.table(rows, ("seed", "test top-1 %", "test top-5 %", "seconds"), as_is=True))
+    tops = (1, 5) if classes >= TOP5_CLASSES else (1,)
+    rows = [(seed, *(shown(r[f"test_top{k}"]) for k in tops), f"{r['seconds']:.2f}") for seed, r in enumerate(results)]
+    print(cli.table(rows, ("seed", *(f"test top-{k} %" for k in tops), "seconds"), as_is=True))
     print(f"test top-1 {result_text(summary)}, {summary['macs']:,} MACs, {summary['params']:,} params")
     return summary
 

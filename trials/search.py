@@ -26,6 +26,7 @@ from strategies.search_state import JOURNAL
 from trials.common import cli
 from trials.common.cli import option
 from trials.scoring import evaluator_client
+from trials.scoring.score_value import metric_text
 from trials.search_driver import nni_manager, ports, results, watchdog
 from trials.search_driver.plan import Plan, plan_experiment
 from trials.search_driver.progress import SearchProgress
@@ -160,6 +161,7 @@ def run_in_nni(plan: Plan, config: Config, earlier: dict[str, Any] | None) -> tu
     print("starting NNI")
     with nni_manager.running_manager(plan, port, earlier["id"] if earlier else None, record) as manager:
         print(f"experiment {manager.id}: portal {ports.portal_addresses(port)}, log {manager.folder / 'log'}")
+        print(f"in the portal: {metric_text(plan.evaluate.score_by)}")
         with SearchProgress(plan) as progress:
 
             def count_trial(job: dict[str, Any]) -> None:

@@ -19,10 +19,12 @@ from typing import Any, NoReturn, TypeVar
 from tabulate import tabulate
 from tqdm import tqdm
 
-from spaces.errors import SHOWN, InputError, Stopped, shown, unknown
-from trials.common import machine, numbers, typed
+from spaces.errors import InputError, Stopped
+from trials.common import machine, numbers, option_files, typed
+from trials.common.parser import Parser
 
 C = TypeVar("C")
+FILES = ("config", "save_config")
 REQUIRED = dataclasses.MISSING  # the default of an option that must be given
 
 
@@ -63,19 +65,6 @@ def reuse(group: type, name: str, **changes: Any) -> Any:
     return shared
 
 
-class _Parser(argparse.ArgumentParser):
-    words: Sequence[str] = ()  # of the command line
-
-    def error(self, message: str) -> NoReturn:
-        """One line, no usage block."""
-        for word in self.words:  # a message shows what was given, which may be long
-            message = message.replace(word, shown(word)) if len(word) > SHOWN else message
-        flags = [known for action in self._actions for known in action.option_strings]
-        if message.startswith("unrecognized arguments: -"):
-            message = unknown("option", message.split()[2].split("=")[0], flags)
-        raise InputError(f"{message}; see: {self.prog} --help")
-
-
 def parse(
     config: type[C], argv: Sequence[str] | None, doc: str | None, command: str, *, positional: str | None = None
 ) -> C:
@@ -100,7 +89,7 @@ def parse(
         optional = positional not in [field.name for field in required]
         words.append(f"[{positional.upper()}]" if optional else positional.upper())
     usage = " ".join((f"python -m {command}", *words, "[options]"))
-    parser = _Parser(
+    parser = Parser(
         prog=f"python -m {command}", usage=usage, description=doc, formatter_class=formatter, allow_abbrev=False
     )
     for group, fields in groups(config).items():
@@ -125,10 +114,29 @@ def parse(
                 section.add_argument(field.name, **settings)
             else:
                 section.add_argument(flag(field.name), dest=field.name, required=field in required, **settings)
-    typed_words = sys.argv[1:] if argv is None else argv
-    typed.remember(command, typed_words)
-    parser.words = typed_words
-    return config(**vars(parser.parse_args(typed_words)))
+    files = parser.add_argument_group("files of options")
+    files.add_argument(
+        "--config", metavar="FILE", help="YAML of options, under the names of commands; what is typed wins."
+    )
+    files.add_argument(
+        "--save-config", metavar="FILE", help="Write the options that are given to such a file, then go on."
+    )
+    words = sys.argv[1:] if argv is None else list(argv)
+    parser.words = words
+    parser.require_known(words)
+    section = command.removeprefix("trials.").split()[0]
+    read, words = option_files.split(words, "--config")
+    written, words = option_files.split(words, "--save-config")
+    if read:
+        names = [field.name for field in dataclasses.fields(config)]
+        words = option_files.with_options(read, section, words, names, positional)
+    parser.words = words
+    typed.remember(command, words)
+    options = {name: value for name, value in vars(parser.parse_args(words)).items() if name not in FILES}
+    checked = config(**options)
+    if written:
+        option_files.save(written, section, {k: v for k, v in options.items() if v != parser.get_default(k)})
+    return checked
 
 
 def groups(config: type) -> dict[str, list[dataclasses.Field[Any]]]:

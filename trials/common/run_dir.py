@@ -156,12 +156,25 @@ def open_run(
         raise InputError(f"cannot write to '{run}' ({error.strerror}); choose another --out") from None
     if quiet:
         return run
-    print(f"{command}: " + " ".join(f"{key}={value}" for key, value in given.items() if value not in (None, "", False)))
+    print(f"{command}: {given_text(config)}")
     print(
         f"commit {contents['commit'][:12]}, "
         + ", ".join(f"{name} {number}" for name, number in contents["versions"].items())
     )
     return run
+
+
+def given_text(config: Any) -> str:
+    """The options that differ from their defaults, such as `--data folder --epochs 60`; all of them stand in config.json."""
+    words = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value != field.default and value is not None:
+            flag = field.name.replace("_", "-")
+            words.append(
+                f"--{flag if value is not False else f'no-{flag}'}" + ("" if isinstance(value, bool) else f" {value}")
+            )
+    return " ".join(words) or "all options as they are by default"
 
 
 def take_stored(config: Any, command: str, names: Iterable[str], run: str | Path | None = None) -> None:

@@ -176,6 +176,17 @@ def points(difference: Interval) -> str:
     return f"{value} points {bounds}"
 
 
+def change_text(name: str, lost: Interval) -> str:
+    """What a changed network is worth beside the one it was made of, such as `int8 gains 0.28 points [-0.4, 0.9]`.
+
+    Args:
+        lost: points that it lost; below 0 it gained them.
+    """
+    if lost.value >= 0:
+        return f"{name} loses {points(lost)}"
+    return f"{name} gains {points(Interval(-lost.value, -lost.high, -lost.low))}"
+
+
 def limiting_factor(comparison: Comparison) -> Factor:
     """Of which factor more would narrow the interval most."""
     return max(comparison.uncertainty, key=lambda factor: comparison.uncertainty[factor])

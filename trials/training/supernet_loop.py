@@ -21,6 +21,8 @@ from trials.training.learned_arch import write_learned_arch
 from trials.training.loop import LOG_EVERY, LastCheckpoint, TrainingLog, Window, stop_if_not_finite
 from trials.training.run_gates import supernet_loss
 
+FIXED_PATHS = " (architectures drawn once and always the same: does the supernet learn?)"
+
 if TYPE_CHECKING:
     from trials.training.supernet_trainer import SupernetTrainer
 
@@ -63,6 +65,9 @@ def training_loop(
     probabilities = ProbabilityLog(trainer, run, log, first) if writes and trainer.search is not None else None
     bar = cli.progress(steps * size, desc="supernet", unit="img", initial=first * size)
     unchecked: list[tuple[int, torch.Tensor]] = []
+    warm_steps, explained = config.warm_steps(steps), False  # explained: once per process, what fixed paths are
+    if first < warm_steps:
+        print(f"warm start: one path alone until step {warm_steps:,} of {steps:,}")
     looked = 2 * first >= steps  # once, after half of the steps: does the loss fall?
     began = time.perf_counter()
 
@@ -100,6 +105,11 @@ def training_loop(
                 looked = True
                 keep_warnings(run, "supernet", [supernet_loss(config, trainer.data, whole=False)], more=True)
 
+        if done == warm_steps:
+            bar.write(
+                f"step {done:,}: the warm start ends; until now one path was trained, now all candidates begin with its weights"
+            )
+
         # after an epoch: the accuracy of the fixed paths, and what the architecture parameters have learned
         if done % per_epoch == 0:
             if fixed_paths and (done % (per_epoch * config.eval_every) == 0 or done == steps):
@@ -107,7 +117,10 @@ def training_loop(
                 mean = sum(scores) / len(scores)
                 log.write(done, {"fixed_paths_top1": mean}, fixed_paths=scores)
                 shown = fixed_paths_text(scores, fixed_paths.images)
-                bar.write(f"epoch {done // per_epoch}: {len(scores)} fixed paths score {shown}")
+                bar.write(
+                    f"epoch {done // per_epoch}: {len(scores)} fixed paths{FIXED_PATHS * (not explained)} score {shown}"
+                )
+                explained = True
             if probabilities:
                 probabilities.write(done)
 

@@ -1,0 +1,84 @@
+"""Options of commands in YAML: what is typed wins, what is wrong is one line."""
+
+import pytest
+import yaml
+
+from spaces.errors import InputError
+from tests.unit.test_options import COMMANDS
+from trials.certifying.certify_config import Config as CertifyConfig
+from trials.common import cli, option_files, typed
+from trials.training.supernet_config import Config
+
+
+def parse(*words):
+    return cli.parse(Config, [*map(str, words)], "", "trials.supernet")
+
+
+def test_every_command_has_a_section():
+    assert sorted(option_files.COMMANDS) == COMMANDS
+
+
+def test_what_is_typed_wins(tmp_path):
+    file = tmp_path / "run.yml"
+    file.write_text(
+        "supernet: {out: runs/x, epochs: 3, lr: 1e-2, resume: false, max_macs: 2M, strategy: window, preset: tiny}"
+    )
+    config = parse("--epochs", 5, "--config", file)
+    assert (config.epochs, config.lr, config.out, config.max_macs) == (5, 0.01, "runs/x", "2M")
+    assert parse(f"--config={file}").epochs == 3
+    assert "--config" not in typed.line("trials.supernet")
+    assert "--epochs=3" in typed.line("trials.supernet")
+
+
+def test_what_is_saved_is_read(tmp_path):
+    file = tmp_path / "run.yml"
+    file.write_text("search: {max-trials: 3}")
+    given = parse("--out", "runs/x", "--epochs", 5, "--dry-run", "--save-config", file)
+    assert yaml.safe_load(file.read_text()) == {
+        "search": {"max-trials": 3},
+        "supernet": {"epochs": 5, "out": "runs/x", "dry-run": True},
+    }
+    assert parse("--config", file) == given
+
+
+def test_the_argument_without_a_flag(tmp_path):
+    file = tmp_path / "run.yml"
+    file.write_text("certify: {run: runs/a, random: 3}")
+    for words, run in ((["--config", str(file)], "runs/a"), (["runs/b", "--config", str(file)], "runs/b")):
+        assert cli.parse(CertifyConfig, words, "", "trials.certify", positional="run").run == run
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("epochs: 3", "unknown command 'epochs'"),
+        ("[1, 2]", "holds no mapping"),
+        ("supernet: 3", "supernet in .* is '3'"),
+        ("supernet: {epoch: 3}", "unknown option 'epoch'; did you mean 'epochs'"),
+        ("supernet: {epochs: [3]}", "epochs is '\\[3\\]'; give one number"),
+        ("supernet: {epochs: }", "epochs is 'None'"),
+        ("supernet: {epochs: many}", "invalid int value: 'many'"),
+        ("supernet: {schedule: round}", "invalid choice: 'round'"),
+        ("supernet: {resume: maybe}", "ignored explicit argument 'maybe'"),
+        ("a: b: c", "cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_one_line(tmp_path, text, says):
+    file = tmp_path / "run.yml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=says) as raised:
+        parse("--out", "runs/x", "--config", file)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "words", [["--config"], ["--config", "--resume"], ["--config", "none.yml"], ["--save-config="]]
+)
+def test_a_missing_file_is_one_line(words):
+    with pytest.raises(InputError, match=r"needs a file|cannot be read"):
+        parse("--out", "runs/x", *words)
+
+
+def test_an_unknown_option_is_told_before_one_that_is_missing():
+    with pytest.raises(InputError, match=r"unknown option '--ouut'; did you mean '--out'\? see: "):
+        parse("--ouut", "runs/x")

@@ -1,0 +1,104 @@
+"""Options of commands in a YAML file: `supernet: {epochs: 60}`; what is typed wins over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spaces.errors import InputError, shown, unknown
+from spaces.files import atomic
+
+COMMANDS = ("data", "supernet", "search", "retrain", "certify", "export", "report", "space", "latency", "evaluate")
+
+
+def split(words: Sequence[str], flag: str) -> tuple[str, list[str]]:
+    """Take one option with its value out of a command line.
+
+    Returns:
+        Its value, "" where it is not given; the other words.
+    Raises:
+        InputError: it has no value.
+    """
+    value, kept, left = "", [], iter(words)
+    for word in left:
+        name, equals, after = word.partition("=")
+        if name != flag:
+            kept.append(word)
+            continue
+        value = after if equals else next(left, "")
+        if not value or value.startswith("--"):
+            raise InputError(f"{flag} needs a file; give one, such as {flag} run.yml")
+    return value, kept
+
+
+def with_options(
+    path: str, command: str, words: Sequence[str], names: Sequence[str], positional: str | None = None
+) -> list[str]:
+    """A command line with the options of a file in front, but for those that are typed.
+
+    Args:
+        command: whose section is read, such as "supernet"; a file without it adds nothing.
+        words: what was typed.
+        names: the fields of the command.
+        positional: the field that is given without a flag.
+    Raises:
+        InputError: the file cannot be read, or a name or value in it cannot be an option.
+    """
+    section = read(path).get(command) or {}
+    if not isinstance(section, dict):
+        raise InputError(f"{command} in '{path}' is '{shown(section)}'; write its options below it, such as epochs: 60")
+    given = {word.partition("=")[0].replace("--no-", "--") for word in words}
+    added: list[str] = []
+    for key, value in section.items():
+        name = str(key).replace("-", "_")
+        if name not in names:
+            raise InputError(f"'{path}', {command}: {unknown('option', key, [n.replace('_', '-') for n in names])}")
+        if not isinstance(value, bool | int | float | str):
+            raise InputError(f"'{path}', {command}: {key} is '{shown(value)}'; give one number, word, true or false")
+        flag = "--" + name.replace("_", "-")
+        if name == positional:
+            if not words or words[0].startswith("-"):  # it is typed first
+                added.insert(0, str(value))
+        elif flag not in given:
+            added.append(
+                flag.replace("--", "--no-") if value is False else flag if value is True else f"{flag}={value}"
+            )
+    return [*added, *words]
+
+
+def read(path: str) -> dict[str, Any]:
+    """A file of options. Raises InputError: it cannot be read, or has sections of no command."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(
+            f"file of options '{path}' cannot be read ({shown(str(error))}); mend it, or leave it out"
+        ) from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"file of options '{path}' holds no mapping; write supernet: and below it epochs: 60")
+    for key in content:
+        if key not in COMMANDS:
+            raise InputError(
+                f"file of options '{path}': {unknown('command', key, COMMANDS)}; options stand below their command"
+            )
+    return content
+
+
+def save(path: str, command: str, options: Mapping[str, Any]) -> None:
+    """Write the options of a command to a file, beside what other commands have in it.
+
+    Raises:
+        InputError: the file is none of options, or cannot be written.
+    """
+    content = read(path) if Path(path).exists() else {}
+    content[command] = {name.replace("_", "-"): value for name, value in options.items()}
+    try:
+        with atomic(path) as temporary:
+            temporary.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write --save-config '{path}' ({error.strerror}); name another file") from None
