@@ -64,7 +64,7 @@ def read_arch_file(path: str | Path, choices: Choices) -> ReadArch:
         InputError: the file is missing or cannot be read.
         Stopped: the machine could not read it.
     """
-    content = _parse(path, read_text(path, "fixed-arc file"))
+    content = _parse(path, read_text(path, "fixed-arc file", f"give {FORMATS}"))
     try:
         arch, how = _interpret(content, choices)
         validate(arch, choices)

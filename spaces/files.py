@@ -131,11 +131,12 @@ def unreadable(what: str, path: str | Path, error: OSError) -> InputError:
     )
 
 
-def read_text(path: str | Path, what: str) -> str:
+def read_text(path: str | Path, what: str, fix: str = "name another file") -> str:
     """Read a text file: UTF-8, or UTF-16 with a byte order mark, as editors of Windows write it; the mark is left out.
 
     Args:
         what: the kind of file in an error, such as "cost table".
+        fix: the end of the message about a file that is no text.
     Raises:
         InputError: the file is missing, no regular file, not ours to read, or no text.
         Stopped: the machine could not read it.
@@ -148,7 +149,7 @@ def read_text(path: str | Path, what: str) -> str:
     try:
         return content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError(f"{what} '{path}' is not a text file ({len(content):,} bytes); name another file") from None
+        raise InputError(f"{what} '{path}' is not a text file ({len(content):,} bytes); {fix}") from None
 
 
 def require_file(path: str | Path, what: str) -> Path:

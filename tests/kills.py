@@ -35,9 +35,22 @@ from tests.experiments import ENVIRONMENT, SMALL, experiment, free_port
 
 GOES = 30.0  # seconds after which what a command has started must have ended by itself
 # what differs between two undisturbed runs: times, and what is named after them
-TIMES = ("seconds", "finished", "started", "time", "pid", "id", "experiment", "images_per_second", "measured", "typed")
+TIMES = (
+    "seconds",
+    "finished",
+    "started",
+    "time",
+    "pid",
+    "id",
+    "experiment",
+    "images_per_second",
+    "measured",
+    "typed",
+    "commit",
+    "trials",
+)
 # figures of a clock; and what NNI keeps of its experiments, resumed or not
-UNLIKE = r"run/(nni|evaluator|cache/\.)|.*\.(html|log|jpg)$|.*/tb/|table\.json$|run/test-|run/experiment\.json"
+UNLIKE = r"run/(nni|evaluator|cache/\.)|.*\.(html|log|jpg)$|.*/tb/|table\.(json|svg)$|run/test-|run/experiment\.json"
 # what ONNX Runtime, torch and NNI keep for good: the mark of a session, caches, settings, experiments and their list
 THEIRS = r"tmp/(\.ses|torchinductor_)|cache/Microsoft|home/(\.config|nni-experiments/\.experiment)|run/nni/"
 RECIPE = ["--epochs", "1", "--batch-size", "256", "--lr", "0.05", "--checkpoint-every", "2", "--device", "cpu"]

@@ -32,10 +32,10 @@ def main(argv: list[str] | None = None) -> None:
     # Torch and the libraries of the formats are imported when the options are known to be right.
     for library in ("safetensors", "onnx", "onnxscript", "onnxruntime"):
         require_library(library, "python -m trials.export")
-    from trials.common import checkpoint, places, run_dir
+    from trials.common import places, run_dir
     from trials.export_formats import files
     from trials.export_formats.export_record import write_record
-    from trials.networks.build import load_network
+    from trials.networks.build import load_network, read_network
 
     stored_config = None if config.names_file else run_dir.load_run(config.run, "retrain")
     if not config.names_file and not config.network_file.exists():
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
             f"'{config.weights}' has no trained network of seed {config.seed}; finish it with "
             "python -m trials.retrain ... --resume, or choose another --seed"
         )
-    stored = checkpoint.load_checkpoint(config.network_file, "network", needs=("model", "preprocessing"))
+    stored = read_network(config.network_file, "model", "preprocessing")
     stored_config = stored_config or run_dir.load_run(config.run, "retrain")
     made, began = run_dir.provenance(), time.perf_counter()
     files.require_fixed_arc(config, stored)

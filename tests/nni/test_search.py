@@ -14,7 +14,7 @@ from spaces.arch_file import load_arch
 from spaces.cost import CostTable
 from spaces.files import load_json, read_jsonl
 from tests.commands import ROOT
-from tests.experiments import ENVIRONMENT, experiment, free_port, left_behind, metric, nnictl
+from tests.experiments import ENVIRONMENT, experiment, free_port, left_behind, metric, nnictl, scores
 from trials import report
 from trials.scoring import best_of_experiment
 
@@ -135,3 +135,22 @@ def test_the_best_score_of_an_experiment_is_left_for_fixed_arc(tmp_path, monkeyp
     assert sorted(path.name for path in folder.iterdir()) == ["best.json", "environments"]
     monkeypatch.delenv("NNI_EXP_ID")
     assert best_of_experiment.experiment_folder() is None
+
+
+def test_plain_nnictl_with_a_tuner_of_nni_leaves_the_best(copy):
+    """NNI's own TPE, which knows nothing of our files, in a real manager without our command."""
+    choices = CostTable.load(copy / "cost_table.json").choices
+    path = experiment(copy, "spos_random_builtin.yml", tuner={"name": "TPE"}, maxTrialNumber=2)
+    port = free_port()
+    nnictl("create", "--config", path, "--port", port)
+    try:
+        from nni.experiment import rest
+
+        while (status := rest.get(port, "/check-status")["status"]) not in ("DONE", "ERROR"):
+            time.sleep(0.5)
+    finally:
+        nnictl("stop", "--port", port)
+    assert status == "DONE"
+    stored = list(scores(copy).values())
+    best = load_arch(next((copy / "nni").glob("*/best.json")), choices)
+    assert best in [score["arch"] for score in stored if score["top1"] == max(score["top1"] for score in stored)]

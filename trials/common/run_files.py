@@ -33,6 +33,12 @@ def read(path: str | Path, kind: str) -> Any:
         Stopped: the machine could not read it.
     """
     content = load_json(path, kind)
+    check(content, path, kind)
+    return content
+
+
+def check(content: object, path: str | Path, kind: str) -> None:
+    """Raises InputError: the content of a file is not what this kind holds."""
     try:
         schemas()[kind].validate(content)
     except schema.SchemaError as error:
@@ -40,7 +46,6 @@ def read(path: str | Path, kind: str) -> Any:
         raise InputError(f"{kind} '{path}' is damaged or not such a file ({reason}); {RESTORE}") from None
     except RecursionError:
         raise InputError(f"{kind} '{path}' is nested too deeply; {RESTORE}") from None
-    return content
 
 
 def read_if_there(path: str | Path, kind: str, default: Any = None) -> Any:
@@ -109,19 +114,12 @@ def _arch(value: object) -> bool:
 @cache
 def schemas() -> Mapping[str, schema.Schema]:
     """Kind of file -> what it must hold."""
-    And, Or, Optional = (
-        cast(Any, schema.And),
-        cast(Any, schema.Or),
-        schema.Optional,
-    )  # they take more than their types say
+    And, Or = cast(Any, schema.And), cast(Any, schema.Or)  # they take more than their types say
+    Optional = schema.Optional
     interval: Any = And([_number], lambda bounds: len(bounds) == 2)
     maybe = Or(None, _number)
-    history = {
-        "id": str,
-        Optional("generation"): Or(None, int),
-        Optional("failures"): _count,
-        Optional("latency_ms"): _number,
-    }
+    history = {"id": str, Optional("generation"): Or(None, int)}
+    history |= {Optional("failures"): _count, Optional("latency_ms"): _number}
     limits = {Optional(str): Or(None, _number, str)}
     options: dict[Any, Any] = {
         Optional("data"): Or(None, str),
@@ -160,6 +158,15 @@ def schemas() -> Mapping[str, schema.Schema]:
     noise: dict[Any, Any] = {Optional(name): maybe for name in ("seeds_sd", "score_sd", "test_sd")}
     noise |= {Optional(name): Or(None, {Optional(str): Or(None, _count)}) for name in ("seeds_needed", "images_needed")}
     accuracy = {"top1": _percent, "interval": interval}
+    three: Any = And([_number], lambda values: len(values) == 3)  # one for each colour
+    preprocessing = {
+        "resolution": _some,
+        "classes": [str],
+        "mean": three,
+        "std": three,
+        Optional("channels"): Or("RGB", "BGR"),
+    }
+    preprocessing |= {Optional("range"): _number, Optional("resize"): str, Optional("short_side"): Or(None, _some)}
     kinds: dict[str, Any] = {
         "run configuration": {
             "command": str,
@@ -274,6 +281,14 @@ def schemas() -> Mapping[str, schema.Schema]:
             "test_images": _some,
         },
         "fixed arc": _arch,
+        "network": {  # network.pt of a retraining, beside its weights
+            **{
+                Optional("arch"): Or(None, _arch),
+                Optional("space"): Or(None, dict),
+                Optional("baseline"): Or(None, str),
+            },
+            **{Optional("classes"): _some, Optional("seed"): int, Optional("preprocessing"): _part(preprocessing)},
+        },
     }
     return {kind: _part(form) if isinstance(form, dict) else schema.Schema(form) for kind, form in kinds.items()}
 

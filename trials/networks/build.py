@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from spaces.spec import SpaceSpec
+from trials.common import run_files
 from trials.common.checkpoint import fitting, load_checkpoint
 from trials.networks.baselines import build_baseline
 
@@ -35,13 +36,26 @@ def build_network(description: Mapping[str, Any]) -> nn.Module:
     return SpaceSpec.read(description["space"]).describe().network(description["arch"], affine=True)
 
 
+def read_network(path: Path, *needs: str) -> dict[str, Any]:
+    """The content of a network.pt: weights as "model", a network description, "preprocessing".
+
+    Args:
+        needs: keys that it must have.
+    Raises:
+        InputError: the file is missing or damaged, or a value in it is none of a network.
+    """
+    stored = load_checkpoint(path, "network", needs=needs)
+    run_files.check(stored, path, "network")
+    return stored
+
+
 def load_network(path: Path) -> nn.Module:
     """Load a trained network from its network.pt, as a plain torch module in eval mode.
 
     Raises:
         InputError: the file is missing or damaged.
     """
-    stored = load_checkpoint(path, "network", needs=("model",))
+    stored = read_network(path, "model")
     with fitting("network", path):
         network = build_network(stored)
         network.load_state_dict(stored["model"])

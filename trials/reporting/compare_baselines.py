@@ -9,9 +9,8 @@ import torch
 
 from spaces.files import save_json
 from trials.common import cli
-from trials.common.checkpoint import load_checkpoint
 from trials.networks.batchnorm import fold_batchnorm_traced
-from trials.networks.build import load_network
+from trials.networks.build import load_network, read_network
 from trials.reporting.baselines_table import FILE, HEADER, Row, collect_networks
 from trials.timing.runtimes import TorchRuntime
 from trials.timing.stopwatch import time_networks
@@ -44,9 +43,7 @@ def measure_latencies(rows: list[Row], device: str) -> list[Row]:
         The same rows with their latencies in milliseconds for one image.
     """
     files = [Path(row.run) / "seed0" / "network.pt" for row in rows]
-    resolutions = [
-        load_checkpoint(file, "network", needs=("preprocessing",))["preprocessing"]["resolution"] for file in files
-    ]
+    resolutions = [read_network(file, "preprocessing")["preprocessing"]["resolution"] for file in files]
     resolution = resolutions[-1]
     comparable = [index for index, size in enumerate(resolutions) if size == resolution]
     networks = [fold_batchnorm_traced(load_network(files[index]), resolution) for index in comparable]

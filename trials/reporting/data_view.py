@@ -67,12 +67,20 @@ def open_images(contents: RunContents) -> tuple[Data | None, str]:
 
 
 def class_names(contents: RunContents) -> list[str] | None:
-    """The names of the classes, as the supernet's file holds them; None where that is damaged or of an old version."""
+    """The names of the classes, as the supernet's file holds them; None where that is damaged or of an old version.
+
+    Raises:
+        Stopped: the machine could not read it.
+    """
     try:
         checkpoint = load_checkpoint(contents.path / "supernet.pt", "supernet", mmap=True)
+    except Stopped:
+        raise
     except InputError:
         return None
-    return checkpoint.get("preprocessing", {}).get("classes")
+    preprocessing = checkpoint.get("preprocessing")
+    names = preprocessing.get("classes") if isinstance(preprocessing, dict) else None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
 def wrong_images(answers: Answers, data: Data) -> list[WrongImage]:
