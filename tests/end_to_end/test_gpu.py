@@ -8,8 +8,10 @@ import torch
 from spaces.files import load_json
 from tests.unit.test_recipes import configured
 from trials import retrain, supernet
+from trials.common import distributed
 from trials.common.supernet_run import SupernetRun
 from trials.images.dataset import Data
+from trials.scoring import fixed_images, self_check
 from trials.scoring.evaluate_config import Config, Settings
 from trials.scoring.scorer import Scorer
 from trials.training import retrain_trainer
@@ -73,3 +75,39 @@ def test_a_supernet_of_a_cpu_has_the_same_scores_on_a_gpu(own_run):
         shutil.rmtree(own_run / "search", ignore_errors=True)
     for cpu, gpu in zip(*found, strict=True):
         assert gpu["loss"] == pytest.approx(cpu["loss"], abs=5e-3)
+
+
+@pytest.mark.parametrize("precision", ["exact", "32", "bf16", "16"])
+def test_together_equals_one_by_one_on_a_gpu(own_run, precision):
+    """Bit for bit; self-check stops otherwise."""
+    self_check.run(own_run, Settings(64, 64, 32, precision), "cuda", 4)
+
+
+def test_images_that_do_not_fit_stay_in_the_memory_of_the_machine(own_run, monkeypatch):
+    settings = Settings(64, 64, 32)
+    on_gpu = Scorer(own_run, settings, "cuda")
+    monkeypatch.setattr(fixed_images, "GPU_SHARE", 0.0)
+    on_cpu = Scorer(own_run, settings, "cuda")
+    assert on_gpu.images.scoring.is_cuda
+    assert not on_cpu.images.scoring.is_cuda
+    for (images, labels), (others, theirs) in zip(on_gpu.scoring_batches(), on_cpu.scoring_batches(), strict=True):
+        assert others.is_cuda
+        assert torch.equal(images, others)
+        assert torch.equal(labels, theirs)
+
+
+def test_two_seeds_train_at_a_time_on_one_gpu(tmp_path):
+    flags = ["--baseline", "timm:mobilenetv2_035", *SMALL, "--data", "digits", "--epochs", "1", "--seeds", "2"]
+    retrain.main([*flags, "--jobs", "2", "--device", "cuda", "--out", str(tmp_path / "run")])
+    for seed in (0, 1):
+        assert (tmp_path / "run" / f"seed{seed}" / "network.pt").exists()
+
+
+def test_training_on_a_gpu_says_its_arithmetic_once_and_nothing_of_lightning(tmp_path, capfd):
+    distributed.say_arithmetic.cache_clear()
+    flags = [*SMALL, "--data", "digits", "--epochs", "1", "--eval-paths", "1", "--device", "cuda"]
+    supernet.main([*flags, "--out", str(tmp_path / "run")])
+    output, errors = capfd.readouterr()
+    assert output.count("arithmetic on the GPU: bf16-mixed") == 1
+    assert "Tensor Cores" not in errors
+    assert "Mixed Precision (AMP)" not in errors

@@ -7,6 +7,8 @@ Why DDP's wrapper and PyTorch's SyncBatchNorm are not used: docs/decisions.md.
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -52,6 +54,10 @@ def make_fabric(device: str, precision: str) -> Fabric:
     """
     from lightning_fabric import Fabric
     from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.utilities import rank_zero
+
+    # what Lightning would tell here is settled, and said by `say_arithmetic`
+    rank_zero.rank_zero_module.log.setLevel(logging.WARNING)
 
     class SamePathDDP(DDPStrategy):
         """Processes as in DDP, without its wrapper: `average_gradients` sends the gradients of the path alone."""
@@ -62,6 +68,8 @@ def make_fabric(device: str, precision: str) -> Fabric:
     cuda = use_cuda(device, precision)
     if precision == "auto":
         precision = "bf16-mixed" if cuda else "32"
+    if cuda:
+        say_arithmetic(precision)
     accelerator = "cuda" if cuda else "cpu"
     _, world = rank_and_world()
     if world == 1:
@@ -74,6 +82,19 @@ def make_fabric(device: str, precision: str) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+@functools.cache
+def say_arithmetic(precision: str) -> None:
+    """Say which arithmetic training uses on a GPU, once in a process, and in one process of all.
+
+    PyTorch's own choice for 32 bits is kept: TF32 in convolutions, where cuDNN needs it to be fast, and full precision in matrix
+    products, of which these networks have few in 32 bits; scores and trainings of one run then agree on it.
+    """
+    if rank_and_world()[0] == 0:
+        print(
+            f"arithmetic on the GPU: {precision}; what is in 32 bits uses TF32 in convolutions, not in matrix products"
+        )
 
 
 def average(gradients: Sequence[torch.Tensor]) -> None:

@@ -61,6 +61,8 @@ class DaliLoader:
         *,
         turn: bool = False,
     ) -> None:
+        # errors alone: its decoder on a GPU warns once per thread that pixels at the edge of a crop may be off by rounding
+        os.environ.setdefault("DALI_NVIMGCODEC_LOG_LEVEL", "1")
         try:
             import nvidia.dali  # noqa: F401
         except Exception as error:  # whatever keeps it from loading

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -31,6 +32,18 @@ def relatives(choices: Choices, number: int) -> list[Arch]:
     return archs
 
 
+def _warm_up(scorer: Scorer, archs: Sequence[Arch]) -> None:
+    """Let candidates go through one calibration and one scoring batch, together and one by one; nothing is kept."""
+    batch, scored = next(scorer.calibration_batches()), next(scorer.scoring_batches())
+    tree = PrefixTree(scorer.blocks, archs)
+    tree.calibrate([batch])
+    tree.answers([scored])
+    for arch in archs:
+        alone = PrefixTree(scorer.blocks, [arch])
+        alone.calibrate([batch])
+        alone.answers([scored])
+
+
 @torch.no_grad()
 def run(run_folder: str | Path, settings: Settings, device: str, number: int) -> None:
     """Score candidates together, one by one, and in precision `exact`; print times and differences. Stores no score.
@@ -49,6 +62,9 @@ def run(run_folder: str | Path, settings: Settings, device: str, number: int) ->
     x, _ = next(scorer.scoring_batches())
     bar = cli.progress(2 * len(archs) + 1, desc="self-check", unit="step")
     with bar, scorer.precision.cudnn_flags():
+        # A batch either way before the clock starts: libraries load, kernels are chosen, memory is taken.
+        _warm_up(scorer, archs)
+
         # Together, as a tree.
         began = time.perf_counter()
         tree = PrefixTree(scorer.blocks, archs)
