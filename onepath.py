@@ -13,6 +13,7 @@ from pathlib import Path
 CLONE = Path(__file__).resolve().parent
 COMMANDS = {
     "the road": {
+        "run": "the whole road in one: images in, verdict and exported files out",
         "data": "check an image folder: classes, sizes, broken and duplicate files",
         "supernet": "train a supernet on the images",
         "search": "search the supernet under a budget, in NNI or in one process",

@@ -11,7 +11,19 @@ import yaml
 from spaces.errors import InputError, shown, unknown
 from spaces.files import atomic
 
-COMMANDS = ("data", "supernet", "search", "retrain", "certify", "export", "report", "space", "latency", "evaluate")
+COMMANDS = (
+    "data",
+    "supernet",
+    "search",
+    "retrain",
+    "certify",
+    "export",
+    "report",
+    "space",
+    "latency",
+    "evaluate",
+    "run",
+)
 
 
 def split(words: Sequence[str], flag: str) -> tuple[str, list[str]]:
