@@ -3,12 +3,13 @@
 # make test     set up, then all tests
 # make bench-gpu   set up, then all measurements on a GPU, at most 8 minutes: benchmarks/results/gpu/
 # make lint     set up, then the checks of style, spelling and types
+# make docs     set up, then the documentation as a site for reading offline: site/index.html
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/quickstart
 
-.PHONY: setup search quick test bench-gpu lint clean
+.PHONY: setup search quick test bench-gpu lint docs clean
 
 setup: $(VENV)/.done
 
@@ -51,5 +52,10 @@ lint: setup
 	@$(BIN)/codespell
 	@$(BIN)/mypy
 
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: setup
+	@test -x $(BIN)/mkdocs || $(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@$(BIN)/mkdocs build -q
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site
