@@ -1,7 +1,7 @@
 """Train one network from scratch with a paper's recipe, as a plain torch network, and test it.
 
     python -m trials.retrain --fixed-arc runs/digits/arc.json --supernet runs/digits --seeds 3
-    python -m trials.retrain --supernet runs/digits --top 5 --seeds 2 --jobs 2                  # the best of the best five by score
+    python -m trials.retrain --supernet runs/digits --top 4 --top-random 4 --jobs 2             # by short trainings, of eight
     python -m trials.retrain --fixed-arc spos-block --data folder --data-root ~/imagenet        # a published network
     python -m trials.retrain --baseline timm:mobilenetv2_100 --supernet runs/digits             # with the winner's recipe
     torchrun --nproc-per-node 8 -m trials.retrain --fixed-arc spos-block --data folder --data-root ~/imagenet
@@ -11,8 +11,9 @@ All training images are used (the scoring part too), but for those that --hold-o
 images are read once, at the end. With --supernet, space, data and resolution are those of the search. Options that are given
 win over --recipe. With --resume a killed run goes on, bitwise on a CPU. --import-official reads a network that the official
 SPOS code trained: its architecture, found from its weights, goes to RUN/arc.json (for --fixed-arc), and its accuracy on the
-test images is measured instead of training. --top trains the best architectures of a search without its scoring images, makes
-the best of them on these images RUN/arc.json, and retrains it on all training images; RUN/top.json says how it was chosen.
+test images is measured instead of training. --top trains the best architectures of a search for --top-epochs without its scoring
+images, and --top-random as many random ones of the same cost; the best of them on these images becomes RUN/arc.json, and is
+trained in full on all training images. RUN/top.json says how it was chosen.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def main(argv: list[str] | None = None) -> None:
     from trials.training import run_gates
     from trials.training.retrain_plan import plan_retraining, print_notes
 
-    if config.top:
-        from trials.training import top
+    if config.chooses:
+        from trials.choosing import top
 
         config = top.choose_winner(config)
 

@@ -5,6 +5,7 @@
     python -m trials.supernet --space proxylessnas --strategy gumbel --max-macs 320M --cost-loss power --data ... --out RUN
     python -m trials.supernet --data folder --data-root ~/imagenet --workers 16 --out runs/spos-imagenet [--dry-run]
     torchrun --nproc-per-node 8 -m trials.supernet --data folder --data-root ~/imagenet --workers 8 --out RUN
+    python -m trials.supernet --epochs 0 --max-macs 3M --out RUN      # no supernet: for trials.retrain --top-random
     python -m trials.supernet --import-official checkpoint-150000.pth.tar --data folder --data-root ~/imagenet --out RUN
 
 Sampling strategies (uniform, window, binned, strict-fair) draw the paths that a step trains; differentiable ones (softmax,
@@ -66,6 +67,11 @@ def main(argv: list[str] | None = None) -> None:
             plan.data.save(run)
             plan.table.save(run / "cost_table.json")
             save_json(run / "search_space.json", search_space(plan.chain.choices))
+        if config.trains_none:
+            choose = cli.command("retrain", "--supernet", run, "--top-random", 8)
+            return print(
+                f"no supernet is trained; next: {choose}    # the best of random architectures, by short trainings"
+            )
         train(run, plan, config, speaks)
 
 

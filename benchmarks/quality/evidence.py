@@ -171,3 +171,55 @@ def accuracies(results: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     for result in sorted(results, key=lambda result: result["seed"]):
         found.setdefault(result["name"], []).append(result["test_top1"])
     return found
+
+
+@dataclass(frozen=True)
+class Picked:
+    """What a strategy picks out of random architectures of one cost, after a full training.
+
+    Attributes:
+        gain: points above the mean of all, on average over draws, with its interval over architectures and images.
+        ahead: the share of draws in which the pick is above the mean of all.
+    """
+
+    gain: Interval
+    ahead: float
+
+
+def picked(
+    scores: Top1 | NDArray[np.bool_],
+    right: NDArray[np.bool_],
+    *,
+    choose: int = 8,
+    images: int = 2000,
+    draws: int = 2000,
+    each: int = 20,
+) -> Picked:
+    """Pick the best by a score, and judge the pick by its full training on images that chose nothing.
+
+    The interval is that of a bootstrap over the architectures; in each of its draws the means are over `each` choices.
+
+    Args:
+        scores: larger is better, (architectures,); or right answers of other trainings, of which `images` choose,
+            (architectures, images).
+        right: right answers after the full training, (architectures, images).
+        choose: among so many architectures at a time.
+        images: how many of the test images choose; the others judge, whatever the score.
+    """
+    generator = np.random.default_rng(0)
+    number, size = right.shape
+
+    def gains(sample: NDArray[np.int64], times: int) -> list[float]:
+        found = []
+        for _ in range(times):
+            order, among = generator.permutation(size), generator.permutation(sample)[:choose]
+            by = scores[among] if scores.ndim == 1 else scores[np.ix_(among, order[:images])].mean(axis=1)
+            judged = 100 * right[:, order[images:]].mean(axis=1)
+            best = among[np.flatnonzero(by == by.max())]  # of equal ones any
+            found.append(float(judged[best].mean() - judged[sample].mean()))
+        return found
+
+    own = gains(np.arange(number), draws)
+    resampled = [np.mean(gains(generator.integers(number, size=number), each)) for _ in range(draws // each * 5)]
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return Picked(Interval(float(np.mean(own)), float(low), float(high)), float(np.mean(np.array(own) > 0)))

@@ -22,7 +22,7 @@ from spaces.files import atomic
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from strategies.most_probable import best_within
-from trials.certifying.controls import BELOW_LIMIT
+from trials.choosing.band import BELOW_LIMIT
 from trials.common import cli
 
 PER_CLASS = 2000  # training images of Fashion-MNIST that are kept; all 10,000 test images are

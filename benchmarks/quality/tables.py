@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.evidence import accuracies, against_random, foretold, ranking, spread
+from benchmarks.quality.evidence import accuracies, against_random, foretold, picked, ranking, spread
 from benchmarks.quality.pairs import Pair
 from benchmarks.quality.units import Plan, Unit, all_units, found_by, result_of
 from spaces.arch import arch_id
@@ -103,9 +103,7 @@ def short_trainings_table(pairs: Sequence[Measured]) -> str:
     """What short trainings say about long ones: pairs that differ in their epochs alone, first seed."""
     rows = []
     for long in pairs:
-        for short in pairs:
-            if short.pair.epochs >= long.pair.epochs or _but_for_epochs(short.pair) != _but_for_epochs(long.pair):
-                continue
+        for short in _shorts_of(long, pairs):
             both = [name for name in short.randoms if name in long.right]
             if len(both) < 9:
                 continue
@@ -119,6 +117,62 @@ def short_trainings_table(pairs: Sequence[Measured]) -> str:
             )
     header = ("pair", "epochs", "of", "networks", "tau", "best of 8 above the others, points", "in")
     return "short trainings of random architectures\n" + cli.table(rows, header, as_is=True)
+
+
+CHOICES = 8  # architectures that a strategy chooses among
+
+
+def strategies_table(pairs: Sequence[Measured]) -> str:
+    """What each strategy picks out of the same random architectures, at which cost; and what searches of the whole space find.
+
+    The cost is in epochs of training before the winner's own: of candidates, and of the supernet. Seed 0 of everything.
+    """
+    rows: list[tuple[object, ...]] = []
+    for pair in pairs:
+        names = [name for name in pair.randoms if pair.right.get(name) is not None]
+        if len(names) < CHOICES + 1 or any(pair in _shorts_of(other, pairs) for other in pairs):
+            continue
+        right, shorts = np.array([pair.right[name] for name in names]), _shorts_of(pair, pairs)
+        ways: list[tuple[str, str, Any]] = [
+            ("random pick", "0", np.zeros(len(names))),
+            ("most MACs", "0", np.array([pair.macs[name] for name in names], float)),
+        ]
+        for (kind, variant), results in pair.searches.items():
+            if kind == "supernets" and "top1" in results[0]["scores"][names[0]]:
+                scores = np.array([results[0]["scores"][name]["top1"] for name in names])
+                ways.append((f"{variant} supernet's score", f"{results[0]['epochs']}", scores))
+        for short in shorts:
+            if all(name in short.right for name in names):
+                epochs = short.pair.epochs
+                cost = f"{CHOICES} x {epochs} = {CHOICES * epochs}"
+                ways.append(("short trainings", cost, np.array([short.right[name] for name in names])))
+        for way, cost, scores in ways:
+            found = picked(scores, right, choose=CHOICES)
+            rows.append(
+                (
+                    pair.pair.name,
+                    f"{way}, of {CHOICES}",
+                    cost,
+                    len(names),
+                    str(found.gain),
+                    f"{100 * found.ahead:.0f} %",
+                )
+            )
+        mean = statistics.mean(pair.random_means())
+        for (_, variant), results in pair.searches.items():
+            for how, arch in found_by(results[0]).items():
+                own = pair.mean(arch_id(arch))
+                if own is not None:
+                    gain = f"{own - mean:.2f}"
+                    rows.append((pair.pair.name, f"{variant}, {how}", str(results[0]["epochs"]), len(names), gain, "-"))
+    header = ("pair", "strategy", "epochs before", "networks", "above a random pick, points", "in")
+    return "what strategies find, beside a random architecture of the same cost\n" + cli.table(rows, header, as_is=True)
+
+
+def _shorts_of(long: Measured, pairs: Sequence[Measured]) -> list[Measured]:
+    """The pairs that differ from one in their epochs alone, and have fewer."""
+    same = [pair for pair in pairs if _but_for_epochs(pair.pair) == _but_for_epochs(long.pair)]
+    return [pair for pair in same if pair.pair.epochs < long.pair.epochs]
 
 
 def _but_for_epochs(pair: Pair) -> Pair:

@@ -16,7 +16,7 @@ from tests.commands import Command
 from tests.experiments import scores
 from trials import certify, retrain, search, supernet
 from trials.certifying.controls import choose_networks
-from trials.certifying.searched import read_searched
+from trials.choosing.searched import read_searched
 from trials.common import locks
 from trials.common.checkpoint import load_checkpoint
 from trials.common.supernet_run import SupernetRun

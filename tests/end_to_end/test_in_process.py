@@ -12,9 +12,10 @@ from spaces.files import load_json
 from tests.commands import ROOT, assert_one_clear_line, onepath
 from tests.experiments import IMAGES, SMALL, copy_run, experiment, scores
 from trials import search
+from trials.choosing.candidates import best_of
+from trials.common.supernet_run import SupernetRun
 from trials.search_driver import session
 from trials.search_driver.plan import plan_experiment
-from trials.training.top import best_scored
 
 
 def test_in_process_resumes_and_goes_on(own_run, run, tmp_path):
@@ -50,7 +51,7 @@ def test_a_search_by_the_loss(own_run, capsys):
     assert sorted(entry["score"] for entry in told if "scored" in entry) == pytest.approx(
         sorted(100 * math.exp(-score["loss"]) for score in found.values())
     )
-    assert [arch_id(score["arch"]) for score in best_scored(own_run, 3)] == order[:3]
+    assert [arch_id(one.arch) for one in best_of(SupernetRun.open(own_run), 3)] == order[:3]
     assert f"{found[order[0]]['loss']:.4f}" in capsys.readouterr().out
     assert "mean probability of the right class" in (own_run / "report.html").read_text()
 

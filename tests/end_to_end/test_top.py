@@ -10,10 +10,15 @@ from spaces.errors import InputError
 from spaces.files import load_json, save_json
 from tests.experiments import SMALL, experiment
 from trials import retrain, search
+from trials.certifying.controls import choose_networks
+from trials.choosing.candidates import best_of
+from trials.choosing.how import how_chosen
+from trials.choosing.searched import read_searched
 from trials.common import run_dir
+from trials.common.supernet_run import SupernetRun
 from trials.networks.answers import Answers
 from trials.scoring.noise import unpack_answers
-from trials.training import retrain_loop, retrain_trainer, top
+from trials.training import retrain_loop, retrain_trainer
 
 RECIPE = ["--epochs", "1", "--batch-size", "256", "--checkpoint-every", "1", "--lr", "0.05"]
 STEPS = 4  # of one network: 1,078 training images without the held-out ones
@@ -40,13 +45,18 @@ def test_the_best_few_are_chosen_by_held_out_images(searched, monkeypatch, capsy
     said = (searched / "said.txt").read_text()
     ranked = sorted(
         (load_json(searched / "search" / f"{entry['id']}.json", "") for entry in history(searched)),
-        key=lambda score: -score["top1"],
+        key=lambda score: (-score["top1"], score["macs"]),
     )
+    alike_first = load_json(searched / "search.json", "")["ranking"]
+    ranked.sort(key=lambda score: alike_first.index(arch_id(score["arch"])))
+    assert f"{max(score['top1'] for score in ranked):.2f} +- " in said
+    ranked_by_score = sorted(ranked, key=lambda score: -score["top1"])
+    assert ranked_by_score[0]["top1"] == ranked[0]["top1"]
     assert f"{ranked[0]['top1']:.2f} +- " in said
     assert ranked[0]["scoring_images"] == 128
     alike = sum(told_apart(ranked[0], other) >= 0.05 / 3 for other in ranked[1:])
     assert f"noise: on 128 scoring images, {alike} of the 3 others cannot be told apart from the best" in said
-    assert f"python -m trials.retrain --supernet {searched} --top 4" in said
+    assert f"python -m trials.retrain --supernet {searched} --top 4 --top-random 4" in said
     flags = ["--supernet", str(searched), "--top", "3", *RECIPE]
 
     # the search's own winner has been retrained already, by another recipe
@@ -136,7 +146,10 @@ def history(run):
 def test_a_dry_run_says_what_all_would_take(searched, capsys):
     retrain.main(["--supernet", str(searched), "--top", "3", "--seeds", "2", "--jobs", "4", *RECIPE, "--dry-run"])
     said = capsys.readouterr().out
-    assert "--top 3 trains 6 candidates first: in all 3 times the hours below" in said
+    assert (
+        "3 candidates (3 the best of the search; 1 epoch and 2 seeds each: 6 epochs in all) come first: in all 3 times the hours"
+        in said
+    )
     assert "hours expected" in said
     assert not (searched / "top").exists()
     assert not (searched / "top.json").exists()
@@ -155,12 +168,18 @@ def test_several_at_a_time(searched):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ("--top 5", "--top 5 needs --supernet RUN, from whose search it chooses"),
-        ("--top 5 --supernet RUN --fixed-arc spos-block", "--top chooses the architecture .*; leave --fixed-arc out"),
+        ("--top 5", "--top 5 needs --supernet RUN, from whose search or space it chooses"),
+        ("--top 5 --supernet RUN --fixed-arc spos-block", "--top 5 chooses the architecture; leave --fixed-arc out"),
         ("--top 5 --supernet RUN --baseline timm:mobilenetv2_100", "leave --baseline out"),
         ("--top 5 --supernet RUN --import-official x.pth", "leave --import-official out"),
-        ("--top 1 --supernet RUN", "--top 1 leaves nothing to choose; give 2 or more, or --fixed-arc RUN/arc.json"),
+        ("--top 1 --supernet RUN", "--top 1 leaves nothing to choose; give --top and --top-random 2 or more together"),
         ("--top -3 --supernet RUN", "--top -3 leaves nothing to choose"),
+        ("--top-random 1 --supernet RUN", "--top-random 1 leaves nothing to choose"),
+        ("--top -3 --top-random 9 --supernet RUN", "--top -3 --top-random 9 leaves nothing to choose"),
+        ("--top 2 --top-epochs 0 --supernet RUN", "--top-epochs 0 is not above 0"),
+        ("--fixed-arc spos-block --top-epochs 2", "--top-epochs is of the candidates of --top and --top-random"),
+        ("--top-random 3 --supernet RUN", "has neither a winner nor a limit, so there is no band of cost to draw from"),
+        ("--top-random 3", "--top-random 3 needs --supernet RUN"),
         ("--top 5 --supernet RUN --out here", "leave --out out"),
         ("--top 5 --supernet RUN", "no search of '.*' has ended yet; search it with: python -m trials.search /"),
     ],
@@ -172,17 +191,49 @@ def test_mistakes_are_named_before_anything_is_written(flags, says, own_run):
 
 
 def test_what_a_search_cannot_give(searched, monkeypatch):
-    with pytest.raises(InputError, match="scored 4 architectures; give 2 to 4"):
-        top.best_scored(searched, 5)
+    with pytest.raises(InputError, match="scored 4 architectures; give at most 4"):
+        best_of(SupernetRun.open(searched), 5)
     path = searched / "search" / f"{history(searched)[0]['id']}.json"
     save_json(path, load_json(path, "") | {"supernet": "another"})
-    assert len(top.best_scored(searched, 3)) == 3
-    with pytest.raises(InputError, match="scored 3 architectures; give 2 to 3"):
-        top.best_scored(searched, 4)
+    assert len(best_of(SupernetRun.open(searched), 3)) == 3
+    with pytest.raises(InputError, match="scored 3 architectures; give at most 3"):
+        best_of(SupernetRun.open(searched), 4)
     (searched / "search.json").unlink()
     save_json(searched / "most_probable.json", {})
     with pytest.raises(InputError, match="learned one architecture, and scored none; take it with: python -m trials"):
-        top.best_scored(searched, 2)
+        best_of(SupernetRun.open(searched), 2)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="--top under torchrun"):
+    with pytest.raises(InputError, match="--top 2 under torchrun"):
         retrain.main(["--supernet", str(searched), "--top", "2"])
+
+
+def test_random_candidates_are_trained_briefly_and_the_certificate_draws_others(searched, capsys):
+    """A short training has its own epochs, on resume too; the winner's own is whole. No control was a candidate."""
+    flags = ["--supernet", str(searched), *RECIPE, "--epochs", "2", "--top", "1", "--top-random"]
+    retrain.main([*flags, "2", "--top-epochs", "1"])
+    first = load_json(searched / "top.json", "")
+    assert [candidate["source"] for candidate in first["candidates"]] == ["search", "random", "random"]
+    assert (first["epochs"], first["top"], first["top_random"]) == (1, 1, 2)
+    for candidate in first["candidates"]:
+        own = run_dir.load_run(searched / candidate["run"], "retrain")
+        assert (own["epochs"], own["eval_every"], own["hold_out"]) == (1, 1, 0.25)
+    assert all(first["band"]["low"] <= one["macs"] <= first["band"]["high"] for one in first["candidates"][1:])
+    assert run_dir.load_run(searched / "retrain", "retrain")["epochs"] == 2
+    with pytest.raises(InputError, match="was begun with --top-epochs 1, not 2; give 1"):
+        retrain.main([*flags, "2", "--top-epochs", "2", "--resume"])
+    with pytest.raises(InputError, match="--top-epochs 3 is more than the winner's 2; give at most 2"):
+        retrain.main([*flags, "2", "--top-epochs", "3", "--resume"])
+    retrain.main(["--supernet", str(searched), "--top", "1", "--top-random", "3", "--resume"])
+    second = load_json(searched / "top.json", "")
+    assert second["candidates"][:3] == first["candidates"]  # whichever is arc.json by now, the band is the search's
+    assert second["epochs"] == 1
+    assert run_dir.load_run(searched / "retrain", "retrain")["epochs"] == 2
+
+    run = SupernetRun.open(searched)
+    tried = {candidate["id"] for candidate in second["candidates"]}
+    controls = {network.id for network in choose_networks(read_searched(run), 20).randoms}
+    assert len(controls) == 20
+    assert not controls & tried
+    how = how_chosen(run, load_json(searched / "arc.json", ""))
+    assert (how["by"], how["candidate_epochs"], how["scored"]) == ("short trainings", 4, 4)
+    assert how["supernet_epochs"] == run.config["epochs"]

@@ -19,11 +19,14 @@ from strategies.sampling import uniform_path
 from tests.commands import ROOT, assert_one_clear_line, onepath
 from tests.unit.test_latency import made
 from trials import certify, export, retrain, supernet
-from trials.certifying import certify_config, controls, searched
+from trials.certifying import certify_config, controls
 from trials.certifying.advice import Adviser
 from trials.certifying.certificate import Tested, make_certificate
-from trials.certifying.controls import Band, Network, choose_networks, random_archs, winners_band
-from trials.certifying.searched import Searched, read_searched
+from trials.certifying.controls import DRAW_SEED, Network, choose_networks
+from trials.choosing import band as bands
+from trials.choosing import searched
+from trials.choosing.band import Band, band_of, random_archs
+from trials.choosing.searched import Searched, read_searched
 from trials.common import cli, run_dir
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.comparison import Comparison
@@ -41,7 +44,11 @@ SMALL_TABLE = CostTable.additive(
 def found(winner, limits=Limits(), latency=None, table=COSTS) -> Searched:
     run = SupernetRun(Path("run"), {})
     run.__dict__["table"] = table  # a cached property, as if it had been read
-    return Searched(run, winner, limits, latency)
+    return Searched(run, limits, latency, winner)
+
+
+def winners_band(search: Searched) -> Band:
+    return band_of(search, search.winner)
 
 
 def drawn(limits=Limits(), seed=0, table=COSTS, latency=None):
@@ -93,11 +100,11 @@ def test_random_architectures_are_of_the_band_and_extend_each_other(kind):
 
 def test_a_band_with_few_architectures(monkeypatch):
     """All 6 orders of a, b, c cost 410; the winner is one of them."""
-    monkeypatch.setattr(controls, "PATIENCE", 5000)
+    monkeypatch.setattr(bands, "PATIENCE", 5000)
     winner = {"block0": "a", "block1": "b", "block2": "c"}
     search = found(winner, table=SMALL_TABLE)
     band = Band("macs", 410, 410)
-    archs = random_archs(search, band, 50, known=[winner])
+    archs = random_archs(search, band, 50, known=[winner], seed=DRAW_SEED)
     assert len(archs) == 5
     assert all(sorted(arch.values()) == ["a", "b", "c"] for arch in archs)
     alone = {"block0": "c", "block1": "c", "block2": "c"}
@@ -109,10 +116,8 @@ def test_draws_are_uniform():
     """Which of the five others comes first, over the seeds of the draws."""
     winner, firsts = {"block0": "a", "block1": "b", "block2": "c"}, []
     for seed in range(300):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(controls, "DRAW_SEED", seed)
-            search = found(winner, table=SMALL_TABLE)
-            firsts.append(arch_id(random_archs(search, Band("macs", 410, 410), 1, known=[winner])[0]))
+        search = found(winner, table=SMALL_TABLE)
+        firsts.append(arch_id(random_archs(search, Band("macs", 410, 410), 1, known=[winner], seed=seed)[0]))
     counts = np.unique(firsts, return_counts=True)[1]
     assert len(counts) == 5
     # chi-square with 4 degrees of freedom; 24 is exceeded with probability 8e-5
@@ -287,7 +292,7 @@ def test_the_next_command(adviser):
     assert worse == f"python -m trials.search {run} --in-process"
     save_json(adviser.run / "search.json", {"limits": {}, "share_of_space": 1.0, "history": [{"id": "a"}, {"id": "b"}]})
     worse, why = advised(adviser, "worse", {})
-    assert worse == f"python -m trials.retrain --supernet {run} --top 2"
+    assert worse == f"python -m trials.retrain --supernet {run} --top 2 --top-random 4"
     assert advised(adviser, "not distinguishable", {"seeds": 1.0}, half=0.3)[0] == worse
     save_json(adviser.run / "top.json", {})
     ((_, config),) = options_of(advised(adviser, "worse", {})[0])

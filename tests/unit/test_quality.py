@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.quality.__main__ import RESULTS
-from benchmarks.quality.evidence import against_random, foretold, ranking, spread
+from benchmarks.quality.evidence import against_random, foretold, picked, ranking, spread
 from benchmarks.quality.pairs import PAIRS, Pair
 from benchmarks.quality.units import Plan, Unit, found_by, missing, result_of
 from spaces.arch import arch_id
@@ -132,3 +132,17 @@ def test_short_trainings_foretell_long_ones_as_far_as_they_agree():
     assert turned.tau.tau < -0.9
     assert turned.gain == pytest.approx(-same.gain, abs=1)
     assert turned.ahead < 0.1
+
+
+def test_a_strategy_that_knows_the_answer_picks_above_random_and_one_that_does_not_picks_as_random():
+    generator = np.random.default_rng(0)
+    quality = np.linspace(0.7, 0.9, 20)
+    short, right = (generator.random((20, 4000)) < quality[:, None] for _ in range(2))
+    known = picked(quality, right, draws=400)
+    assert known.gain.low > 0
+    # the expected largest of 8 ranks of 20, less the mean
+    assert known.gain.value == pytest.approx(100 * 0.2 * ((21 * 8 / 9 - 1) / 19 - 0.5), abs=0.5)
+    assert known.ahead > 0.98
+    assert picked(short, right, draws=400).gain.value == pytest.approx(known.gain.value, abs=1)
+    assert picked(-quality, right, draws=400).gain.high < 0
+    assert abs(picked(np.zeros(20), right, draws=400).gain.value) < 0.2

@@ -10,7 +10,7 @@ from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from strategies.score_model import ScoreModel, smoothed
 from tests.commands import ROOT
-from trials.search_driver.winner import choose_winner
+from trials.search_driver.ranking import front, rank
 
 TABLE = CostTable.load(ROOT / "experiments/spaces/spos-tiny.costs.json")
 FEASIBLE = FeasibleSpace(TABLE, Limits(max_macs=3_200_000))
@@ -72,10 +72,41 @@ def test_the_winner_of_noisy_scores_is_better_than_the_luckiest():
     by_score, by_model = [], []
     for seed in range(10):
         told = true + true.std() * np.random.default_rng(seed).normal(size=len(true))
-        results = [{"arch": arch, "top1": score} for arch, score in zip(archs, told, strict=True)]
+        results = [{"arch": arch, "top1": score, "macs": 1} for arch, score in zip(archs, told, strict=True)]
         by_score.append(true[told.argmax()])
-        by_model.append(true[results.index(choose_winner(FEASIBLE, results, told, [True] * len(results)))])
+        ranked = rank(FEASIBLE, results, told, [True] * len(results))
+        by_model.append(true[results.index(ranked[0])])
     assert np.mean(by_model) > np.mean(by_score) + 0.2 * true.std()
     # what noise tells apart from the best score never wins
     alike = [result["top1"] == max(told) for result in results]
-    assert choose_winner(FEASIBLE, results, told, alike) is results[told.argmax()]
+    assert rank(FEASIBLE, results, told, alike)[0] is results[told.argmax()]
+
+
+def test_one_rule_orders_the_winner_the_candidates_and_the_front():
+    """Few scores are taken as they are; of equal ones the cheaper is ahead. Many are taken by the model, at every cost."""
+    archs = [TABLE.arch(row) for row in draw(4)[0]]
+    scores, macs = np.array([70.0, 80, 80, 60]), (1, 3, 2, 1)
+    few = [{"arch": arch, "macs": cost} for arch, cost in zip(archs, macs, strict=True)]
+    ranked = rank(FEASIBLE, few, scores, [True] * 4)
+    assert [few.index(result) for result in ranked] == [2, 1, 0, 3]
+    assert [few.index(result) for result in front(ranked)] == [0, 2]
+    assert rank(FEASIBLE, few, scores, [False, True, False, False])[0] is few[1]
+
+    rows, true = draw(400)
+    told = true + true.std() * np.random.default_rng(0).normal(size=len(true))
+    costs = FEASIBLE.costs(rows)[0]
+    many = [{"arch": TABLE.arch(row), "macs": int(cost)} for row, cost in zip(rows, costs, strict=True)]
+    ranked = rank(FEASIBLE, many, told, [True] * len(many))
+    line = front(ranked)
+    assert line[-1] is ranked[0]
+    assert line == sorted(line, key=lambda result: result["macs"])
+    for result in line:  # nothing that costs as little is ahead
+        ahead = ranked[: ranked.index(result)]
+        assert all(other["macs"] > result["macs"] for other in ahead)
+    bounds = np.quantile(costs, np.linspace(0.2, 1, 9))
+    by_model, by_score = [], []
+    for bound in bounds:
+        within = [number for number, cost in enumerate(costs) if cost <= bound]
+        by_score.append(true[max(within, key=lambda number: told[number])])
+        by_model.append(true[next(number for number in map(many.index, ranked) if costs[number] <= bound)])
+    assert np.mean(by_model) > np.mean(by_score)

@@ -119,6 +119,11 @@ class Adviser:
 
     def _search_better(self, why: str) -> Advice:
         """What may find a better architecture: the choice among the best by held-out images, a search, a longer supernet."""
+        if not (self.run / "supernet.pt").exists():
+            choice = run_files.read(self.run / TOP_FILE, "choice of retrain --top")
+            options = ("--top-random", 2 * choice["top_random"], "--seeds", choice["seeds"], "--resume")
+            command = cli.command("retrain", "--supernet", self.run, *options)
+            return command, f"{why}; choose among more random candidates"
         summary = self.run / "search.json"
         if not summary.exists():
             return cli.command(
@@ -126,7 +131,9 @@ class Adviser:
             ), f"{why}; search the supernet, beside what was learned"
         scored = len(run_files.read(summary, "search summary")["history"])
         if scored > 1 and not (self.run / TOP_FILE).exists():
-            return noise.top_command(self.run, scored), f"{why}; choose among the best-scored ones by held-out images"
+            return noise.top_command(
+                self.run, scored
+            ), f"{why}; choose by short trainings among the best of it and random ones"
         stored = run_files.read(self.run / "config.json", "run configuration")
         if not stored["config"].get("import_official"):
             command = typed.again(self.run, {"--epochs": 2 * stored["config"]["epochs"]})

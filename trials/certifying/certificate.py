@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from trials.certifying.controls import Band, Network
+from trials.certifying.controls import Network
+from trials.choosing.band import Band
 from trials.evidence.comparison import Comparison, compare_with_random, verdict
 from trials.evidence.intervals import Interval, accuracy_interval, score_sd
 from trials.evidence.ranking import Tau, given_up, kendall, seed_ceiling, tau_difference

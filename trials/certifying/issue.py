@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,9 @@ from trials.certifying.jobs import (
     train_missing,
 )
 from trials.certifying.scores import score_networks
-from trials.certifying.searched import read_searched
 from trials.certifying.show import print_certificate
+from trials.choosing.how import how_chosen
+from trials.choosing.searched import read_searched
 from trials.common import cli, locks, run_dir, run_files
 from trials.common.distributed import use_cuda
 from trials.common.supernet_run import SupernetRun
@@ -36,6 +38,7 @@ from trials.evidence.floor import floor_of, floor_text
 from trials.evidence.gates import FEW_STEPS, GateWarning, keep_warnings
 from trials.images.options import default_workers
 from trials.scoring import noise
+from trials.scoring.score_store import TOP_FILE
 from trials.scoring.score_value import score_value, searched_by
 from trials.training import recipes, run_gates
 from trials.training.dry_run import time_network
@@ -74,7 +77,7 @@ def plan_certificate(config: certify_config.Config) -> CertificatePlan:
         raise InputError(
             "a certificate under torchrun: every network is trained by one process; start it without, with --jobs"
         )
-    run = SupernetRun.open(config.run)
+    run = SupernetRun.open(config.run, trained=not (Path(config.run) / TOP_FILE).exists())  # random draws need none
     if config.jobs is None:  # networks as small as these gain little from a second thread, and a GPU is one
         one = use_cuda(config.device, config.precision or "auto")
         config = dataclasses.replace(config, jobs=1 if one else default_workers())
@@ -180,7 +183,8 @@ def issue_certificate(plan: CertificatePlan) -> dict[str, str]:
         winner = plan.winner.plan
         warnings = run_gates.before_retraining(winner.config, winner.data)
         keep_warnings(run, "certify", warnings)
-        scores = score_networks(plan.run, [retraining.network for retraining in plan.retrainings], plan.config.device)
+        scored = [retraining.network for retraining in plan.retrainings]
+        scores = score_networks(plan.run, scored, plan.config.device) if plan.run.trained else {}
         stopped = train_missing(plan.retrainings, plan.seeds, plan.config.jobs)
         tested = test_all(plan, scores, stopped)
         floor = floor_of(run, winner.data)
@@ -255,7 +259,8 @@ def certify(
         advise=adviser.advise,
         about={
             "recipe": {"from": plan.recipe} | {name: getattr(config, name) for name in names},
-            "supernet": plan.run.hash,
+            "choice": how_chosen(plan.run, networks.winner.arch),
+            "supernet": plan.run.hash if plan.run.trained else None,
             "provenance": run_dir.provenance(),
         },
     )

@@ -30,6 +30,8 @@ def print_certificate(certificate: dict[str, Any], floor: str) -> None:
     seeds, images = certificate["seeds"], certificate["test_images"]
     beside = f"; {floor}" if floor else ""
     print(f"{seeds} seed{'s' * (seeds != 1)}, {images:,} test images, intervals of 95 %{beside}")
+    if "choice" in certificate:
+        print(f"the winner: {certificate['choice']['sentence']}")
     print(ranking_line(certificate["ranking"]))
     print(noise_line(certificate["noise"]))
     verdict = certificate["verdict"]

@@ -47,7 +47,7 @@ PATHS = ("val_labels", "latency_table")  # the same file may be spelt in several
 # what there is only once something was trained, or an official checkpoint was read
 TRAINED = (
     *("supernet.pt", "checkpoints/*.pt", "result.json"),
-    *("seed*/checkpoints/*.pt", "seed*/network.pt", "seed*/result.json"),
+    *("seed*/checkpoints/*.pt", "seed*/network.pt", "seed*/result.json", "top.json"),
 )
 
 

@@ -209,12 +209,21 @@ def schemas() -> Mapping[str, schema.Schema]:
             "tuner": _part({Optional("classArgs"): Or(None, dict)}),
             "trialCommand": str,
         },
+        "options of --top": {"config": dict},
         "choice of retrain --top": {
             "chosen": str,
-            "search_best": str,
+            "search_best": Or(None, str),
             "seeds": _some,
+            Optional("epochs"): _some,
+            Optional("top"): _count,
+            Optional("top_random"): _count,
             "candidates": [
-                _part({"id": str, "mean": _percent, "interval": interval, "correct": [_count], "images": _some})
+                _part(
+                    {
+                        **{"id": str, "arch": _arch, "run": str, "score": maybe, Optional("source"): str},
+                        **{"mean": _percent, "interval": interval, "correct": [_count], "images": _some},
+                    }
+                )
             ],
         },
         "result": {

@@ -49,6 +49,11 @@ class SupernetRun:
         """The checkpoint with the trained weights."""
         return self.path / "supernet.pt"
 
+    @property
+    def trained(self) -> bool:
+        """Whether there are weights; random candidates (`trials.retrain --top-random`) need none."""
+        return self.supernet_file.exists()
+
     @cached_property
     def table(self) -> CostTable:
         """MACs and params of every architecture of the space. Raises InputError: the file is missing or damaged."""

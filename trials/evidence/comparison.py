@@ -190,3 +190,37 @@ def change_text(name: str, lost: Interval) -> str:
 def limiting_factor(comparison: Comparison) -> Factor:
     """Of which factor more would narrow the interval most."""
     return max(comparison.uncertainty, key=lambda factor: comparison.uncertainty[factor])
+
+
+def as_good_as_the_best(networks: Sequence[Right], best: int) -> list[bool]:
+    """Which networks cannot be told apart from the one with the highest accuracy, because noise may hide that they are better.
+
+    A one-sided test at the level 5 % / (C - 1) of C networks, as the best was the highest of them (Bonferroni). The variance of
+    a difference is that of the images, by pairs of answers to the same image, with half an image for each of the four pairs
+    (Agresti and Min), and with several seeds that of the seeds, too. With one seed it is the difference of the two trained
+    networks alone.
+
+    Args:
+        networks: right answers (S, N) of each, to the same images.
+        best: the number of that with the highest accuracy.
+    Returns:
+        One bool for each; the best itself is marked.
+    """
+    from scipy.stats import norm, t
+
+    seeds, images = networks[best].shape
+    level = 0.05 / max(1, len(networks) - 1)
+    spread = float(np.mean([network.mean(1).var(ddof=1) for network in networks])) if seeds > 1 else 0.0
+    alike = []
+    for number, network in enumerate(networks):
+        ahead = np.concatenate(
+            [networks[best].mean(0) - network.mean(0), [1, -1]]
+        )  # of (0, 0) and (1, 1) nothing comes
+        of_images = float((ahead**2).sum() - (ahead.sum() ** 2) / (images + 2)) / (images + 2) / images
+        total = of_images + 2 * spread / seeds
+        z = float(ahead.sum()) / images / math.sqrt(total)
+        # few seeds leave their own variance uncertain: Satterthwaite, as in compare_with_random
+        freedom = (len(networks) * (seeds - 1)) * (total / (2 * spread / seeds)) ** 2 if spread else math.inf
+        tail = float(t.sf(z, freedom) if math.isfinite(freedom) else norm.sf(z))
+        alike.append(number == best or tail >= level)
+    return alike

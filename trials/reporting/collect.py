@@ -90,7 +90,7 @@ def collect_run(run: Path) -> RunContents:
     Raises:
         InputError: there is no run, it is not trained to the end, or one of its files is damaged.
     """
-    supernet_run = SupernetRun.open(run)
+    supernet_run = SupernetRun.open(run, trained=not (run / TOP_FILE).exists())
     table = supernet_run.table
     summary = _read(run / "search.json", "search summary") or {}
     results = []

@@ -232,7 +232,8 @@ def _choice(contents: RunContents) -> list[dict[str, Any]]:
         {
             "id": candidate["id"],
             "winner": candidate["id"] == contents.choice["chosen"],
-            "score": f"{candidate['score']:.2f}",
+            "source": candidate.get("source", "search"),
+            "score": "-" if candidate["score"] is None else f"{candidate['score']:.2f}",
             "accuracy": accuracy_text(candidate["correct"], candidate["images"]),
         }
         for candidate in contents.choice["candidates"]

@@ -19,7 +19,7 @@ from trials.reporting.figures import (
     to_svg,
     whole_numbers,
 )
-from trials.search_driver import results
+from trials.search_driver import ranking
 
 SCORE_LABELS = {  # by what the search maximised, see `score_value`
     "top1": "top-1 on the supernet, %",
@@ -125,15 +125,16 @@ def plot_front(contents: RunContents) -> str:
     """Score over MACs, or milliseconds where the search had a latency table; non-dominated architectures are joined."""
     timed = all("latency_ms" in result for result in contents.results)
     name, unit, label = ("max_latency_ms", 1.0, "milliseconds") if timed else ("max_macs", 1e6, "million MACs")
-    costs = [results.cost_of(result) / unit for result in contents.results]
-    front = results.pareto_front(contents.results, contents.score_by)
+    costs = [ranking.cost_of(result) / unit for result in contents.results]
+    front = [result for result in contents.results if result["id"] in contents.summary["frontier"]]
+    front.sort(key=ranking.cost_of)
     with style():
         figure, axes = new_figure(3.3)
         axes.scatter(costs, [contents.value(result) for result in contents.results], s=14, color=GREY, label="scored")
-        line = [(results.cost_of(result) / unit, contents.value(result)) for result in front]
+        line = [(ranking.cost_of(result) / unit, contents.value(result)) for result in front]
         axes.plot(*zip(*line, strict=True), "o-", color=BLUE, markersize=4, linewidth=1.3, label="best for its cost")
         if contents.score:
-            place = results.cost_of(contents.score) / unit
+            place = ranking.cost_of(contents.score) / unit
             score = contents.value(contents.score)
             axes.plot(place, score, "*", color=ORANGE, markersize=14, linestyle="none", label="winner")
         limit = contents.summary["limits"].get(name)

@@ -106,7 +106,7 @@ def _score_rows(contents: RunContents) -> list[tuple[str, str]]:
         ("as good as the best, within noise", f"{alike} of the {len(contents.results) - 1} other architectures")
     )
     if contents.choice:
-        rows.append(("chosen among", f"the {len(contents.choice['candidates'])} best, by held-out images"))
+        rows.append(("chosen among", f"{len(contents.choice['candidates'])} candidates, by held-out images"))
     return rows
 
 

@@ -19,18 +19,18 @@ from trials.common import cli, run_files
 from trials.evidence.intervals import Interval, accuracy_interval, accuracy_text, score_sd
 from trials.scoring.score_value import score_value
 
-TOP = 5  # the best by score that are retrained and chosen among by held-out images
+TOP = 4  # the best of a search that are trained briefly and chosen among by held-out images, beside as many random ones
 LEVEL = 0.05  # probability with which the truly best architecture is not among those that are marked
 
 
 def top_command(run: Path, count: int) -> str:
-    """The command that chooses among the best architectures where scores cannot.
+    """The command that chooses by short trainings where scores cannot.
 
     Args:
         run: of the supernet.
         count: architectures that come into question; at most TOP of them are taken.
     """
-    return cli.command("retrain", "--supernet", run, "--top", min(TOP, count))
+    return cli.command("retrain", "--supernet", run, "--top", min(TOP, count), "--top-random", TOP)
 
 
 def pack_answers(right: np.ndarray) -> str:

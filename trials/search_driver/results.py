@@ -12,15 +12,14 @@ from typing import Any
 from spaces.arch import arch_id, save_arch
 from spaces.errors import Stopped
 from spaces.files import save_json
-from strategies import pareto
 from trials.common import cli, run_files
 from trials.evidence.gates import keep_warnings
 from trials.scoring import noise
 from trials.scoring.score_store import TOP_FILE, score_path
 from trials.scoring.score_value import has_value, score_value
 from trials.search_driver.plan import Plan
+from trials.search_driver.ranking import front, rank
 from trials.search_driver.score_gates import check_scores
-from trials.search_driver.winner import choose_winner
 
 
 def arch_of(job: dict[str, Any]) -> dict[str, Any] | None:
@@ -73,17 +72,6 @@ def store_remote_score(plan: Plan, job: dict[str, Any], metrics: list[dict[str, 
     plan.score_store.write(record | {"trial": job.get("logPath")})
 
 
-def pareto_front(results: Sequence[dict[str, Any]], score_by: str = "top1") -> list[dict[str, Any]]:
-    """The results that no other one beats in both score and cost, the cheapest first; `cost_of` says which cost."""
-    points = [(score_value(result, score_by), cost_of(result), result) for result in results]
-    return [result for _, _, result in pareto.pareto_front(points)]
-
-
-def cost_of(result: dict[str, Any]) -> float:
-    """Milliseconds of a result in a search with a latency table, else MACs."""
-    return result.get("latency_ms", result["macs"])
-
-
 def search_history(plan: Plan, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The scored architectures in the order in which the tuner gave them out.
 
@@ -107,7 +95,8 @@ def announce_end_of_choice(run: Path) -> None:
     if not (run / TOP_FILE).exists():
         return
     choice = run_files.read(run / TOP_FILE, "choice of retrain --top")
-    options = ("--top", len(choice["candidates"]), "--seeds", choice["seeds"], "--resume")
+    given = [("--top", choice.get("top", len(choice["candidates"]))), ("--top-random", choice.get("top_random", 0))]
+    options = [word for pair in given if pair[1] for word in pair] + ["--seeds", choice["seeds"], "--resume"]
     command = cli.command("retrain", "--supernet", run, *options)
     print(
         f"arc.json of '{run}' is {choice['chosen']}, which retrain --top chose; the search replaces it by its own "
@@ -143,9 +132,9 @@ def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) 
         raise Stopped(f"no architecture within the limits got a score; see {log}")
     given_up = [arch_id(entry["arch"]) for entry in plan.tuner.state.failed()] if plan.tuner else []
     score_by = plan.evaluate.score_by
-    front = pareto_front(results, score_by)
     alike = noise.like_the_best(results, plan.run, score_by)
-    winner = choose_winner(plan.feasible, results, [score_value(result, score_by) for result in results], alike)
+    ranked = rank(plan.feasible, results, [score_value(result, score_by) for result in results], alike)
+    winner, of_each_cost = ranked[0], front(ranked)
 
     # search.json, which the report reads
     summary = {
@@ -158,7 +147,8 @@ def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) 
         "trials": dict(Counter(job["status"] for job in jobs)),
         "history": history,
         "failed": given_up,
-        "frontier": [arch_id(result["arch"]) for result in front],
+        "ranking": [arch_id(result["arch"]) for result in ranked],
+        "frontier": [arch_id(result["arch"]) for result in of_each_cost],
     }
     if latency:
         summary["latency"] = {"on": str(latency), "error": latency.error(), "best_ms": latency.ms(winner["arch"])}
@@ -167,7 +157,7 @@ def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) 
     # one file for each architecture that can be retrained
     for old in (plan.run / "frontier").glob("*.json"):  # an earlier search wrote these
         old.unlink()
-    for result in front:
+    for result in of_each_cost:
         save_arch(plan.run / "frontier" / f"{result['macs']}-{arch_id(result['arch'])}.json", result["arch"])
     save_arch(plan.run / "arc.json", winner["arch"])
     (plan.run / TOP_FILE).unlink(missing_ok=True)
@@ -227,9 +217,9 @@ def _print_results(
     if latency:
         print(f"latency: {latency}, by the table")
     print(f"limits ({plan.limits}) leave {100 * summary['share_of_space']:.1f}% of the space")
-    front = summary["frontier"]
     print(
-        f"best architecture: {plan.run / 'arc.json'}; the best for each cost ({len(front)}): {plan.run / 'frontier'}/"
+        f"best architecture: {plan.run / 'arc.json'}; the best for each cost ({len(summary['frontier'])}): "
+        f"{plan.run / 'frontier'}/"
     )
 
 
@@ -248,5 +238,5 @@ def noise_line(run: Path, results: Sequence[dict[str, Any]], alike: Sequence[boo
         return f"on {of} the best is better than each of the {len(results) - 1:,} others, beyond the noise (95 %)"
     return (
         f'noise: on {of}, {others:,} of the {len(results) - 1:,} others cannot be told apart from the best ("="; 95 %); '
-        f"retrain the best few and choose by held-out images: {noise.top_command(run, others + 1)}"
+        f"choose by short trainings of the best few and of random ones: {noise.top_command(run, others + 1)}"
     )

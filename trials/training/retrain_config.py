@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,12 +17,12 @@ from trials.common.supernet_run import SupernetRun
 from trials.images.options import DataOptions
 from trials.networks.baselines import baseline_folder, parse_baseline
 from trials.training import recipes, sizing
+from trials.training.choice_options import ChoiceOptions, check_choice, take_from_choice
 
 FROM_SUPERNET = (
     *("space", "preset", "space_options", "data", "data_root", "resolution", "spos_preprocessing"),
     *("classes", "per_class", "val_labels", "test_fraction", "bad_files", "exif_orientation"),
 )
-TOP_FOLDER = "top"  # in the supernet's run: what --top trains, a run for each candidate
 FITTED = (*sizing.SIZED, "decay_epochs")  # of a recipe, what the number of images decides
 
 
@@ -56,7 +55,13 @@ class RegularizationOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(
-    SpaceOptions, DataOptions, NetworkOptimizerOptions, RegularizationOptions, TrainingDeviceOptions, CheckpointOptions
+    SpaceOptions,
+    DataOptions,
+    NetworkOptimizerOptions,
+    RegularizationOptions,
+    ChoiceOptions,
+    TrainingDeviceOptions,
+    CheckpointOptions,
 ):
     """Options of trials.retrain. What is None here comes from the supernet's run, the published network or the recipe.
 
@@ -84,11 +89,6 @@ class Config(
     )
     seeds: int = option(1, "Number of networks to train, with the seeds from 0 on")
     jobs: int = option(1, "Number of seeds that are trained at the same time, each in a process of its own")
-    top: int = option(
-        0,
-        "In place of --fixed-arc: train the best so many architectures of the search of --supernet, choose one by the images "
-        "that gave the scores, and retrain this one",
-    )
     dry_run: bool = option(False, "Train a few steps, say what the run would take, and write nothing")
     hold_out: float = option(0.0, "Part of the training images that chooses the best epoch instead; 0 means none")
 
@@ -101,19 +101,21 @@ class Config(
     checkpoint_every: int = reuse(CheckpointOptions, "checkpoint_every", default=500, unset="")
 
     def __post_init__(self) -> None:
-        if self.top:
-            _check_top(self)
+        if self.chooses:
+            check_choice(self, _default_out)
         elif sum(value is not None for value in (self.fixed_arc, self.baseline, self.import_official)) != 1:
             raise InputError(
                 "give either --fixed-arc FILE or --import-official FILE or --baseline timm:NAME, one of them, or --supernet RUN with "
-                "--top NUMBER; see: python -m trials.retrain --help"
+                "--top NUMBER, --top-random NUMBER or both; see: python -m trials.retrain --help"
             )
         if self.baseline:
             parse_baseline(self.baseline)
         if self.out is None:
             object.__setattr__(self, "out", str(_default_out(self)))
-        begun = next(iter(sorted(Path(str(self.supernet)).glob(f"{TOP_FOLDER}/*/"))), "") if self.top else self.out
-        take_stored(self, "retrain", ("preset", "resolution", "recipe", *recipes.OPTIONS), begun)
+        if self.chooses:
+            take_from_choice(self)
+        else:
+            take_stored(self, "retrain", ("preset", "resolution", "recipe", *recipes.OPTIONS))
         if self.supernet is not None:
             self._take_from_supernet(self.supernet)
         else:
@@ -133,7 +135,17 @@ class Config(
         cli.fill_and_check(
             self,
             {name: value for name, value in self.recipe_values().items() if by_name or name not in FITTED},
-            positive=("seeds", "jobs", "epochs", "batch_size", "lr", "checkpoint_every", "eval_every", "decay_epochs"),
+            positive=(
+                "seeds",
+                "jobs",
+                "epochs",
+                "top_epochs",
+                "batch_size",
+                "lr",
+                "checkpoint_every",
+                "eval_every",
+                "decay_epochs",
+            ),
             fractions=("warmup", "label_smoothing", "momentum", "color_jitter", "ema", "hold_out"),
         )
         _check(self)
@@ -230,7 +242,7 @@ def _default_out(config: Config) -> Path:
     """Where a run is written: retrain/ beside the architecture's file, for all others a folder of their own."""
     if config.baseline:
         return Path(config.supernet or "runs") / "baselines" / baseline_folder(config.baseline)
-    if config.top:
+    if config.chooses:
         return Path(str(config.supernet)) / "retrain"
     path = Path(str(config.fixed_arc or config.import_official))
     if find_published(config.fixed_arc):
@@ -240,23 +252,12 @@ def _default_out(config: Config) -> Path:
     return path.parent / "retrain"
 
 
-def _check_top(config: Config) -> None:
-    """Refuse what --top cannot go with."""
-    for name in ("fixed_arc", "baseline", "import_official"):
-        if getattr(config, name) is not None:
-            raise InputError(f"--top chooses the architecture from a search; leave {flag(name)} out")
-    if config.supernet is None:
-        raise InputError(f"--top {config.top} needs --supernet RUN, from whose search it chooses")
-    if config.top < 2:
-        raise InputError(f"--top {config.top} leaves nothing to choose; give 2 or more, or --fixed-arc RUN/arc.json")
-    if config.out is not None and os.path.realpath(config.out) != os.path.realpath(_default_out(config)):
-        raise InputError(f"--top writes into '{config.supernet}'; leave --out out")
-    if cli.rank_and_world()[1] > 1:
-        raise InputError("--top under torchrun: it trains --jobs networks at a time; start it without torchrun")
-
-
 def _check(config: Config) -> None:
     """Refuse values out of range and options that contradict each other."""
+    if config.top_epochs is not None and not config.chooses:
+        raise InputError(
+            "--top-epochs is of the candidates of --top and --top-random; give one of these, or leave it out"
+        )
     cli.not_negative(config, "clip_norm", "mixup", "cutmix", "randaugment", "cutout", "weight_decay", "dropout")
     if config.randaugment_magnitude is not None and not 0 <= config.randaugment_magnitude <= 30:
         raise InputError(f"--randaugment-magnitude {config.randaugment_magnitude} is out of range; give 0 to 30")

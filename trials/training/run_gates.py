@@ -156,7 +156,8 @@ def _retrain_again(config: retrain_config.Config, changes: Mapping[str, object])
 
     A search's winner must be in RUN/retrain, or report and certificate would still look at the earlier one.
     """
-    network = {"--top": None, "--fixed-arc": config.fixed_arc} if config.fixed_arc else {}
+    choice = dict.fromkeys(("--top", "--top-random", "--top-epochs"))
+    network = {**choice, "--fixed-arc": config.fixed_arc} if config.fixed_arc else {}
     return typed.anew(config.out, {**network, **changes})
 
 

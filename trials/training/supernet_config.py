@@ -103,13 +103,13 @@ class Config(
             self,
             {name: value for name, value in recipe.items() if self.import_official or name not in FITTED},
             positive=(
-                *("epochs", "batch_size", "lr", "checkpoint_every", "stop_after"),
+                *("batch_size", "lr", "checkpoint_every", "stop_after", *(() if self.trains_none else ("epochs",))),
                 *("accumulate", "temperature", "arch_passes"),
             ),
             fractions=("warmup", "warm_start", "label_smoothing", "momentum", "color_jitter", "ema"),
         )
         if self.eval_every is None and self.epochs is not None:
-            object.__setattr__(self, "eval_every", math.ceil(self.epochs / 5))
+            object.__setattr__(self, "eval_every", max(1, math.ceil(self.epochs / 5)))
         cli.not_negative(
             self,
             *("seed", "arch_warmup", "eval_paths", "clip_norm", "weight_decay", "arch_weight_decay"),
@@ -125,6 +125,11 @@ class Config(
         _check_limits(self)
         _check_learning(self, recipe)
         _check_batches(self)
+
+    @property
+    def trains_none(self) -> bool:
+        """Whether the run is there for random candidates alone (`trials.retrain --top-random`), within a limit."""
+        return self.epochs == 0 and bool(self.max_macs or self.max_latency_ms)
 
     def recipe(self) -> dict[str, Any]:
         """The recipe of the preset, as far as the strategy uses it; {} while the preset is not known."""
@@ -207,7 +212,7 @@ def _check_limits(config: Config) -> None:
         raise InputError(
             "--latency-table has no effect without --max-latency-ms or --cost-loss; give one, or leave it out"
         )
-    if limited and config.strategy in ("uniform", "strict-fair"):
+    if limited and config.strategy in ("uniform", "strict-fair") and not config.trains_none:
         raise InputError(
             f"{flag(limited[0])} has no effect with --strategy {config.strategy}; use --strategy window, or set "
             "the limit in the search's YAML"

@@ -20,17 +20,15 @@ from trials.common.supernet_run import SupernetRun
 
 
 @dataclass(frozen=True)
-class Searched:
-    """The winner of a run, and what it was found within.
+class Within:
+    """What architectures of a run come into question.
 
     Attributes:
-        winner: the architecture in arc.json.
         limits: of the search; none, where the winner breaks them because it was put there by hand.
         latency: the latency table of the search; None where there was none.
     """
 
     run: SupernetRun
-    winner: Arch
     limits: Limits
     latency: LatencyTable | None
 
@@ -42,6 +40,17 @@ class Searched:
     def latency_ms(self, arch: Arch) -> float | None:
         """Milliseconds of an architecture by the latency table; None without one."""
         return self.latency.ms(arch) if self.latency else None
+
+
+@dataclass(frozen=True)
+class Searched(Within):
+    """The winner of a run, and what it was found within.
+
+    Attributes:
+        winner: the architecture in arc.json.
+    """
+
+    winner: Arch
 
 
 def read_searched(run: SupernetRun, latency_table: str = "") -> Searched:
@@ -57,7 +66,7 @@ def read_searched(run: SupernetRun, latency_table: str = "") -> Searched:
     ms = latency.ms(winner) if latency else 0.0
     if not limits.satisfied_by(run.table.macs(winner), run.table.params(winner), ms):
         limits = Limits()
-    return Searched(run, winner, limits, latency)
+    return Searched(run, limits, latency, winner)
 
 
 def read_winner(run: SupernetRun) -> Arch:
@@ -90,9 +99,13 @@ def read_limits(run: SupernetRun) -> Limits:
     return Limits.of({name: given.get(name) or None for name in names})
 
 
-def read_latency(run: SupernetRun, limits: Limits, latency_table: str = "") -> LatencyTable | None:
+def read_latency(
+    run: SupernetRun, limits: Limits, latency_table: str = "", *, remedy: str = "give --latency-table FILE"
+) -> LatencyTable | None:
     """The latency table of the search; None where there was none, or where it limited nothing and is gone.
 
+    Args:
+        remedy: what to do where it is gone.
     Raises:
         InputError: latency was limited and the table is gone, or a table is of another space.
     """
@@ -103,8 +116,7 @@ def read_latency(run: SupernetRun, limits: Limits, latency_table: str = "") -> L
         return None
     where = f"'{path}' is gone" if path else "is not known"
     raise InputError(
-        f"the search of '{run.path}' was limited to {limits.max_latency_ms:g} ms, and its latency table {where}; give "
-        "--latency-table FILE"
+        f"the search of '{run.path}' was limited to {limits.max_latency_ms:g} ms, and its latency table {where}; {remedy}"
     )
 
 
