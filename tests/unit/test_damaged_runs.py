@@ -14,14 +14,15 @@ import pytest
 from spaces.errors import InputError
 from spaces.files import load_json
 from tests.unit.test_report import make_run
+from trials.choosing.candidates import best_of
 from trials.common import run_files
 from trials.common.run_dir import Log
+from trials.common.supernet_run import SupernetRun
 from trials.reporting import page
 from trials.reporting.collect import collect_run
 from trials.reporting.summary import summary_rows
 from trials.scoring.evaluate_config import Settings
 from trials.scoring.score_store import ScoreStore
-from trials.training.top import best_scored
 
 OTHER_VALUES: list[Any] = [
     None,
@@ -161,7 +162,7 @@ def test_a_bad_score_costs_itself_alone(run, caplog):
         store = ScoreStore(run, "hash", Settings(calibration_images=16, scoring_images=6, batch_size=6))
         assert store.read(best["arch"]) is None  # so that it is computed anew
         with pytest.raises(InputError, match="--top 6: the search of '.*' scored 0 architectures"):
-            best_scored(run, 6)  # these scores are of no supernet
+            best_of(SupernetRun.open(run), 6)  # these scores are of no supernet
     assert len(collect_run(run).results) == len(whole.results)
 
 

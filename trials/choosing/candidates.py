@@ -68,7 +68,7 @@ def best_of(run: SupernetRun, count: int) -> list[Found]:
     """
     path = run.path
     if not (path / "search.json").exists():
-        learned = run_files.read_if_there(path / "most_probable.json", "most probable architecture")
+        learned = run_files.read_if_there(path / "most_probable.json", "learned architecture")
         if learned and count == 1:
             return [Found(learned["arch"], "learned", None)]
         if learned:
@@ -104,7 +104,7 @@ def _first_found(run: SupernetRun) -> Arch | None:
     ranked = _ranked(run.path) if (run.path / "search.json").exists() else []
     if ranked:
         return dict(ranked[0]["arch"])
-    learned = run_files.read_if_there(run.path / "most_probable.json", "most probable architecture")
+    learned = run_files.read_if_there(run.path / "most_probable.json", "learned architecture")
     return learned["arch"] if learned else None
 
 

@@ -20,7 +20,7 @@ def how_chosen(run: SupernetRun, winner: Arch) -> dict[str, Any]:
     path, name = run.path, arch_id(winner)
     choice = run_files.read_if_there(path / TOP_FILE, "choice of retrain --top") or {}
     summary = run_files.read_if_there(path / "search.json", "search summary") or {}
-    learned = run_files.read_if_there(path / "most_probable.json", "most probable architecture") or {}
+    learned = run_files.read_if_there(path / "most_probable.json", "learned architecture") or {}
     candidates = choice.get("candidates", [])
     asked = any(candidate.get("source", "search") != "random" for candidate in candidates)
     by = "hand"

@@ -225,7 +225,7 @@ def open_candidates(run: Path, candidates: Sequence[Candidate], *, resume: bool)
         changed = run_dir.changed_option(stored["config"], candidate.plan.config)
         if changed:
             flag, was, value = changed
-            flag = "--top-epochs" if flag == "--epochs" else flag
+            flag = "--top-epochs" if flag in ("--epochs", "--eval-every") else flag
             raise InputError(
                 f"'{candidate.run}' was begun with {flag} {was}, not {value}; give {was}, or move '{run / TOP_FOLDER}' away to begin anew"
             )
