@@ -126,13 +126,20 @@ def plot_front(contents: RunContents) -> str:
     timed = all("latency_ms" in result for result in contents.results)
     name, unit, label = ("max_latency_ms", 1.0, "milliseconds") if timed else ("max_macs", 1e6, "million MACs")
     costs = [ranking.cost_of(result) / unit for result in contents.results]
-    front = [result for result in contents.results if result["id"] in contents.summary["frontier"]]
+    front = [result for result in contents.results if result["id"] in contents.summary.get("frontier", [])]
     front.sort(key=ranking.cost_of)
     with style():
         figure, axes = new_figure(3.3)
         axes.scatter(costs, [contents.value(result) for result in contents.results], s=14, color=GREY, label="scored")
         line = [(ranking.cost_of(result) / unit, contents.value(result)) for result in front]
-        axes.plot(*zip(*line, strict=True), "o-", color=BLUE, markersize=4, linewidth=1.3, label="best for its cost")
+        axes.plot(
+            *(zip(*line, strict=True) if line else ([], [])),
+            "o-",
+            color=BLUE,
+            markersize=4,
+            linewidth=1.3,
+            label="best for its cost",
+        )
         if contents.score:
             place = ranking.cost_of(contents.score) / unit
             score = contents.value(contents.score)
