@@ -7,6 +7,7 @@
     STEM.pt2                    program: torch.export, for any number of images
     STEM.onnx                   onnx: BatchNorm folded; preprocessing and classes in its metadata
     STEM-int8.onnx              int8: weights and activations in 8 bits, calibrated on training images
+    STEM.md                     model card: classes, budget, test accuracy, certificate, intended use
 
 A file is loaded anew and run over the test images; only one that gives the network's answers gets its name, another one
 is kept as *.failed; how each was checked stands in export.json beside them. The network itself must be as accurate as it was
@@ -23,7 +24,7 @@ from spaces.files import draft_folder
 from trials.common import cli
 from trials.evidence.comparison import change_text
 from trials.evidence.floor import floor_of, floor_text
-from trials.export_formats.export_config import Config
+from trials.export_formats.export_config import FORMATS, Config
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -35,6 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     from trials.common import places, run_dir
     from trials.export_formats import files
     from trials.export_formats.export_record import write_record
+    from trials.export_formats.model_card import write_card
     from trials.networks.build import load_network, read_network
 
     stored_config = None if config.names_file else run_dir.load_run(config.run, "retrain")
@@ -64,6 +66,8 @@ def main(argv: list[str] | None = None) -> None:
         rows = [files.table_row(name, draft, target, comparison, name in problems) for name in config.wanted]
         files.publish_files(config, draft, problems)
     write_record(config, comparison, problems, made | {"seconds": time.perf_counter() - began})
+    good = [target.name + suffix for name in config.wanted if name not in problems for suffix in FORMATS[name]]
+    write_card(target, description.lines, description.metadata, good, stored_config.get("supernet"))
     header = ("format", "files", "KB", "largest logit difference", "same answers %", "test top-1 %")
     kilobytes = f"{config.network_file.stat().st_size / 1000:,.0f}"
     network_row = ("PyTorch", config.network_file.name, kilobytes, "", "", str(comparison.interval()))

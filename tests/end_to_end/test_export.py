@@ -20,11 +20,14 @@ from tests.unit.test_module_source import drawn, import_file
 from trials import export, retrain
 from trials.common import run_dir
 from trials.common.checkpoint import load_checkpoint
+from trials.export_formats import model_card
 from trials.export_formats.formats import run_module, run_onnx, run_program
 from trials.images.folder import FolderData
 from trials.images.load import load_data
 from trials.images.options import DataOptions
 from trials.networks import build
+
+CARD = ("Network", "Files", "Classes", "Budget", "Certificate", "Intended use", "Made by")
 
 
 def images_of(run, part="test"):
@@ -68,6 +71,31 @@ def test_onnx_gives_the_networks_answers(digits):
         torch.testing.assert_close(answers, logits[:size], atol=1e-4, rtol=0)
         assert torch.equal(answers.argmax(1), logits[:size].argmax(1))
     assert not [*(run / "export").glob("*.data")]  # one file
+
+
+def test_a_model_card_lies_beside_the_files(digits):
+    run, *_ = digits
+    text = (run / "export" / "model.md").read_text()
+    titles = [line for line in text.splitlines() if line.startswith("## ")]
+    assert titles == [f"## {title}" for title in CARD]
+    assert "10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in text
+    assert "`model.onnx`" in text
+    assert "none for this architecture" in text
+
+
+def test_a_model_card_has_the_certificate_of_its_own_network_alone(tmp_path):
+    metadata = {"classes": ["a", "b"], "architecture": {"id": "abc"}, "made_by": "Onepath"}
+    search = {"limits": {"max_macs": 100_000_000, "min_macs": None}}
+    for winner, said in (("abc", "It won."), ("other", "none for this architecture")):
+        certificate = {"winner": {"id": winner}, "verdict": {"sentence": "It won."}}
+        text = model_card.card("net", ["A network."], metadata, ["net.onnx"], search=search, certificate=certificate)
+        assert f"## Certificate\n{said}" in text
+        assert "## Budget\nmax_macs 100,000,000\n" in text
+    (tmp_path / "search.json").write_text("{}")
+    with pytest.raises(InputError, match="search summary '.*' is damaged"):
+        model_card.write_card(tmp_path / "net", ["A network."], metadata, ["net.onnx"], str(tmp_path))
+    model_card.write_card(tmp_path / "none", ["A network."], metadata, [], None)
+    assert not (tmp_path / "none.md").exists()
 
 
 def test_onnx_says_what_it_is(digits):

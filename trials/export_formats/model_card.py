@@ -1,0 +1,76 @@
+"""STEM.md beside exported files: what the network is, what it was trained and tested on, its budget, its certificate, its use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spaces.files import atomic
+from trials.common import run_files
+
+SUFFIX = ".md"
+MOST_CLASSES = 30  # that are named
+
+
+def card(
+    name: str,
+    lines: Sequence[str],
+    metadata: Mapping[str, Any],
+    files: Sequence[str],
+    *,
+    search: Mapping[str, Any] | None = None,
+    certificate: Mapping[str, Any] | None = None,
+) -> str:
+    """The text of a model card, in Markdown.
+
+    Args:
+        name: of the files.
+        lines: what a `Description` says, line by line.
+        metadata: what the files say about themselves.
+        files: names of the files that were checked and found good.
+        search: search.json of the supernet's run; None where nothing was searched.
+        certificate: certificate.json of it; left out where its winner is another architecture.
+    """
+    classes = metadata["classes"]
+    named = ", ".join(map(str, classes[:MOST_CLASSES]))
+    more = f" and {len(classes) - MOST_CLASSES} more" if len(classes) > MOST_CLASSES else ""
+    limits = {key: value for key, value in ((search or {}).get("limits") or {}).items() if value is not None}
+    budget = ", ".join(
+        f"{key} {value:,}" if isinstance(value, int | float) else f"{key} {value}" for key, value in limits.items()
+    )
+    own = certificate is not None and certificate["winner"]["id"] == metadata["architecture"].get("id")
+    verdict = certificate["verdict"]["sentence"] if certificate and own else None
+    sections = {
+        "Network": " ".join(filter(None, lines)),
+        "Files": ", ".join(f"`{file}`" for file in files) + ": each was run over the test images and agreed.",
+        "Classes": f"{len(classes)}: {named}{more}",
+        "Budget": budget or "none is known: the architecture was not taken from a search under a limit",
+        "Certificate": verdict or "none for this architecture: whether a search was better than luck is not known",
+        "Intended use": "images of the kind that it was trained on, prepared as the files' metadata say (`preprocess`). Each image "
+        "gets one of the classes, also one that shows none of them, and probabilities are not calibrated. The accuracy above is "
+        "that of the test images; on images of other cameras, places or times it has to be measured anew.",
+        "Made by": str(metadata["made_by"]),
+    }
+    return f"# {name}\n" + "".join(f"\n## {title}\n{text}\n" for title, text in sections.items())
+
+
+def write_card(
+    target: Path, lines: Sequence[str], metadata: Mapping[str, Any], files: Sequence[str], supernet: str | None
+) -> None:
+    """Write STEM.md beside the files; nothing where no file is good.
+
+    Args:
+        target: folder and stem of the files.
+        lines, metadata, files: as for `card`.
+        supernet: the run whose search and certificate are of this network, if they are.
+    """
+    if not files:
+        return
+    search = certificate = None
+    if supernet and metadata["architecture"].get("id"):
+        certificate = run_files.read_if_there(Path(supernet) / "certificate.json", "certificate")
+        search = run_files.read_if_there(Path(supernet) / "search.json", "search summary")
+    text = card(target.name, lines, metadata, files, search=search, certificate=certificate)
+    with atomic(target.with_name(target.name + SUFFIX)) as temporary:
+        temporary.write_text(text, encoding="utf-8")
