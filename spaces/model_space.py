@@ -100,6 +100,20 @@ def make_supernet(space: ModelSpace) -> ModelSpace:
     return RandomOneShot(mutation_hooks=[MixedLayer.mutate]).mutate_model(space)
 
 
+def inherit_from_warm_path(supernet: ChainSpace) -> None:
+    """End a warm start: every candidate inherits the weights of the first one in its choice block.
+
+    The sizes of an elastic block share their weights anyway.
+    """
+    inherit = supernet.chain.inherit
+    for block in supernet.blocks:
+        if isinstance(block, MixedLayer):
+            assert inherit is not None  # else the options were refused
+            first, *others = block.names
+            for name in others:
+                inherit(block[name], block[first])
+
+
 def build(name: str, preset: str = "imagenet", **options: Option) -> ChainSpace:
     """Build a space as an NNI ModelSpace, with fresh weights; arguments and errors as for `describe`.
 

@@ -1,20 +1,30 @@
 """The same commands on a GPU; skipped where there is none."""
 
+import contextlib
 import shutil
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+import spaces
+from spaces.arch import activate
 from spaces.files import load_json
+from spaces.model_space import build, make_supernet
+from spaces.spec import SpaceSpec
+from strategies.sampling import uniform
 from tests.unit.test_recipes import configured
+from tests.unit.test_recorded_pass import trained
 from trials import retrain, supernet
-from trials.common import distributed
+from trials.common import cli, distributed
 from trials.common.supernet_run import SupernetRun
 from trials.images.dataset import Data
 from trials.scoring import fixed_images, self_check
 from trials.scoring.evaluate_config import Config, Settings
 from trials.scoring.scorer import Scorer
 from trials.training import retrain_trainer
+from trials.training.recorded_pass import RecordedPass
+from trials.training.retrain_trainer import NetworkTrainer, open_data
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
 SMALL = ["--space", "spos", "--preset", "tiny", "--resolution", "16"]
@@ -111,3 +121,55 @@ def test_training_on_a_gpu_says_its_arithmetic_once_and_nothing_of_lightning(tmp
     assert output.count("arithmetic on the GPU: bf16-mixed") == 1
     assert "Tensor Cores" not in errors
     assert "Mixed Precision (AMP)" not in errors
+
+
+@pytest.mark.parametrize("space", ["spos --space-options variant=channel", "fbnet", "single-path-nas"])
+def test_recorded_passes_give_the_gradients_of_autograd(space):
+    """Of CUDA graphs, for several paths in an update; in 64 bits, where what rounds differently does not grow."""
+    name, *options = space.split()
+    options = cli.space_options(options[1]) if options else {}
+    images = torch.randn(16, 3, 16, 16, dtype=torch.double, device="cuda")
+    labels = torch.arange(16, device="cuda") % 10
+    found = []
+    for records in (True, False):
+        torch.manual_seed(0)
+        supernet = make_supernet(build(name, "tiny", **options)).double().cuda().train()
+        modules, device = [supernet.stem, *supernet.blocks, supernet.head], torch.device("cuda")
+        recorded = RecordedPass(modules, F.cross_entropy, device, contextlib.nullcontext)
+        blocks = supernet.chain.blocks
+        for step in range(4):
+            for path in (0, 1, step):  # one of them twice, or another one
+                arch = uniform(supernet.chain.choices, 0, path)[0]
+                activate(supernet, arch)
+                torch.manual_seed(step)  # of dropout
+                if records:
+                    keys = [(), *(tuple(arch[label] for label in block.choices) for block in blocks), ()]
+                    loss, _ = recorded(keys, images, labels, labels)
+                else:
+                    loss = F.cross_entropy(supernet(images).float(), labels)
+                    loss.backward()
+                found.append(loss.detach().double())
+            gradients = [parameter.grad for parameter in supernet.parameters()]
+            found += [gradient.clone() for gradient in gradients if gradient is not None]
+            found += [buffer.clone().double() for buffer in supernet.buffers()]
+            supernet.zero_grad()
+    half = len(found) // 2
+    for mine, theirs in zip(found[:half], found[half:], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("more", ["", "--mixup 0.2 --ema 0.9 --clip-norm 1 --precision bf16-mixed"])
+def test_a_recorded_network_learns(more):
+    """As one that is not recorded: the same images, rates and dropout."""
+    flags = ["--fixed-arc", "spos-block", "--preset", "tiny", "--data", "digits", "--resolution", "16"]
+    description = {"arch": spaces.describe("spos", "tiny").warm_path, "space": SpaceSpec("spos", "tiny").plain()}
+    losses = []
+    for graphs in ("on", "off"):
+        flags = [*flags, "--batch-size", "64", "--epochs", "8", "--cuda-graphs", graphs, *more.split()]
+        config = configured(*flags)
+        trainer = NetworkTrainer(config, description, 5, open_data(config))
+        assert (trainer.recorded is not None) == (graphs == "on")
+        losses.append(trained(trainer, trainer.steps)[0][:, 0])
+    torch.testing.assert_close(losses[0][:3], losses[1][:3], rtol=0, atol=0.05)
+    torch.testing.assert_close(losses[0][-20:].mean(), losses[1][-20:].mean(), rtol=0, atol=0.2)
+    assert losses[0][-20:].mean() < losses[0][:3].mean() - 0.5

@@ -144,13 +144,13 @@ def test_fashion_mnist():
 
 def test_augmentation_moves_whole_pixels_and_nothing_else():
     images = torch.arange(2 * 3 * 8 * 8, dtype=torch.float32).reshape(2, 3, 8, 8)
-    still = augment_geometry(images, Geometry(), torch.Generator().manual_seed(0))
+    still = augment_geometry(images, Geometry(), [torch.Generator().manual_seed(0)])
     torch.testing.assert_close(still, images)
-    moved = augment_geometry(images, Geometry(shift=0.25), torch.Generator().manual_seed(1))
+    moved = augment_geometry(images, Geometry(shift=0.25), [torch.Generator().manual_seed(1)])
     inner = moved[0, :, 2:6, 2:6]
     windows = [images[0, :, y : y + 4, x : x + 4] for y in range(5) for x in range(5)]
     assert any(torch.allclose(inner, window, atol=1e-3) for window in windows)
-    flips = [augment_geometry(images, Geometry(flip=True), torch.Generator().manual_seed(seed)) for seed in range(20)]
+    flips = [augment_geometry(images, Geometry(flip=True), [torch.Generator().manual_seed(seed)]) for seed in range(20)]
     mirrored = sum(torch.allclose(image[0], images[0].flip(-1), atol=1e-3) for image in flips)
     assert 3 <= mirrored <= 17
     assert not GEOMETRY["digits"].flip  # a mirrored 2 is no 2
@@ -411,3 +411,14 @@ def test_default_loader_without_dali(monkeypatch):
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
     assert DataOptions(data="folder", data_root="x").loader == "torchvision"
     assert DataOptions.of({"data": "folder", "loader": "dali"}).loader == "torchvision"
+
+
+def test_batches_that_are_prepared_together_are_those_prepared_alone():
+    """A GPU prepares several at once; what is drawn for a batch, and for a place in it, stays the same."""
+    data = load_data(DataOptions(data="digits", color_jitter=0.4, cutout=4), 32, score_fraction=0.25)
+    positions, order = np.array([1, 3, 6]), data.epoch_order("train", 8, 0, 2)
+    keys = [(0, 2, number) for number in range(3)]
+    images = [data._get("train", order[number][positions])[0] for number in range(3)]
+    together = data.prepare(torch.cat(images), keys, positions, 8)
+    for key, alone, prepared in zip(keys, images, together.split(3), strict=True):
+        assert torch.equal(prepared, data.prepare(alone, [key], positions, 8))

@@ -87,6 +87,12 @@ class TrainingDeviceOptions(DeviceOptions):
         "Arithmetic of training; auto is bf16-mixed on a GPU and 32 bits on a CPU",
         choices=("auto", "32", "16-mixed", "bf16-mixed"),
     )
+    cuda_graphs: str = option(
+        "auto",
+        "Record the passes of a step as CUDA graphs, which trains small networks several times as fast; auto does so on a GPU "
+        "for small images, unless the run is short",
+        choices=("auto", "on", "off"),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,7 @@ class Geometry:
 def augment_geometry(
     images: torch.Tensor,
     limits: Geometry,
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
     *,
     positions: torch.Tensor | None = None,
     batch: int | None = None,
@@ -59,8 +60,9 @@ def augment_geometry(
     """Shift, flip, rotate and scale each image of a batch on its own. Shifts without rotation are whole pixels.
 
     Args:
-        images: float, (N, 3, R, R).
-        positions: where in the whole batch these images are, (N,), if other processes have the rest of it.
+        images: float, (N, 3, R, R), of one batch after the other, all of one size.
+        generators: of the draws, one for each batch.
+        positions: where in their whole batch the images of each batch are, if other processes have the rest of it.
         batch: number of images in the whole batch; given with `positions`.
     Returns:
         Changed copies of the images, channels last in memory.
@@ -68,8 +70,8 @@ def augment_geometry(
     n, _, height, width = images.shape
 
     def uniform(limit: float) -> torch.Tensor:
-        values = (torch.rand(batch or n, generator=generator) * 2 - 1) * limit
-        return values if positions is None else values[positions]
+        draws = [torch.rand(batch or n // len(generators), generator=generator) for generator in generators]
+        return (torch.cat(draws if positions is None else [values[positions] for values in draws]) * 2 - 1) * limit
 
     angle, zoom = uniform(math.radians(limits.rotate)), 1 + uniform(limits.scale)
     mirror = torch.where(uniform(1.0) < 0, -1.0, 1.0) if limits.flip else torch.ones(n)

@@ -14,6 +14,7 @@ from trials.images.augment import CUTOUT_DRAWS, JITTER_DRAWS, Augmentation, colo
 SPLIT_SEED = 0  # the parts are cut with it, never with the run's seed, or the parts of two runs would mix
 ARCH_FRACTION = 0.2  # fraction of `train` that architecture parameters learn from
 Batch = tuple[torch.Tensor, torch.Tensor]  # images (N, 3, R, R), labels int64 (N,)
+Key = tuple[int, int, int]  # seed, epoch and number of a batch
 # mean and standard deviation of red, green and blue, as fractions of 255
 STATISTICS = {
     "digits": ((0.305,) * 3, (0.376,) * 3),
@@ -158,32 +159,32 @@ class Data:
             return expected | {"channels": "BGR", "range": 255, "mean": [0.0] * 3, "std": [1.0] * 3, "resize": "opencv"}
         return expected | {"channels": "RGB", "range": 1, "mean": list(mean), "std": list(std), "resize": "antialias"}
 
-    def prepare(
-        self, images: torch.Tensor, key: tuple[int, int, int], positions: np.ndarray, batch: int
-    ) -> torch.Tensor:
+    def prepare(self, images: torch.Tensor, keys: Sequence[Key], positions: np.ndarray, batch: int) -> torch.Tensor:
         """Augment and normalise training images.
 
         Args:
-            images: uint8, (N, 3, R, R), on any device.
-            key: seed, epoch and number of the batch; what is random depends on these alone.
-            positions: where in the whole batch these images are, (N,).
+            images: uint8, (N, 3, R, R), on any device, of one batch after the other.
+            keys: for each of these batches seed, epoch and number; what is random depends on these alone.
+            positions: where in the whole batch the images of each of them are.
             batch: number of images in the whole batch, which several processes may share.
         Returns:
             float32, (N, 3, R, R), on the device of the data set.
         """
         changes = self.augmentation
         images = images.to(self.device, non_blocking=True)
-        draws = np.random.default_rng((*key, 1)).random((batch, JITTER_DRAWS + CUTOUT_DRAWS))[positions]
+        draws = np.concatenate(
+            [np.random.default_rng((*key, 1)).random((batch, JITTER_DRAWS + CUTOUT_DRAWS))[positions] for key in keys]
+        )
         if changes.randaugment[0]:
-            seeds = np.random.default_rng((*key, 3)).integers(2**62, size=batch)[positions]
-            images = rand_augment(images, *changes.randaugment, seeds)
+            seeds = [np.random.default_rng((*key, 3)).integers(2**62, size=batch)[positions] for key in keys]
+            images = rand_augment(images, *changes.randaugment, np.concatenate(seeds))
         if changes.color_jitter:
             images = color_jitter(images, changes.color_jitter, draws[:, :JITTER_DRAWS])
-        images = self.augment_geometry(self.normalise(images), key, positions, batch)
+        images = self.augment_geometry(self.normalise(images), keys, positions, batch)
         return cutout(images, changes.cutout, draws[:, JITTER_DRAWS:]) if changes.cutout else images
 
     def augment_geometry(
-        self, images: torch.Tensor, key: tuple[int, int, int], positions: np.ndarray, batch: int
+        self, images: torch.Tensor, keys: Sequence[Key], positions: np.ndarray, batch: int
     ) -> torch.Tensor:
         """Shift, turn and mirror normalised images at random, unless decoding did so; arguments as for `prepare`."""
         return images

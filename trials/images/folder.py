@@ -174,7 +174,7 @@ class FolderData(Data):
                     images[k], indices[k] = self._replacement(
                         reason, positions[k], order[number], partial(plan, number)
                     )
-            return self.prepare(images, (seed, epoch, number), positions, batch), self.labels[indices].to(self.device)
+            return self.prepare(images, [(seed, epoch, number)], positions, batch), self.labels[indices].to(self.device)
 
         for number in numbers:
             yield self.on_side_stream(partial(make_batch, number))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ import torch.nn.functional as F
 from spaces.errors import InputError
 from spaces.files import require_file, unreadable
 from trials.images.augment import Augmentation, Geometry, augment_geometry
-from trials.images.dataset import Batch, Data, split
+from trials.images.dataset import Batch, Data, Key, split
 from trials.images.options import DataOptions, require_data_folder
 
+MOST_TOGETHER, BYTES_TOGETHER = 16, 64 << 20  # of the training batches that are prepared at once
 GEOMETRY = {
     "digits": Geometry(shift=0.125, rotate=10, scale=0.15, padding="border"),
     "fashion-mnist": Geometry(shift=0.125, flip=True),
@@ -121,20 +123,27 @@ class MemoryData(Data):
         positions = np.arange(batch) if take is None else take
         order = self.epoch_order(part, batch, seed, epoch)
 
-        def make_batch(number: int) -> Batch:
-            images, labels = self._get(part, order[number][positions])
-            return self.prepare(images, (seed, epoch, number), positions, batch), labels
+        # a GPU prepares several batches at once, in as many kernels as one
+        bytes_each = len(positions) * 3 * self.resolution**2 * 4
+        together = 1 if self.device.type == "cpu" else max(1, min(MOST_TOGETHER, BYTES_TOGETHER // bytes_each))
 
-        for number in range(start, len(order)):
-            yield self.on_side_stream(partial(make_batch, number))
+        def make_batches(first: int) -> Batch:
+            numbers = range(first, min(first + together, len(order)))
+            images, labels = self._get(part, order[numbers.start : numbers.stop, positions].ravel())
+            return self.prepare(images, [(seed, epoch, number) for number in numbers], positions, batch), labels
+
+        for first in range(start, len(order), together):
+            images, labels = self.on_side_stream(partial(make_batches, first))
+            yield from zip(images.split(len(positions)), labels.split(len(positions)), strict=True)
 
     def augment_geometry(
-        self, images: torch.Tensor, key: tuple[int, int, int], positions: np.ndarray, batch: int
+        self, images: torch.Tensor, keys: Sequence[Key], positions: np.ndarray, batch: int
     ) -> torch.Tensor:
         """Shift, turn and mirror normalised images as GEOMETRY allows; arguments as for `prepare`."""
-        generator = torch.Generator().manual_seed(int(np.random.default_rng(key).integers(2**62)))
+        seeds = [int(np.random.default_rng(key).integers(2**62)) for key in keys]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         return augment_geometry(
-            images, GEOMETRY[self.name], generator, positions=torch.from_numpy(positions), batch=batch
+            images, GEOMETRY[self.name], generators, positions=torch.from_numpy(positions), batch=batch
         )
 
     def eval_batches(
@@ -175,16 +184,19 @@ def _fashion_mnist(options: DataOptions) -> Source:
         files = as_downloaded
 
     def read(prefix: str) -> tuple[np.ndarray, np.ndarray]:
-        n = {"train": 60_000, "t10k": 10_000}[prefix]
-        images = _read_idx(files / f"{prefix}-images-idx3-ubyte.gz", 16, n * 28 * 28)  # after a header of four int32
-        labels = _read_idx(files / f"{prefix}-labels-idx1-ubyte.gz", 8, n)
-        return images.reshape(n, 28, 28), labels.astype(np.int64)
+        images = _read_idx(files / f"{prefix}-images-idx3-ubyte.gz", (28, 28))
+        labels = _read_idx(files / f"{prefix}-labels-idx1-ubyte.gz", ())
+        if len(images) != len(labels):
+            raise InputError(
+                f"'{files}' has {len(images):,} {prefix} images and {len(labels):,} labels; take both from one source"
+            )
+        return images, labels.astype(np.int64)
 
     return Source(FASHION, lambda: read("train"), lambda: read("t10k"), 10_000)
 
 
-def _read_idx(path: Path, header: int, values: int) -> np.ndarray:
-    """The values of a file of Fashion-MNIST, uint8 (values,), behind a header of so many bytes.
+def _read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """The values of a file of Fashion-MNIST, uint8 (n, *shape), with n as its header says: a cut file has fewer images.
 
     Raises:
         InputError: it is missing or damaged.
@@ -193,13 +205,15 @@ def _read_idx(path: Path, header: int, values: int) -> np.ndarray:
     try:
         with gzip.open(path) as file:
             content = file.read()
-        if len(content) != header + values:
-            raise ValueError(f"{len(content):,} bytes, not {header + values:,}")
+        header = 4 * (2 + len(shape))  # int32: the kind of file, n, and the shape
+        number = int.from_bytes(content[4:8])
+        if len(content) != header + number * math.prod(shape):
+            raise ValueError(f"{len(content):,} bytes, not {header + number * math.prod(shape):,}")
     except (OSError, EOFError, ValueError, zlib.error) as error:
         if isinstance(error, OSError) and error.errno:
             raise unreadable("data file", path, error) from None
         raise InputError(f"data file '{path}' is damaged ({error}); take it from its source again") from None
-    return np.frombuffer(content, np.uint8, offset=header).copy()
+    return np.frombuffer(content, np.uint8, offset=header).reshape(number, *shape).copy()
 
 
 def _cifar(kind: str) -> Callable[[DataOptions], Source]:

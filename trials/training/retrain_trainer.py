@@ -58,6 +58,8 @@ class NetworkTrainer(Trainer):
         self.ema = make_ema(self.network, config.ema) if config.ema else None
         if config.schedule == "exponential":
             self.schedule_options = {"gamma": config.decay_rate, "every": config.decay_epochs * self.steps_per_epoch}
+        if self.records():
+            self.record([self.network])
 
     @property
     def tested_network(self) -> nn.Module:
@@ -93,13 +95,17 @@ class NetworkTrainer(Trainer):
                 images, labels, classes, mixup=config.mixup, cutmix=config.cutmix, seed=mixing_seed
             )
         torch.manual_seed(dropout_seed ^ self.rank)
-        logits = self.model(images)
-        loss = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
-        self.fabric.backward(loss)
+        if self.recorded is not None:
+            loss, top1 = self.recorded([None], images, targets, labels)
+        else:
+            logits = self.model(images)
+            loss = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
+            self.fabric.backward(loss)
+            loss, top1 = loss.detach(), (logits.detach().argmax(1) == labels).float().mean()
         self.update_weights()
         if self.ema is not None:
             self.ema.update_parameters(self.network)
-        return loss.detach(), (logits.detach().argmax(1) == labels).float().mean()
+        return loss, top1
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""

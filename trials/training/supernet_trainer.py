@@ -17,7 +17,7 @@ from torch import nn
 from spaces.arch import Mixture, Weights, activate_mixture, arch_id
 from spaces.cost import CostTable
 from spaces.elastic import squared_norms
-from spaces.model_space import ChainSpace, MixedLayer, make_supernet
+from spaces.model_space import ChainSpace, inherit_from_warm_path, make_supernet
 from spaces.spec import SpaceSpec
 from strategies import arch_learner, cost_loss
 from strategies import differentiable as nas
@@ -72,6 +72,8 @@ class SupernetTrainer(Trainer):
         self.search: nas.SoftmaxSearch | None = None
         if learns:
             self._make_search(table)
+        if self.records():
+            self.record([self.supernet.stem, *self.supernet.blocks, self.supernet.head], 1 / config.accumulate)
 
     def _make_search(self, table: CostTable) -> None:
         config, choices = self.config, self.chain.choices
@@ -165,19 +167,42 @@ class SupernetTrainer(Trainer):
         mean_loss, top1 = torch.zeros(2, device=device)
         for path in paths:  # gradients of the paths add up, as in FairNAS: a candidate is trained as if it were alone
             activate_mixture(self.supernet, path)
+            keys = self._keys(path) if self.recorded is not None else None
             for number, (x, y) in enumerate(self._micro_batches(images, labels), 1):
-                logits = self.model(x)
-                loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
-                # what thresholds mix depends on the weights, and all micro-batches share that piece of the graph
-                shared = isinstance(self.search, nas.ThresholdSearch) and number < config.accumulate
-                self.fabric.backward(loss * fraction, retain_graph=shared)
-                mean_loss = mean_loss + loss.detach() * fraction / len(paths)
-                top1 = top1 + (logits.detach().argmax(1) == y).float().mean() * fraction / len(paths)
-                del logits, loss  # frees their memory before the next micro-batch is computed
+                if self.recorded is not None and keys is not None:
+                    loss, hits = self.recorded(keys, x, y, y)
+                else:
+                    # what thresholds mix depends on the weights, and all micro-batches share that piece of the graph
+                    shared = isinstance(self.search, nas.ThresholdSearch) and number < config.accumulate
+                    loss, hits = self._pass(x, y, fraction, retain_graph=shared)
+                mean_loss = mean_loss + loss * fraction / len(paths)
+                top1 = top1 + hits * fraction / len(paths)
         self.update_weights()
         if self.ema is not None:
             self.ema.update()
         return mean_loss, top1
+
+    def _keys(self, path: Mixture) -> list[tuple[Any, ...]] | None:
+        """What is active in stem, blocks and head, as `RecordedPass` wants to know it; None where candidates are mixed."""
+        if any(isinstance(value, Weights) for value in path.values()):
+            return None
+        return [(), *(tuple(path[label] for label in block.choices) for block in self.chain.blocks), ()]
+
+    def _pass(
+        self, x: torch.Tensor, y: torch.Tensor, fraction: float, *, retain_graph: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The passes of a micro-batch with what is active.
+
+        Args:
+            x, y: images (N, 3, R, R), normalised, and labels (N,).
+            fraction: factor of the loss before the backward pass.
+        Returns:
+            Loss, and top-1 from 0 to 1, on the device. All else is free again.
+        """
+        logits = self.model(x)
+        loss = F.cross_entropy(logits, y, label_smoothing=self.config.label_smoothing)
+        self.fabric.backward(loss * fraction, retain_graph=retain_graph)
+        return loss.detach(), (logits.detach().argmax(1) == y).float().mean()
 
     def arch_step(
         self, step: int, number: int, images: torch.Tensor, labels: torch.Tensor
@@ -266,17 +291,3 @@ class SupernetTrainer(Trainer):
         """The generator of what a step draws for one purpose; the same in every process."""
         seed = step_generator(self.config.seed, step).getrandbits(32)
         return torch.Generator().manual_seed(int.from_bytes(purpose.encode()) % 1_000_003 + seed)
-
-
-def inherit_from_warm_path(supernet: ChainSpace) -> None:
-    """End a warm start: every candidate inherits the weights of the first one in its choice block.
-
-    The sizes of an elastic block share their weights anyway.
-    """
-    inherit = supernet.chain.inherit
-    for block in supernet.blocks:
-        if isinstance(block, MixedLayer):
-            assert inherit is not None  # else the options were refused
-            first, *others = block.names
-            for name in others:
-                inherit(block[name], block[first])

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from trials.common.cli import rank_and_world
 from trials.common.distributed import average_gradients, make_fabric, synchronise_batchnorm
 from trials.images.dataset import Data
 from trials.training import optimizers, retrain_config, supernet_config
+from trials.training.recorded_pass import RecordedPass
+
+# Recording takes about a second, and is worth it where kernels are short.
+RECORDED_STEPS = 100  # the fewest steps of a run
+RECORDED_PIXELS = 128 * 128 * 128  # the most pixels of a batch
 
 
 class Trainer:
@@ -30,12 +37,14 @@ class Trainer:
         network: the module itself; `model` is the same one in Fabric's wrapper, which sets the precision of a pass.
         steps_per_epoch, steps: batches of an epoch, and of the whole run.
         prefix: what messages begin with, such as "seed 0: ".
+        recorded: the passes of a step, if they are recorded; see `record`.
     Raises:
         InputError: the part has not one whole batch, the processes find too few GPUs, or a BatchNorm cannot be synchronised.
     """
 
     prefix = ""
     schedule_options: Mapping[str, float] = {}  # further arguments of optimizers.learning_rate
+    recorded: RecordedPass | None = None
 
     def __init__(
         self,
@@ -69,6 +78,24 @@ class Trainer:
         self.weights = list(self.network.parameters())  # listing those of a supernet takes as long as its forward pass
         self.steps_per_epoch = data.steps_per_epoch(part, config.batch_size)
         self.steps = config.epochs * self.steps_per_epoch
+
+    def records(self) -> bool:
+        """Whether the passes of a step are recorded as CUDA graphs."""
+        config = self.config
+        if self.fabric.device.type != "cuda" or self.world > 1 or config.precision == "16-mixed":
+            return False  # 16-mixed scales the loss anew at every step
+        small = config.batch_size * self.data.resolution**2 <= RECORDED_PIXELS and self.steps >= RECORDED_STEPS
+        return small if config.cuda_graphs == "auto" else config.cuda_graphs == "on"
+
+    def record(self, modules: Sequence[nn.Module], fraction: float = 1.0) -> None:
+        """Record the passes of a step from now on.
+
+        Args:
+            modules: the network as a chain of modules.
+            fraction: factor of the loss before the backward pass.
+        """
+        loss = partial(F.cross_entropy, label_smoothing=self.config.label_smoothing)
+        self.recorded = RecordedPass(modules, loss, self.fabric.device, self.fabric.autocast, fraction)
 
     def epochs_from(self, step: int) -> Iterator[tuple[int, int]]:
         """The epochs that begin, or go on, at a step: the number of each, and its first batch."""
