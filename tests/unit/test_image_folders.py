@@ -237,9 +237,10 @@ def test_a_damaged_list_of_images_is_one_line(spoil, tmp_path):
 @pytest.mark.parametrize("spoil", [b"", b"no gzip", compress(b"few"), compress(b"x" * 60_008)[:-20], "fifo"])
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"])
 def test_damaged_files_of_fashion_mnist_are_one_line(spoil, name, tmp_path):
-    content = compress(bytes(16 + 60_000 * 28 * 28), 1)
-    for other in ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"):
-        (tmp_path / other).write_bytes(content)
+    number = (60_000).to_bytes(4)
+    images = bytes((0, 0, 8, 3)) + number + bytes((0, 0, 0, 28, 0, 0, 0, 28)) + bytes(60_000 * 28 * 28)
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(compress(images, 1))
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(compress(bytes((0, 0, 8, 1)) + number + bytes(60_000)))
     (tmp_path / name).unlink()
     if spoil == "fifo":
         os.mkfifo(tmp_path / name)

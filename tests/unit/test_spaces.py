@@ -535,7 +535,7 @@ def test_memory():
     ("name", "preset", "options", "says"),
     [
         ("spso", "tiny", {}, "unknown space 'spso'; did you mean 'spos'"),
-        ("spos", "small", {}, "unknown preset of space spos: 'small'.*imagenet, cifar, tiny"),
+        ("spos", "huge", {}, "unknown preset of space spos: 'huge'.*imagenet, small, cifar, tiny"),
         ("proxylessnas", "mobile_14", {}, "did you mean 'mobile-14'"),
         ("fbnet", "tiny", {"classes": 0}, "classes of space fbnet is 0; give a whole number, at least 2"),
         ("spos", "tiny", {"classes": 1}, "classes of space spos is 1; give a whole number, at least 2"),

@@ -207,6 +207,8 @@ def _read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
             content = file.read()
         header = 4 * (2 + len(shape))  # int32: the kind of file, n, and the shape
         number = int.from_bytes(content[4:8])
+        if not content.startswith(bytes((0, 0, 8, 1 + len(shape)))) or not number:  # 8: of uint8
+            raise ValueError("it does not begin as such a file does")
         if len(content) != header + number * math.prod(shape):
             raise ValueError(f"{len(content):,} bytes, not {header + number * math.prod(shape):,}")
     except (OSError, EOFError, ValueError, zlib.error) as error:
