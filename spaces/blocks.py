@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -83,7 +83,7 @@ def pooled_classifier(
     )
 
 
-def mobile_stem(style: Style, widths: tuple[int, int], stride: int) -> nn.Sequential:
+def mobile_stem(style: Style, widths: Sequence[int], stride: int) -> nn.Sequential:
     """3x3 convolution to widths[0] channels, then a depthwise separable block.
 
     Returns:

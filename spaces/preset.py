@@ -42,7 +42,7 @@ class Preset:
         return replace(
             self,
             stem=tuple(scaled_channels(width, factor) for width in self.stem),
-            stages=tuple((scaled_channels(width, factor), *rest) for width, *rest in self.stages),
+            stages=tuple((scaled_channels(width, factor), blocks, stride) for width, blocks, stride in self.stages),
             last_width=scaled_channels(self.last_width, max(1.0, factor)),
         )
 

@@ -220,6 +220,6 @@ def picked(
         return found
 
     own = gains(np.arange(number), draws)
-    resampled = [np.mean(gains(generator.integers(number, size=number), each)) for _ in range(draws // each * 5)]
+    resampled = [np.mean(gains(generator.integers(number, size=(number,)), each)) for _ in range(draws // each * 5)]
     low, high = np.quantile(resampled, [0.025, 0.975])
     return Picked(Interval(float(np.mean(own)), float(low), float(high)), float(np.mean(np.array(own) > 0)))

@@ -416,6 +416,7 @@ def test_default_loader_without_dali(monkeypatch):
 def test_batches_that_are_prepared_together_are_those_prepared_alone():
     """A GPU prepares several at once; what is drawn for a batch, and for a place in it, stays the same."""
     data = load_data(DataOptions(data="digits", color_jitter=0.4, cutout=4), 32, score_fraction=0.25)
+    assert isinstance(data, MemoryData)
     positions, order = np.array([1, 3, 6]), data.epoch_order("train", 8, 0, 2)
     keys = [(0, 2, number) for number in range(3)]
     images = [data._get("train", order[number][positions])[0] for number in range(3)]

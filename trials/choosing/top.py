@@ -98,7 +98,7 @@ def choose_winner(config: Config) -> Config:
     supernet = SupernetRun.open(str(config.supernet), trained=config.top > 0)
     run = supernet.path
     found, band = find_candidates(supernet, config.top, config.top_random)
-    alone = {"top": 0, "top_random": 0, "top_epochs": None}
+    alone: dict[str, Any] = {"top": 0, "top_random": 0, "top_epochs": None}
     options = dataclasses.replace(config, **alone, fixed_arc=str(run / "arc.json"), resume=False)
     winner = plan_retraining(options, found[0].arch)
     if winner.recipe:
@@ -190,7 +190,7 @@ def plan_candidates(config: Config, found: Sequence[Found], epochs: int, fractio
         InputError: something of these cannot be used, or does not fit together.
     """
     falls = config.decay_epochs * epochs / config.epochs if config.schedule == "exponential" else config.decay_epochs
-    short = {"hold_out": fraction, "epochs": epochs, "eval_every": epochs, "decay_epochs": falls}
+    short: dict[str, Any] = {"hold_out": fraction, "epochs": epochs, "eval_every": epochs, "decay_epochs": falls}
     config, run = dataclasses.replace(config, **short), Path(str(config.supernet))
     candidates: list[Candidate] = []
     for one in found:

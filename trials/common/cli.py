@@ -124,18 +124,18 @@ def parse(
     words = sys.argv[1:] if argv is None else list(argv)
     parser.words = words
     parser.require_known(words)
-    section = command.removeprefix("trials.").split()[0]
+    name = command.removeprefix("trials.").split()[0]
     read, words = option_files.split(words, "--config")
     written, words = option_files.split(words, "--save-config")
     if read:
-        names = [field.name for field in dataclasses.fields(config)]
-        words = option_files.with_options(read, section, words, names, positional)
+        names = [field.name for field in dataclasses.fields(config)]  # type: ignore[arg-type]
+        words = option_files.with_options(read, name, words, names, positional)
     parser.words = words
     typed.remember(command, words)
     options = {name: value for name, value in vars(parser.parse_args(words)).items() if name not in FILES}
     checked = config(**options)
     if written:
-        option_files.save(written, section, {k: v for k, v in options.items() if v != parser.get_default(k)})
+        option_files.save(written, name, {k: v for k, v in options.items() if v != parser.get_default(k)})
     return checked
 
 

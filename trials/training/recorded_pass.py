@@ -184,10 +184,10 @@ class RecordedPass:
             y = output.pop()
             onward = None if last else self.input_gradients[number + 1]
             onward = onward if onward is None else onward.to(y.dtype)
-            found = torch.autograd.grad(y, [x] * (number > 0) + weights, onward, allow_unused=True)
+            sources = [x, *weights] if number else weights
+            found = list(torch.autograd.grad(y, sources, onward, allow_unused=True))
             if number:
-                gradient, *found = found
-                arrives = self.input_gradients[number]
+                gradient, arrives = found.pop(0), self.input_gradients[number]
                 assert arrives is not None
                 arrives.zero_() if gradient is None else arrives.copy_(gradient)
             pairs = [
