@@ -1,5 +1,6 @@
 """Name what is on photos, with a network of trials.export: python docs/classify_onnx.py model.onnx photo.jpg ..."""
 
+import contextlib
 import json
 import sys
 
@@ -10,6 +11,10 @@ from PIL import Image, ImageOps
 
 def open_rgb(path, how):
     """An image as training sees it: RGB of 8 bits, more bits scaled, an unknown white refused, turned if the network wants it."""
+    with contextlib.suppress(ImportError):  # HEIC, where pillow-heif is installed
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
     image = Image.open(open(path, "rb"))  # by its name, Pillow 13.0 scrambles grey TIFFs that have an orientation
     tags = getattr(image, "tag_v2", {})
     grey_16 = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")

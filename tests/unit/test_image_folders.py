@@ -12,15 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from spaces.errors import InputError
 from tests.unit.test_data import open_folder
-from trials.images import check
+from trials.images import check, heic
 from trials.images.image_list import LEFT_OUT, LIST, load_list
 from trials.images.listing import find_images
 from trials.images.load import load_data
 from trials.images.options import DataOptions
+from trials.images.torch_loader import decode
 from trials.images.val_labels import read_val_labels
 from trials.training.run_gates import _has_test_folder
 
@@ -254,6 +256,7 @@ def test_damaged_files_of_fashion_mnist_are_one_line(spoil, name, tmp_path):
 # all that is below the root
 
 
+@pytest.mark.skipif(heic.READS_HEIC, reason="HEIC is read here")
 def test_everything_is_used_or_listed_with_its_reason(tmp_path, capsys):
     images = tmp_path / "images"
     fill(images / "a", images / "b", count=10)
@@ -274,9 +277,7 @@ def test_everything_is_used_or_listed_with_its_reason(tmp_path, capsys):
         "loose.jpg",
     ]
     reasons = dict(listing.left_out)
-    assert (
-        "is HEIC, which is not read; convert it to JPEG or PNG (the Python package pillow-heif" in reasons["b/two.HEIF"]
-    )
+    assert "is HEIC, which is not read; convert it to JPEG or PNG, or install what reads it" in reasons["b/two.HEIF"]
     assert reasons["loose.jpg"] == "is beside the folders that are read"
     assert dict(listing.others) == {
         ".cache/": "is hidden",
@@ -305,6 +306,29 @@ def test_everything_is_used_or_listed_with_its_reason(tmp_path, capsys):
         path.rename(path.with_suffix(".heic"))
     with pytest.raises(InputError, match=r"no image in 'a'; 'a/.*heic' is HEIC, which is not read"):
         find_images(images)
+
+
+@pytest.mark.skipif(not heic.READS_HEIC, reason="pillow-heif is not installed")
+def test_heic_is_read_where_it_can_be(tmp_path, capsys):
+    import pillow_heif
+
+    values = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
+    pixels = np.kron(values, np.ones((16, 16, 1), np.uint8))  # blocks, which survive the encoder
+    for name in "abcdefgh":
+        path = tmp_path / "images" / ("one" if name < "e" else "two") / f"{name}.heic"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        changed = np.roll(pixels, 16 * ord(name), axis=1)
+        pillow_heif.from_pillow(Image.fromarray(changed)).save(path, quality=100)
+        assert np.abs(decode(str(path)).numpy().transpose(1, 2, 0) - changed.astype(float)).mean() < 12
+    (tmp_path / "images" / "two" / "x.heif").write_bytes(b"content")
+    batches = []
+    for loader in ("dali", "torchvision"):
+        data = open_folder(tmp_path / "images", loader, workers=0)
+        assert "left out of 9 files: 'two/x.heif' is no image" in capsys.readouterr().out
+        assert sorted(data.images.kinds) == ["", "HEIF RGB"]
+        batches.append(torch.cat([images.cpu() for images, _ in data.eval_batches("all", 3)]))
+    assert len(batches[0]) + data.size("test") == 8
+    assert (batches[0].float() - batches[1].float()).abs().max() <= 1
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from PIL import Image, features
 
 from spaces.errors import InputError, Stopped, require_library
+from trials.images import heic
 from trials.images.to_rgb import unknown_white
 
 with contextlib.suppress(Exception):  # `require_decoders` says that it is missing, before a file is opened
@@ -31,6 +32,7 @@ SUFFIXES = {
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
     "BMP": (".bmp",),
+    "HEIF": heic.SUFFIXES,
 }
 # PIL's name -> ours: an MPO is several JPEGs in one file, as many cameras write them; the first is the photograph
 FORMATS = {"MPO": "JPEG"}

@@ -8,6 +8,10 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageOps
 
+from trials.images.heic import teach_pillow
+
+teach_pillow()
+
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # numbers of TIFF tags
 WHITE_IS_ZERO = 0  # value of PHOTOMETRIC
 

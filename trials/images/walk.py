@@ -12,15 +12,17 @@ from collections.abc import Collection
 from pathlib import Path
 
 from spaces.errors import InputError
+from trials.images import heic
 
 # as torchvision's ImageFolder, with further names of JPEG, and GIF
 EXTENSIONS = (
     ".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".jfif", ".jpe", ".gif",
+    *(heic.SUFFIXES if heic.READS_HEIC else ()),
 )  # fmt: skip
 # suffixes of images that are not read -> why, and what to do
 CONVERT = "which is not read; convert it to JPEG or PNG"
 NOT_READ = {
-    **dict.fromkeys((".heic", ".heif", ".hif"), f"is HEIC, {CONVERT} (the Python package pillow-heif reads it)"),
+    **dict.fromkeys(heic.SUFFIXES, f"is HEIC, {CONVERT}, or install what reads it: pip install pillow-heif"),
     **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"), f"is a raw photograph, {CONVERT}"),
     **{
         suffix: f"is {suffix[1:].upper()}, {CONVERT}"
