@@ -97,7 +97,7 @@ def test_the_command_under_torchrun(tmp_path):
     output = torchrun("trials.supernet", *flags)
     assert "x 2 processes" in output
     assert output.count("trained in") == 1  # one process speaks
-    assert output.count("epoch 1: 5 fixed paths score") == 1
+    assert output.count("epoch 1: 5 fixed paths") == 1
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 2]
     weights = load_checkpoint(tmp_path / "run" / "supernet.pt", "")["model"]

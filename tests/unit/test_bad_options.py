@@ -111,7 +111,7 @@ def test_a_folder_that_is_spelt_in_another_way_is_the_same(tmp_path, monkeypatch
     monkeypatch.chdir(run.parent)
     config = retrain_config.Config(supernet="run", top=2, out=str(run / "retrain"))
     assert config.out == str(run / "retrain")
-    with pytest.raises(InputError, match="--top writes into 'run'; leave --out out"):
+    with pytest.raises(InputError, match="--top 2 writes into 'run'; leave --out out"):
         retrain_config.Config(supernet="run", top=2, out="elsewhere")
     (tmp_path / "labels.csv").touch()
     monkeypatch.chdir(tmp_path)
