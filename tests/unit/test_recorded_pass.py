@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import spaces
+from spaces.errors import InputError
 from spaces.spec import SpaceSpec
 from tests.unit.test_recipes import configured
 from trials.common import cli
@@ -70,3 +71,10 @@ def test_a_recorded_network_is_trained_as_one_that_is_not(mixing):
         found.append(trained(trainer, 5))
     assert torch.equal(found[0][0], found[1][0])
     assert all(torch.equal(mine, other) for mine, other in zip(found[0][1], found[1][1], strict=True))
+
+
+def test_graphs_that_cannot_be_recorded_are_refused(tmp_path):
+    with pytest.raises(
+        InputError, match="--cuda-graphs on needs a GPU, one process and --precision 32 or bf16-mixed, not cpu"
+    ):
+        supernet_trainer(tmp_path, "--strategy", "uniform", "--cuda-graphs", "on", "--device", "cpu")

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from spaces.errors import InputError
 from trials.common.cli import rank_and_world
 from trials.common.distributed import average_gradients, make_fabric, synchronise_batchnorm
 from trials.images.dataset import Data
@@ -80,12 +81,25 @@ class Trainer:
         self.steps = config.epochs * self.steps_per_epoch
 
     def records(self) -> bool:
-        """Whether the passes of a step are recorded as CUDA graphs."""
-        config = self.config
+        """Whether the passes of a step are recorded as CUDA graphs, which is said.
+
+        Raises:
+            InputError: they are to be, and cannot be.
+        """
+        config, on = self.config, self.config.cuda_graphs == "on"
+        # 16-mixed scales the loss anew at every step
         if self.fabric.device.type != "cuda" or self.world > 1 or config.precision == "16-mixed":
-            return False  # 16-mixed scales the loss anew at every step
+            if on:
+                raise InputError(
+                    f"--cuda-graphs on needs a GPU, one process and --precision 32 or bf16-mixed, not {self.fabric.device.type}, "
+                    f"{self.world} processes and {config.precision}; leave it out"
+                )
+            return False
         small = config.batch_size * self.data.resolution**2 <= RECORDED_PIXELS and self.steps >= RECORDED_STEPS
-        return small if config.cuda_graphs == "auto" else config.cuda_graphs == "on"
+        records = on or (small and config.cuda_graphs == "auto")
+        if records and self.rank == 0:
+            print(f"{self.prefix}the passes of a step are recorded as CUDA graphs; --cuda-graphs off: not")
+        return records
 
     def record(self, modules: Sequence[nn.Module], fraction: float = 1.0) -> None:
         """Record the passes of a step from now on.
