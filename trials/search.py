@@ -38,6 +38,8 @@ from trials.search_driver.session import (
     search_lock,
 )
 
+GOES = 20.0  # seconds, and no more, that the manager of a killed search takes to let go of its port
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -141,7 +143,7 @@ def run_in_nni(plan: Plan, config: Config, earlier: dict[str, Any] | None) -> tu
     Returns:
         The experiment's id, its folder, its trials.
     """
-    port = ports.choose_port(config.port, with_next=plan.remote)
+    port = ports.choose_port(config.port, with_next=plan.remote, wait=GOES if config.resume else 0)
     if plan.remote:
         from trials.search_driver import workers
 

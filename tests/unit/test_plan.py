@@ -21,7 +21,7 @@ from tests.answering_server import Answer
 from tests.commands import ROOT, assert_one_clear_line, onepath
 from tests.experiments import copy_run, experiment
 from trials import report
-from trials.search_driver import experiment_file, nni_environment
+from trials.search_driver import experiment_file, nni_environment, ports
 from trials.search_driver.experiment_yaml import seconds_of
 from trials.search_driver.plan import make_tuner, plan_experiment
 
@@ -312,3 +312,15 @@ def test_report_of_a_run_that_was_not_searched(own_run, capsys):
     report.main([str(own_run)])
     assert f"python -m trials.search {own_run} --in-process" in capsys.readouterr().out
     assert (own_run / "report.html").read_text().count("<svg") == 1
+
+
+def test_a_port_that_a_killed_search_lets_go_of_is_waited_for():
+    """The manager of a killed search ends by itself, seconds later; only who resumes waits."""
+    with socket.socket() as earlier:
+        earlier.bind(("127.0.0.1", 0))
+        earlier.listen()
+        port = earlier.getsockname()[1]
+        with pytest.raises(InputError, match=f"--port {port} is in use"):
+            ports.choose_port(port)
+        threading.Timer(0.5, earlier.close).start()
+        assert ports.choose_port(port, wait=20) == port

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 
 from spaces.errors import InputError
 
@@ -31,11 +32,12 @@ def portal_addresses(port: int) -> str:
     return f"{here}, from elsewhere http://{listen_host()}:{port}{elsewhere}"
 
 
-def choose_port(wanted: int | None, *, with_next: bool = False) -> int:
+def choose_port(wanted: int | None, *, with_next: bool = False, wait: float = 0.0) -> int:
     """The port asked for, or the first free one from 8080 on.
 
     Args:
         with_next: the next port has to be free too, which NNI asks for where trials run on other machines.
+        wait: seconds that the port asked for may take to become free.
     Raises:
         InputError: the port asked for is in use, or there is no free one.
     """
@@ -45,7 +47,11 @@ def choose_port(wanted: int | None, *, with_next: bool = False) -> int:
         return not is_listening(port) and not (with_next and is_listening(port + 1)) and reserve_port(port)
 
     if wanted is not None:
-        if not is_free(wanted):
+        until = time.monotonic() + wait
+        while not is_free(wanted):
+            if time.monotonic() < until:
+                time.sleep(0.2)
+                continue
             raise InputError(f"--port {wanted} is in use; give another, or leave --port out for a free one")
         return wanted
     for port in range(8080, 8180):
