@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from trials.images.augment import Augmentation
 from trials.images.dataset import Batch, Data
 from trials.training import retrain_config, supernet_config
 from trials.training.retrain_trainer import NetworkTrainer
-from trials.training.supernet_plan import make_paths
+from trials.training.supernet_plan import make_paths, plan_supernet
 from trials.training.supernet_trainer import SupernetTrainer
 
 CLASSES = 1000
@@ -71,6 +72,12 @@ def supernet_trainer(batches: list[Batch], lr: float, weight_decay: float, label
     table = CostTable.load(CLONE / COSTS)
     paths = make_paths(config, space.describe(), FeasibleSpace(table, config.limits(), None), data)
     return SupernetTrainer(config, data, space, table, paths)
+
+
+def supernet_trainer_of(**options: Any) -> SupernetTrainer:
+    """The trainer that `trials.supernet` makes of its options, without fixed paths."""
+    plan = plan_supernet(supernet_config.Config(out="unused", eval_paths=0, **options))
+    return SupernetTrainer(plan.config, plan.data, plan.space, plan.loss_table, plan.paths)
 
 
 def network_trainer(data: Data, space: SpaceSpec, arch: Arch, batch_size: int, device: str) -> NetworkTrainer:

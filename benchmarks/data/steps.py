@@ -7,10 +7,8 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.trainers import supernet_trainer_of
 from spaces.errors import InputError
-from trials.training.supernet_config import Config
-from trials.training.supernet_plan import plan_supernet
-from trials.training.supernet_trainer import SupernetTrainer
 
 WARM_STEPS = 14  # steps that are not timed: kernels are chosen for nearly all candidates
 
@@ -26,8 +24,7 @@ def time_steps(
     Returns:
         Images a second, and the share of the time that waits for images.
     """
-    config = Config(
-        out="unused",
+    trainer = supernet_trainer_of(
         preset="imagenet",
         resolution=resolution,
         data="folder",
@@ -37,14 +34,11 @@ def time_steps(
         batch_size=batch,
         epochs=1000,
         score_fraction=0.01,
-        eval_paths=0,
         device=device.type,
     )
-    plan = plan_supernet(config)
-    if steps + warm > plan.data.steps_per_epoch("train", batch):  # else the start of an epoch would count
+    if steps + warm > trainer.steps_per_epoch:  # else the start of an epoch would count
         enough = int((steps + warm + 1) * batch * 1.02)
         raise InputError(f"--images are too few; give {enough} or more, so that all steps are of one epoch")
-    trainer = SupernetTrainer(plan.config, plan.data, plan.space, plan.loss_table, plan.paths)
     batches = trainer.batches(0)
     waiting = working = 0.0
     for number in range(warm + steps):

@@ -13,7 +13,7 @@ from benchmarks.gpu.kernels import add_kernel_table
 from benchmarks.gpu.measure import Images, steady_speed, tree_timing
 from benchmarks.gpu.results import Results, Row
 from benchmarks.gpu.scale import Scale
-from benchmarks.trainers import network_trainer
+from benchmarks.trainers import network_trainer, supernet_trainer_of
 from spaces.spec import SpaceSpec
 from strategies.sampling import uniform_path
 from trials.images.dataset import Data
@@ -25,9 +25,7 @@ from trials.scoring.prefix_tree import PrefixTree
 from trials.scoring.scorer import AUTO_PRECISION
 from trials.scoring.self_check import relatives
 from trials.scoring.shared_blocks import SharedBlocks
-from trials.training.supernet_config import RECIPES, Config
-from trials.training.supernet_plan import plan_supernet
-from trials.training.supernet_trainer import SupernetTrainer
+from trials.training.supernet_config import RECIPES
 
 PART = "small"
 CANDIDATES = 20
@@ -57,19 +55,8 @@ def measure(results: Results, scale: Scale, device: torch.device) -> None:
 
 def supernet_step(preset: str, resolution: int, batch: int, device: torch.device) -> Callable[[], object]:
     """The next step of a supernet, with its images."""
-    config = Config(
-        out="unused",
-        preset=preset,
-        resolution=resolution,
-        data="digits",
-        batch_size=batch,
-        epochs=100_000,
-        warm_start=0.0,
-        eval_paths=0,
-        device=device.type,
-    )
-    plan = plan_supernet(config)
-    trainer = SupernetTrainer(plan.config, plan.data, plan.space, plan.loss_table, plan.paths)
+    size = {"preset": preset, "resolution": resolution, "batch_size": batch, "epochs": 100_000}
+    trainer = supernet_trainer_of(**size, data="digits", warm_start=0.0, device=device.type)
     return stepper(((images, labels) for images, labels, _ in trainer.batches(0)), trainer.step)
 
 

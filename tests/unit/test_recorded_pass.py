@@ -37,9 +37,7 @@ def test_a_recorded_supernet_is_trained_as_one_that_is_not(tmp_path, flags):
     """Bit by bit, with the warm start at the beginning."""
     flags = [*flags.split(), *(() if "--strategy" in flags else ("--strategy", "uniform"))]
     plain, recorded = supernet_trainer(tmp_path, *flags), supernet_trainer(tmp_path, *flags)
-    recorded.record(
-        [recorded.supernet.stem, *recorded.supernet.blocks, recorded.supernet.head], 1 / recorded.config.accumulate
-    )
+    recorded.record(1 / recorded.config.accumulate)
     assert plain.warm_steps
     steps = plain.warm_steps + 2
     (values, state), (others, theirs) = trained(plain, steps), trained(recorded, steps)
@@ -50,7 +48,7 @@ def test_a_recorded_supernet_is_trained_as_one_that_is_not(tmp_path, flags):
 def test_a_mixture_is_not_recorded(tmp_path):
     """Only the one path of the warm start is."""
     trainer = supernet_trainer(tmp_path, "--strategy", "gumbel", "--epochs", "2", "--arch-warmup", "0")
-    trainer.record([trainer.supernet.stem, *trainer.supernet.blocks, trainer.supernet.head])
+    trainer.record()
     losses, _ = trained(trainer, trainer.warm_steps + 1)
     assert losses.isfinite().all()
     assert len(trainer.recorded.pieces) == 22
@@ -67,7 +65,7 @@ def test_a_recorded_network_is_trained_as_one_that_is_not(mixing):
     for records in (False, True):
         trainer = NetworkTrainer(config, {"arch": arch, "space": space.plain()}, 5, open_data(config))
         if records:
-            trainer.record([trainer.network])
+            trainer.record()
         found.append(trained(trainer, 5))
     assert torch.equal(found[0][0], found[1][0])
     assert all(torch.equal(mine, other) for mine, other in zip(found[0][1], found[1][1], strict=True))

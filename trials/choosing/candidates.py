@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,22 +89,24 @@ def best_of(run: SupernetRun, count: int) -> list[Found]:
     return [Found(score["arch"], "search", score) for score in scores[:count]]
 
 
-def _ranked(run: Path) -> list[dict[str, Any]]:
-    """The scores of the last search, the best first; in a search of an older version by the score alone."""
+def _ranked(run: Path) -> Iterator[dict[str, Any]]:
+    """The scores of the last search, the best first, each read when it is asked for; in a search of an older version by the score
+    alone.
+    """
     summary = run_files.read(run / "search.json", "search summary")
     names = summary.get("ranking") or [entry["id"] for entry in summary["history"]]
-    stored = [score for name in names if (score := run_files.read_score(score_path(run, name)))]
+    stored = (score for name in names if (score := run_files.read_score(score_path(run, name))))
     if "ranking" in summary:
         return stored
     score_by = searched_by(run)
-    return sorted(stored, key=lambda score: -score_value(score, score_by))
+    return iter(sorted(stored, key=lambda score: -score_value(score, score_by)))
 
 
 def _first_found(run: SupernetRun) -> Arch | None:
     """The winner of the search, else what was learned, whatever arc.json holds by now; None where nothing was found."""
-    ranked = _ranked(run.path) if (run.path / "search.json").exists() else []
-    if ranked:
-        return dict(ranked[0]["arch"])
+    first = next(_ranked(run.path), None) if (run.path / "search.json").exists() else None
+    if first:
+        return dict(first["arch"])
     learned = run_files.read_if_there(run.path / "most_probable.json", "learned architecture")
     return learned["arch"] if learned else None
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from spaces.errors import InputError, shown, unknown
-from spaces.files import atomic
+from spaces.files import atomic, parse_yaml, read_text
 
 COMMANDS = (
     "data",
@@ -83,9 +83,10 @@ def with_options(
 
 def read(path: str) -> dict[str, Any]:
     """A file of options. Raises InputError: it cannot be read, or has sections of no command."""
+    text = read_text(path, "file of options")
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = parse_yaml(text)
+    except ValueError as error:
         raise InputError(
             f"file of options '{path}' cannot be read ({shown(str(error))}); mend it, or leave it out"
         ) from None

@@ -59,7 +59,7 @@ class NetworkTrainer(Trainer):
         if config.schedule == "exponential":
             self.schedule_options = {"gamma": config.decay_rate, "every": config.decay_epochs * self.steps_per_epoch}
         if self.records():
-            self.record([self.network])
+            self.record()
 
     @property
     def tested_network(self) -> nn.Module:

@@ -73,7 +73,7 @@ class SupernetTrainer(Trainer):
         if learns:
             self._make_search(table)
         if self.records():
-            self.record([self.supernet.stem, *self.supernet.blocks, self.supernet.head], 1 / config.accumulate)
+            self.record(1 / config.accumulate)
 
     def _make_search(self, table: CostTable) -> None:
         config, choices = self.config, self.chain.choices
@@ -182,8 +182,12 @@ class SupernetTrainer(Trainer):
             self.ema.update()
         return mean_loss, top1
 
+    def pieces(self) -> list[nn.Module]:
+        """Stem, choice blocks and head."""
+        return [self.supernet.stem, *self.supernet.blocks, self.supernet.head]
+
     def _keys(self, path: Mixture) -> list[tuple[Any, ...]] | None:
-        """What is active in stem, blocks and head, as `RecordedPass` wants to know it; None where candidates are mixed."""
+        """What is active in each of `pieces`, as `RecordedPass` wants to know it; None where candidates are mixed."""
         if any(isinstance(value, Weights) for value in path.values()):
             return None
         return [(), *(tuple(path[label] for label in block.choices) for block in self.chain.blocks), ()]

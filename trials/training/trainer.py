@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -101,15 +101,18 @@ class Trainer:
             print(f"{self.prefix}the passes of a step are recorded as CUDA graphs; --cuda-graphs off: not")
         return records
 
-    def record(self, modules: Sequence[nn.Module], fraction: float = 1.0) -> None:
+    def pieces(self) -> list[nn.Module]:
+        """The network as a chain of modules, each of which is recorded by itself."""
+        return [self.network]
+
+    def record(self, fraction: float = 1.0) -> None:
         """Record the passes of a step from now on.
 
         Args:
-            modules: the network as a chain of modules.
             fraction: factor of the loss before the backward pass.
         """
         loss = partial(F.cross_entropy, label_smoothing=self.config.label_smoothing)
-        self.recorded = RecordedPass(modules, loss, self.fabric.device, self.fabric.autocast, fraction)
+        self.recorded = RecordedPass(self.pieces(), loss, self.fabric.device, self.fabric.autocast, fraction)
 
     def epochs_from(self, step: int) -> Iterator[tuple[int, int]]:
         """The epochs that begin, or go on, at a step: the number of each, and its first batch."""
