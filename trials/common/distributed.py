@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def use_cuda(device: str, precision: str = "auto") -> bool:
-    """Decide whether a GPU is used.
+def use_cuda(device: str, precision: str = "auto", cuda_graphs: str = "auto") -> bool:
+    """Decide whether a GPU is used, and check what needs one.
 
     Args:
         device: auto (a GPU where there is one), cpu or cuda.
-        precision: auto, 32, 16-mixed or bf16-mixed; checked here because fp16 needs a GPU.
+        precision: auto, 32, 16-mixed or bf16-mixed; fp16 needs a GPU.
+        cuda_graphs: auto, on or off; on needs a GPU, one process and no scaled loss.
     Raises:
         InputError: a GPU is asked for, or needed, and none is visible.
     """
@@ -39,6 +40,12 @@ def use_cuda(device: str, precision: str = "auto") -> bool:
         raise InputError("--device cuda: no GPU is visible; use --device cpu or auto")
     if precision == "16-mixed" and not cuda:
         raise InputError("--precision 16-mixed needs a GPU; use --precision 32 or bf16-mixed")
+    _, world = rank_and_world()
+    if cuda_graphs == "on" and not (cuda and world == 1 and precision != "16-mixed"):
+        raise InputError(
+            f"--cuda-graphs on needs a GPU, one process and --precision 32 or bf16-mixed, not {'cuda' if cuda else 'cpu'}, "
+            f"{world} processes and {precision}; leave it out"
+        )
     return cuda
 
 

@@ -69,7 +69,7 @@ def plan_retraining(config: Config, arch: Arch | None = None) -> RetrainPlan:
         InputError: something of these cannot be used, or does not fit together.
     """
     config = with_preset(config)
-    use_cuda(config.device, config.precision)
+    use_cuda(config.device, config.precision, config.cuda_graphs)
     if config.baseline:
         require_library(parse_baseline(config.baseline)[0], f"--baseline {config.baseline}")
     if config.optimizer == "rmsprop-tf":

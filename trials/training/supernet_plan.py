@@ -71,7 +71,7 @@ def plan_supernet(config: Config) -> SupernetPlan:
         imported = official_spos.read_supernet(
             config.import_official, config.space, config.preset, config.space_options
         )
-    use_cuda(config.device, config.precision)
+    use_cuda(config.device, config.precision, config.cuda_graphs)
     described = spaces.describe(config.space, config.preset, resolution=config.resolution, **options)
     config = config.with_warm_start(not config.import_official and _has_warm_start(described))
     data = load_data(

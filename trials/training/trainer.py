@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from spaces.errors import InputError
 from trials.common.cli import rank_and_world
 from trials.common.distributed import average_gradients, make_fabric, synchronise_batchnorm
 from trials.images.dataset import Data
@@ -81,23 +80,14 @@ class Trainer:
         self.steps = config.epochs * self.steps_per_epoch
 
     def records(self) -> bool:
-        """Whether the passes of a step are recorded as CUDA graphs, which is said.
-
-        Raises:
-            InputError: they are to be, and cannot be.
-        """
-        config, on = self.config, self.config.cuda_graphs == "on"
+        """Whether the passes of a step are recorded as CUDA graphs, which is said."""
+        config = self.config
         # 16-mixed scales the loss anew at every step
         if self.fabric.device.type != "cuda" or self.world > 1 or config.precision == "16-mixed":
-            if on:
-                raise InputError(
-                    f"--cuda-graphs on needs a GPU, one process and --precision 32 or bf16-mixed, not {self.fabric.device.type}, "
-                    f"{self.world} processes and {config.precision}; leave it out"
-                )
             return False
         small = config.batch_size * self.data.resolution**2 <= RECORDED_PIXELS and self.steps >= RECORDED_STEPS
-        records = on or (small and config.cuda_graphs == "auto")
-        if records and self.rank == 0:
+        records = config.cuda_graphs == "on" or (small and config.cuda_graphs == "auto")
+        if records:
             print(f"{self.prefix}the passes of a step are recorded as CUDA graphs; --cuda-graphs off: not")
         return records
 
