@@ -44,7 +44,7 @@ def carry_out(unit: Unit, plan: Plan, results: Path, work: Path, device: str) ->
     made = run_dir.provenance()
     machine = {key: made[key] for key in ("commit", "processor", "cores", "gpus", "started")}
     machine["torch"] = made["versions"]["torch"]
-    whole = {"training": unit.pair.training(unit.kind), "seed": unit.seed, **found, "machine": machine}
+    whole = {"training": unit.training, "seed": unit.seed, **found, "machine": machine}
     save_json(results / unit.path, whole | {"seconds": round(time.perf_counter() - began, 1)})
 
 
@@ -56,7 +56,7 @@ def train_network(unit: Unit, plan: Plan, run: Path, work: Path, device: str) ->
     from trials.training.retrain_plan import plan_retraining
 
     words = [*unit.pair.words(work), "--epochs", str(unit.pair.epochs), "--batch-size", str(unit.pair.batch)]
-    words += ["--lr", str(unit.pair.lr)]
+    words += ["--lr", str(unit.pair.lr if unit.lr is None else unit.lr)]
     words += ["--device", device, "--out", str(run), "--seeds", str(unit.seed + 1), "--resume", *PRECISION]
     if unit.arch is None:
         words += ["--baseline", unit.baseline]

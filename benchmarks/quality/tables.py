@@ -12,10 +12,9 @@ import numpy as np
 
 from benchmarks.quality.evidence import accuracies, against_random, foretold, picked, ranking, spread
 from benchmarks.quality.pairs import Pair
-from benchmarks.quality.units import Plan, Unit, all_units, found_by, result_of
+from benchmarks.quality.units import Plan, Unit, all_units, baseline_units, found_by, result_of
 from spaces.arch import arch_id
 from trials.common import cli
-from trials.networks.baselines import baseline_folder
 from trials.scoring import noise
 
 
@@ -57,6 +56,12 @@ class Measured:
         """Mean accuracy of a network; None where it was not trained yet."""
         return statistics.mean(self.networks[name]) if name in self.networks else None
 
+    def best_of_rates(self, baseline: str) -> float | None:
+        """Mean accuracy of a model of timm with the learning rate that suits it best; None where not all rates were tried yet."""
+        means = [self.mean(unit.name) for unit in baseline_units(self.pair, baseline, 0)]
+        tried = [mean for mean in means if mean is not None]
+        return max(tried) if len(tried) == len(means) else None
+
     def random_means(self) -> list[float]:
         """Mean accuracies of the random architectures."""
         return [statistics.mean(self.networks[name]) for name in self.randoms]
@@ -73,7 +78,7 @@ def pools_table(pairs: Sequence[Measured]) -> str:
             found = spread(np.array([pair.networks[name] for name in pair.randoms]))
             deviations = f"{found.architectures:.2f}, {found.seeds:.2f}, {found.noise:.2f}"
         others = [pair.mean(arch_id(arch)) for arch in pair.pair.extremes().values()]
-        baselines = [pair.mean(baseline_folder(text)) for text in pair.pair.baselines]
+        baselines = [pair.best_of_rates(text) for text in pair.pair.baselines]
         low, median, high = np.percentile(means, (0, 50, 75))
         rows.append(
             (

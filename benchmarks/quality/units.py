@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality.pairs import Pair
+from benchmarks.quality.pairs import BASELINE_RATES, Pair
 from spaces.arch import Arch, arch_id
 from spaces.errors import InputError
 from spaces.files import load_json
@@ -72,6 +72,7 @@ class Unit:
         name: of the file: the id of an architecture, the name of a baseline or of a variant.
         arch: of a network; None for a baseline, and for the other kinds.
         baseline: a model of timm, such as timm:mobilenetv2_035.
+        lr: the learning rate of a baseline, where it is not that of the pair.
     """
 
     pair: Pair
@@ -80,6 +81,12 @@ class Unit:
     seed: int
     arch: Arch | None = None
     baseline: str = ""
+    lr: float | None = None
+
+    @property
+    def training(self) -> dict[str, object]:
+        """What the unit says about its images and training, see `Pair.training`."""
+        return self.pair.training(self.kind) | ({} if self.lr is None else {"lr": self.lr})
 
     @property
     def path(self) -> Path:
@@ -102,9 +109,9 @@ def result_of(unit: Unit, results: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     result: dict[str, Any] = load_json(path, "result")
-    if result["training"] != unit.pair.training(unit.kind):
+    if result["training"] != unit.training:
         raise InputError(
-            f"'{path}' is of {result['training']}, and the pair is now of {unit.pair.training(unit.kind)}; remove it to measure anew"
+            f"'{path}' is of {result['training']}, and the pair is now of {unit.training}; remove it to measure anew"
         )
     return result
 
@@ -113,6 +120,14 @@ def networks(pair: Pair, archs: Sequence[Arch], seed: int) -> Iterator[Unit]:
     """The trainings of architectures with one seed."""
     for arch in archs:
         yield Unit(pair, "networks", arch_id(arch), seed, arch)
+
+
+def baseline_units(pair: Pair, text: str, seed: int) -> Iterator[Unit]:
+    """The trainings of a baseline with one seed: with the rate of the pair, and with smaller ones, of which it gets the best."""
+    yield Unit(pair, "networks", baseline_folder(text), seed, baseline=text)
+    for lr in BASELINE_RATES:
+        if lr != pair.lr:
+            yield Unit(pair, "networks", f"{baseline_folder(text)}-lr{lr}", seed, baseline=text, lr=lr)
 
 
 def all_units(pair: Pair, plan: Plan, results: Path) -> Iterator[Unit]:
@@ -127,7 +142,7 @@ def all_units(pair: Pair, plan: Plan, results: Path) -> Iterator[Unit]:
         yield from networks(pair, winners(pair, plan, results), seed)
         yield from networks(pair, extremes, seed)
         for text in pair.baselines:
-            yield Unit(pair, "networks", baseline_folder(text), seed, baseline=text)
+            yield from baseline_units(pair, text, seed)
     for seed in range(plan.seeds):  # of the winners that came up in between
         yield from networks(pair, winners(pair, plan, results), seed)
 

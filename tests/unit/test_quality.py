@@ -8,13 +8,14 @@ import pytest
 
 from benchmarks.quality.__main__ import RESULTS
 from benchmarks.quality.evidence import against_random, foretold, picked, ranking, spread
-from benchmarks.quality.pairs import PAIRS, Pair
-from benchmarks.quality.units import Plan, Unit, found_by, missing, result_of
+from benchmarks.quality.pairs import BASELINE_RATES, PAIRS, Pair
+from benchmarks.quality.tables import Measured
+from benchmarks.quality.units import Plan, Unit, baseline_units, found_by, missing, result_of
 from spaces.arch import arch_id
 from spaces.errors import InputError
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
-from trials.scoring.noise import unpack_answers
+from trials.scoring.noise import pack_answers, unpack_answers
 
 PAIR = Pair("fbnet-test", "fbnet", "", "digits", 16, 690_000, 1, 64, 0.2, 3)
 PLAN = Plan(pool=4, seeds=2, evaluations=3, supernets=("uniform",), learners=("gumbel", "threshold"))
@@ -23,7 +24,7 @@ PLAN = Plan(pool=4, seeds=2, evaluations=3, supernets=("uniform",), learners=("g
 def store(results, unit, **content):
     path = results / unit.path
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"training": unit.pair.training(unit.kind), "seed": unit.seed, **content}))
+    path.write_text(json.dumps({"training": unit.training, "seed": unit.seed, **content}))
 
 
 @pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
@@ -146,3 +147,14 @@ def test_a_strategy_that_knows_the_answer_picks_above_random_and_one_that_does_n
     assert picked(short, right, draws=400).gain.value == pytest.approx(known.gain.value, abs=1)
     assert picked(-quality, right, draws=400).gain.high < 0
     assert abs(picked(np.zeros(20), right, draws=400).gain.value) < 0.2
+
+
+def test_a_network_of_timm_gets_the_best_of_its_rates_once_all_were_tried(tmp_path):
+    pair, plan = PAIRS["spos-fashion"], Plan(pool=1, seeds=1)
+    units = list(baseline_units(pair, "timm:mobilenetv2_035", 0))
+    assert {unit.training["lr"] for unit in units} == set(BASELINE_RATES)
+    for unit, top1 in zip(units, (10.0, 84.0, 83.0), strict=True):
+        assert Measured(pair, plan, tmp_path).best_of_rates("timm:mobilenetv2_035") is None
+        right = pack_answers(np.ones(8, dtype=bool))
+        store(tmp_path, unit, name=unit.name, test_top1=top1, macs=1, right=right, test_images=8)
+    assert Measured(pair, plan, tmp_path).best_of_rates("timm:mobilenetv2_035") == 84.0
