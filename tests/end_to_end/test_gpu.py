@@ -9,19 +9,22 @@ import torch.nn.functional as F
 
 import spaces
 from spaces.arch import activate
+from spaces.errors import InputError
 from spaces.files import load_json
+from spaces.latency import LatencyTable
 from spaces.model_space import build, make_supernet
 from spaces.spec import SpaceSpec
 from strategies.sampling import uniform
 from tests.unit.test_recipes import configured
 from tests.unit.test_recorded_pass import trained
-from trials import retrain, supernet
+from trials import latency, retrain, supernet
 from trials.common import cli, distributed
 from trials.common.supernet_run import SupernetRun
 from trials.images.dataset import Data
 from trials.scoring import fixed_images, self_check
 from trials.scoring.evaluate_config import Config, Settings
 from trials.scoring.scorer import Scorer
+from trials.timing.runtimes import OnnxRuntime, TorchRuntime
 from trials.training import retrain_trainer
 from trials.training.recorded_pass import RecordedPass
 from trials.training.retrain_trainer import NetworkTrainer, open_data
@@ -173,3 +176,29 @@ def test_a_recorded_network_learns(more):
     torch.testing.assert_close(losses[0][:3], losses[1][:3], rtol=0, atol=0.05)
     torch.testing.assert_close(losses[0][-20:].mean(), losses[1][-20:].mean(), rtol=0, atol=0.2)
     assert losses[0][-20:].mean() < losses[0][:3].mean() - 0.5
+
+
+def test_events_time_what_the_gpu_does_and_not_only_the_launch():
+    """A convolution with 225 times the work of another takes longer, though both are launched equally quickly."""
+    runtime = TorchRuntime("cuda", 0)
+    x = runtime.input((64, 256, 56, 56))
+    modules = [torch.nn.Conv2d(256, 256, kernel, padding=kernel // 2, groups=256) for kernel in (1, 15)]
+    prepared = [runtime.prepare(module, x) for module in modules]
+    for _ in range(3):
+        small, large = runtime.run(prepared, x)
+    assert 0 < small < large
+    assert runtime.threads is None
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
+def test_a_latency_table_is_measured_on_a_gpu(runtime, tmp_path):
+    flags = f"--space spos --preset tiny --runtime {runtime} --device cuda --rounds 6 --networks 20".split()
+    if runtime == "onnxruntime" and not OnnxRuntime("auto", 0).providers[0].startswith("CUDA"):
+        with pytest.raises(InputError, match="onnxruntime-gpu"):
+            OnnxRuntime("cuda", 0)
+        return
+    latency.main([*flags, "--out", str(tmp_path / "table.json")])
+    found = LatencyTable.load(tmp_path / "table.json")
+    assert found.measured["threads"] is None
+    assert found.measured["device"] == torch.cuda.get_device_name()
+    assert all(block.macs.max() > 0 for block in found.costs.blocks)
