@@ -7,6 +7,7 @@ import importlib
 from pathlib import Path
 
 from trials.common import cli
+from trials.common.commands import config_module
 
 PAGE = Path(__file__).with_name("options.md")
 ROOT = Path(__file__).parent.parent
@@ -19,8 +20,7 @@ Written by `python -m docs.reference` from the code. A dash means that nothing h
 
 def config_of(command: str) -> type:
     """The dataclass of a command's options."""
-    module = "trials.images.check" if command == "data" else f"trials.{command}"
-    return importlib.import_module(module).Config
+    return importlib.import_module(config_module(command)).Config
 
 
 def cell(text: object) -> str:

@@ -20,7 +20,7 @@ from trials.common import cli
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = cli.parse(Config, argv, __doc__, "trials.certify", positional="run")
+    config = cli.parse(Config, argv, __doc__, "trials.certify")
 
     # Torch is imported when the options are known to be right.
     from trials.certifying import issue

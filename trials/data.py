@@ -24,21 +24,21 @@ import sys
 
 from spaces.errors import InputError
 from trials.common import cli
+from trials.images.check_config import Config
 
 
 def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] != ["check"] and argv[:1] not in (["-h"], ["--help"]):
+    if argv[:1] != ["check"] and argv[:1] not in (["-h"], ["--help"], ["--help-all"]):
         raise InputError(
             f"trials.data has one verb, check, not '{' '.join(argv[:1])}'; run: python -m trials.data check DIR"
         )
-    from trials.images.check import Config, check_folder
+    config = cli.parse(Config, argv[1:] if argv[0] == "check" else argv, __doc__, "trials.data check")
 
-    check_folder(
-        cli.parse(
-            Config, argv[1:] if argv[0] == "check" else argv, __doc__, "trials.data check", positional="data_root"
-        )
-    )
+    # Torch is imported when the options are known to be right.
+    from trials.images.check import check_folder
+
+    check_folder(config)
 
 
 if __name__ == "__main__":

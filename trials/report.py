@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import ClassVar
 
 from trials.common import cli
 from trials.common.cli import option
@@ -22,11 +23,13 @@ from trials.reporting.summary import summary_rows
 class Config:
     """Options of trials.report."""
 
+    positional: ClassVar[str] = "run"
+
     run: str = option(help="Run directory of trials.supernet")
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = cli.parse(Config, argv, __doc__, "trials.report", positional="run")
+    config = cli.parse(Config, argv, __doc__, "trials.report")
     run = Path(config.run)
     contents = collect_run(run)
     write_experiment(contents)

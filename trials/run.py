@@ -14,6 +14,7 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 from spaces.errors import InputError
 from strategies.limits import Limits
@@ -27,7 +28,12 @@ from trials.images.options import IN_MEMORY
 class Config:
     """Options of trials.run."""
 
-    images: str = option(help=f"Folder of images, or a data set: {', '.join(IN_MEMORY)}")
+    positional: ClassVar[str] = "images"
+
+    images: str = option(
+        help=f"Folder of images, or a data set: {', '.join(IN_MEMORY)}",
+        brief="Folder of images, or a data set such as digits",
+    )
     out: str = option(None, "Run directory to write", unset="runs/ and the name of the images")
     max_macs: str = reuse(LimitOptions, "max_macs")
     in_process: bool = option(False, "Search in one process, without NNI's manager and portal")
@@ -66,7 +72,7 @@ def steps(config: Config) -> list[tuple[list[str], Path | None]]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = cli.parse(Config, argv, __doc__, "trials.run", positional="images")
+    config = cli.parse(Config, argv, __doc__, "trials.run")
     file, _ = option_files.split(sys.argv[1:] if argv is None else argv, "--config")
     given = option_files.read(file) if file else {}  # a step takes its own section of it
     if not config.dry_run:

@@ -19,24 +19,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from spaces.errors import InputError
 from strategies.search_state import JOURNAL
 from trials.common import cli
 from trials.common.cli import option
-from trials.scoring import evaluator_client
-from trials.scoring.score_value import metric_text
-from trials.search_driver import nni_manager, ports, results, watchdog
-from trials.search_driver.plan import Plan, plan_experiment
-from trials.search_driver.progress import SearchProgress
-from trials.search_driver.session import (
-    IN_PROCESS,
-    experiment_to_continue,
-    record_experiment,
-    restore_tuner,
-    search_lock,
-)
+
+if TYPE_CHECKING:
+    from trials.search_driver.plan import Plan
 
 GOES = 20.0  # seconds, and no more, that the manager of a killed search takes to let go of its port
 
@@ -45,10 +36,20 @@ GOES = 20.0  # seconds, and no more, that the manager of a killed search takes t
 class Config:
     """Options of trials.search."""
 
+    positional: ClassVar[str] = "experiment"
+
     experiment: str = option(help="Experiment YAML, or a run of trials.supernet, whose search.yml it is")
     in_process: bool = option(False, "Search in one process, without NNI's manager and portal")
-    resume: bool = option(False, "Continue this experiment, or begin it where there is nothing to continue")
-    check: bool = option(False, "Check everything, also that remote workers are ready, and start nothing")
+    resume: bool = option(
+        False,
+        "Continue this experiment, or begin it where there is nothing to continue",
+        brief="Continue this experiment, or begin it",
+    )
+    check: bool = option(
+        False,
+        "Check everything, also that remote workers are ready, and start nothing",
+        brief="Check everything, remote workers too, and start nothing",
+    )
     run: str | None = option(
         None, "Run of the supernet on this machine, where trialCommand names another machine's path"
     )
@@ -65,7 +66,12 @@ class Config:
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = cli.parse(Config, argv, __doc__, "trials.search", positional="experiment")
+    config = cli.parse(Config, argv, __doc__, "trials.search")
+
+    # NNI is imported when the options are known to be right.
+    from trials.search_driver import results
+    from trials.search_driver.plan import plan_experiment
+    from trials.search_driver.session import experiment_to_continue, search_lock
 
     # check everything before anything is started
     plan = plan_experiment(
@@ -120,7 +126,10 @@ def run_in_process(plan: Plan, earlier: dict[str, Any] | None) -> tuple[str, Pat
     Returns:
         What stands for the id of an experiment, its folder, its trials.
     """
+    from trials.search_driver import results
     from trials.search_driver.in_process import search_in_process
+    from trials.search_driver.progress import SearchProgress
+    from trials.search_driver.session import IN_PROCESS, record_experiment, restore_tuner
 
     assert plan.tuner is not None  # main refuses the tuners that only NNI can run
     name, folder = "in this process", plan.run / IN_PROCESS
@@ -143,6 +152,12 @@ def run_in_nni(plan: Plan, config: Config, earlier: dict[str, Any] | None) -> tu
     Returns:
         The experiment's id, its folder, its trials.
     """
+    from trials.scoring import evaluator_client
+    from trials.scoring.score_value import metric_text
+    from trials.search_driver import nni_manager, ports, results, watchdog
+    from trials.search_driver.progress import SearchProgress
+    from trials.search_driver.session import record_experiment, restore_tuner
+
     port = ports.choose_port(config.port, with_next=plan.remote, wait=GOES if config.resume else 0)
     if plan.remote:
         from trials.search_driver import workers

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import spaces
 from spaces.cost import CostTable, measure, search_space
@@ -40,9 +40,15 @@ STORED = CLONE / "experiments" / "spaces"
 class Config(SpaceSizeOptions):
     """Options of trials.space."""
 
+    positional: ClassVar[str] = "space"
+
     list: bool = option(False, "List all spaces, their presets and the published networks")
     out: str = option("", "Folder to write the NNI search space and the cost table to, as JSON")
-    for_: str = option("", "List the spaces, presets and widths that reach this budget of multiply-adds, such as 100M")
+    for_: str = option(
+        "",
+        "List the spaces, presets and widths that reach this budget of multiply-adds, such as 100M",
+        brief="List the spaces, presets and widths that reach a budget",
+    )
     counting: str = option("macs", "What is counted; others than macs are for comparison", choices=tuple(COUNTING))
 
     space: str = reuse(SpaceSizeOptions, "space", default=None)
@@ -53,7 +59,7 @@ class Config(SpaceSizeOptions):
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = cli.parse(Config, argv, __doc__, "trials.space", positional="space")
+    config = cli.parse(Config, argv, __doc__, "trials.space")
 
     if config.list:
         if config != Config(list=True):

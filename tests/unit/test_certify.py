@@ -237,9 +237,8 @@ def options_of(command: str):
             continue
         assert words[:2] == ["python", "-m"]
         name = words[2].removeprefix("trials.")
-        positional = "run" if name == "certify" else None
         if name in CONFIGS and name != "export":
-            read.append((name, cli.parse(CONFIGS[name], words[3:], None, words[2], positional=positional)))
+            read.append((name, cli.parse(CONFIGS[name], words[3:], None, words[2])))
         else:
             read.append((name, words[3:]))
     return read

@@ -17,7 +17,7 @@ from PIL import Image
 
 from spaces.errors import InputError
 from tests.unit.test_data import open_folder
-from trials.images import check, heic
+from trials.images import check, check_config, heic
 from trials.images.image_list import LEFT_OUT, LIST, load_list
 from trials.images.listing import find_images
 from trials.images.load import load_data
@@ -432,7 +432,9 @@ def test_check_counts_all_and_names_the_options_for_the_run(tmp_path, capsys):
     table.write_text("".join(f"val_{k}.png\t{k % 2}\n" for k in range(4)))
     (tmp_path / "val" / "x.heic").write_bytes(b"")
     with pytest.raises(SystemExit) as ended:
-        check.check_folder(check.Config(data_root=str(tmp_path), out="", val_labels=str(table), exif_orientation=True))
+        check.check_folder(
+            check_config.Config(data_root=str(tmp_path), out="", val_labels=str(table), exif_orientation=True)
+        )
     assert ended.value.code == 1
     printed = capsys.readouterr().out
     assert f"--val-labels '{table}' --exif-orientation --out runs/mine" in printed
@@ -441,7 +443,7 @@ def test_check_counts_all_and_names_the_options_for_the_run(tmp_path, capsys):
     for path in (tmp_path / "train" / "a").iterdir():
         path.write_bytes(b"")
     with pytest.raises(SystemExit):
-        check.check_folder(check.Config(data_root=str(tmp_path), out="", val_labels=str(table)))
+        check.check_folder(check_config.Config(data_root=str(tmp_path), out="", val_labels=str(table)))
     assert "next:" not in capsys.readouterr().out  # a class has no image left
 
 

@@ -272,6 +272,6 @@ def test_mistakes_get_one_clear_line(command, arguments, says):
 
 
 def test_help_names_every_option_with_its_default():
-    text = onepath("supernet", "--help", check=True).stdout
+    text = onepath("supernet", "--help-all", check=True).stdout
     for words in ("--label-smoothing", "(default 0.1)", "--warm-start", "python -m trials.supernet --preset tiny"):
         assert words in text

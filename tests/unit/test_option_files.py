@@ -6,7 +6,7 @@ import yaml
 from spaces.errors import InputError
 from tests.unit.test_options import COMMANDS
 from trials.certifying.certify_config import Config as CertifyConfig
-from trials.common import cli, option_files, typed
+from trials.common import cli, commands, typed
 from trials.training.supernet_config import Config
 
 
@@ -15,7 +15,7 @@ def parse(*words):
 
 
 def test_every_command_has_a_section():
-    assert sorted(option_files.COMMANDS) == COMMANDS
+    assert sorted(commands.COMMANDS) == COMMANDS
 
 
 def test_what_is_typed_wins(tmp_path):
@@ -45,7 +45,7 @@ def test_the_argument_without_a_flag(tmp_path):
     file = tmp_path / "run.yml"
     file.write_text("certify: {run: runs/a, random: 3}")
     for words, run in ((["--config", str(file)], "runs/a"), (["runs/b", "--config", str(file)], "runs/b")):
-        assert cli.parse(CertifyConfig, words, "", "trials.certify", positional="run").run == run
+        assert cli.parse(CertifyConfig, words, "", "trials.certify").run == run
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,14 @@ import pytest
 
 from tests.commands import ROOT
 from trials.common import cli
+from trials.common.commands import config_module
 
 SURFACE = Path(__file__).with_name("options.txt")
 COMMANDS = sorted(path.stem for path in (ROOT / "trials").glob("*.py") if path.stem != "__init__")
 
 
 def config_of(command: str) -> type:
-    if command == "data":
-        return importlib.import_module("trials.images.check").Config
-    return importlib.import_module(f"trials.{command}").Config
+    return importlib.import_module(config_module(command)).Config
 
 
 def surface() -> str:

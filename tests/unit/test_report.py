@@ -297,8 +297,7 @@ def test_every_command_can_be_typed(stage, runs, pages):
         name = module.removeprefix("trials.")
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not there yet")
-        positional = {"search": "experiment", "certify": "run", "report": "run"}.get(name)
-        config = cli.parse(config_of(name), arguments, None, module, positional=positional)
+        config = cli.parse(config_of(name), arguments, None, module)
         assert any(str(runs[stage]) in str(value) for value in vars(config).values())
 
 

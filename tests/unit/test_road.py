@@ -7,14 +7,12 @@ from tests.unit.test_options import config_of
 from trials import run
 from trials.common import cli
 
-POSITIONAL = {"search": "experiment", "certify": "run", "report": "run"}
-
 
 def test_every_step_is_a_command_that_parses(tmp_path):
     road = run.steps(run.Config(images="digits", max_macs="3M", out=str(tmp_path)))
     assert [words[0] for words, _ in road] == ["supernet", "search", "retrain", "export", "certify", "report"]
     for words, _ in road[:2] + road[4:]:
-        cli.parse(config_of(words[0]), words[1:], "", f"trials.{words[0]}", positional=POSITIONAL.get(words[0]))
+        cli.parse(config_of(words[0]), words[1:], "", f"trials.{words[0]}")
     assert run.steps(run.Config(images=str(tmp_path), out="runs/x"))[0][0][:2] == ["data", "check"]
 
 

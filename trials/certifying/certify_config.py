@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 from spaces.errors import InputError
 from trials.common import cli
@@ -17,7 +18,12 @@ RANDOM, SEEDS = 8, 2
 class Config(TrainingDeviceOptions):
     """Options of trials.certify."""
 
-    run: str = option(help="Run directory of trials.supernet, searched or with an architecture that was learned")
+    positional: ClassVar[str] = "run"
+
+    run: str = option(
+        help="Run directory of trials.supernet, searched or with an architecture that was learned",
+        brief="Run directory of trials.supernet, searched or learned",
+    )
     random: int = option(
         None,
         "Random architectures to compare the winner with",

@@ -20,12 +20,12 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from spaces.errors import InputError, Stopped
-from trials.common import machine, numbers, option_files, typed
+from trials.common import machine, numbers, option_files, short_help, typed
+from trials.common.fields import REQUIRED, flag, groups, option, reuse, sentence  # noqa: F401  for other modules
 from trials.common.parser import Parser
 
 C = TypeVar("C")
-FILES = ("config", "save_config")
-REQUIRED = dataclasses.MISSING  # the default of an option that must be given
+NO_FIELDS = ("config", "save_config", "json")  # options of every command, which are read here
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -41,57 +41,33 @@ def only_first_process_speaks() -> bool:
     return rank == 0
 
 
-def option(default: Any = REQUIRED, help: str = "", choices: Sequence[str] = (), *, unset: str = "") -> Any:
-    """A dataclass field that is a command-line option.
-
-    Args:
-        default: what holds where it is not given; REQUIRED: it must be given.
-        help: one sentence, without its full stop.
-        unset: what holds in place of a `default` of None, for --help.
-    """
-    return dataclasses.field(default=default, metadata={"help": help, "choices": tuple(choices), "unset": unset})
-
-
-def reuse(group: type, name: str, **changes: Any) -> Any:
-    """The option `name` of a group of options, for a Config that takes it alone or changes its default.
-
-    Args:
-        changes: of `default`, `help`, `choices`, `unset`; what is not named stays as the group declares it.
-    """
-    field = {field.name: field for field in dataclasses.fields(group)}[name]
-    shared = {key: field.metadata[key] for key in ("help", "choices", "unset")}
-    shared = option(**{"default": field.default, **shared, **changes})
-    shared.metadata = {**shared.metadata, "group": getattr(group, "group", "")}
-    return shared
-
-
-def parse(
-    config: type[C], argv: Sequence[str] | None, doc: str | None, command: str, *, positional: str | None = None
-) -> C:
+def parse(config: type[C], argv: Sequence[str] | None, doc: str | None, command: str) -> C:
     """Read a command line.
 
     Args:
-        config: a frozen dataclass whose fields are made with `option`; its groups of options are headings of --help.
+        config: a frozen dataclass whose fields are made with `option`; its groups of options are headings of --help, and
+            `positional` of it names the one field that is given without a flag.
         argv: arguments; those of the process where None.
         doc: the command's docstring, shown by --help.
         command: the module that is run, such as "trials.supernet".
-        positional: name of the one field that is given without a flag.
     Returns:
         An instance of `config`.
     Raises:
         InputError: unknown option, missing or unusable value.
     """
-    hints = typing.get_type_hints(config)
+    hints, positional = typing.get_type_hints(config), getattr(config, "positional", None)
     formatter = argparse.RawDescriptionHelpFormatter
     required = [field for field in dataclasses.fields(config) if field.default is REQUIRED]  # type: ignore[arg-type]
     words = [f"{flag(field.name)} {field.name.upper()}" for field in required if field.name != positional]
     if positional is not None:
         optional = positional not in [field.name for field in required]
         words.append(f"[{positional.upper()}]" if optional else positional.upper())
-    usage = " ".join((f"python -m {command}", *words, "[options]"))
+    prog = short_help.as_typed(f"python -m {command}")
+    usage = " ".join((prog, *words, "[options]"))
     parser = Parser(
-        prog=f"python -m {command}", usage=usage, description=doc, formatter_class=formatter, allow_abbrev=False
+        prog=prog, usage=usage, description=doc, formatter_class=formatter, allow_abbrev=False, add_help=False
     )
+    parser.short = short_help.short_help(config, doc, usage)
     for group, fields in groups(config).items():
         notes = getattr(config, "group_notes", {})
         section = parser.add_argument_group(group or "options of this command", notes.get(group))
@@ -99,7 +75,7 @@ def parse(
             kind = hints[field.name]
             if isinstance(kind, types.UnionType):  # X | None
                 kind = next(member for member in typing.get_args(kind) if member is not types.NoneType)
-            settings: dict[str, Any] = {"help": _sentence(field).replace("%", "%%")}
+            settings: dict[str, Any] = {"help": sentence(field).replace("%", "%%")}
             if field not in required:
                 settings["default"] = field.default
             if field.metadata["choices"]:
@@ -114,13 +90,7 @@ def parse(
                 section.add_argument(field.name, **settings)
             else:
                 section.add_argument(flag(field.name), dest=field.name, required=field in required, **settings)
-    files = parser.add_argument_group("files of options")
-    files.add_argument(
-        "--config", metavar="FILE", help="YAML of options, under the names of commands; what is typed wins."
-    )
-    files.add_argument(
-        "--save-config", metavar="FILE", help="Write the options that are given to such a file, then go on."
-    )
+    parser.add_common(short_help.OF_EVERY_COMMAND)
     words = sys.argv[1:] if argv is None else list(argv)
     parser.words = words
     parser.require_known(words)
@@ -132,46 +102,16 @@ def parse(
         words = option_files.with_options(read, name, words, names, positional)
     parser.words = words
     typed.remember(command, words)
-    options = {name: value for name, value in vars(parser.parse_args(words)).items() if name not in FILES}
+    options = {name: value for name, value in vars(parser.parse_args(words)).items() if name not in NO_FIELDS}
     checked = config(**options)
     if written:
         option_files.save(written, name, {k: v for k, v in options.items() if v != parser.get_default(k)})
     return checked
 
 
-def groups(config: type) -> dict[str, list[dataclasses.Field[Any]]]:
-    """The options of a command under their headings; those of the command itself stand first, under "".
-
-    An option belongs to the group that declares it, also where a Config changes its default.
-    """
-    sections: dict[str, list[dataclasses.Field[Any]]] = {"": []}
-    for owner in config.__mro__:
-        if "group" in vars(owner):
-            sections[vars(owner)["group"]] = []
-    for field in dataclasses.fields(config):
-        owner = next(owner for owner in config.__mro__ if field.name in vars(owner).get("__annotations__", {}))
-        heading = field.metadata.get("group", vars(owner).get("group", ""))
-        sections.setdefault(heading, []).append(field)
-    return {heading: fields for heading, fields in sections.items() if fields}
-
-
 def command(name: str, *words: object) -> str:
     """A command as it must be typed, such as `python -m trials.search runs/mine/search.yml`."""
-    return shlex.join(["python", "-m", f"trials.{name}", *map(str, words)])
-
-
-def flag(name: str) -> str:
-    """The option of a field: `max_macs` is --max-macs, and `for_`, a word of Python's, is --for."""
-    return "--" + name.rstrip("_").replace("_", "-")
-
-
-def _sentence(field: dataclasses.Field[Any]) -> str:
-    """The help of an option: a whole sentence that ends with what holds where it is not given."""
-    if field.metadata["unset"]:
-        default = f" (default: {field.metadata['unset']})"
-    else:
-        default = f" (default {field.default})" if field.default not in (None, "", False, REQUIRED) else ""
-    return f"{field.metadata['help']}{default}."
+    return short_help.as_typed(shlex.join(["python", "-m", f"trials.{name}", *map(str, words)]))
 
 
 def fill_and_check(
@@ -243,7 +183,7 @@ def run(main: Callable[[], None], *, resumes: bool = True) -> NoReturn:
     try:
         main()
     except InputError as error:
-        line, code = f"error: {error}", error.exit_code
+        line, code = f"error: {short_help.as_typed(str(error))}", error.exit_code
     except KeyboardInterrupt:
         line, code = stopped, 130
     except SystemExit as ended:

@@ -10,20 +10,7 @@ import yaml
 
 from spaces.errors import InputError, shown, unknown
 from spaces.files import atomic, parse_yaml, read_text
-
-COMMANDS = (
-    "data",
-    "supernet",
-    "search",
-    "retrain",
-    "certify",
-    "export",
-    "report",
-    "space",
-    "latency",
-    "evaluate",
-    "run",
-)
+from trials.common.commands import COMMANDS
 
 
 def split(words: Sequence[str], flag: str) -> tuple[str, list[str]]:

@@ -4,16 +4,46 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Sequence
-from typing import NoReturn
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from spaces.errors import SHOWN, InputError, shown
+
+
+class _Show(argparse.Action):
+    """Prints a text and ends the command."""
+
+    def __init__(self, *args: Any, shown: Callable[[], str], **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.shown = shown
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(self.shown(), end="")
+        sys.exit(0)
 
 
 class Parser(argparse.ArgumentParser):
     """What the command line of every command is read with."""
 
     words: Sequence[str] = ()  # of the command line
+    short = ""  # what --help prints; --help-all prints argparse's own help
+
+    def add_common(self, options: Sequence[tuple[str, str]]) -> None:
+        """Add the options of every command, and both kinds of help.
+
+        Args:
+            options: such as ("--config FILE", "YAML of options"); one without a value is a switch.
+        """
+        section = self.add_argument_group("of every command")
+        for invocation, text in options:
+            name, _, value = invocation.partition(" ")
+            section.add_argument(name, help=f"{text}.", **({"metavar": value} if value else {"action": "store_true"}))
+        for names, text, printed in (
+            (("-h", "--help"), "Show the options that most people need.", lambda: self.short),
+            (("--help-all",), "Show all options.", self.format_help),
+        ):
+            section.add_argument(*names, nargs=0, help=text, action=_Show, shown=printed, default=argparse.SUPPRESS)
 
     def error(self, message: str) -> NoReturn:
         """One line, no usage block."""

@@ -15,11 +15,12 @@ from PIL import Image, ImageDraw
 from spaces.errors import InputError
 from spaces.files import atomic
 from trials.common import cli
-from trials.common.cli import flag, option, reuse
+from trials.common.cli import flag
+from trials.images.check_config import Config
 from trials.images.crops import CROP_DRAWS, central_crops, random_crops
 from trials.images.image_list import PARTS, ImageList, select_images, turned_sizes, without_training_images
 from trials.images.listing import Listing, find_images
-from trials.images.options import DataOptions, default_workers, require_data_folder
+from trials.images.options import require_data_folder
 from trials.images.scan import Scan, scan
 from trials.images.torch_loader import TorchLoader
 
@@ -27,31 +28,6 @@ LIST_LENGTH = 10  # files that are named of those that are unusual, or left out
 SHEET_CLASSES = 10  # rows of the picture sheet
 SHEET_IMAGES = 8  # columns of the picture sheet
 SHEET_PIXELS = 96  # height and width of an image on the sheet
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """Options of trials.data check."""
-
-    data_root: str = option(help="Image folder to look at")
-    out: str = option(
-        "check.png", "Picture sheet to write: a row per class, half as scored, half as trained; '' means none"
-    )
-    score_fraction: float = option(0.1, "Part of the training images that is held out to score candidates")
-    test_fraction: float = reuse(DataOptions, "test_fraction")
-    val_labels: str = reuse(DataOptions, "val_labels")
-    classes: int = reuse(DataOptions, "classes")
-    per_class: int = reuse(DataOptions, "per_class")
-    exif_orientation: bool = reuse(DataOptions, "exif_orientation", default=False)
-    workers: int = reuse(DataOptions, "workers")
-
-    def __post_init__(self) -> None:
-        if self.workers is None:
-            object.__setattr__(self, "workers", default_workers())
-        for name in ("score_fraction", "test_fraction"):
-            if not 0 < getattr(self, name) < 1:
-                raise InputError(f"{flag(name)} {getattr(self, name)} is out of range; give a number between 0 and 1")
-        cli.not_negative(self, "workers", "classes", "per_class")
 
 
 def check_folder(config: Config) -> None:

@@ -28,7 +28,9 @@ class Config(LimitOptions, DeviceOptions):
     scoring_images: int = option(0, "Held-out images that give the score; 0 means all of the scoring part")
     batch_size: int = option(128, "Images at a time")
     finetune_steps: int = option(
-        0, "Steps that each candidate is trained from the supernet's weights before it is scored, alone and slowly"
+        0,
+        "Steps that each candidate is trained from the supernet's weights before it is scored, alone and slowly",
+        brief="Steps that each candidate is trained before it is scored",
     )
     precision: str = option(
         "auto",
@@ -40,9 +42,15 @@ class Config(LimitOptions, DeviceOptions):
         "What the search maximises, of the two that are measured and stored: accuracy or cross-entropy",
         choices=SCORE_BY,
     )
-    warm: bool = option(True, "Under NNI, let the trials of one machine share an evaluator that stays warm")
+    warm: bool = option(
+        True,
+        "Under NNI, let the trials of one machine share an evaluator that stays warm",
+        brief="Under NNI, do not share a warm evaluator among trials",
+    )
     self_check: int = option(
-        0, "Score so many candidates together and one by one, compare, and say what each way takes"
+        0,
+        "Score so many candidates together and one by one, compare, and say what each way takes",
+        brief="Score so many together and one by one, and compare",
     )
     reference: bool = option(False, "Score one by one, each as a fixed network: the same scores, slower")
 

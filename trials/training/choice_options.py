@@ -28,10 +28,12 @@ class ChoiceOptions:
         0,
         "In place of --fixed-arc: train the best so many architectures of the search of --supernet briefly, choose one by the "
         "images that gave the scores, and retrain this one",
+        brief="Train so many of the best of a search briefly, and choose",
     )
     top_random: int = option(
         0,
         "Random architectures of the winner's cost among which --top chooses as well; alone, it needs no trained supernet",
+        brief="Train so many random ones of the cost briefly, and choose",
     )
     top_epochs: int = option(None, "Epochs of each candidate of --top and --top-random", unset="a quarter of --epochs")
 

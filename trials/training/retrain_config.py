@@ -68,10 +68,16 @@ class Config(
     Where the images decide the preset or FITTED, these and `recipe` stay None until `fitted` knows them.
     """
 
+    often: ClassVar[tuple[str, ...]] = (  # what --help shows
+        *("fixed_arc", "baseline", "supernet", "out", "recipe", "seeds", "jobs", "dry_run", "data", "data_root"),
+        *("epochs", "batch_size", "lr", "top", "top_random", "device", "precision", "resume"),
+    )
+
     fixed_arc: str | None = option(
         None,
         "Architecture to train: a file (our JSON, an NNI 1.x mask, the official SPOS tuple), or a published network such as "
         "spos-block",
+        brief="Architecture to train: a file, or a published network such as spos-block",
     )
     baseline: str | None = option(
         None,

@@ -17,7 +17,12 @@ class StrategyOptions:
 
     group: ClassVar[str] = "strategy"
 
-    strategy: str = option("uniform", "What a step trains; see above", choices=(*SAMPLING, *DIFFERENTIABLE))
+    strategy: str = option(
+        "uniform",
+        "What a step trains; see above",
+        choices=(*SAMPLING, *DIFFERENTIABLE),
+        brief="What a step trains: uniform, window, strict-fair, gumbel, ...",
+    )
     warm_start: float = option(
         None,
         "Part of the steps that train one path alone, whose weights all candidates then inherit",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from spaces.errors import InputError
 from strategies.limits import Limits, amount, milliseconds
@@ -68,6 +68,22 @@ class Config(
     `preset` is known from the name of a data set, or once a folder was looked at; FITTED and `eval_every` once the images are
     counted (`fitted`).
     """
+
+    often: ClassVar[tuple[str, ...]] = (  # what --help shows
+        *(
+            "out",
+            "dry_run",
+            "space",
+            "preset",
+            "resolution",
+            "data",
+            "data_root",
+            "val_labels",
+            "strategy",
+            "warm_start",
+        ),
+        *("max_macs", "max_latency_ms", "latency_table", "epochs", "batch_size", "lr", "device", "resume"),
+    )
 
     out: str = option(help="Run directory to write")
     import_official: str = option("", "Checkpoint of the official SPOS code to make a run of, instead of training")

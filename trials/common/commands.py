@@ -1,0 +1,39 @@
+"""The commands: their names under headings, what each does, and where its options are. Light: nothing else is imported.
+
+The entry (`./onepath`), files of options, completion and the reference in docs/ read this one table.
+"""
+
+from __future__ import annotations
+
+HEADINGS = {
+    "the road": {
+        "run": "the whole road in one: images in, verdict and exported files out",
+        "data": "check an image folder: classes, sizes, broken and duplicate files",
+        "supernet": "train a supernet on the images",
+        "search": "search the supernet under a budget, in NNI or in one process",
+        "retrain": "train an architecture, or a baseline, from scratch and test it",
+        "certify": "won, or luck? set the winner beside random architectures",
+        "export": "write a network as source, torch.export, ONNX and INT8, each checked",
+        "report": "show a run as one HTML file and a table",
+    },
+    "beside it": {
+        "space": "show a search space, or list them all",
+        "latency": "measure the candidates of a space on this machine",
+        "evaluate": "score one architecture on a trained supernet",
+    },
+}
+COMMANDS = {name: what for commands in HEADINGS.values() for name, what in commands.items()}
+VERBS = {"data": "check"}  # the word between a command and its options
+CONFIGS = {"data": "trials.images.check_config"}  # modules with a Config that is not in the command's own file
+
+
+def config_module(command: str) -> str:
+    """The module that has the options of a command as its `Config`."""
+    return CONFIGS.get(command, f"trials.{command}")
+
+
+def entry() -> str:
+    """How a command is begun, such as `python -m trials.`; `./onepath ` where it came through the one entry."""
+    import os
+
+    return os.environ.get("ONEPATH_ENTRY", "") or "python -m trials."

@@ -1,0 +1,38 @@
+"""The options of `trials.data check`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from spaces.errors import InputError
+from trials.common import cli
+from trials.common.cli import flag, option, reuse
+from trials.images.options import DataOptions, default_workers
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Options of trials.data check."""
+
+    positional: ClassVar[str] = "data_root"
+
+    data_root: str = option(help="Image folder to look at")
+    out: str = option(
+        "check.png", "Picture sheet to write: a row per class, half as scored, half as trained; '' means none"
+    )
+    score_fraction: float = option(0.1, "Part of the training images that is held out to score candidates")
+    test_fraction: float = reuse(DataOptions, "test_fraction")
+    val_labels: str = reuse(DataOptions, "val_labels")
+    classes: int = reuse(DataOptions, "classes")
+    per_class: int = reuse(DataOptions, "per_class")
+    exif_orientation: bool = reuse(DataOptions, "exif_orientation", default=False)
+    workers: int = reuse(DataOptions, "workers")
+
+    def __post_init__(self) -> None:
+        if self.workers is None:
+            object.__setattr__(self, "workers", default_workers())
+        for name in ("score_fraction", "test_fraction"):
+            if not 0 < getattr(self, name) < 1:
+                raise InputError(f"{flag(name)} {getattr(self, name)} is out of range; give a number between 0 and 1")
+        cli.not_negative(self, "workers", "classes", "per_class")
