@@ -4,7 +4,11 @@
 # make bench-gpu   set up, then all measurements on a GPU, at most 8 minutes: benchmarks/results/gpu/
 # make lint     set up, then the checks of style, spelling and types
 # make docs     set up, then the documentation as a site for reading offline: site/index.html
-PYTHON ?= python3
+# The set-up takes the newest Python that works; another: make PYTHON=/path/to/python3.12 ... An environment that stands
+# stays in use, whichever Python it has; a second one beside it: make VENV=.venv-3.12 PYTHON=/path/to/python3.12 quick
+PYTHONS := python3.13 python3.12 python3.11 python3
+SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+VERSION := import sys; print("Python %d.%d" % sys.version_info[:2])
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/quickstart
@@ -12,12 +16,22 @@ RUN := runs/quickstart
 .PHONY: setup search quick test bench-gpu lint docs clean
 
 setup: $(VENV)/.done
+ifeq ($(origin PYTHON),command line)
+	@asked=$$("$(PYTHON)" -c '$(VERSION)' 2>&1 | tail -n 1); has=$$($(BIN)/python -c '$(VERSION)'); [ "$$asked" = "$$has" ] || \
+		{ echo "error: $(VENV) has $$has, and PYTHON=$(PYTHON) is '$$asked'; leave PYTHON out, or make an environment beside" \
+		"this one: make VENV=.venv-other PYTHON=$(PYTHON) $(MAKECMDGOALS)"; exit 1; }
+endif
 
-$(VENV)/.done: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 12)))' || \
-		{ echo "error: Onepath needs Python 3.11; run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
-	@echo "set-up: installing into $(VENV) (about 6 GB, most of it PyTorch; a few minutes)"
-	@$(PYTHON) -m venv $(VENV)
+# A name may stand in PATH and not work, as pyenv's do for versions that are not switched on: each is tried.
+$(BIN)/python:
+	@for python in $(if $(PYTHON),"$(PYTHON)",$(PYTHONS)); do \
+		if "$$python" -c '$(SUPPORTED)' 2>/dev/null; then rm -f $@*; exec "$$python" -m venv $(VENV); fi; \
+	done; \
+	echo "error: Onepath needs Python 3.11, 3.12 or 3.13, with its module venv, and found none as $(or $(PYTHON),$(PYTHONS));" \
+		"run: make PYTHON=/path/to/python3.13 $(MAKECMDGOALS)"; exit 1
+
+$(VENV)/.done: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "set-up: installing into $(VENV) for $$($(BIN)/python -c '$(VERSION)') (about 6 GB, most of it PyTorch; a few minutes)"
 	@$(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 

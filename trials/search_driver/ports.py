@@ -8,6 +8,7 @@ import time
 
 from spaces.errors import InputError
 
+PORTS = range(8080, 8180)  # of which the first free one is taken
 _reserved: list[socket.socket] = []  # kept open until the process ends
 
 
@@ -33,7 +34,7 @@ def portal_addresses(port: int) -> str:
 
 
 def choose_port(wanted: int | None, *, with_next: bool = False, wait: float = 0.0) -> int:
-    """The port asked for, or the first free one from 8080 on.
+    """The port asked for, or the first free one of PORTS.
 
     Args:
         with_next: the next port has to be free too, which NNI asks for where trials run on other machines.
@@ -54,10 +55,10 @@ def choose_port(wanted: int | None, *, with_next: bool = False, wait: float = 0.
                 continue
             raise InputError(f"--port {wanted} is in use; give another, or leave --port out for a free one")
         return wanted
-    for port in range(8080, 8180):
+    for port in PORTS:
         if is_free(port):
             return port
-    raise InputError("ports 8080 to 8179 are all in use; give a free one with --port")
+    raise InputError(f"ports {PORTS[0]} to {PORTS[-1]} are all in use; give a free one with --port")
 
 
 def is_listening(port: int) -> bool:
