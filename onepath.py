@@ -5,6 +5,7 @@ Light: a command's module is imported when it is known which one is meant.
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 import sys
@@ -34,7 +35,10 @@ def main() -> None:
     if words[0] not in COMMANDS:
         from spaces.errors import unknown
 
-        print(f"error: {unknown('command', words[0], COMMANDS)}", file=sys.stderr)
+        message = unknown("command", words[0], COMMANDS)
+        print(f"error: {message}", file=sys.stderr)
+        if "--json" in words:
+            print(json.dumps({"command": words[0], "error": message, "exit_code": 1}))
         sys.exit(1)
     sys.argv = [f"onepath {words[0]}", *words[1:]]
     runpy.run_module(f"trials.{words[0]}", run_name="__main__", alter_sys=True)

@@ -15,27 +15,36 @@ goes on: nothing is lost and nothing is trained twice.
 
 from __future__ import annotations
 
+from typing import Any
+
 from trials.certifying.certify_config import Config
 from trials.common import cli
+from trials.common.answers import answer
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = cli.parse(Config, argv, __doc__, "trials.certify")
 
     # Torch is imported when the options are known to be right.
     from trials.certifying import issue
+    from trials.certifying.certificate import FILE
+    from trials.common import run_files
     from trials.reporting.page import write_report
 
     # what a user can get wrong is refused before anything is written
     plan = issue.plan_certificate(config)
     issue.print_plan(plan)
     if config.dry_run:
-        return issue.print_estimate(plan)
+        return answer("certify", run=plan.run.path, estimate=dict(issue.print_estimate(plan)))
 
     # score, train, test, compare; what is there already is not done again
     stopped = issue.issue_certificate(plan)
-    print(f"report: {write_report(plan.run.path)}")
+    report = write_report(plan.run.path)
+    print(f"report: {report}")
     issue.require_all_trained(stopped)
+    certificate = run_files.read(plan.run.path / FILE, "certificate")
+    following = certificate["verdict"]["next"]
+    return answer("certify", run=plan.run.path, certificate=certificate, report=report, next=following)
 
 
 if __name__ == "__main__":

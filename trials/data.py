@@ -21,13 +21,15 @@ Shapes: N batch, images (N, 3, R, R), R the resolution in pixels, labels (N,) in
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from spaces.errors import InputError
 from trials.common import cli
+from trials.common.answers import Answered, answer
 from trials.images.check_config import Config
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> dict[str, Any]:
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] != ["check"] and argv[:1] not in (["-h"], ["--help"], ["--help-all"]):
         raise InputError(
@@ -38,7 +40,10 @@ def main(argv: list[str] | None = None) -> None:
     # Torch is imported when the options are known to be right.
     from trials.images.check import check_folder
 
-    check_folder(config)
+    found = answer("data", **check_folder(config))
+    if found["left_out"]:
+        raise Answered(1, found)
+    return found
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ from spaces.arch_file import load_arch  # noqa: E402
 from spaces.errors import InputError  # noqa: E402
 from spaces.latency import LatencyTable  # noqa: E402
 from trials.common import cli  # noqa: E402
+from trials.common.answers import answer  # noqa: E402
 from trials.common.supernet_run import SupernetRun  # noqa: E402
 from trials.scoring import best_of_experiment, evaluator_client, noise  # noqa: E402
 from trials.scoring.evaluate_config import Config, Settings  # noqa: E402
@@ -48,13 +49,13 @@ from trials.scoring.score_store import ScoreStore  # noqa: E402
 from trials.scoring.score_value import TOP5_CLASSES, has_value, score_value  # noqa: E402
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = cli.parse(Config, argv, __doc__, "trials.evaluate")
     if config.self_check:
         from trials.scoring import self_check
 
-        self_check.run(config.run, Settings.of(config), config.device, config.self_check)
-        return
+        rows = self_check.run(config.run, Settings.of(config), config.device, config.self_check)
+        return answer("evaluate", self_check=dict(rows))
     if PARAMETERS is None and config.arch is None:
         raise InputError("no architecture: give --arch FILE, or start it through NNI with trials.search")
 
@@ -67,8 +68,9 @@ def main(argv: list[str] | None = None) -> None:
     latency = LatencyTable.load(config.latency_table, table) if config.latency_table else None
     if not config.limits().satisfied_by(macs, params, latency.ms(arch) if latency else 0.0):
         unseen = dict.fromkeys(("default", "top1", *(["top5"] if has_top5 else [])), 0.0)
-        report(unseen | {"macs": macs, "params": params})
-        return
+        unseen |= {"macs": macs, "params": params}
+        report(unseen)
+        return answer("evaluate", arch=arch, **unseen)
 
     # All others get the stored score or a new one.
     result = score(run, config, arch)
@@ -85,6 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     if folder:
         best_of_experiment.keep_best(folder, result, config.score_by)
     report(final, result, config.batch_size)
+    return answer("evaluate", arch=arch, **final, top1_before_recalibration=result["top1_before_recalibration"])
 
 
 def score(run: SupernetRun, config: Config, arch: Arch) -> dict[str, Any]:

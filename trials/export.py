@@ -18,24 +18,26 @@ from __future__ import annotations
 
 import tempfile
 import time
+from typing import Any
 
 from spaces.errors import InputError, Stopped, require_library
 from spaces.files import draft_folder
 from trials.common import cli
+from trials.common.answers import answer
 from trials.evidence.comparison import change_text
 from trials.evidence.floor import floor_of, floor_text
 from trials.export_formats.export_config import FORMATS, Config
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = cli.parse(Config, argv, __doc__, "trials.export")
 
     # Torch and the libraries of the formats are imported when the options are known to be right.
     for library in ("safetensors", "onnx", "onnxscript", "onnxruntime"):
         require_library(library, "python -m trials.export")
-    from trials.common import places, run_dir
+    from trials.common import places, run_dir, run_files
     from trials.export_formats import files
-    from trials.export_formats.export_record import write_record
+    from trials.export_formats.export_record import FILE, write_record
     from trials.export_formats.model_card import write_card
     from trials.networks.build import load_network, read_network
 
@@ -87,6 +89,13 @@ def main(argv: list[str] | None = None) -> None:
         raise Stopped(
             f"format {name}: {problem}; kept as '{files.format_path(target, name)}.failed'{more}; {files.remedy_for(name)}"
         )
+    return answer(
+        "export",
+        folder=target.parent,
+        files=[str(target.parent / name) for name in good],
+        card=target.with_name(f"{target.name}.md"),
+        checks=run_files.read(target.parent / FILE, "export"),
+    )
 
 
 if __name__ == "__main__":

@@ -16,17 +16,19 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from spaces.cost import measure
 from spaces.errors import InputError, require_library
 from spaces.latency import FIT_NETWORKS, MIN_CHECK_NETWORKS
 from spaces.spec import SpaceSpec
 from trials.common import cli
+from trials.common.answers import answer
 from trials.common.supernet_run import SupernetRun
 from trials.timing.latency_config import Config
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = cli.parse(Config, argv, __doc__, "trials.latency")
 
     # Torch and the runtimes are imported when the options are known to be right.
@@ -35,8 +37,8 @@ def main(argv: list[str] | None = None) -> None:
     from trials.timing.measure import MeasureSettings, measure_table, random_archs
 
     if config.table:
-        table_report.compare_with_clock(config.table, config.fixed_arc, config.rounds)
-        return
+        rows = table_report.compare_with_clock(config.table, config.fixed_arc, config.rounds)
+        return answer("latency", table=config.table, compared=dict(rows))
     chain = space_of(config).describe()
     costs = measure(chain)  # refuses a space that does not fit together
     check_writable(config)
@@ -49,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
         print(
             f"rows of networks are optional; with {FIT_NETWORKS + MIN_CHECK_NETWORKS} or more the table is corrected and its error known"
         )
-        return
+        return answer("latency", template=config.template)
 
     # A table, of a form that was filled in or measured here.
     if config.csv:
@@ -59,7 +61,10 @@ def main(argv: list[str] | None = None) -> None:
         settings = MeasureSettings(**{name: getattr(config, name) for name in names})
         table = measure_table(settings, chain, costs.space)
     table.save(config.out)
-    table_report.print_table(table, config.out)
+    verdict = table_report.print_table(table, config.out)
+    fastest, slowest = table.bounds_ms()
+    check = table.check or None
+    return answer("latency", table=config.out, fastest_ms=fastest, slowest_ms=slowest, check=check, verdict=verdict)
 
 
 def space_of(config: Config) -> SpaceSpec:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from trials.common import cli
+from trials.common.answers import answer
 from trials.common.cli import option
 from trials.reporting.collect import collect_run
 from trials.reporting.next_steps import write_experiment
@@ -28,17 +29,22 @@ class Config:
     run: str = option(help="Run directory of trials.supernet")
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = cli.parse(Config, argv, __doc__, "trials.report")
     run = Path(config.run)
     contents = collect_run(run)
     write_experiment(contents)
-    print(cli.table(summary_rows(contents), ("", ""), as_is=True))
+    rows = summary_rows(contents)
+    print(cli.table(rows, ("", ""), as_is=True))
 
     # Torch, for the images, is imported when the table stands there.
     from trials.reporting import page
 
-    print(f"\nreport: {page.write_report(run, contents)}")
+    report = page.write_report(run, contents)
+    print(f"\nreport: {report}")
+    more = [value for name, value in rows if name == "or"]
+    summary = {name: " ".join(value.split()) for name, value in rows if name != "or"}
+    return answer("report", run=run, report=report, summary=summary, more=more)
 
 
 if __name__ == "__main__":

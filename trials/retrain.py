@@ -26,8 +26,9 @@ from spaces.arch import Arch, arch_id
 from spaces.errors import InputError
 from spaces.files import save_json
 from trials.common import cli, locks, run_dir, run_files
+from trials.common.answers import answer
 from trials.evidence.floor import floor_of, floor_text
-from trials.evidence.gates import keep_warnings
+from trials.evidence.gates import keep_warnings, warnings_from
 from trials.evidence.intervals import accuracy_interval
 from trials.scoring.score_value import TOP5_CLASSES
 from trials.training.retrain_config import Config
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from trials.training.retrain_plan import RetrainPlan
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     config = cli.parse(Config, argv, __doc__, "trials.retrain")
     speaks = cli.only_first_process_speaks()
 
@@ -60,9 +61,10 @@ def main(argv: list[str] | None = None) -> None:
     if config.dry_run:
         from trials.training.dry_run import advise, estimate_network
 
-        print(cli.table(estimate_network(plan), ("dry run", ""), as_is=True))
+        rows = estimate_network(plan)
+        print(cli.table(rows, ("dry run", ""), as_is=True))
         print(advise(config, config.recipe_values(), plan.data.size(config.training_part), "network"))
-        return
+        return answer("retrain", estimate=dict(rows))
 
     with locks.exclusive(run, "training") if speaks else contextlib.nullcontext():
         if speaks:
@@ -78,20 +80,22 @@ def main(argv: list[str] | None = None) -> None:
         if speaks:
             save_json(run / "result.json", summarise(run, config.seeds, plan.summary(), classes=len(plan.data.classes)))
     if not speaks:
-        return
+        return None
 
     # How good is that, and what comes next?
     floor = floor_of(Path(config.supernet or run), plan.data)
     print(floor_text(floor))
     keep_warnings(run, "retrain", run_gates.after_retraining(config, plan.data, floor), more=True)
+    following = None
     if config.baseline:
         from trials.reporting.compare_baselines import compare_baselines
 
         compare_baselines(Path(config.supernet) if config.supernet else run, run, config.device)
     elif config.supernet and run.resolve() == (Path(config.supernet) / "retrain").resolve():
-        print(
-            f"next: {cli.command('certify', config.supernet)}    # is it better than random architectures of the same cost?"
-        )
+        following = cli.command("certify", config.supernet)
+        print(f"next: {following}    # is it better than random architectures of the same cost?")
+    result, warned = run_files.read(run / "result.json", "result"), warnings_from(run, "retrain")
+    return answer("retrain", run=run, result=result, floor=floor, warnings=warned, next=following)
 
 
 def train_missing_seeds(plan: RetrainPlan, run: Path) -> None:

@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from spaces.errors import InputError
 from strategies.search_state import JOURNAL
 from trials.common import cli
+from trials.common.answers import answer
 from trials.common.cli import option
+from trials.evidence.gates import warnings_from
 
 if TYPE_CHECKING:
     from trials.search_driver.plan import Plan
@@ -65,7 +67,7 @@ class Config:
             raise InputError(f"--stall-minutes {self.stall_minutes} is not above 0; give a larger number")
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = cli.parse(Config, argv, __doc__, "trials.search")
 
     # NNI is imported when the options are known to be right.
@@ -83,7 +85,8 @@ def main(argv: list[str] | None = None) -> None:
             "or take strategies.evolution.EvolutionTuner"
         )
     if config.check:
-        return print_readiness(plan, config)
+        print_readiness(plan, config)
+        return answer("search", run=plan.run, wanted=plan.wanted, share_of_space=plan.feasible.share())
 
     with search_lock(plan.run):
         # find what --resume continues
@@ -99,12 +102,23 @@ def main(argv: list[str] | None = None) -> None:
             name, folder, jobs = run_in_nni(plan, config, earlier)
 
         # write arc.json, frontier/, search.json and the report
-        results.write_results(plan, name, jobs, folder)
+        found = results.write_results(plan, name, jobs, folder)
 
         from trials.reporting import page  # it opens the images, which takes torch
 
-        print(f"report: {page.write_report(plan.run)}")
-        print(f"next: {cli.command('certify', plan.run)}    # is it better than random architectures of the same cost?")
+        report, certify = page.write_report(plan.run), cli.command("certify", plan.run)
+        print(f"report: {report}")
+        print(f"next: {certify}    # is it better than random architectures of the same cost?")
+        return answer(
+            "search",
+            run=plan.run,
+            wanted=plan.wanted,
+            share_of_space=plan.feasible.share(),
+            **found,
+            warnings=warnings_from(plan.run, "search"),
+            report=report,
+            next=certify,
+        )
 
 
 def print_readiness(plan: Plan, config: Config) -> None:

@@ -22,11 +22,13 @@ from spaces.counting import COUNTING
 from spaces.errors import InputError, unknown
 from spaces.files import CLONE, save_json
 from spaces.published import PUBLISHED, Published
+from spaces.published_rows import listed, published_rows, top1_text
 from spaces.spec import space_options_text
 from strategies import budget as budgets
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits, amount
 from trials.common import cli
+from trials.common.answers import answer
 from trials.common.cli import option, reuse
 from trials.common.options import RangeOptions, SpaceSizeOptions
 
@@ -58,16 +60,15 @@ class Config(SpaceSizeOptions):
     min_macs: str = reuse(RangeOptions, "min_macs", help="Show what part of the space stays at or above this")
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = cli.parse(Config, argv, __doc__, "trials.space")
 
     if config.list:
         if config != Config(list=True):
             raise InputError("--list shows everything and takes no other option; leave the others out")
-        show_all()
-        return
+        return answer("space", spaces=show_all(), published=listed(PUBLISHED))
     if config.for_:
-        return show_reach(config)
+        return answer("space", reach=show_reach(config))
     if config.space is None:
         raise InputError(
             f"no space given; choose from: {', '.join(spaces.SPACES)}; or see them all with --list, or those for a budget with --for 100M"
@@ -92,17 +93,22 @@ def main(argv: list[str] | None = None) -> None:
     )
     rows = [("smallest", bounds.min_macs, bounds.min_params), ("largest", bounds.max_macs, bounds.max_params)]
     print(cli.table(rows, ("", counted, "params")), "\n")
+    within = None
     if config.max_macs or config.min_macs:
         reach = feasible.macs_range()
+        least, most = reach or (None, None)
+        within = {"share": feasible.share(), "min_macs": least, "max_macs": most}
         span = f", {reach[0]:,} to {reach[1]:,} {counted}" if reach else ""
         print(f"{limits}: {100 * feasible.share():.3g}% of the space{span}\n")
 
+    published = []
     if ":" not in config.space and (config.classes, config.resolution) == (None, None):
         networks = published_rows(config.space, config.preset, None if config.counting == "macs" else table)
         if networks:
             print(cli.table(networks, ("published network", "options", counted, "params", "top-1 %", "source")))
-            listed = [row[0] for row in networks]
-            print_counts_only(item for item in PUBLISHED[config.space].items() if item[0] in listed)
+            names = [row[0] for row in networks]
+            published = listed({config.space: {name: PUBLISHED[config.space][name] for name in names}})
+            print_counts_only(item for item in PUBLISHED[config.space].items() if item[0] in names)
             print()
     anchors = budgets.fitting(table, options)
     if anchors and not any(spaces.same_preset(config.space, item.preset, config.preset) for item in anchors.values()):
@@ -110,14 +116,29 @@ def main(argv: list[str] | None = None) -> None:
         print(cli.table(rows, ("published architecture, in this preset", counted, "params")), "\n")
     if config.counting != "macs":
         name += f"-{config.counting}"
+    found = answer(
+        "space",
+        space={
+            **{"name": chain.name, "preset": chain.preset, "options": options, "blocks": len(chain.blocks)},
+            **{"resolution": chain.resolution, "classes": chain.classes, "choices": chain.choices},
+            "architectures": table.architectures(),
+        },
+        counted=config.counting,
+        bounds=dataclasses.asdict(bounds),
+        within=within,
+        published=published,
+        files=[],
+    )
     if not config.out:
-        return
+        return found
+    files = [Path(config.out) / f"{name}.json", Path(config.out) / f"{name}.costs.json"]
     try:
-        save_json(Path(config.out) / f"{name}.json", search_space(chain.choices))
-        table.save(Path(config.out) / f"{name}.costs.json")
+        save_json(files[0], search_space(chain.choices))
+        table.save(files[1])
     except OSError as error:
         raise InputError(f"cannot write to '{config.out}' ({error.strerror}); choose another --out") from None
     print(f"wrote {Path(config.out) / name}.json (NNI search space) and {name}.costs.json (cost table)")
+    return found | {"files": files}
 
 
 def file_name(space: str, preset: str, options: dict[str, Any]) -> str:
@@ -132,9 +153,11 @@ def stored_table(name: str, chain: Chain) -> CostTable:
     return CostTable.load(path) if path.exists() else measure(chain)
 
 
-def show_reach(config: Config) -> None:
+def show_reach(config: Config) -> list[dict[str, Any]]:
     """Print what a budget leaves of each space, and the command that trains the supernet of one.
 
+    Returns:
+        What reaches it, for --json.
     Raises:
         InputError: no space reaches the budget, or an option that has no effect here.
     """
@@ -168,6 +191,15 @@ def show_reach(config: Config) -> None:
         for item in found
         if item.share
     ]
+    reached = [
+        {
+            **{"space": item.space, "preset": item.preset, "options": dict(item.options)},
+            **{"min_macs": item.bounds.min_macs, "max_macs": item.bounds.max_macs, "share": item.share},
+            **{"nearest": item.anchor[0] if item.anchor else None, "best": item is best},
+        }
+        for item in found
+        if item.share
+    ]
     header = ("", "space", "preset", "options", "million MACs", "% within the budget", "nearest published architecture")
     print(f"{budget:,} MACs at {resolution}x{resolution} pixels, {classes} classes\n")
     print(cli.table(rows, header, as_is=True), "\n")
@@ -176,7 +208,7 @@ def show_reach(config: Config) -> None:
     )
     if best is None:
         print("The budget leaves nearly all of each space, or nearly none: try another --resolution or budget.")
-        return
+        return reached
     print("* of this one the budget leaves nearest to a quarter, so that it is a limit and a choice. How it begins:")
     arguments = ["--space", best.space, "--preset", best.preset, "--resolution", resolution]
     if best.options:
@@ -185,16 +217,28 @@ def show_reach(config: Config) -> None:
     print(
         f"  {cli.command('supernet', *arguments, *limits, '--data', 'folder', '--data-root', 'IMAGES', '--out', 'RUN')}"
     )
+    return reached
 
 
-def show_all() -> None:
-    """Print two tables: the spaces with their sizes and bounds, and the published networks."""
-    rows = []
+def show_all() -> list[dict[str, Any]]:
+    """Print two tables: the spaces with their sizes and bounds, and the published networks.
+
+    Returns:
+        The spaces, for --json.
+    """
+    rows, found = [], []
     for name in spaces.SPACES:
         for preset, options in spaces.presets(name):
             chain = spaces.describe(name, preset, **options)
             table = stored_table(file_name(name, preset, options), chain)
             bounds = table.bounds()
+            found.append(
+                {
+                    **{"name": name, "preset": preset, "options": options, "resolution": table.space["resolution"]},
+                    **{"blocks": len(table.blocks), "architectures": table.architectures()},
+                    **dataclasses.asdict(bounds),
+                }
+            )
             rows.append(
                 (
                     name,
@@ -220,11 +264,7 @@ def show_all() -> None:
         )
     )
     print_counts_only([item for published in PUBLISHED.values() for item in published.items()])
-
-
-def top1_text(entry: Published) -> str:
-    """The published accuracy, marked where the function that had it is not ours."""
-    return f"{entry.top1:.2f}" + "*" * bool(entry.counts_only)
+    return found
 
 
 def print_counts_only(networks: Iterable[tuple[str, Published]]) -> None:
@@ -234,22 +274,6 @@ def print_counts_only(networks: Iterable[tuple[str, Published]]) -> None:
             print(
                 f"* {key}: only the counts are those of its authors, the top-1 is of their function: {entry.counts_only}"
             )
-
-
-def published_rows(space: str, preset: str, table: CostTable | None) -> list[tuple[Any, ...]]:
-    """List the published networks of a preset, or of a preset with the same macro table under another name.
-
-    Args:
-        table: a table that counts in another way; then only the networks of its variant are listed, with its counts.
-    """
-    rows = []
-    for key, entry in PUBLISHED.get(space, {}).items():
-        if spaces.same_preset(space, entry.preset, preset) and (
-            table is None or entry.options == table.space["options"]
-        ):
-            count = table.macs(entry.arch) if table else entry.macs
-            rows.append((key, space_options_text(entry.options), count, entry.params, top1_text(entry), entry.source))
-    return rows
 
 
 if __name__ == "__main__":

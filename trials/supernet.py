@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spaces.cost import search_space
 from spaces.files import save_json
-from trials.common import cli, locks, run_dir
-from trials.evidence.gates import keep_warnings
+from trials.common import cli, locks, run_dir, run_files
+from trials.common.answers import answer
+from trials.evidence.gates import keep_warnings, warnings_from
 from trials.search_driver.experiment_file import write_experiment
 from trials.training.supernet_config import Config
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from trials.training.supernet_plan import SupernetPlan
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     config = cli.parse(Config, argv, __doc__, "trials.supernet")
     speaks = cli.only_first_process_speaks()
 
@@ -51,9 +52,10 @@ def main(argv: list[str] | None = None) -> None:
         from trials.training.supernet_trainer import SupernetTrainer
 
         trainer = SupernetTrainer(config, plan.data, plan.space, plan.loss_table, plan.paths)
-        print(cli.table(estimate(trainer, plan.table), ("dry run", ""), as_is=True))
+        rows = estimate(trainer, plan.table)
+        print(cli.table(rows, ("dry run", ""), as_is=True))
         print(advise(config, config.recipe(), plan.data.size(trainer.part), "supernet"))
-        return
+        return answer("supernet", estimate=dict(rows))
 
     # The run directory says what is trained before it is trained, and no other command trains there meanwhile.
     run = Path(config.out)
@@ -62,24 +64,42 @@ def main(argv: list[str] | None = None) -> None:
             run_dir.open_run(config.out, "supernet", config, resume=config.resume, discards=(image_list.LIST,))
         if (run / "supernet.pt").exists():
             print(f"'{run}' is complete: {run / 'supernet.pt'}")
-            return print_next(run, plan, config)
+            return told(run, print_next(run, plan, config))
         if speaks:
             plan.data.save(run)
             plan.table.save(run / "cost_table.json")
             save_json(run / "search_space.json", search_space(plan.chain.choices))
         if config.trains_none:
             choose = cli.command("retrain", "--supernet", run, "--top-random", 8)
-            return print(
-                f"no supernet is trained; next: {choose}    # the best of random architectures, by short trainings"
-            )
-        train(run, plan, config, speaks)
+            print(f"no supernet is trained; next: {choose}    # the best of random architectures, by short trainings")
+            return told(run, choose)
+        return told(run, train(run, plan, config, speaks))
 
 
-def train(run: Path, plan: SupernetPlan, config: Config, speaks: bool) -> None:
+def told(run: Path, following: str | None) -> dict[str, Any]:
+    """What --json says of a run.
+
+    Args:
+        following: the command that comes next.
+    """
+    weights = run / "supernet.pt"
+    return answer(
+        "supernet",
+        run=run,
+        supernet=weights if weights.exists() else None,
+        learned=run_files.read_if_there(run / "learned_arc.json", "learned architecture"),
+        warnings=warnings_from(run, "supernet"),
+        next=following,
+    )
+
+
+def train(run: Path, plan: SupernetPlan, config: Config, speaks: bool) -> str | None:
     """Import the weights, or train them from the last checkpoint on; write supernet.pt.
 
     Args:
         speaks: whether this is the first process, which writes.
+    Returns:
+        The command that comes next; None where the training was stopped before its end.
     """
     from trials.training import run_gates
 
@@ -98,19 +118,22 @@ def train(run: Path, plan: SupernetPlan, config: Config, speaks: bool) -> None:
         run_dir.save_checkpoint(run / "supernet.pt", {"model": weights, **contents})
         print(f"supernet: {run / 'supernet.pt'}")
         keep_warnings(run, "supernet", run_gates.after_supernet(config, plan.data), more=True)
-        print_next(run, plan, config)
+        return print_next(run, plan, config)
+    return None
 
 
-def print_next(run: Path, plan: SupernetPlan, config: Config) -> None:
-    """Write search.yml where it is missing, and print the command that comes next: a search, or the certificate."""
+def print_next(run: Path, plan: SupernetPlan, config: Config) -> str:
+    """Write search.yml where it is missing; print and return the command that comes next: a search, or the certificate."""
     experiment = write_experiment(run, plan.feasible, config.latency_table)
     search = cli.command("search", run)
     if (run / "learned_arc.json").exists():
-        print(f"next: {cli.command('certify', run)}    # or a search of this supernet: {search}")
-    else:
-        print(
-            f"next: {search} --in-process    # under the limit in {experiment}; without --in-process in NNI, with its portal"
-        )
+        certify = cli.command("certify", run)
+        print(f"next: {certify}    # or a search of this supernet: {search}")
+        return certify
+    print(
+        f"next: {search} --in-process    # under the limit in {experiment}; without --in-process in NNI, with its portal"
+    )
+    return f"{search} --in-process"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sys
 import pytest
 import schema
 
-from docs.reference import COMMANDS, PAGE, config_of, options_page
+from docs.reference import COMMANDS, JSON_PAGE, PAGE, config_of, json_page, options_page
 from spaces.errors import InputError
 from strategies.limits import Limits
 from strategies.tuner import ArchTuner
@@ -38,6 +38,10 @@ def commands_of(text: str) -> list[str]:
 
 def test_options_page_is_that_of_the_code():
     assert PAGE.read_text() == options_page(), "write it anew with: python -m docs.reference"
+
+
+def test_json_page_is_that_of_the_code():
+    assert JSON_PAGE.read_text() == json_page(), "write it anew with: python -m docs.reference"
 
 
 def test_every_page_is_in_the_index():

@@ -17,6 +17,8 @@ from PIL import Image
 
 from spaces.errors import InputError
 from tests.unit.test_data import open_folder
+from trials import data
+from trials.common.answers import Answered
 from trials.images import check, check_config, heic
 from trials.images.image_list import LEFT_OUT, LIST, load_list
 from trials.images.listing import find_images
@@ -431,19 +433,17 @@ def test_check_counts_all_and_names_the_options_for_the_run(tmp_path, capsys):
     table = tmp_path / "my labels"
     table.write_text("".join(f"val_{k}.png\t{k % 2}\n" for k in range(4)))
     (tmp_path / "val" / "x.heic").write_bytes(b"")
-    with pytest.raises(SystemExit) as ended:
-        check.check_folder(
-            check_config.Config(data_root=str(tmp_path), out="", val_labels=str(table), exif_orientation=True)
-        )
+    with pytest.raises(Answered) as ended:
+        data.main(["check", str(tmp_path), "--out=", "--val-labels", str(table), "--exif-orientation"])
     assert ended.value.code == 1
+    assert [path for path, _ in ended.value.answer["left_out"]] == ["val/x.heic"]
     printed = capsys.readouterr().out
     assert f"--val-labels '{table}' --exif-orientation --out runs/mine" in printed
     assert "classes from my labels (numbers of class folders in the order of their names, from 0)" in printed
     assert "'val/x.heic'" in printed
     for path in (tmp_path / "train" / "a").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(SystemExit):
-        check.check_folder(check_config.Config(data_root=str(tmp_path), out="", val_labels=str(table)))
+    check.check_folder(check_config.Config(data_root=str(tmp_path), out="", val_labels=str(table)))
     assert "next:" not in capsys.readouterr().out  # a class has no image left
 
 

@@ -128,8 +128,12 @@ def counted(number: int, name: str) -> str:
     return f"{number:,} {name}{'s' * (number != 1)}"
 
 
-def print_estimate(plan: CertificatePlan) -> None:
-    """Time a few real steps of the winner, the cheapest and a random network; say what all that is left takes."""
+def print_estimate(plan: CertificatePlan) -> list[tuple[str, str]]:
+    """Time a few real steps of the winner, the cheapest and a random network; say what all that is left takes.
+
+    Returns:
+        Rows of name and value: what all takes.
+    """
     missing = missing_jobs(plan.retrainings, plan.seeds)
     by_role = {retraining.network.role: retraining for retraining in reversed(plan.retrainings)}
     rows, seconds_of, most = [], {}, 0
@@ -151,6 +155,13 @@ def print_estimate(plan: CertificatePlan) -> None:
         f"{len(missing)} trainings, {hours:.2f} hours{at_best}, {jobs * most / GIB:.2f} GiB of memory for weights and activations"
     )
     print(f"start it with: {_command(plan)}")
+    return [
+        ("trainings left", str(len(missing))),
+        ("hours, one process", f"{hours:.2f}"),
+        ("processes", str(jobs)),
+        ("GiB of memory", f"{jobs * most / GIB:.2f}"),
+        ("command", _command(plan)),
+    ]
 
 
 def _command(plan: CertificatePlan) -> str:

@@ -19,8 +19,8 @@ from typing import Any, NoReturn, TypeVar
 from tabulate import tabulate
 from tqdm import tqdm
 
-from spaces.errors import InputError, Stopped
-from trials.common import machine, numbers, option_files, short_help, typed
+from spaces.errors import InputError, Stopped, shown
+from trials.common import answers, machine, numbers, option_files, short_help, typed
 from trials.common.fields import REQUIRED, flag, groups, option, reuse, sentence  # noqa: F401  for other modules
 from trials.common.parser import Parser
 
@@ -164,12 +164,14 @@ def space_options(text: str) -> dict[str, Any]:
     return options
 
 
-def run(main: Callable[[], None], *, resumes: bool = True) -> NoReturn:
+def run(main: Callable[[], dict[str, Any] | None], *, resumes: bool = True) -> NoReturn:
     """Run a command's `main` and exit with one of the codes of docs/exit_codes.md.
 
     Args:
+        main: returns what the command found, for --json: see answers.py.
         resumes: whether the command has --resume.
     """
+    output, answer = answers.Output(sys.argv), None
     for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -181,7 +183,7 @@ def run(main: Callable[[], None], *, resumes: bool = True) -> NoReturn:
     stopped = f"\nstopped; what was written is complete, {again}"
     line, code = "", 0
     try:
-        main()
+        answer = main()
     except InputError as error:
         line, code = f"error: {short_help.as_typed(str(error))}", error.exit_code
     except KeyboardInterrupt:
@@ -189,15 +191,21 @@ def run(main: Callable[[], None], *, resumes: bool = True) -> NoReturn:
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         line = stopped if code in (128 + signal.SIGTERM, 128 + signal.SIGHUP) else ""
+        answer = getattr(ended, "answer", None)
     except BrokenPipeError:
         code = 141
     except Exception as error:
         failed = machine.failure(error)
         if failed is None:
+            output.write(None, f"a fault of Onepath: {type(error).__name__}: {shown(str(error))}", 1)
             raise
         line, code = f"error: {failed}, then {again}", Stopped.exit_code
     gc.collect()  # of progress bars that an exception held, whose last line would come after ours
     _say_last(line)
+    try:
+        output.write(answer, line.strip().removeprefix("error: "), code)
+    except OSError:  # the reader has gone, or the disk is full
+        code = code or 141
     sys.exit(code)
 
 

@@ -178,6 +178,7 @@ def schemas() -> Mapping[str, schema.Schema]:
         ),
         "learned architecture": {"arch": _arch, Optional("max_macs"): Or(None, _number), Optional("entropy"): maybe},
         "floor": {**accuracy, "name": str, "fingerprint": int, Optional("test_images"): _some},
+        "record of a road": _part({"images": str, "max_macs": str, "steps": {Optional(str): dict}}),
         "warnings": [_part({"from": str, "gate": str, "text": str, "command": str})],
         "export": {
             "formats": [

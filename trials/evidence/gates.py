@@ -230,6 +230,11 @@ def keep_warnings(run: Path, command: str, warnings: Sequence[GateWarning | None
         save_json(path, entries)
 
 
+def warnings_from(run: Path, command: str) -> list[dict[str, Any]]:
+    """What a command warned of in a run, as `read_warnings` has it."""
+    return [warning for warning in read_warnings(run) if warning["from"] == command]
+
+
 def read_warnings(run: Path) -> list[dict[str, Any]]:
     """All warnings of a run and of the networks that were retrained in it.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,11 +30,11 @@ SHEET_IMAGES = 8  # columns of the picture sheet
 SHEET_PIXELS = 96  # height and width of an image on the sheet
 
 
-def check_folder(config: Config) -> None:
+def check_folder(config: Config) -> dict[str, Any]:
     """Look into all files of a folder, print what is in them, and draw a picture sheet.
 
-    Exits with code 1 if there are files that training would leave out.
-
+    Returns:
+        What --json says; `left_out` are the files that training would leave out.
     Raises:
         InputError: the folder is missing or has no classes, or the picture cannot be written.
     """
@@ -47,18 +47,38 @@ def check_folder(config: Config) -> None:
     if config.exif_orientation:
         images = dataclasses.replace(images, sizes=turned_sizes(images))
     _print_facts(listing, scanned, images, turn=config.exif_orientation)
+    drawn, following = None, None
     if config.out and len(images.labels):
         try:
             with atomic(config.out) as temporary:
                 _draw_sheet(images, root, temporary, turn=config.exif_orientation)
         except OSError as error:
             raise InputError(f"--out '{config.out}' cannot be written ({error.strerror}); name another file") from None
-        print(f"\npicture: {config.out}")
+        drawn = config.out
+        print(f"\npicture: {drawn}")
     if not without_training_images(images):
         words = ["--data", "folder", "--data-root", config.data_root, *_given(config), "--out", "runs/mine"]
-        print(f"next: {cli.command('supernet', *words)}")
-    if images.left_out:
-        sys.exit(1)
+        following = cli.command("supernet", *words)
+        print(f"next: {following}")
+    counts = np.bincount(images.labels, minlength=len(images.classes))
+    return {
+        "folder": config.data_root,
+        "layout": listing.layout,
+        "files": len(listing.paths) + len(listing.left_out),
+        "parts": {part: int((images.parts == k).sum()) for k, part in enumerate(PARTS)},
+        "classes": dict(zip(images.classes, counts.tolist(), strict=True)),
+        "formats": {images.kinds[kind]: count for kind, count in Counter(images.kind_numbers.tolist()).most_common()},
+        "unusual": _unusual(listing, scanned),
+        "left_out": images.left_out,
+        "not_read": images.others,
+        "picture": drawn,
+        "next": following,
+    }
+
+
+def _unusual(listing: Listing, scanned: Scan) -> list[tuple[str, str]]:
+    """Path and reason of files that are readable but odd."""
+    return [(listing.paths[i], text) for i, text in sorted(scanned.unusual.items()) if i not in scanned.problems]
 
 
 def _given(config: Config) -> list[str]:
@@ -101,10 +121,9 @@ def _print_facts(listing: Listing, scanned: Scan, images: ImageList, *, turn: bo
         many = ", ".join(f"{images.classes[k]} {total[k]:,}" for k in order[:-4:-1])
         print(f"\nclasses differ in size: fewest {few}; most {many}")
 
-    unusual = sorted((i, text) for i, text in scanned.unusual.items() if i not in scanned.problems)
     _print_files(
         f"unusual, but readable (EXIF orientation is {'' if turn else 'not '}applied)",
-        [(listing.paths[i], text) for i, text in unusual],
+        _unusual(listing, scanned),
     )
     _print_files("left out", images.left_out)
     _print_files("not read", images.others)

@@ -45,7 +45,7 @@ def _warm_up(scorer: Scorer, archs: Sequence[Arch]) -> None:
 
 
 @torch.no_grad()
-def run(run_folder: str | Path, settings: Settings, device: str, number: int) -> None:
+def run(run_folder: str | Path, settings: Settings, device: str, number: int) -> list[tuple[str, str]]:
     """Score candidates together, one by one, and in precision `exact`; print times and differences. Stores no score.
 
     Args:
@@ -53,6 +53,8 @@ def run(run_folder: str | Path, settings: Settings, device: str, number: int) ->
         settings: of the scores.
         device: auto, cpu or cuda.
         number: of candidates.
+    Returns:
+        The rows that are printed: name and value.
     Raises:
         Stopped: a candidate that is scored with others differs from the same candidate alone.
     """
@@ -124,3 +126,4 @@ def run(run_folder: str | Path, settings: Settings, device: str, number: int) ->
         raise Stopped(
             f"{len(different)} of {len(archs)} candidates score otherwise together than alone; use --reference, and please report it"
         )
+    return rows

@@ -104,7 +104,7 @@ def announce_end_of_choice(run: Path) -> None:
     )
 
 
-def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) -> None:
+def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) -> dict[str, Any]:
     """Write arc.json, frontier/ and search.json, and print a table of the best architectures.
 
     A choice that trials.retrain --top made among the architectures of an earlier search no longer holds.
@@ -113,6 +113,8 @@ def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) 
         name: id of the experiment.
         jobs: NNI's trials; for a search without NNI, only their "status".
         log: the folder to look into when no architecture has a score.
+    Returns:
+        What --json says of the winner, the trials and the frontier.
     Raises:
         Stopped: no architecture has a score.
     """
@@ -164,6 +166,15 @@ def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) 
 
     _print_results(plan, results, alike, winner, jobs, summary)
     keep_warnings(plan.run, "search", [check_scores(plan.run, results)])
+    return {
+        "arc": plan.run / "arc.json",
+        "id": arch_id(winner["arch"]),
+        **{key: winner[key] for key in ("arch", "macs", "params")},
+        "latency_ms": latency.ms(winner["arch"]) if latency else None,
+        "score": score_value(winner, score_by),
+        "trials": summary["trials"],
+        "frontier": sorted(map(str, (plan.run / "frontier").glob("*.json"))),
+    }
 
 
 def _print_results(

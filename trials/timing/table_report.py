@@ -20,8 +20,12 @@ from trials.timing.stopwatch import MIN_FOR_PACE, time_networks
 LEAST_TAU = 0.5  # of table and clock, at which three of four pairs are in the right order
 
 
-def print_table(table: LatencyTable, out: str) -> None:
-    """Print what a measured table says about its space and how well it was checked; draw the check beside `out`."""
+def print_table(table: LatencyTable, out: str) -> str | None:
+    """Print what a measured table says about its space and how well it was checked; draw the check beside `out`.
+
+    Returns:
+        Whether the table can rank, in one line; None where there is no check.
+    """
     fastest, slowest = table.bounds_ms()
     sizes = [len(candidates) for candidates in table.costs.choices.values()]
     genes = np.random.default_rng(0).integers(sizes, size=(20_000, len(sizes)))
@@ -31,6 +35,7 @@ def print_table(table: LatencyTable, out: str) -> None:
         ("the space reaches", f"{fastest:.3g} to {slowest:.3g} ms"),
         ("a quarter, half, three quarters of it are below", f"{low:.3g}, {middle:.3g} and {high:.3g} ms"),
     ]
+    judged = None
     if table.check:
         check = table.check
         rows += [
@@ -43,12 +48,14 @@ def print_table(table: LatencyTable, out: str) -> None:
             ),
         ]
         spread = 100 * (most - least) / middle
-        rows.append(("verdict", verdict(check["mean_absolute_error_percent"], spread, check["kendall_tau"])))
+        judged = verdict(check["mean_absolute_error_percent"], spread, check["kendall_tau"])
+        rows.append(("verdict", judged))
         draw_check(table, Path(out).with_suffix(".svg"))
     else:
         rows.append(("error", "not known: there are no times of whole networks"))
     print(cli.table(rows, ("latency", ""), as_is=True))
     print(f"table: {out}")
+    return judged
 
 
 def verdict(error: float, spread: float, tau: float | None) -> str:
@@ -87,7 +94,7 @@ def draw_check(table: LatencyTable, path: Path) -> None:
         figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 
-def compare_with_clock(path: str, fixed_arc: str, rounds: int) -> None:
+def compare_with_clock(path: str, fixed_arc: str, rounds: int) -> list[tuple[str, str]]:
     """Measure one architecture as a whole network, and print its time beside the sum of the table.
 
     A few networks of the table's own check are measured again in turns with it: they tell how fast the machine is now,
@@ -97,6 +104,8 @@ def compare_with_clock(path: str, fixed_arc: str, rounds: int) -> None:
         path: the latency table.
         fixed_arc: a file, or a published network.
         rounds: times that each network is measured.
+    Returns:
+        The rows that are printed: name and value.
     Raises:
         InputError: the architecture is of another space, or the table of another device.
     """
@@ -139,3 +148,4 @@ def compare_with_clock(path: str, fixed_arc: str, rounds: int) -> None:
         ("difference", f"{100 * (by_table / by_clock - 1):+.1f}%"),
     ]
     print(cli.table(rows, ("latency", ""), as_is=True))
+    return rows
