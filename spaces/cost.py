@@ -8,6 +8,8 @@ each combination of the two.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -168,6 +170,14 @@ class CostTable:
                 for mine, theirs in zip(self.blocks, other.blocks, strict=True)
             )
         )
+
+    def identity(self) -> str:
+        """The space in words with its sizes, and 16 hex digits that only a table of this space with these costs has."""
+        content = [self.space, self.base, [[b.choices, b.macs.tolist(), b.params.tolist()] for b in self.blocks]]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        options = "".join(f" {name}={value}" for name, value in self.space["options"].items())
+        name, preset, classes, side = (self.space[key] for key in ("name", "preset", "classes", "resolution"))
+        return f"{name} {preset}{options}, {classes} classes, {side}x{side} pixels, {digest}"
 
     def bounds(self) -> Bounds:
         """Smallest and largest MACs and params in the space."""

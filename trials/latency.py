@@ -3,6 +3,7 @@
     python -m trials.latency --space spos --out runs/latency/spos.json                   on the CPU, or the GPU where there is one
     python -m trials.latency --supernet runs/digits --runtime onnxruntime --threads 1 --out runs/digits/latency.json
     python -m trials.latency --table runs/latency/spos.json --fixed-arc arc.json         one network: the table's word, and the clock's
+    python -m trials.latency --space spos --kit runs/pi-kit                              a folder that measures on a Raspberry Pi
     python -m trials.latency --space spos --template phone.csv                           a form, to be filled in on another device
     python -m trials.latency --space spos --csv phone.csv --out runs/latency/phone.json  what was filled in, checked
 
@@ -32,7 +33,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = cli.parse(Config, argv, __doc__, "trials.latency")
 
     # Torch and the runtimes are imported when the options are known to be right.
-    require_library("onnxruntime", "python -m trials.latency")
+    for library in ("onnxruntime", *["onnx"] * bool(config.kit)):
+        require_library(library, "python -m trials.latency")
     from trials.timing import latency_csv, table_report
     from trials.timing.measure import MeasureSettings, measure_table, random_archs
 
@@ -43,7 +45,17 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     costs = measure(chain)  # refuses a space that does not fit together
     check_writable(config)
 
-    # A form for times that were measured elsewhere.
+    # A folder, or a form, for times that are measured elsewhere.
+    names = [field.name for field in dataclasses.fields(MeasureSettings)]
+    settings = MeasureSettings(**{name: getattr(config, name) for name in names})
+    if config.kit:
+        from trials.timing.kit import write_kit
+
+        path = Path(config.kit)
+        write_kit(path, settings, chain, costs, random_archs(chain, FIT_NETWORKS + config.networks, config.seed))
+        size = sum(file.stat().st_size for file in path.iterdir()) / 1e6
+        print(f"wrote {path}/ ({size:,.0f} MB): copy it to the machine, and run there: python measure.py")
+        return
     if config.template:
         networks = random_archs(chain, FIT_NETWORKS + config.networks, config.seed)
         latency_csv.write_template(config.template, costs, networks)
@@ -54,12 +66,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         return answer("latency", template=config.template)
 
     # A table, of a form that was filled in or measured here.
-    if config.csv:
-        table = latency_csv.read(config.csv, costs)
-    else:
-        names = [field.name for field in dataclasses.fields(MeasureSettings)]
-        settings = MeasureSettings(**{name: getattr(config, name) for name in names})
-        table = measure_table(settings, chain, costs.space)
+    table = latency_csv.read(config.csv, costs) if config.csv else measure_table(settings, chain, costs.space)
     table.save(config.out)
     verdict = table_report.print_table(table, config.out)
     fastest, slowest = table.bounds_ms()
@@ -77,7 +84,9 @@ def space_of(config: Config) -> SpaceSpec:
 
 def check_writable(config: Config) -> None:
     """Refuse, before minutes of measuring, an output that cannot be written or that may be a form already filled in."""
-    path = Path(config.template or config.out)
+    path = Path(config.kit or config.template or config.out)
+    if config.kit and (path.is_file() or (path.is_dir() and any(path.iterdir()))):
+        raise InputError(f"--kit '{path}' is there already; choose the name of a new folder")
     if config.template and path.exists():
         raise InputError(f"'{path}' already exists; it may be filled in; choose another name")
     try:

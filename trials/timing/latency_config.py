@@ -28,6 +28,10 @@ class Config(SpaceSizeOptions, DeviceOptions):
     seed: int = option(0, "Seed of the random networks")
     table: str = option("", "Existing table, for --fixed-arc")
     fixed_arc: str = option("", "Architecture to measure and to compare with --table: a file, or a published network")
+    kit: str = option(
+        "",
+        "Folder to write that measures on a machine without torch: ONNX files and a script for onnxruntime and numpy alone",
+    )
     template: str = option("", "CSV file to write, to be filled in with latencies of another device")
     csv: str = option("", "CSV file to read, which was filled in")
 
@@ -42,12 +46,18 @@ class Config(SpaceSizeOptions, DeviceOptions):
             raise InputError("--table and --fixed-arc go together; give both or none")
         if self.table:
             defaults = {field.name: field.default for field in dataclasses.fields(self)}
-            for name in ("space", "supernet", "out", "template", "csv", "device", "runtime", "threads", "batch"):
+            for name in ("space", "supernet", "out", "kit", "template", "csv", "device", "runtime", "threads", "batch"):
                 if getattr(self, name) != defaults[name]:
                     raise InputError(f"--{name} has no effect with --table, which decides; leave --{name} out")
             return
-        if not (self.out or self.template):
+        if not (self.out or self.template or self.kit):
             raise InputError("nowhere to write the table; give --out FILE.json")
+        if self.kit:
+            for name in ("out", "template", "csv", "device"):
+                if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                    raise InputError(
+                        f"{cli.flag(name)} has no effect with --kit, which measures elsewhere; leave {cli.flag(name)} out"
+                    )
         if not (self.space or self.supernet):
             raise InputError("which space? give --space NAME, or --supernet RUN")
         if self.supernet:

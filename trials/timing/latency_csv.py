@@ -5,8 +5,11 @@
     block,block00=k3 width00=0.4,0.73
     head,,0.35
     network,block00=k3 width00=0.4 block01=...,21.7
+    space,"spos tiny, 10 classes, 32x32 pixels, 0f3a...",
+    device,Raspberry Pi 4,
 
-Rows of `network` are whole networks. They are optional. With enough of them the table is corrected for the time that a
+Rows of `space`, `device` and the rest of ABOUT say what was measured and where: a space must be this one, the others are optional, as
+forms of older versions have none. Rows of `network` are whole networks. They are optional. With enough of them the table is corrected for the time that a
 runtime spends between the parts, and its error becomes known.
 """
 
@@ -25,6 +28,9 @@ from spaces.latency import FIT_NETWORKS, MIN_CHECK_NETWORKS, LatencyTable
 
 LEAST_MS = 1e-6  # a nanosecond, the unit of a latency table
 HEADER = ["part", "choice", "latency_ms"]
+# rows that say what was measured, with their value in place of a choice
+ABOUT = ("space", "device", "runtime", "provider", "threads", "batch", "rounds", "python", "date")
+COUNTS = ("threads", "batch", "rounds")
 
 
 def arch_text(arch: Mapping[str, Any]) -> str:
@@ -42,7 +48,7 @@ def write_template(path: str, costs: CostTable, networks: Sequence[Mapping[str, 
     rows = [("stem", "")]
     for block in costs.blocks:
         rows += [("block", arch_text(choices)) for choices in _combinations(block)]
-    rows += [("head", ""), *(("network", arch_text(arch)) for arch in networks)]
+    rows += [("head", ""), *(("network", arch_text(arch)) for arch in networks), ("space", costs.identity())]
     with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(HEADER)
@@ -55,8 +61,14 @@ def read(path: str, costs: CostTable) -> LatencyTable:
     Args:
         costs: cost table of the space.
     Raises:
-        InputError: not such a CSV; a row that is missing, unknown, given twice, or without a time.
+        InputError: not such a CSV; one of another space; a row that is missing, unknown, given twice, or without a time.
     """
+    about = _about(path)
+    if about.get("space", costs.identity()) != costs.identity():
+        raise InputError(
+            f"'{path}' is of {shown(about['space'])}, and this space is {costs.identity()}; name the space that was measured, or measure "
+            "this one"
+        )
     expected = {("stem", ""): False, ("head", ""): False}
     for block in costs.blocks:
         for index, choices in enumerate(_combinations(block)):
@@ -82,7 +94,7 @@ def read(path: str, costs: CostTable) -> LatencyTable:
     archs = [_arch(path, choice, costs) for choice, _ in networks]
 
     choices_of_blocks = [block.choices for block in costs.blocks]
-    measured = {"device": f"that of {Path(path).name}"}
+    measured = {"device": f"that of {Path(path).name}"} | {k: v for k, v in about.items() if k != "space"}
     table = LatencyTable(costs.space, choices_of_blocks, round(1e6 * ends_ms), blocks, measured=measured)
     if not networks:
         return table
@@ -92,6 +104,21 @@ def read(path: str, costs: CostTable) -> LatencyTable:
             "lies between the parts, the others check the table), or none"
         )
     return table.validated_on(archs, [time for _, time in networks])
+
+
+def _about(path: str) -> dict[str, Any]:
+    """What the rows of ABOUT say. Raises InputError: not such a CSV, one is there twice, or a number is none."""
+    about: dict[str, Any] = {}
+    for number, row in _rows(path):
+        part, value = row["part"].strip(), row["choice"].strip()
+        if part not in ABOUT:
+            continue
+        if part in about:
+            raise InputError(f"'{path}', line {number}: {part} is there twice; leave one out")
+        if part in COUNTS and not (value.isascii() and value.isdecimal() and int(value[:9]) > 0):
+            raise InputError(f"'{path}', line {number}: {part} is '{shown(value)}'; give a whole number above 0")
+        about[part] = int(value[:9]) if part in COUNTS else value
+    return about
 
 
 def _combinations(block: BlockCosts) -> list[dict[str, Any]]:
@@ -117,7 +144,7 @@ def _times_of_rows(path: str, expected: Mapping[tuple[str, str], bool]) -> dict[
     for number, row in _rows(path):
         part, choice, text = (row[name].strip() for name in HEADER)
         line = f"'{path}', line {number}"
-        if part == "network" and not text:
+        if (part == "network" and not text) or part in ABOUT:
             continue
         key, named = _key(part, choice), shown(f"{part} {choice}".strip())
         if part != "network" and key not in expected:

@@ -6,16 +6,13 @@ through a chain of parts that makes up a network.
 
 from __future__ import annotations
 
-import itertools
-import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -25,10 +22,8 @@ from spaces.latency import FIT_NETWORKS, LatencyTable
 from strategies.sampling import uniform_path
 from trials.common import cli, run_dir
 from trials.networks.batchnorm import recalibrate_batchnorm
+from trials.timing.passes import WARM_UP, draw_paths, evaluate_passes, spread_visits
 from trials.timing.runtimes import Runtime, make_runtime
-from trials.timing.stopwatch import WARM_UP, normalise_by_pace
-
-MIN_VISITS = 25  # each whole network is timed at least this often
 
 PartIndex = tuple[int, int]  # (0 for the stem, 1.. for the blocks, last for the head; index of the combination)
 
@@ -44,6 +39,13 @@ class MeasureSettings:
     rounds: int  # times that every combination is timed at each of its positions
     networks: int  # random networks that the table is checked against
     seed: int  # decides the random networks and the order of the combinations
+
+
+class Preparing(Protocol):
+    """A runtime, or what writes the files of a kit."""
+
+    def prepare(self, module: nn.Module, x: torch.Tensor, key: object = None) -> Any:
+        """Turn a module into what is timed, see `TorchRuntime.prepare`."""
 
 
 class Prepared(NamedTuple):
@@ -84,15 +86,8 @@ def measure_table(settings: MeasureSettings, chain: Chain, space: Mapping[str, A
     entry = {part: distinct.index(key) for part, key in prepared.keys.items()}
     passes = run_passes(prepared, combinations, runtime, settings)
 
-    # Take the pace of the machine out of all times. A whole network ran between two passes, at the mean of their paces.
-    entries = np.array([[entry[part] for part in path] for path in passes.paths])
-    timings, paces = normalise_by_pace(np.array(passes.part_times), entries)
-    next_paces = np.append(paces[1:], paces[-1])
-    network_ms = [
-        float(np.median([nanoseconds * 2 / (paces[index] + next_paces[index]) for index, nanoseconds in visits])) / 1e6
-        for visits in passes.network_times
-    ]
-
+    entries = [[entry[part] for part in path] for path in passes.paths]
+    timings, network_ms = evaluate_passes(entries, passes.part_times, passes.network_times)
     block_timings = [
         [timings[entry[position, index]] for index in range(len(row))] for position, row in enumerate(combinations, 1)
     ]
@@ -125,9 +120,11 @@ def prepare_parts(
     chain: Chain,
     combinations: Sequence[Sequence[Mapping[str, Any]]],
     archs: Sequence[Arch],
-    runtime: Runtime,
+    runtime: Preparing,
     batch: int,
     progress: Callable[[], object],
+    *,
+    shared: bool = False,
 ) -> Prepared:
     """Build and prepare every part of a space, and some whole networks, with fresh weights.
 
@@ -139,14 +136,23 @@ def prepare_parts(
         archs: the whole networks.
         batch: images at a time.
         progress: called after each part and each network.
+        shared: equal parts are one module, and the networks consist of the parts: files of them have few weights in all.
     """
 
-    def prepare(module: nn.Module, x: torch.Tensor, key: object = None) -> Any:
-        recalibrate_batchnorm(module, [x])
+    def prepare(module: nn.Module, x: torch.Tensor, key: object = None, *, fresh: bool = True) -> Any:
+        if fresh:
+            recalibrate_batchnorm(module, [x])
         progress()
         return runtime.prepare(module, x[:batch], key)
 
+    def assemble(arch: Arch) -> Network:
+        labels = zip(chain.blocks, combinations, strict=True)
+        chosen = [row.index({label: arch[label] for label in block.choices}) for block, row in labels]
+        stem, *blocks, head = (modules[keys[part]] for part in path_of(chosen))
+        return Network(stem, blocks, head)
+
     parts, keys = {}, {}
+    modules: dict[object, nn.Module] = {}
     with torch.no_grad():
         x = example = torch.randn(max(2, batch), 3, chain.resolution, chain.resolution)
         for position, block in enumerate([None, *chain.blocks, None]):
@@ -158,12 +164,17 @@ def prepare_parts(
                 module = make(*values)
                 # Modules from equal functions with equal arguments and input shapes do the same work.
                 same = (make.func, make.args, tuple(make.keywords.items())) if isinstance(make, partial) else make
-                keys[position, index] = (str(same), values, tuple(x.shape))
-                parts[position, index] = prepare(module, x, keys[position, index])
+                key = keys[position, index] = (str(same), values, tuple(x.shape))
+                known = modules.get(key) if shared else None
+                module = modules[key] = module if known is None else known
+                parts[position, index] = prepare(module, x, key, fresh=known is None)
                 if index == 0:
                     y = module(x)
             x = y
-        networks = [prepare(chain.network(arch), example) for arch in archs]
+        if shared:
+            networks = [prepare(assemble(arch), example, fresh=False) for arch in archs]
+        else:
+            networks = [prepare(chain.network(arch), example) for arch in archs]
     return Prepared(parts, keys, networks, example[:batch])
 
 
@@ -189,13 +200,9 @@ def run_passes(
         runtime.run([networks[index % len(networks)]], x)
 
     passes = Passes([], [], [[] for _ in networks])
-    generator = random.Random(settings.seed)
-    for pass_index, visited_networks in enumerate(network_visits):
-        # One pass. A block with few combinations begins its order again before the round ends.
-        turn = pass_index % passes_per_round
-        if turn == 0:
-            orders = [generator.sample(range(len(row)), len(row)) for row in combinations]
-        path = path_of([order[turn % len(order)] for order in orders])
+    drawn = draw_paths([len(row) for row in combinations], len(network_visits), settings.seed)
+    for pass_index, (chosen, visited_networks) in enumerate(zip(drawn, network_visits, strict=True)):
+        path = path_of(chosen)
         passes.paths.append(path)
         passes.part_times.append(runtime.run([parts[part] for part in path], x))
 
@@ -210,21 +217,6 @@ def run_passes(
 def path_of(combination_indices: Sequence[int]) -> list[PartIndex]:
     """The parts of a pass: stem, the given combination of each block, head."""
     return [(0, 0), *enumerate(combination_indices, 1), (len(combination_indices) + 1, 0)]
-
-
-def spread_visits(passes: int, networks: int) -> list[list[int]]:
-    """Which whole networks are timed after each pass.
-
-    All are timed equally often, at least MIN_VISITS times, spread evenly over the passes.
-
-    Args:
-        passes, networks: how many there are.
-    Returns:
-        For each pass, the indices of the networks.
-    """
-    total = max(MIN_VISITS, math.ceil(passes / networks)) * networks
-    ends = [index * total // passes for index in range(passes + 1)]
-    return [[visit % networks for visit in range(*span)] for span in itertools.pairwise(ends)]
 
 
 def random_archs(chain: Chain, number: int, seed: int) -> list[Arch]:

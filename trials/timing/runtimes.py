@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import onnxruntime
 import torch
 from torch import nn
@@ -21,6 +20,7 @@ from spaces.errors import InputError, shown
 from trials.common.distributed import use_cuda
 from trials.common.machine import processor_name, usable_cores
 from trials.networks.batchnorm import fold_batchnorm
+from trials.timing.passes import random_input, run_sessions, session_options
 
 RUNTIMES = ("torch", "onnxruntime")
 
@@ -105,15 +105,12 @@ class OnnxRuntime:
         self.threads = None if cuda else threads or default_threads()
         self.device_type = "cuda" if cuda else "cpu"
         self.name = torch.cuda.get_device_name() if cuda else processor_name()
-        self.options = onnxruntime.SessionOptions()
-        self.options.intra_op_num_threads = self.threads or 0
-        self.options.log_severity_level = 3
+        self.options = session_options(self.threads or 0)
         self.exported: dict[object, bytes] = {}  # ONNX files by their key, because an export takes long
 
     def input(self, shape: Sequence[int]) -> Any:
         """Random numbers of this shape, (N, 3, R, R), as an OrtValue on the device."""
-        array = np.random.randn(*shape).astype(np.float32)
-        return onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device_type, 0)
+        return random_input(shape, self.device_type)
 
     def prepare(self, module: nn.Module, x: torch.Tensor, key: object = None) -> Any:
         """Turn a module into an InferenceSession, see `TorchRuntime.prepare`.
@@ -123,7 +120,7 @@ class OnnxRuntime:
         """
         content = self.exported.get(key)
         if content is None:
-            content = onnx_bytes(fold_batchnorm(copy.deepcopy(module).eval()), x)
+            content = onnx_bytes(module, x)
             if key is not None:
                 self.exported[key] = content
         return onnxruntime.InferenceSession(content, self.options, providers=self.providers)
@@ -134,22 +131,14 @@ class OnnxRuntime:
         Returns:
             Nanoseconds of each session.
         """
-        marks = [time.perf_counter_ns()]
-        for session in sessions:
-            binding = session.io_binding()
-            binding.bind_ortvalue_input("x", x)
-            binding.bind_output("y", self.device_type)
-            session.run_with_iobinding(binding)
-            x = binding.get_outputs()[0]
-            marks.append(time.perf_counter_ns())
-        return [float(after - before) for before, after in itertools.pairwise(marks)]
+        return run_sessions(sessions, x, self.device_type)
 
 
 Runtime = TorchRuntime | OnnxRuntime
 
 
 def onnx_bytes(module: nn.Module, x: torch.Tensor) -> bytes:
-    """The content of an ONNX file of a module, with input "x" and output "y".
+    """The content of an ONNX file of a module with BatchNorm folded, with input "x" and output "y".
 
     PyTorch has two exporters. The older one, TorchScript's, writes the same operations thirty times faster, so it is tried
     first; the newer one knows some operations that the older one does not.
@@ -159,6 +148,7 @@ def onnx_bytes(module: nn.Module, x: torch.Tensor) -> bytes:
     Raises:
         InputError: neither exporter can write it.
     """
+    module = fold_batchnorm(copy.deepcopy(module).eval())
     file = io.BytesIO()
     names: dict[str, Any] = {"input_names": ["x"], "output_names": ["y"]}
     try:
