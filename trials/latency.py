@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         write_kit(path, settings, chain, costs, random_archs(chain, FIT_NETWORKS + config.networks, config.seed))
         size = sum(file.stat().st_size for file in path.iterdir()) / 1e6
         print(f"wrote {path}/ ({size:,.0f} MB): copy it to the machine, and run there: python measure.py")
-        return
+        return answer("latency", kit=config.kit)
     if config.template:
         networks = random_archs(chain, FIT_NETWORKS + config.networks, config.seed)
         latency_csv.write_template(config.template, costs, networks)

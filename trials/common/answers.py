@@ -60,8 +60,9 @@ ANSWERS: dict[str, dict[str, str]] = {
         "checks": "export.json, all of it: how each format was checked",
     },
     "latency": {
-        "table": "the table that was written or compared; null with --template",
+        "table": "the table that was written or compared; null with --template and --kit",
         "template": "the form that was written; null without --template",
+        "kit": "the folder that was written; null without --kit",
         "fastest_ms": "milliseconds of the fastest architecture by the table; null with --template and --table",
         "slowest_ms": "milliseconds of the slowest; null likewise",
         "check": "how the table stands beside whole networks, as in its file; null where it was not checked",
