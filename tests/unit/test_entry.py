@@ -2,9 +2,12 @@
 
 import dataclasses
 import importlib
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -33,6 +36,40 @@ def test_mistakes_get_one_line_from_any_folder(words, says, tmp_path):
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.count("\n") == 1
     assert says in ended.stderr
+
+
+def test_it_works_from_any_folder_through_a_link(tmp_path):
+    """In a folder of the PATH it is named by its name, elsewhere by the path that was typed; so are the commands that it advises."""
+    (tmp_path / "bin").mkdir()
+    for link in (tmp_path / "bin" / "onepath", tmp_path / "other"):
+        link.symlink_to(ROOT / "onepath")
+    path = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    for called, env in (("onepath", path), (str(tmp_path / "other"), os.environ)):
+        done = subprocess.run([called, "report", "x"], cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr == f"error: 'x' holds no run; make one with: {called} supernet --out x\n"
+    done = subprocess.run(["onepath", "space", "spos", "--preset", "tiny"], cwd=tmp_path, env=path, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_the_command_of_an_editable_install_is_this_entry(tmp_path):
+    """No package is installed, `onepath` alone; a copy of it outside of the clone says so in one line."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["scripts"] == {"onepath": "onepath:main"}
+    assert project["tool"]["setuptools"] == {"packages": [], "py-modules": ["onepath"]}
+    shutil.copy(ROOT / "onepath.py", tmp_path)
+    done = subprocess.run([sys.executable, tmp_path / "onepath.py", "--help"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "is no clone of Onepath" in done.stderr
+
+
+def test_a_reader_that_has_gone_is_no_fault():
+    for words in ("--help", "--completion bash"):
+        read, write = os.pipe()
+        os.close(read)
+        done = subprocess.run([ROOT / "onepath", *words.split()], stdout=write, stderr=subprocess.PIPE)
+        os.close(write)
+        assert (done.returncode, done.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,9 +1,11 @@
-"""The commands: their names under headings, what each does, and where its options are. Light: nothing else is imported.
+"""The commands: their names under headings, what each does, and where its options are. Light: it imports nothing of Onepath.
 
 The entry (`./onepath`), files of options, completion and the reference in docs/ read this one table.
 """
 
 from __future__ import annotations
+
+import os
 
 HEADINGS = {
     "the road": {
@@ -34,6 +36,4 @@ def config_module(command: str) -> str:
 
 def entry() -> str:
     """How a command is begun, such as `python -m trials.`; `./onepath ` where it came through the one entry."""
-    import os
-
     return os.environ.get("ONEPATH_ENTRY", "") or "python -m trials."
