@@ -19,6 +19,7 @@ trained in full on all training images. RUN/top.json says how it was chosen.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,15 +28,20 @@ from spaces.errors import InputError
 from spaces.files import save_json
 from trials.common import cli, locks, run_dir, run_files
 from trials.common.answers import answer
+from trials.evidence.classes import ClassRow, balanced_accuracy
 from trials.evidence.floor import floor_of, floor_text
 from trials.evidence.gates import keep_warnings, warnings_from
-from trials.evidence.intervals import accuracy_interval
+from trials.evidence.intervals import accuracy_interval, percent
 from trials.scoring.score_value import TOP5_CLASSES
 from trials.training.retrain_config import Config
-from trials.training.retrain_result import collect_result, result_text, seed_results
+from trials.training.retrain_result import collect_result, result_text, rows_of_classes, seed_results
+from trials.training.start_options import FILE
 
 if TYPE_CHECKING:
     from trials.training.retrain_plan import RetrainPlan
+
+
+MOST_CLASSES = 5  # that are printed; result.json and the report have all
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
@@ -45,6 +51,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     # What a user can get wrong is checked before anything is written.
     from trials.images import image_list
     from trials.training import run_gates
+    from trials.training.initial_weights import keep_start
     from trials.training.retrain_plan import plan_retraining, print_notes
 
     if config.chooses:
@@ -63,22 +70,23 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
 
         rows = estimate_network(plan)
         print(cli.table(rows, ("dry run", ""), as_is=True))
-        print(advise(config, config.recipe_values(), plan.data.size(config.training_part), "network"))
+        print(advise(config, config.recipe_values(), plan.data.size(config.training_part), config.kind))
         return answer("retrain", estimate=dict(rows))
 
     with locks.exclusive(run, "training") if speaks else contextlib.nullcontext():
         if speaks:
             run_dir.open_run(
-                config.out, "retrain", config, resume=config.resume, discards=(image_list.LIST, "arc.json")
+                config.out, "retrain", config, resume=config.resume, discards=(image_list.LIST, "arc.json", FILE)
             )
             keep_arch(run, plan.arch)
+            keep_start(run, plan.start)
             plan.data.save(run)
             keep_warnings(run, "retrain", run_gates.before_retraining(config, plan.data))
 
         # Seeds that have a result are not trained again.
         train_missing_seeds(plan, run)
         if speaks:
-            save_json(run / "result.json", summarise(run, config.seeds, plan.summary(), classes=len(plan.data.classes)))
+            save_json(run / "result.json", summarise(run, config.seeds, plan.summary(), plan.data.classes))
     if not speaks:
         return None
 
@@ -87,7 +95,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     print(floor_text(floor))
     keep_warnings(run, "retrain", run_gates.after_retraining(config, plan.data, floor), more=True)
     following = None
-    if config.baseline:
+    if config.baseline or config.start:
         from trials.reporting.compare_baselines import compare_baselines
 
         compare_baselines(Path(config.supernet) if config.supernet else run, run, config.device)
@@ -122,26 +130,37 @@ def train_missing_seeds(plan: RetrainPlan, run: Path) -> None:
             retrain_loop.train_seed(config, network, seed)
 
 
-def summarise(run: Path, seeds: int, network: dict[str, Any], *, classes: int) -> dict[str, Any]:
+def summarise(run: Path, seeds: int, network: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
     """Print the results of all seeds.
 
     Args:
         network: what result.json says about the network: architecture or baseline, MACs, params.
-        classes: of the images; of five or fewer, a top-5 would always be 100.
+        classes: names of them; of five or fewer, a top-5 would always be 100.
     Returns:
         What result.json of the run holds; accuracies in percent.
     """
-    summary, results = collect_result(run, seeds, network), seed_results(run, seeds)
+    summary, results = collect_result(run, seeds, network, classes), seed_results(run, seeds)
     images = summary["test_images"]
 
     def shown(percent: float) -> str:
         return str(accuracy_interval([round(percent * images / 100)], images))
 
-    tops = (1, 5) if classes >= TOP5_CLASSES else (1,)
+    tops = (1, 5) if len(classes) >= TOP5_CLASSES else (1,)
     rows = [(seed, *(shown(r[f"test_top{k}"]) for k in tops), f"{r['seconds']:.2f}") for seed, r in enumerate(results)]
     print(cli.table(rows, ("seed", *(f"test top-{k} %" for k in tops), "seconds"), as_is=True))
     print(f"test top-1 {result_text(summary)}, {summary['macs']:,} MACs, {summary['params']:,} params")
+    print_classes(rows_of_classes(run, seeds, classes))
     return summary
+
+
+def print_classes(rows: Sequence[ClassRow]) -> None:
+    """Print the balanced accuracy and the classes that are known least; nothing where there are no rows."""
+    if not rows:
+        return
+    print(f"balanced accuracy {percent(balanced_accuracy(rows))}: every class counts alike, however many images it has")
+    lowest = [(row.name, str(row.interval), f"{row.images:,}", row.mistaken_for or "-") for row in rows[:MOST_CLASSES]]
+    which = f"class, the {len(lowest)} least accurate of {len(rows)}" if len(lowest) < len(rows) else "class"
+    print(cli.table(lowest, (which, "test top-1 %", "test images", "mostly taken for"), as_is=True))
 
 
 def keep_arch(run: Path, arch: Arch | None) -> None:

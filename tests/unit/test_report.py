@@ -28,6 +28,7 @@ from strategies.sampling import uniform_path
 from tests.unit.test_options import config_of
 from trials import report
 from trials.common import cli, run_dir
+from trials.evidence.classes import balanced_accuracy
 from trials.evidence.intervals import accuracy_interval
 from trials.images.load import load_data
 from trials.images.options import DataOptions
@@ -97,7 +98,9 @@ def make_network(run: Path, place: str, arch: dict, right: list[int], **options)
         lines = [{"step": 22 * k, "epoch": k, "loss": 2 / k, "train_top1": 30.0 * k} for k in (1, 2, 3)]
         lines += [{"step": 66, "epoch": 3, "val_top1": 91.0}]
         (folder / f"seed{seed}" / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    result = collect_result(folder, len(right), {"arch": arch, "macs": TABLE.macs(arch), "params": TABLE.params(arch)})
+    result = collect_result(
+        folder, len(right), {"arch": arch, "macs": TABLE.macs(arch), "params": TABLE.params(arch)}, CLASSES
+    )
     save_json(folder / "result.json", result)
     keys = ("arch", "macs", "params", "test_top1", "mean", "interval")
     return {"id": arch_id(arch), "run": place, "correct": right, "score": None} | {key: result[key] for key in keys}
@@ -459,11 +462,11 @@ def test_classes_and_confusions_are_counted():
     predicted = np.array([[0, 0, 0, 1, 1, 1, 2, 2, 0, 0], [0, 0, 0, 1, 1, 0, 2, 2, 2, 0]])
     found = answers.Answers(labels, predicted, ["a", "b", "c"])
     assert found.confusion.tolist() == [[6, 2, 0], [1, 3, 0], [3, 0, 5]]
-    rows = {row.name: row for row in answers.class_rows(found)}
-    assert [row.name for row in answers.class_rows(found)] == ["c", "a", "b"]
+    rows = {row.name: row for row in found.rows}
+    assert [row.name for row in found.rows] == ["c", "a", "b"]
     assert rows["c"].interval == accuracy_interval([2, 3], 4)
     assert (rows["c"].images, rows["c"].mistaken_for) == (4, "a (3x)")
-    balanced = answers.balanced_accuracy([*rows.values()])
+    balanced = balanced_accuracy([*rows.values()])
     assert balanced.value == pytest.approx((75 + 75 + 62.5) / 3)
     assert balanced.low < balanced.value < balanced.high
     assert balanced.low > min(row.interval.low for row in rows.values())

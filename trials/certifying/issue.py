@@ -27,6 +27,7 @@ from trials.certifying.jobs import (
     recipe_source,
     train_missing,
 )
+from trials.certifying.rivals import rivals_of
 from trials.certifying.scores import score_networks
 from trials.certifying.show import print_certificate
 from trials.choosing.how import how_chosen
@@ -260,7 +261,7 @@ def certify(
     keep_warnings(plan.run.path, "certify", [adviser.warn(tested[networks.winner.id].interval)], more=True)
     by_top1 = searched_by(plan.run.path) == "top1"  # only of a top-1 is the noise known from the number of images
     images = [number for score in scores.values() if (number := noise.scoring_images(score, plan.run.path))]
-    names = ("recipe", *recipes.OPTIONS, "hold_out", "precision", "data", "resolution")
+    names = ("recipe", *recipes.OPTIONS, "class_weights", "hold_out", "precision", "data", "resolution")
     return make_certificate(
         tested[networks.winner.id],
         tested.get(networks.cheapest.id),
@@ -271,6 +272,7 @@ def certify(
         about={
             "recipe": {"from": plan.recipe} | {name: getattr(config, name) for name in names},
             "choice": how_chosen(plan.run, networks.winner.arch),
+            "rivals": rivals_of(plan.run.path),
             "supernet": plan.run.hash if plan.run.trained else None,
             "provenance": run_dir.provenance(),
         },

@@ -114,6 +114,10 @@ def recipe_config(run: SupernetRun, folder: str, seeds: int, options: certify_co
             raise InputError(
                 f"'{source}' holds a baseline or an imported network, not the winner of the search; move it away"
             )
+        if stored.get("from_supernet"):
+            raise InputError(
+                f"'{source}' was fine-tuned from the supernet's weights, and a certificate compares networks from scratch; move it away"
+            )
         given = {field.name: stored[field.name] for field in dataclasses.fields(Config) if field.name in stored}
     given |= {
         "fixed_arc": str(run.path / "arc.json"),
@@ -196,7 +200,7 @@ def write_result(retraining: Retraining, seeds: int) -> None:
     while retraining.trained(seeds):  # it was trained with more
         seeds += 1
     path = retraining.folder / "result.json"
-    summary = collect_result(retraining.folder, seeds, retraining.plan.summary())
+    summary = collect_result(retraining.folder, seeds, retraining.plan.summary(), retraining.plan.data.classes)
     if not path.exists() or run_files.read(path, "result") != summary:
         save_json(path, summary)
 

@@ -32,6 +32,8 @@ def print_certificate(certificate: dict[str, Any], floor: str) -> None:
     print(f"{seeds} seed{'s' * (seeds != 1)}, {images:,} test images, intervals of 95 %{beside}")
     if "choice" in certificate:
         print(f"the winner: {certificate['choice']['sentence']}")
+    for rival in certificate.get("rivals", []):
+        print(f"beside them, not counted: {rival['network']} {rival['accuracy']}, {rival['macs']:,} MACs")
     print(ranking_line(certificate["ranking"]))
     print(noise_line(certificate["noise"]))
     verdict = certificate["verdict"]

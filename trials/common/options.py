@@ -63,6 +63,12 @@ class OptimizerOptions:
     warmup: float = option(None, "Part of the steps with a rising learning rate, 0 to below 1", unset=RECIPE)
     clip_norm: float = option(None, "Largest norm of the gradient; 0 means that it is not clipped", unset=RECIPE)
     label_smoothing: float = option(None, "Label smoothing of the training loss, 0 to below 1", unset=RECIPE)
+    class_weights: str = option(
+        None,
+        "Factors of the training loss by class; balanced lets every class count alike, however many images it has",
+        choices=("none", "balanced"),
+        unset="none",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

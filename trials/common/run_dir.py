@@ -40,6 +40,7 @@ MAY_CHANGE = (
     "seeds",
     "fixed_arc",
     "import_official",
+    "pretrained",  # start.json has the hash of the weights
     "supernet",
     "out",  # the folder may have moved
 )

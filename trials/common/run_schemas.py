@@ -93,6 +93,7 @@ def schemas() -> Mapping[str, schema.Schema]:
         "std": three,
         Optional("channels"): Or("RGB", "BGR"),
     }
+    start = {"kind": Or("pretrained", "supernet"), "file": str, "hash": str, Optional("loaded"): str}
     preprocessing |= {Optional("range"): _number, Optional("resize"): str, Optional("short_side"): Or(None, _some)}
     kinds: dict[str, Any] = {
         "run configuration": {
@@ -164,6 +165,9 @@ def schemas() -> Mapping[str, schema.Schema]:
             Optional("test_images"): _some,
             Optional("test_correct"): [_count],
             Optional("seconds"): [_number],
+            Optional("start"): _part(start),
+            Optional("balanced"): _part({"accuracy": _percent, "interval": interval}),
+            Optional("classes"): [_part({"name": str, "images": _some, "accuracy": _percent, "interval": interval})],
         },
         "result of a seed": Or(
             _part({"val_correct": _count, "val_images": _some, "seconds": _number}),
@@ -216,8 +220,11 @@ def schemas() -> Mapping[str, schema.Schema]:
             "noise": _part(noise),
             "seeds": _some,
             "test_images": _some,
+            Optional("choice"): _part({"by": str, "sentence": str, Optional("candidate_epochs"): _count}),
+            Optional("rivals"): [_part({"network": str, "start": str, "accuracy": str, "run": str})],
         },
         "fixed arc": _arch,
+        "initial weights": start,
         "network": {  # network.pt of a retraining, beside its weights
             "model": object,
             **{
@@ -226,6 +233,7 @@ def schemas() -> Mapping[str, schema.Schema]:
                 Optional("baseline"): Or(None, str),
             },
             **{Optional("classes"): _some, Optional("seed"): int, Optional("preprocessing"): _part(preprocessing)},
+            Optional("start"): _part(start),
         },
     }
     return {kind: _part(form) if isinstance(form, dict) else schema.Schema(form) for kind, form in kinds.items()}

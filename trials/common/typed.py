@@ -12,7 +12,7 @@ from trials.common import places, run_files
 SWITCHES = ("--resume", "--no-resume", "--dry-run", "--no-dry-run")  # they belong to one call, and have no value
 OF_ONE_CALL = (*SWITCHES, "--stop-after")
 # options that say what a run is of, where its command is not known as it was typed
-NAMED = ("fixed_arc", "baseline", "supernet", "space", "preset", "data", "data_root", "seeds")
+NAMED = ("fixed_arc", "baseline", "pretrained", "supernet", "space", "preset", "data", "data_root", "seeds")
 _lines: dict[str, str] = {}  # module -> the command as it was last typed in this process
 
 

@@ -187,7 +187,7 @@ def unequal_classes(counts: Mapping[str, int], command: str) -> GateWarning | No
     share = counts[most] / sum(counts.values())
     if share <= (1 + 1 / len(counts)) / 2:
         return None
-    text = f"class '{most}' has {share:.0%} of the training images: always answering it scores that; look at the balanced accuracy"
+    text = f"class '{most}' has {share:.0%} of the training images: always answering it scores that; look at the balanced accuracy, and let every class count alike"
     return GateWarning("unequal classes", text, command)
 
 

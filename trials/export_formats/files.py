@@ -32,6 +32,11 @@ from trials.images.image_list import LIST
 from trials.images.load import load_data
 from trials.images.options import DataOptions
 
+START_TEXT = {  # of a network that was not trained from scratch
+    "pretrained": "Fine-tuned from pretrained weights.",
+    "supernet": "Fine-tuned from the weights of its supernet.",
+}
+
 
 @dataclass(frozen=True)
 class Description:
@@ -105,7 +110,12 @@ def open_data(config: Config, options: dict[str, Any], stored: Mapping[str, Any]
     preprocessing.setdefault("short_side", short_side_of(preprocessing["resolution"]) if in_folders else None)
     # The list of images lies in the run that made it: this one, or the supernet's
     listed = config.run if (config.run / LIST).exists() else supernet_of(config.run, options) or config.run
-    data = load_data(DataOptions.of(options), preprocessing["resolution"], score_fraction=0.1, run=listed)
+    own = (
+        None if preprocessing.get("channels") == "BGR" else (tuple(preprocessing["mean"]), tuple(preprocessing["std"]))
+    )
+    data = load_data(
+        DataOptions.of(options), preprocessing["resolution"], score_fraction=0.1, run=listed, statistics=own
+    )
     if data.classes != preprocessing["classes"]:
         raise InputError(
             f"the images have other classes than the network ({len(data.classes)}, {len(preprocessing['classes'])})"
@@ -145,6 +155,9 @@ def describe_network(
         macs = run_files.read_if_there(summary, "result", {}).get("macs")
         architecture = {"baseline": name}
         first_line = f"Network {name}."
+    start = START_TEXT.get(stored.get("start", {}).get("kind"), "")
+    first_line += f" {start}" if start else ""
+    architecture |= {"start": stored["start"]["kind"]} if start else {}
 
     made_by = f"Onepath {provenance()['commit'][:12]}, torch {torch.__version__}, seed {seed}"
     metadata = {

@@ -120,6 +120,7 @@ def _print_facts(listing: Listing, scanned: Scan, images: ImageList, *, turn: bo
         few = ", ".join(f"{images.classes[k]} {total[k]:,}" for k in order[:3])
         many = ", ".join(f"{images.classes[k]} {total[k]:,}" for k in order[:-4:-1])
         print(f"\nclasses differ in size: fewest {few}; most {many}")
+        print("if the small ones matter as much: --class-weights balanced, and look at the balanced accuracy")
 
     _print_files(
         f"unusual, but readable (EXIF orientation is {'' if turn else 'not '}applied)",

@@ -14,9 +14,10 @@ from trials.images.augment import CUTOUT_DRAWS, JITTER_DRAWS, Augmentation, colo
 SPLIT_SEED = 0  # the parts are cut with it, never with the run's seed, or the parts of two runs would mix
 ARCH_FRACTION = 0.2  # fraction of `train` that architecture parameters learn from
 Batch = tuple[torch.Tensor, torch.Tensor]  # images (N, 3, R, R), labels int64 (N,)
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # of three channels: what is subtracted, what is divided by
 Key = tuple[int, int, int]  # seed, epoch and number of a batch
 # mean and standard deviation of red, green and blue, as fractions of 255
-STATISTICS = {
+STATISTICS: dict[str, Statistics] = {
     "digits": ((0.305,) * 3, (0.376,) * 3),
     "fashion-mnist": ((0.286,) * 3, (0.353,) * 3),
     "cifar10": ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262)),
@@ -25,12 +26,12 @@ STATISTICS = {
 }
 
 
-def normalise(images: torch.Tensor, name: str, *, spos: bool) -> torch.Tensor:
+def normalise(images: torch.Tensor, name: str | Statistics, *, spos: bool) -> torch.Tensor:
     """Turn images as they are decoded into what a network sees.
 
     Args:
         images: RGB, 0..255, (N, 3, R, R), of any type.
-        name: name of the data set, whose channels get mean 0 and standard deviation 1.
+        name: name of the data set, whose channels get mean 0 and standard deviation 1; or these two for each channel.
         spos: give BGR, 0..255, not normalised, as the official SPOS weights expect.
     Returns:
         A float32 copy, (N, 3, R, R), channels last in memory.
@@ -43,7 +44,8 @@ def normalise(images: torch.Tensor, name: str, *, spos: bool) -> torch.Tensor:
     n, channels, height, width = images.shape
     # rows of H x W x 3 numbers with a mean each: twice as fast on a CPU as means that are broadcast over 3 channels
     pixels = images.permute(0, 2, 3, 1).reshape(n, -1)
-    mean, std = (torch.tensor(values, device=images.device) * 255 for values in STATISTICS[name])
+    of_channels = STATISTICS[name] if isinstance(name, str) else name
+    mean, std = (torch.tensor(values, device=images.device) * 255 for values in of_channels)
     pixels.sub_(mean.repeat(height * width)).div_(std.repeat(height * width))
     return pixels.view(n, height, width, channels).permute(0, 3, 1, 2)
 
@@ -65,6 +67,7 @@ class Data:
         short_side: pixels of an image's short side before the central RxR pixels are cut out; None: the whole image is resized
             to RxR.
         exif_orientation: whether images are turned as their EXIF orientation says.
+        statistics: mean and standard deviation of the channels; those of the data set, unless a network expects others.
     """
 
     short_side: int | None = None
@@ -90,6 +93,7 @@ class Data:
         weights, arch = split(labels[parts["train"]], arch_fraction)
         self.parts |= {"weights": parts["train"][weights], "arch": parts["train"][arch]}
         self.spos = spos
+        self.statistics = STATISTICS[name]
         self.augmentation = augmentation
         self.device = torch.device("cpu")
         self._stream: torch.cuda.Stream | None = None
@@ -102,6 +106,19 @@ class Data:
         """Number of images of each class in a part, by the name of the class; no image is decoded for it."""
         counts = np.bincount(self._class_numbers[self.parts[part]], minlength=len(self.classes))
         return dict(zip(self.classes, counts.tolist(), strict=True))
+
+    def class_weights(self, part: str) -> torch.Tensor:
+        """What the loss of an image is multiplied by so that every class counts alike; 1 on average over the part.
+
+        Returns:
+            float32 (classes,): inverse to the number of images of each class; 1 for a class without images.
+        """
+        from sklearn.utils.class_weight import compute_class_weight
+
+        labels, weights = self._class_numbers[self.parts[part]], np.ones(len(self.classes))
+        there = np.unique(labels)
+        weights[there] = compute_class_weight("balanced", classes=there, y=labels)
+        return torch.from_numpy(weights).float()
 
     def to(self, device: torch.device) -> None:
         """Give batches on this device from now on."""
@@ -144,11 +161,11 @@ class Data:
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """Turn uint8 images (N, 3, R, R) into what a network sees, float32; see the function of this name."""
-        return normalise(images, self.name, spos=self.spos)
+        return normalise(images, self.statistics, spos=self.spos)
 
     def preprocessing(self) -> dict[str, object]:
         """What a network trained on these images expects of an image; stands in network.pt and supernet.pt."""
-        mean, std = STATISTICS[self.name]
+        mean, std = self.statistics
         expected: dict[str, object] = {
             "resolution": self.resolution,
             "short_side": self.short_side,

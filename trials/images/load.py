@@ -6,7 +6,7 @@ from pathlib import Path
 
 from spaces.errors import InputError
 from trials.images.augment import Augmentation
-from trials.images.dataset import ARCH_FRACTION, Data
+from trials.images.dataset import ARCH_FRACTION, Data, Statistics
 from trials.images.folder import FolderData
 from trials.images.memory import MemoryData
 from trials.images.options import DataOptions
@@ -20,6 +20,7 @@ def load_data(
     arch_fraction: float = ARCH_FRACTION,
     run: str | Path | None = None,
     randaugment: tuple[int, int] = (0, 0),
+    statistics: Statistics | None = None,
 ) -> Data:
     """Open a data set.
 
@@ -30,6 +31,7 @@ def load_data(
         arch_fraction: fraction of the rest that architecture parameters learn from, where a strategy has any.
         run: the run that the images are for; if it has a list of its images already, these are used.
         randaugment: number of operations of RandAugment on each training image, and their magnitude; 0 operations: none.
+        statistics: what the channels are normalised with, where it is not the mean and deviation of the data set.
     Raises:
         InputError: unknown name, missing folder, no usable images, a fraction or a cutout out of range.
     """
@@ -43,5 +45,8 @@ def load_data(
     augmentation = Augmentation(options.color_jitter or 0.0, options.cutout, randaugment)
     if options.data == "folder":
         run = Path(run) if run else None
-        return FolderData(options, resolution, score_fraction, arch_fraction, run, augmentation)
-    return MemoryData(options, resolution, score_fraction, arch_fraction, augmentation)
+        data: Data = FolderData(options, resolution, score_fraction, arch_fraction, run, augmentation)
+    else:
+        data = MemoryData(options, resolution, score_fraction, arch_fraction, augmentation)
+    data.statistics = statistics or data.statistics
+    return data

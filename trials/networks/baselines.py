@@ -41,7 +41,11 @@ def parse_baseline(text: str) -> tuple[str, str, dict[str, Any]]:
         if not equals or not key.isidentifier() or not value:
             raise InputError(f"--baseline '{text}': '{pair}' is not NAME=VALUE; write for example output_stride=8")
         if key in REFUSED:
-            reason = "the images decide it" if key == "num_classes" else "a baseline is trained from scratch"
+            reason = (
+                "the images decide it"
+                if key == "num_classes"
+                else "a baseline is trained from scratch without --pretrained"
+            )
             raise InputError(f"--baseline '{text}': {key} has no place here, {reason}; leave it out")
         keywords[key] = _parse_value(value)
     return library, name, keywords
@@ -73,20 +77,15 @@ def build_baseline(text: str, classes: int) -> nn.Module:
         InputError: unknown model, or keywords that it does not take.
     """
     library, name, keywords = parse_baseline(text)
+    require_model(text)
     if library == "timm":
         import timm
 
-        known = timm.list_models()
         make = partial(timm.create_model, name, pretrained=False)
     else:
         import torchvision
 
-        known = torchvision.models.list_models(module=torchvision.models)
         make = partial(torchvision.models.get_model, name, weights=None)
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"{library}'s list_models() names all {len(known):,}"
-        raise InputError(f"--baseline '{text}': {library} has no model '{name}'; {hint}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torchvision warns that its default weights will change
@@ -95,6 +94,23 @@ def build_baseline(text: str, classes: int) -> nn.Module:
         raise InputError(
             f"--baseline '{text}' cannot be made: {_one_line(error)}; see the keywords of {library}"
         ) from None
+
+
+def require_model(text: str) -> None:
+    """Raises InputError: the library has no such model; what follows a dot in its name, timm's tag of weights, is left aside."""
+    library, name, _ = parse_baseline(text)
+    if library == "timm":
+        import timm
+
+        name, known = name.partition(".")[0], timm.list_models()
+    else:
+        import torchvision
+
+        known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"{library}'s list_models() names all {len(known):,}"
+        raise InputError(f"--baseline '{text}': {library} has no model '{name}'; {hint}")
 
 
 def check_baseline(text: str, classes: int, resolution: int) -> tuple[int, int]:

@@ -1,15 +1,14 @@
-"""What a network answered to each test image: accuracy per class, balanced accuracy, confusions, wrong answers."""
+"""What a network answered to each test image: confusions and wrong answers; evidence/classes.py has the accuracies."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from trials.evidence.intervals import Interval, accuracy_interval
+from trials.evidence.classes import ClassRow, class_rows, confusion_of
 from trials.networks import answers as stored
 
 MOST_CLASSES = 24  # so many rows and columns of a confusion matrix can still be read
@@ -33,19 +32,12 @@ class Answers:
     @property
     def confusion(self) -> np.ndarray:
         """How often images of a class (row) got an answer (column), over all seeds; (K, K)."""
-        k = len(self.classes)
-        pairs = self.labels.astype(np.int64)[None] * k + self.predicted
-        return np.bincount(pairs.ravel(), minlength=k * k).reshape(k, k)
+        return confusion_of(self.labels, self.predicted, len(self.classes))
 
-
-@dataclass(frozen=True)
-class ClassRow:
-    """A class of the test part: its name, its images, its accuracy, and what it is mistaken for most often ("": never)."""
-
-    name: str
-    images: int
-    interval: Interval
-    mistaken_for: str
+    @property
+    def rows(self) -> list[ClassRow]:
+        """One row for each class that has test images, the least accurate first."""
+        return class_rows(self.labels, self.predicted, self.classes)
 
 
 def read_answers(folder: Path, classes: Sequence[str] | None = None) -> Answers | None:
@@ -73,35 +65,6 @@ def read_answers(folder: Path, classes: Sequence[str] | None = None) -> Answers 
     if classes is None or len(classes) < highest:
         classes = [str(number) for number in range(highest)]
     return Answers(labels, stacked, classes)
-
-
-def class_rows(answers: Answers) -> list[ClassRow]:
-    """One row for each class that has test images, the least accurate first."""
-    confusion = answers.confusion
-    rows = []
-    for number, name in enumerate(answers.classes):
-        mine = answers.labels == number
-        if not mine.any():
-            continue
-        correct = (answers.predicted[:, mine] == number).sum(axis=1)
-        wrong = confusion[number].copy()
-        wrong[number] = 0
-        most = f"{answers.classes[int(wrong.argmax())]} ({wrong.max()}x)" if wrong.any() else ""
-        rows.append(ClassRow(name, int(mine.sum()), accuracy_interval(correct.tolist(), int(mine.sum())), most))
-    return sorted(rows, key=lambda row: row.interval.value)
-
-
-def balanced_accuracy(rows: Sequence[ClassRow]) -> Interval:
-    """The mean of the accuracies of the classes: each counts alike, however many images it has.
-
-    Its interval combines those of the classes, which have no image in common. Source: MOVER, Zou and Donner (2008),
-    doi:10.1002/sim.3095.
-    """
-    k = len(rows)
-    value = sum(row.interval.value for row in rows) / k
-    below = math.sqrt(sum((row.interval.value - row.interval.low) ** 2 for row in rows)) / k
-    above = math.sqrt(sum((row.interval.high - row.interval.value) ** 2 for row in rows)) / k
-    return Interval(value, max(0.0, value - below), min(100.0, value + above))
 
 
 def frequent_confusions(answers: Answers) -> list[tuple[str, str, int]]:

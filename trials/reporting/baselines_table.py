@@ -11,11 +11,18 @@ from typing import Any
 
 from spaces.arch import arch_id
 from trials.common import run_files
+from trials.evidence.intervals import Interval, percent
 from trials.training import recipes
-from trials.training.retrain_result import result_text
+from trials.training.retrain_result import START_LABELS, result_text, start_of
+from trials.training.start_options import SUFFIX
 
-RECIPE_OPTIONS = (*recipes.OPTIONS, "hold_out", "precision")  # options that have to be equal for a fair comparison
-HEADER = ("network", "test top-1", "MACs", "params", "latency ms", "recipe")
+RECIPE_OPTIONS = (
+    *recipes.OPTIONS,
+    "class_weights",
+    "hold_out",
+    "precision",
+)  # options that have to be equal for a fair comparison
+HEADER = ("network", "test top-1", "balanced", "MACs", "params", "latency ms", "recipe")
 FILE = "comparison.json"
 
 
@@ -24,12 +31,13 @@ class Row:
     """A network that was trained, as a line of the table.
 
     Attributes:
-        network: its name; "found: ID" for the winner of a search.
+        network: its name, with what it started from; "found: ID" for the winner of a search.
         run: the directory that it was trained in.
         mean: test top-1 in percent, the mean over the seeds.
         std: standard deviation over the seeds, percentage points; None for one seed.
         n: number of seeds.
         top1: mean test top-1 with its 95 % interval, seeds and number of test images, as printed.
+        balanced: balanced accuracy with its 95 % interval, as printed; "-" in a result of an older version.
         differs: options of its recipe that differ from those of the first row; "": none.
         latency_ms: median milliseconds for one image; None where it was not measured.
         spread_ms: interquartile range of these milliseconds.
@@ -41,6 +49,7 @@ class Row:
     std: float | None
     n: int
     top1: str
+    balanced: str
     macs: int
     params: int
     differs: str
@@ -61,7 +70,7 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """The cells of the line under HEADER."""
         costs = (f"{self.macs:,}", f"{self.params:,}", self.latency)
-        return (self.network, self.top1, *costs, self.differs or "the same")
+        return (self.network, self.top1, self.balanced, *costs, self.differs or "the same")
 
 
 def collect_networks(run: Path, own: Path | None = None) -> list[Row]:
@@ -71,7 +80,7 @@ def collect_networks(run: Path, own: Path | None = None) -> list[Row]:
         run: a run of trials.supernet, or of one baseline.
         own: the run of a baseline that lies elsewhere.
     """
-    folders = [run / "retrain", *sorted((run / "baselines").glob("*"))]
+    folders = [run / "retrain", run / f"retrain{SUFFIX['supernet']}", *sorted((run / "baselines").glob("*"))]
     if own is not None and own.resolve() not in [path.resolve() for path in folders]:
         folders.append(own)
     measured = {(row.get("network"), row.get("macs")): row for row in _stored_comparison(run).get("rows", [])}
@@ -83,7 +92,9 @@ def collect_networks(run: Path, own: Path | None = None) -> list[Row]:
         result = run_files.read(path / "result.json", "result")
         config = run_files.read(path / "config.json", "run configuration")["config"]
         first = first or config
-        name = result.get("baseline") or f"found: {arch_id(result['arch'])}"
+        start = start_of(result, config)
+        name = (result.get("baseline") or f"found: {arch_id(result['arch'])}") + START_LABELS[start]
+        balanced = result.get("balanced")
         latency = measured.get((name, result["macs"]), {})
         rows.append(
             Row(
@@ -93,6 +104,7 @@ def collect_networks(run: Path, own: Path | None = None) -> list[Row]:
                 std=result["std"],
                 n=len(result["test_top1"]),
                 top1=result_text(result),
+                balanced=percent(Interval(balanced["accuracy"], *balanced["interval"])) if balanced else "-",
                 macs=result["macs"],
                 params=result["params"],
                 differs=recipe_differences(config, first),

@@ -8,6 +8,9 @@ from typing import Any
 from trials.reporting.collect import RunContents
 from trials.reporting.verdict import with_interval
 
+# what networks are there for that did not start from fresh weights
+FINE_TUNED = {"pretrained": "pretrained, fine-tuned", "supernet": "fine-tuned from the supernet"}
+
 
 @dataclass(frozen=True)
 class Line:
@@ -109,6 +112,23 @@ class Point:
     score: float | None
 
 
+def choice_rows(certificate: dict[str, Any]) -> list[tuple[str, str]]:
+    """How the winner was chosen and what that cost; [] in a certificate of an older version."""
+    choice = certificate.get("choice")
+    if not choice:
+        return []
+    rows = [("How", choice["sentence"])]
+    if choice.get("candidates"):
+        each = f"{choice['epochs']} epochs and {choice['seeds']} seed{'s' * (choice['seeds'] != 1)} each"
+        rows.append(("Short trainings", f"{choice['candidates']} candidates, {each}"))
+    spent = {
+        "candidate_epochs": "Epochs of candidates",
+        "supernet_epochs": "Epochs of the supernet",
+        "scored": "Scores",
+    }
+    return rows + [(name, f"{choice[key]:,}") for key, name in spent.items() if choice.get(key)]
+
+
 def points(certificate: dict[str, Any]) -> list[Point]:
     """All networks of the certificate; the random ones come first, so that the winner is drawn above them."""
     nodes = [("random", node) for node in certificate["random"]]
@@ -129,9 +149,10 @@ def roles(contents: RunContents) -> dict[str, str]:
         cheapest = contents.certificate.get("cheapest")
         if cheapest:
             found[cheapest["run"]] = "random, cheapest" if found.get(cheapest["run"]) == "random" else "cheapest"
-    return found | {
+    found |= {
         network.place: "winner" for network in contents.networks if network.arch and network.arch == contents.winner
     }
+    return found | {network.place: FINE_TUNED[network.start] for network in contents.networks if network.start}
 
 
 def _role_of_folder(place: str) -> str:

@@ -74,8 +74,10 @@ class RunContents:
 
     @property
     def retrained(self) -> TrainedNetwork | None:
-        """The winner, retrained: in retrain/, else in another folder that holds this architecture; None where in none."""
-        found = [network for network in self.networks if network.top1 and network.arch == self.winner]
+        """The winner, trained from scratch: in retrain/, else in another folder with this architecture; None where in none."""
+        found = [
+            network for network in self.networks if network.top1 and network.arch == self.winner and not network.start
+        ]
         return min(found, key=lambda network: (network.place != "retrain", not network.finished), default=None)
 
     @property

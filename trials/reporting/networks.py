@@ -8,9 +8,9 @@ from typing import Any
 
 from spaces.arch import arch_id
 from trials.common import run_files
-from trials.evidence.intervals import Interval, accuracy_interval, accuracy_text
+from trials.evidence.intervals import Interval, accuracy_interval, accuracy_text, percent
 from trials.reporting import baselines_table
-from trials.training.retrain_result import right_answers
+from trials.training.retrain_result import START_LABELS, right_answers, start_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class TrainedNetwork:
         stored: its config.json, with the options under "config".
         seconds: training and test of each seed.
         latency: median milliseconds for one image, as printed; "" where trials.retrain --baseline did not measure it.
+        start: the weights that it started from: "pretrained", "supernet", or "" for fresh ones.
+        balanced: its balanced accuracy, as shown; "" where an older version did not write it.
     """
 
     folder: Path
@@ -45,6 +47,13 @@ class TrainedNetwork:
     stored: dict[str, Any]
     seconds: list[float]
     latency: str
+    start: str
+    balanced: str
+
+    @property
+    def label(self) -> str:
+        """Its name, with what it started from, so that it is not taken for one that was trained from scratch."""
+        return f"{self.name}{START_LABELS[self.start]}"
 
     @property
     def config(self) -> dict[str, Any]:
@@ -96,7 +105,9 @@ def _read_network(run: Path, folder: Path, measured: dict[tuple[Any, Any], str])
         arch = run_files.read(folder / "arc.json", "fixed arc")
     baseline = result.get("baseline") or stored["config"].get("baseline")
     name = baseline or (arch_id(arch) if isinstance(arch, dict) else folder.name)
-    labels = [name, f"found: {name}"]  # how comparison.json calls it
+    start = start_of(result, stored["config"])
+    labels = [f"{name}{START_LABELS[start]}", f"found: {name}{START_LABELS[start]}"]  # how comparison.json calls it
+    balanced = result.get("balanced")
     return TrainedNetwork(
         folder=folder,
         place=folder.relative_to(run).as_posix(),
@@ -113,4 +124,6 @@ def _read_network(run: Path, folder: Path, measured: dict[tuple[Any, Any], str])
         latency=next(
             (measured[label, result.get("macs")] for label in labels if (label, result.get("macs")) in measured), ""
         ),
+        start=start,
+        balanced=percent(Interval(balanced["accuracy"], *balanced["interval"])) if balanced else "",
     )

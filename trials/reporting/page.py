@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from spaces.arch import arch_id
 from spaces.files import atomic
+from trials.evidence.classes import balanced_accuracy
 from trials.evidence.intervals import accuracy_text
 from trials.reporting import answers, baselines_table, certificate_view, data_view, evidence_plots, making, plots
 from trials.reporting.collect import RunContents, collect_run
@@ -87,8 +88,10 @@ def _certificate(contents: RunContents) -> dict[str, Any] | None:
     return {
         "figures": _figure(evidence_plots.plot_against_cost(contents), caption)
         + _figure(evidence_plots.plot_against_score(contents), beside),
+        "choice": certificate_view.choice_rows(certificate),
         "ranking": certificate_view.ranking_lines(certificate),
         "noise": certificate_view.noise_lines(certificate),
+        "rivals": [f"{rival['network']} {rival['accuracy']}" for rival in certificate.get("rivals", [])],
         "note": f"{len(certificate['random'])} random architectures, {seeds} seed{'s' * (seeds != 1)} each, {images:,} test images.",
     }
 
@@ -97,7 +100,8 @@ def _networks(contents: RunContents) -> dict[str, Any]:
     """The table of all trained networks: the winner first, then by what they are for, the most accurate first."""
     roles = certificate_view.roles(contents)
     first = contents.retrained.config if contents.retrained else {}
-    order = ["winner", "cheapest", "random, cheapest", "random", "control", "baseline", "retrained"]
+    order = ["winner", *certificate_view.FINE_TUNED.values(), "cheapest", "random, cheapest", "random", "control"]
+    order += ["baseline", "retrained"]
     rows = sorted(
         contents.networks,
         key=lambda network: (
@@ -109,10 +113,11 @@ def _networks(contents: RunContents) -> dict[str, Any]:
     return {
         "rows": [
             {
-                "name": network.name,
+                "name": network.label,
                 "role": roles[network.place],
                 "place": network.place.removesuffix(network.name).rstrip("/"),
                 "accuracy": network.accuracy,
+                "balanced": network.balanced,
                 "macs": f"{network.macs:,}" if network.macs else "",
                 "params": f"{network.params:,}" if network.params else "",
                 "latency": network.latency,
@@ -121,6 +126,8 @@ def _networks(contents: RunContents) -> dict[str, Any]:
             for network in rows
         ],
         "timed": any(network.latency for network in rows),
+        "balanced": any(network.balanced for network in rows),
+        "fine_tuned": any(network.start for network in rows),
         "floor": f"{contents.floor['top1']:.1f}%" if contents.floor else "",
         "floor_name": contents.floor["name"] if contents.floor else "",
         "note": baselines_table.latency_note(contents.path),
@@ -154,7 +161,7 @@ def _images(contents: RunContents) -> dict[str, Any]:
     }
     if found is None:
         return {"images": images, "mistakes": None}
-    rows = answers.class_rows(found)
+    rows = found.rows
     confusion = found.confusion
     total = confusion.sum(axis=1, keepdims=True)
     return {
@@ -162,7 +169,7 @@ def _images(contents: RunContents) -> dict[str, Any]:
         "mistakes": {
             "classes": rows[: answers.MOST_ROWS],
             "more": max(0, len(rows) - answers.MOST_ROWS),
-            "balanced": answers.balanced_accuracy(rows),
+            "balanced": balanced_accuracy(rows),
             "seeds": len(found.predicted),
             "wrong": int((found.predicted != found.labels).any(axis=0).sum()),
             "of": len(found.labels),

@@ -122,13 +122,16 @@ def _accuracy_rows(contents: RunContents) -> list[tuple[str, str]]:
     retrained, floor = contents.retrained, contents.floor
     if retrained:
         rows.append(("its test accuracy, retrained", retrained.accuracy))
+        if retrained.balanced:
+            rows.append(("its balanced accuracy", retrained.balanced))
     elif contents.winner:
         rows.append(("its test accuracy", "not known yet, it is not retrained"))
     if floor:
         rows.append(("floor, without deep learning", floor_text(floor).removeprefix("floor ")))
     for network in contents.networks:
-        if network.place.startswith("baselines/"):
+        if network.place.startswith("baselines/") or (network.start and network.arch == contents.winner):
             costs = [f"{network.macs:,} MACs"] if network.macs else []
             costs += [f"{network.latency} ms"] if network.latency else []
-            rows.append((f"baseline {network.name}", ", ".join([network.accuracy, *costs])))
+            what = "baseline " if network.arch is None else ""
+            rows.append((f"{what}{network.label}", ", ".join([network.accuracy, *costs])))
     return rows

@@ -1,4 +1,4 @@
-"""How networks are trained from scratch: the recipes of the papers, as data. Sources were read in November 2026.
+"""How networks are trained from scratch, and fine-tuned: the recipes of the papers, as data. Sources were read in November 2026.
 
 spos            github.com/megvii-model/SinglePathOneShot, src/Evaluation/template/train.py: 300,000 steps of 1,024 images are 240
                 epochs; there is no warm-up; ColorJitter(0.4, 0.4, 0.4). Deviation: its last epoch, which learns nothing and
@@ -17,6 +17,9 @@ cifar           github.com/ShunLu91/Single-Path-One-Shot-NAS, retrain_best_choic
                 epoch that is best on the test images.
 small           our own, for 1,000 to 50,000 images of 64 to 160 pixels: SPOS's with a batch of 128 (its rate in proportion), a cosine, a
                 warm-up of 5 of 240 epochs, and a weight decay of 1e-4, as fewer images are fitted more easily. Not tuned.
+finetune        of networks that start from pretrained weights. SGD with Nesterov momentum, a cosine, and a rate of 0.01 for 256
+                images, the middle of those that arXiv:1805.08974 (Kornblith et al.) searches; as many steps for few images as
+                BiT's rule (arXiv:1912.11370) has, 500. Its warm-up of a tenth is ours: the classifier begins with random weights.
 tiny            our own, for a CPU.
 """
 
@@ -76,6 +79,11 @@ RECIPES: dict[str, dict[str, Any]] = {
         },
         "color_jitter": 0.4,
     },
+    "finetune": {
+        **COMMON,
+        **{"epochs": 10, "batch_size": 256, "lr": 0.01, "schedule": "cosine", "weight_decay": 1e-4, "warmup": 0.1},
+        "nesterov": True,
+    },
     "tiny": {
         **COMMON,
         **{"epochs": 16, "batch_size": 64, "lr": 0.2, "schedule": "cosine", "weight_decay": 1e-4, "warmup": 0.1},
@@ -84,6 +92,9 @@ RECIPES: dict[str, dict[str, Any]] = {
 OPTIONS = tuple(RECIPES["spos"])  # the options that a recipe decides, unless they are given
 # preset of space proxylessnas -> dropout of its network; `imagenet` is `mobile` under another name
 PROXYLESS_DROPOUT = {"imagenet": 0.1, "mobile": 0.1, "cpu": 0.2, "gpu": 0.3, "mobile-14": 0.3}
+
+
+SHORTER = 4  # a network that starts from the weights of its supernet has this part of the recipe's epochs
 
 
 def default_name(space: str, preset: str) -> str:
@@ -98,3 +109,8 @@ def recipe(name: str, space: str, preset: str) -> dict[str, Any]:
     if name == "proxylessnas" and space == "proxylessnas":
         return RECIPES[name] | {"dropout": PROXYLESS_DROPOUT.get(preset)}
     return dict(RECIPES[name])
+
+
+def shorter(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe for a network that starts from the weights of its supernet; docs/retraining.md says why its rate stays."""
+    return values | {"epochs": max(1, round(values["epochs"] / SHORTER))}

@@ -11,13 +11,15 @@ from spaces.published import find_published
 from spaces.spec import space_options_text
 from trials.common import cli
 from trials.common.cli import flag, option, reuse
-from trials.common.options import RECIPE, CheckpointOptions, OptimizerOptions, SpaceOptions, TrainingDeviceOptions
+from trials.common.options import RECIPE, CheckpointOptions, SpaceOptions, TrainingDeviceOptions
 from trials.common.run_dir import load_run, take_stored
 from trials.common.supernet_run import SupernetRun
 from trials.images.options import DataOptions
-from trials.networks.baselines import baseline_folder, parse_baseline
+from trials.networks.baselines import baseline_folder
 from trials.training import recipes, sizing
 from trials.training.choice_options import ChoiceOptions, check_choice, take_from_choice
+from trials.training.network_options import NetworkOptimizerOptions, RegularizationOptions
+from trials.training.start_options import FINETUNE, SUFFIX, StartOptions, check_start, check_start_folder
 
 FROM_SUPERNET = (
     *("space", "preset", "space_options", "data", "data_root", "resolution", "spos_preprocessing"),
@@ -27,38 +29,12 @@ FITTED = (*sizing.SIZED, "decay_epochs")  # of a recipe, what the number of imag
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NetworkOptimizerOptions(OptimizerOptions):
-    """How a fixed network is trained: also what only the recipes of the papers need."""
-
-    group: ClassVar[str] = "optimiser"
-
-    nesterov: bool = option(None, "Use Nesterov momentum in SGD", unset=RECIPE)
-    decay_epochs: float = option(None, "Epochs between the falls of --schedule exponential", unset=RECIPE)
-    decay_rate: float = option(None, "Factor by which --schedule exponential multiplies the rate", unset=RECIPE)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RegularizationOptions:
-    """What is done to training images, labels and weights against overfitting; a recipe decides what is not given."""
-
-    group: ClassVar[str] = "regularisation"
-
-    ema: float = option(
-        None, "Decay of a moving average of the weights, which is then tested; 0 means none", unset=RECIPE
-    )
-    dropout: float = option(None, "Dropout before the classifier", unset="the recipe's, else the network's own")
-    randaugment: int = option(None, "Operations of RandAugment on each training image; 0 means none", unset=RECIPE)
-    randaugment_magnitude: int = option(None, "Magnitude of RandAugment, 0 to 30", unset=RECIPE)
-    mixup: float = option(None, "Alpha of mixup; 0 means none", unset=RECIPE)
-    cutmix: float = option(None, "Alpha of CutMix, in turn with mixup at random; 0 means none", unset=RECIPE)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(
     SpaceOptions,
     DataOptions,
     NetworkOptimizerOptions,
     RegularizationOptions,
+    StartOptions,
     ChoiceOptions,
     TrainingDeviceOptions,
     CheckpointOptions,
@@ -86,7 +62,11 @@ class Config(
     )
     import_official: str | None = option(None, "Network of the official SPOS code to test instead of training one")
     supernet: str | None = option(None, "Run of trials.supernet to take space, preset, data and resolution from")
-    out: str = option(None, "Run directory to write", unset="retrain/ beside the file, runs/KEY, or RUN/baselines/NAME")
+    out: str = option(
+        None,
+        "Run directory to write",
+        unset="retrain/ beside the file, runs/KEY, or RUN/baselines/NAME, with what the network starts from",
+    )
     recipe: str = option(
         None,
         "Values of the options that say so, as a paper has them",
@@ -107,6 +87,7 @@ class Config(
     checkpoint_every: int = reuse(CheckpointOptions, "checkpoint_every", default=500, unset="")
 
     def __post_init__(self) -> None:
+        check_start(self)
         if self.chooses:
             check_choice(self, _default_out)
         elif sum(value is not None for value in (self.fixed_arc, self.baseline, self.import_official)) != 1:
@@ -114,14 +95,13 @@ class Config(
                 "give either --fixed-arc FILE or --import-official FILE or --baseline timm:NAME, one of them, or --supernet RUN with "
                 "--top NUMBER, --top-random NUMBER or both; see: python -m trials.retrain --help"
             )
-        if self.baseline:
-            parse_baseline(self.baseline)
         if self.out is None:
             object.__setattr__(self, "out", str(_default_out(self)))
+        check_start_folder(self)
         if self.chooses:
             take_from_choice(self)
         else:
-            take_stored(self, "retrain", ("preset", "resolution", "recipe", *recipes.OPTIONS))
+            take_stored(self, "retrain", ("preset", "resolution", "recipe", "class_weights", *recipes.OPTIONS))
         if self.supernet is not None:
             self._take_from_supernet(self.supernet)
         else:
@@ -130,9 +110,11 @@ class Config(
         self.decide_preprocessing(official=bool(self.import_official))
         winner = winners_config(self)
         if winner:
-            for name in ("recipe", *recipes.OPTIONS):
+            for name in ("recipe", "class_weights", *recipes.OPTIONS):
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, winner.get(name))
+        if self.class_weights == "none":  # the default has one form
+            object.__setattr__(self, "class_weights", None)
         if self.recipe not in (None, *recipes.RECIPES):
             raise InputError(unknown("recipe", self.recipe, recipes.RECIPES))
         if self.import_official:
@@ -162,16 +144,22 @@ class Config(
         return "train" if self.hold_out else "all"
 
     @property
+    def kind(self) -> str:
+        """What is trained, see `sizing`."""
+        return "fine-tuning" if self.start else "network"
+
+    @property
     def recipe_name(self) -> str | None:
-        """The recipe that is given, or that of the preset; None while neither is known."""
+        """The recipe that is given, or that of the preset or of pretrained weights; None while none is known."""
         if self.recipe is None and self.preset is not None:
-            return recipes.default_name(self.space, self.preset)
+            return FINETUNE if self.pretrained else recipes.default_name(self.space, self.preset)
         return self.recipe
 
     def recipe_values(self) -> dict[str, Any]:
-        """The options of the recipe, as published; {} while it is not known."""
+        """The options of the recipe, as published, or shorter for weights of a supernet; {} while it is not known."""
         name = self.recipe_name
-        return recipes.recipe(name, self.space, self.preset) if name else {}
+        values = recipes.recipe(name, self.space, self.preset) if name else {}
+        return recipes.shorter(values) if values and self.from_supernet else values
 
     def fitted(self, images: int) -> tuple[Config, str]:
         """Complete the options by the number of training images; a recipe that is given by its name is taken as it is.
@@ -186,13 +174,18 @@ class Config(
         given = {name: getattr(self, name) for name in FITTED}
         pieces = cli.rank_and_world()[1]
         values, sentence = sizing.fit(
-            str(self.recipe_name), self.recipe_values(), given, images, kind="network", pieces=pieces
+            str(self.recipe_name), self.recipe_values(), given, images, kind=self.kind, pieces=pieces
         )
         return dataclasses.replace(self, recipe=self.recipe_name, **values), sentence
 
     def _take_from_supernet(self, path: str) -> None:
         """Take space, preset and images from the run of a supernet, and refuse options that contradict it."""
-        stored = SupernetRun.open(path, trained=False).config
+        run = SupernetRun.open(path, trained=False)
+        stored = run.config
+        if self.from_supernet and not run.trained:
+            raise InputError(
+                f"--from-supernet: '{path}' has no trained weights; train it to the end, or leave --from-supernet out"
+            )
         published = find_published(self.fixed_arc)
         if published and published[0] != stored["space"]:
             raise InputError(
@@ -204,6 +197,8 @@ class Config(
             value, given = stored.get(name, defaults[name]), getattr(self, name)
             if name == "data_root" and given:  # the images may have moved
                 continue
+            if self.pretrained and (name == "spos_preprocessing" or (name == "resolution" and given)):
+                continue  # these are of the weights
             if given not in (value, defaults[name]):
                 typed = f"{flag(name)} {given}" if given is not False else f"--no-{flag(name)[2:]}"
                 raise InputError(f"{typed}: supernet '{path}' has {value}; leave {typed.split()[0]} out")
@@ -236,9 +231,13 @@ def winners_config(config: Config) -> dict[str, Any] | None:
     """Read the options of RUN/retrain, whose recipe a baseline takes.
 
     Returns:
-        None where there is no such run, where another --recipe is given, or where no baseline is trained.
+        None where there is no such run, where another --recipe is given, or where no baseline is trained from scratch.
     """
-    if not (config.baseline and config.supernet) or not (Path(config.supernet) / "retrain" / "config.json").exists():
+    if (
+        not (config.baseline and config.supernet)
+        or config.start
+        or not (Path(config.supernet) / "retrain" / "config.json").exists()
+    ):
         return None
     stored = load_run(Path(config.supernet) / "retrain", "retrain")
     return stored if config.recipe in (None, stored.get("recipe")) else None
@@ -246,16 +245,17 @@ def winners_config(config: Config) -> dict[str, Any] | None:
 
 def _default_out(config: Config) -> Path:
     """Where a run is written: retrain/ beside the architecture's file, for all others a folder of their own."""
+    suffix = SUFFIX.get(config.start, "")
     if config.baseline:
-        return Path(config.supernet or "runs") / "baselines" / baseline_folder(config.baseline)
+        return Path(config.supernet or "runs") / "baselines" / (baseline_folder(config.baseline) + suffix)
     if config.chooses:
         return Path(str(config.supernet)) / "retrain"
     path = Path(str(config.fixed_arc or config.import_official))
     if find_published(config.fixed_arc):
-        return Path(config.supernet) / f"retrain-{path}" if config.supernet else Path("runs") / path
+        return Path(config.supernet) / f"retrain-{path}{suffix}" if config.supernet else Path("runs") / path
     if config.fixed_arc and path.parent.name == "frontier":  # MACS-ID.json
-        return path.parent.parent / f"retrain-{path.stem.rpartition('-')[2]}"
-    return path.parent / "retrain"
+        return path.parent.parent / f"retrain-{path.stem.rpartition('-')[2]}{suffix}"
+    return path.parent / f"retrain{suffix}"
 
 
 def _check(config: Config) -> None:

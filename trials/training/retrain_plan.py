@@ -20,8 +20,10 @@ from trials.common.distributed import use_cuda
 from trials.images.dataset import Data
 from trials.networks import baselines, official_spos
 from trials.networks.baselines import parse_baseline
+from trials.networks.pretrained import find_weights, input_of
 from trials.training import memory
 from trials.training.choose_preset import with_preset
+from trials.training.initial_weights import Start, check_start
 from trials.training.retrain_config import Config, winners_config
 from trials.training.retrain_trainer import open_data
 
@@ -36,6 +38,7 @@ class RetrainPlan:
         arch: the architecture; None for a baseline.
         network: the description of the network, see trials.networks.build.
         macs, params: of the network, for one image.
+        start: the weights that it starts from.
         imported: the official network that is tested instead of training one; None where there is none.
     """
 
@@ -46,6 +49,7 @@ class RetrainPlan:
     network: dict[str, Any]
     macs: int
     params: int
+    start: Start
     imported: official_spos.OfficialCheckpoint | None
 
     @property
@@ -57,7 +61,8 @@ class RetrainPlan:
     def summary(self) -> dict[str, Any]:
         """What result.json says about the network."""
         name = {"baseline": self.config.baseline} if self.config.baseline else {}
-        return {"arch": self.arch, **name, "macs": self.macs, "params": self.params}
+        start = {"start": self.start.about} if self.start.about else {}
+        return {"arch": self.arch, **name, **start, "macs": self.macs, "params": self.params}
 
 
 def plan_retraining(config: Config, arch: Arch | None = None) -> RetrainPlan:
@@ -68,10 +73,14 @@ def plan_retraining(config: Config, arch: Arch | None = None) -> RetrainPlan:
     Raises:
         InputError: something of these cannot be used, or does not fit together.
     """
-    config = with_preset(config)
-    use_cuda(config.device, config.precision, config.cuda_graphs)
     if config.baseline:
         require_library(parse_baseline(config.baseline)[0], f"--baseline {config.baseline}")
+    if config.start == "pretrained":
+        find_weights(str(config.pretrained), str(config.baseline))
+        if not config.supernet and config.resolution is None:  # of a search, the images stay as they are
+            config = dataclasses.replace(config, resolution=input_of(str(config.baseline)).resolution)
+    config = with_preset(config)
+    use_cuda(config.device, config.precision, config.cuda_graphs)
     if config.optimizer == "rmsprop-tf":
         require_library("timm", "--optimizer rmsprop-tf", "give --optimizer rmsprop")
     imported, recipe = None, ""
@@ -94,10 +103,12 @@ def plan_retraining(config: Config, arch: Arch | None = None) -> RetrainPlan:
         config, recipe = config.fitted(data.size(config.training_part))
         data.steps_per_epoch(config.training_part, config.batch_size)  # this refuses a batch that is too large
     network, macs, params = describe_network(config, arch, data)
+    start = check_start(config, network, data.resolution)
+    network |= {"start": start.about} if start.about else {}
     if not imported:
         estimate = partial(memory.network_bytes, config, network, data.resolution)
         memory.require_memory(config, estimate, data.resolution, processes=min(config.jobs, config.seeds))
-    return RetrainPlan(config, recipe, data, arch, network, macs, params, imported)
+    return RetrainPlan(config, recipe, data, arch, network, macs, params, start, imported)
 
 
 def read_arch(config: Config) -> Arch:
@@ -150,6 +161,8 @@ def print_notes(plan: RetrainPlan) -> None:
         print(plan.recipe)
     if config.import_official:
         return
+    for note in plan.start.notes:
+        print(note)
     published = find_published(config.fixed_arc)
     if published and published[1].counts_only:
         network = published[1]

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trials.common import run_files
+from trials.evidence.classes import ClassRow, class_rows, figures
 from trials.evidence.intervals import accuracy_interval, accuracy_text
+from trials.networks.answers import FILE, Answers
+
+# what is added to the name of a network by what it started from
+START_LABELS = {"": "", "pretrained": " (pretrained)", "supernet": " (from supernet)"}
+
+
+def start_of(result: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """What a network started from: "pretrained", "supernet", or "" for fresh weights.
+
+    Args:
+        result: result.json of its run; {} while there is none.
+        config: the options of its run.
+    """
+    if "start" in result:
+        return str(result["start"]["kind"])
+    return "pretrained" if config.get("pretrained") else "supernet" if config.get("from_supernet") else ""
 
 
 def seed_results(run: Path, seeds: int) -> list[dict[str, Any]]:
@@ -20,14 +39,15 @@ def seed_results(run: Path, seeds: int) -> list[dict[str, Any]]:
     return [run_files.read(run / f"seed{seed}" / "result.json", "result of a seed") for seed in range(seeds)]
 
 
-def collect_result(run: Path, seeds: int, network: dict[str, Any]) -> dict[str, Any]:
+def collect_result(run: Path, seeds: int, network: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
     """Put the results of all seeds together.
 
     Args:
         network: what result.json says about the network: architecture or baseline, MACs, params.
+        classes: names of the classes.
     Returns:
         What result.json of the run holds: accuracies in percent, the 95 % interval of their mean (of the seeds and of the
-        number of test images), the standard deviation over the seeds (None for one).
+        number of test images), the standard deviation over the seeds (None for one), the balanced accuracy and the classes.
     """
     results = seed_results(run, seeds)
     top1, images = [result["test_top1"] for result in results], results[0]["test_images"]
@@ -42,7 +62,24 @@ def collect_result(run: Path, seeds: int, network: dict[str, Any]) -> dict[str, 
         "test_images": images,
         "test_correct": correct,
         "seconds": [result["seconds"] for result in results],
+        **(figures(rows) if (rows := rows_of_classes(run, seeds, classes)) else {}),
     }
+
+
+def rows_of_classes(run: Path, seeds: int, classes: Sequence[str]) -> list[ClassRow]:
+    """How well each class is known, the least accurate first; [] where the answers of older versions do not say it.
+
+    Args:
+        classes: names of the classes.
+    """
+    paths = [run / f"seed{seed}" / FILE for seed in range(seeds)]
+    if not all(path.exists() for path in paths):
+        return []
+    found = [Answers.load(path) for path in paths]
+    labels = found[0].labels
+    if any(not np.array_equal(one.labels, labels) for one in found) or labels.max() >= len(classes):
+        return []
+    return class_rows(labels, np.stack([one.predicted for one in found]), classes)
 
 
 def right_answers(result: Mapping[str, Any]) -> list[int]:

@@ -1,4 +1,4 @@
-"""The training of one network from scratch with one seed, on one device or several.
+"""The training of one network with one seed, from scratch or from given weights, on one device or several.
 
 Batches, augmentation, mixing and dropout of a step are functions of (seed, step) alone, so a resumed run repeats nothing, and
 on a CPU ends with the very weights it would have had. Several processes of torchrun train as one does, as for supernets.
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 import spaces
@@ -20,8 +19,8 @@ from trials.common import cli
 from trials.images.augment import mix_images
 from trials.images.dataset import Batch, Data
 from trials.images.load import load_data
-from trials.networks.build import build_network
 from trials.training.ema import make_ema
+from trials.training.initial_weights import expected_input, make_network
 from trials.training.retrain_config import Config
 from trials.training.trainer import Trainer
 
@@ -40,8 +39,8 @@ class NetworkTrainer(Trainer):
     config: Config
 
     def __init__(self, config: Config, description: Mapping[str, Any], seed: int, data: Data) -> None:
-        def make_network() -> nn.Module:
-            network = build_network(description)
+        def make() -> nn.Module:
+            network = make_network(config, description)
             if config.dropout is not None:
                 set_dropout(network, config.dropout)
             return network
@@ -51,7 +50,7 @@ class NetworkTrainer(Trainer):
             data,
             seed=seed,
             part=config.training_part,
-            make_network=make_network,
+            make_network=make,
             nesterov=config.nesterov,
         )
         self.seed, self.prefix = seed, f"seed {seed}: "
@@ -99,7 +98,7 @@ class NetworkTrainer(Trainer):
             loss, top1 = self.recorded([None], images, targets, labels)
         else:
             logits = self.model(images)
-            loss = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
+            loss = self.loss_of(logits, targets)
             self.fabric.backward(loss)
             loss, top1 = loss.detach(), (logits.detach().argmax(1) == labels).float().mean()
         self.update_weights()
@@ -135,12 +134,15 @@ def open_data(config: Config, *, listed: bool = True) -> Data:
     Raises:
         InputError: they are missing or damaged, or the run's list of images does not fit them.
     """
-    options = cli.space_options(config.space_options)
-    resolution = spaces.describe(config.space, config.preset, resolution=config.resolution, **options).resolution
+    options, expects = cli.space_options(config.space_options), expected_input(config)
+    resolution = config.resolution if config.baseline else None
+    if resolution is None:
+        resolution = spaces.describe(config.space, config.preset, resolution=config.resolution, **options).resolution
     return load_data(
         config,
         resolution,
         score_fraction=config.hold_out or 0.1,
         run=config.supernet or (config.out if listed else None),
         randaugment=(config.randaugment, config.randaugment_magnitude),
+        statistics=(expects.mean, expects.std) if expects else None,
     )

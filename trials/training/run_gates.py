@@ -26,6 +26,7 @@ from trials.training.retrain_result import seed_results
 from trials.training.strategy_options import DIFFERENTIABLE
 
 MOST_TEST = 0.4  # the largest part of the images that is worth testing on
+BALANCED = {"--class-weights": "balanced"}  # what mends classes of unequal size
 Found = list[GateWarning | None]
 
 
@@ -62,7 +63,7 @@ def before_supernet(config: supernet_config.Config, data: Data) -> Found:
     return [
         *found,
         small and dataclasses.replace(small, command=command if fraction else _look_at(config)),
-        gates.unequal_classes(data.class_counts("all"), cli.command("report", config.out)),
+        _unequal(config, data, typed.again(config.out, BALANCED)),
     ]
 
 
@@ -106,14 +107,14 @@ def before_retraining(config: retrain_config.Config, data: Data) -> Found:
     said = [entry["command"] for entry in gates.read_warnings(Path(owner)) if entry["gate"] == gates.SMALL_TEST]
     counted: Found = [
         gates.small_test(data.class_counts("test"), said[0] if said else more),
-        gates.unequal_classes(data.class_counts("all"), cli.command("report", owner)),
+        _unequal(config, data, _retrain_again(config, BALANCED)),
     ]
     if config.import_official:
         return counted
     images = data.size(config.training_part)
     recipe = config.recipe_values()
     steps = config.epochs * (images // config.batch_size)
-    wanted = sizing.enough_steps(recipe, images, "network", config.batch_size)
+    wanted = sizing.enough_steps(recipe, images, config.kind, config.batch_size)
     command = _retrain_again(config, _differences(config, _fit(recipe, config, images)))
     found = [gates.few_steps(steps, wanted, images, ""), *_batch_and_rate(config, recipe, images)]
     return [*(warning and dataclasses.replace(warning, command=command) for warning in found), *counted]
@@ -177,7 +178,7 @@ def _fit(
 ) -> dict[str, Any]:
     """Epochs, batch size and rate that a recipe takes for so many images where nothing is given."""
     pieces = cli.rank_and_world()[1] * getattr(config, "accumulate", 1)
-    kind = "supernet" if isinstance(config, supernet_config.Config) else "network"
+    kind = "supernet" if isinstance(config, supernet_config.Config) else config.kind
     values = sizing.fit("", recipe, {}, images, kind=kind, pieces=pieces).values
     same_optimizer = config.optimizer == recipe.get("optimizer", "sgd")  # rates of two optimisers are not comparable
     return {name: values[name] for name in sizing.SIZED if name != "lr" or same_optimizer}
@@ -202,6 +203,11 @@ def _batch_and_rate(
     if config.optimizer == recipe.get("optimizer", "sgd"):
         found += [gates.rate_of_batch(config.lr, config.batch_size, recipe["lr"], recipe["batch_size"], "")]
     return found
+
+
+def _unequal(config: supernet_config.Config | retrain_config.Config, data: Data, command: str) -> GateWarning | None:
+    """A class with most of the images, unless the loss makes up for it."""
+    return None if config.class_weights else gates.unequal_classes(data.class_counts("all"), command)
 
 
 def _larger_test(config: supernet_config.Config | retrain_config.Config, data: Data) -> float | None:

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 BATCHES = 16  # that an epoch has at least, about
 LEAST_BATCH = 8  # below, BatchNorm's statistics of a batch are too noisy
 # Images that are shown in all: with a rate in proportion to the batch, they and not the steps say how far the weights get.
-LEAST_SHOWN = {"network": 38_400, "supernet": 51_200}  # in a supernet, candidates share them
-LEAST_STEPS = {"network": 1500, "supernet": 1000}
+LEAST_SHOWN = {"network": 38_400, "supernet": 51_200, "fine-tuning": 0}  # in a supernet, candidates share them
+LEAST_STEPS = {"network": 1500, "supernet": 1000, "fine-tuning": 500}  # of fine-tuning: arXiv:1912.11370
 MOST_EPOCHS = 300  # unless the recipe has more: the same images once more teach little then
 SIZED = ("epochs", "batch_size", "lr")  # what a recipe is fitted by
 # FBNet's temperature falls by exp(-0.045) in each of 90 epochs (arXiv:1812.03443); with other numbers of epochs as far in all
@@ -58,7 +58,7 @@ def fit(
         recipe: its options; `epochs`, `batch_size` and `lr` are read, and those of `follow_epochs` where it has them.
         given: options that the user gave, which stay; those that are None were not.
         images: of the part that the weights learn from.
-        kind: what is trained, network or supernet.
+        kind: what is trained, network or supernet, or fine-tuning.
         pieces: into which a batch must be divisible: processes times accumulation.
     """
     given = {key: value for key, value in given.items() if value is not None}
@@ -129,7 +129,7 @@ def enough_steps(recipe: Mapping[str, Any], images: int, kind: str, batch: int |
     Args:
         recipe: with `epochs`, `batch_size` and `lr`.
         images: of the part that the weights learn from.
-        kind: what is trained, network or supernet.
+        kind: what is trained, network or supernet, or fine-tuning.
         batch: images of a step, where they are given.
     """
     chosen = {"batch_size": batch} | fit("", recipe, {"batch_size": batch}, images, kind=kind).values
@@ -143,7 +143,7 @@ def advice(recipe: Mapping[str, Any], chosen: Mapping[str, Any], images: int, ki
         recipe: with `epochs`, `batch_size` and `lr`.
         chosen: the same options of the run.
         images: of the part that the weights learn from.
-        kind: what is trained, network or supernet.
+        kind: what is trained, network or supernet, or fine-tuning.
     Returns:
         A line for each; [] where nothing is far off.
     """

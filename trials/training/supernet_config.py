@@ -108,6 +108,8 @@ class Config(
         super().__post_init__()
         self.decide_preprocessing(official=bool(self.import_official))
         take_stored(self, "supernet", ("preset", "resolution", "cost_loss", "warm_start", *RECIPES["tiny"]))
+        if self.class_weights == "none":  # the default has one form
+            object.__setattr__(self, "class_weights", None)
         if self.cost_loss is None:
             object.__setattr__(self, "cost_loss", self.default_cost_loss())
         if self.preset is None:

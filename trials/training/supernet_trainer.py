@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from spaces.arch import Mixture, Weights, activate_mixture, arch_id
@@ -204,7 +203,7 @@ class SupernetTrainer(Trainer):
             Loss, and top-1 from 0 to 1, on the device. All else is free again.
         """
         logits = self.model(x)
-        loss = F.cross_entropy(logits, y, label_smoothing=self.config.label_smoothing)
+        loss = self.loss_of(logits, y)
         self.fabric.backward(loss * fraction, retain_graph=retain_graph)
         return loss.detach(), (logits.detach().argmax(1) == y).float().mean()
 
@@ -225,7 +224,7 @@ class SupernetTrainer(Trainer):
 
         def loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             with self.fabric.autocast():  # Fabric's own wrapper of the supernet refuses autograd.grad in 16 bits
-                return F.cross_entropy(self.supernet(x), y, label_smoothing=self.config.label_smoothing)
+                return self.loss_of(self.supernet(x), y)
 
         losses = (loss(x, y) for x, y in self._micro_batches(images, labels))
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)  # 16-mixed alone has one

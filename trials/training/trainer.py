@@ -21,6 +21,24 @@ RECORDED_STEPS = 100  # the fewest steps of a run
 RECORDED_PIXELS = 128 * 128 * 128  # the most pixels of a batch
 
 
+def classification_loss(
+    logits: torch.Tensor, targets: torch.Tensor, *, label_smoothing: float, class_weights: torch.Tensor | None
+) -> torch.Tensor:
+    """The cross-entropy of a batch, a scalar.
+
+    Args:
+        logits: (N, classes).
+        targets: class numbers (N,), or probabilities (N, classes).
+        class_weights: factor of each class, (classes,). The mean is over the images, not over their weights, so that the loss of a
+            batch is the mean of those of its shares, however these are cut.
+    """
+    if class_weights is None:
+        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    return F.cross_entropy(
+        logits, targets, weight=class_weights, label_smoothing=label_smoothing, reduction="sum"
+    ) / len(targets)
+
+
 class Trainer:
     """A network with its optimiser on the device it is trained on, in one process or several.
 
@@ -37,6 +55,7 @@ class Trainer:
         network: the module itself; `model` is the same one in Fabric's wrapper, which sets the precision of a pass.
         steps_per_epoch, steps: batches of an epoch, and of the whole run.
         prefix: what messages begin with, such as "seed 0: ".
+        loss_of: (logits (N, classes), labels (N,) or probabilities (N, classes)) -> the training loss, a scalar.
         recorded: the passes of a step, if they are recorded; see `record`.
     Raises:
         InputError: the part has not one whole batch, the processes find too few GPUs, or a BatchNorm cannot be synchronised.
@@ -76,6 +95,8 @@ class Trainer:
         self.model, self.optimizer = self.fabric.setup(self.network, optimizer)
         self.model.train()
         self.weights = list(self.network.parameters())  # listing those of a supernet takes as long as its forward pass
+        weights = data.class_weights(part).to(self.fabric.device) if config.class_weights == "balanced" else None
+        self.loss_of = partial(classification_loss, label_smoothing=config.label_smoothing, class_weights=weights)
         self.steps_per_epoch = data.steps_per_epoch(part, config.batch_size)
         self.steps = config.epochs * self.steps_per_epoch
 
@@ -101,8 +122,7 @@ class Trainer:
         Args:
             fraction: factor of the loss before the backward pass.
         """
-        loss = partial(F.cross_entropy, label_smoothing=self.config.label_smoothing)
-        self.recorded = RecordedPass(self.pieces(), loss, self.fabric.device, self.fabric.autocast, fraction)
+        self.recorded = RecordedPass(self.pieces(), self.loss_of, self.fabric.device, self.fabric.autocast, fraction)
 
     def epochs_from(self, step: int) -> Iterator[tuple[int, int]]:
         """The epochs that begin, or go on, at a step: the number of each, and its first batch."""
