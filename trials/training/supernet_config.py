@@ -121,7 +121,7 @@ class Config(
             {name: value for name, value in recipe.items() if self.import_official or name not in FITTED},
             positive=(
                 *("batch_size", "lr", "checkpoint_every", "stop_after", *(() if self.trains_none else ("epochs",))),
-                *("accumulate", "temperature", "arch_passes"),
+                *("accumulate", "temperature", "arch_passes", "arch_lr"),
             ),
             fractions=("warmup", "warm_start", "label_smoothing", "momentum", "color_jitter", "ema"),
         )
@@ -137,8 +137,6 @@ class Config(
         if self.eval_paths > 1000:
             raise InputError(f"--eval-paths {self.eval_paths} is above 1,000; give fewer")
         self.limits(), self.target()  # these refuse what is no number
-        if self.arch_lr is not None and not self.arch_lr > 0:
-            raise InputError(f"--arch-lr {self.arch_lr} is out of range; give a positive number")
         _check_limits(self)
         _check_learning(self, recipe)
         _check_batches(self)
