@@ -284,7 +284,7 @@ def test_the_estimate_of_activations_is_what_autograd_keeps():
             "--strategy gates --cost-loss target --cost-weight 1 --cost-target abc",
             "--cost-target is 'abc'; give a positive",
         ),
-        ("--strategy gates --arch-lr 0", "--arch-lr 0.0 is out of range; give a positive number"),
+        ("--strategy gates --arch-lr 0", "--arch-lr 0.0 is not above 0; give a larger number"),
         (
             "--strategy gates --cost-loss target --cost-weight 1 --max-macs 3M --latency-table x.json",
             "--cost-loss target with a --latency-table needs --cost-target",
