@@ -93,8 +93,8 @@ def test_a_model_card_has_the_certificate_of_its_own_network_alone(tmp_path):
         assert "## Budget\nmax_macs 100,000,000\n" in text
     (tmp_path / "search.json").write_text("{}")
     with pytest.raises(InputError, match="search summary '.*' is damaged"):
-        model_card.write_card(tmp_path / "net", ["A network."], metadata, ["net.onnx"], str(tmp_path))
-    model_card.write_card(tmp_path / "none", ["A network."], metadata, [], None)
+        model_card.read_card("net", ["A network."], metadata, ["net.onnx"], str(tmp_path))
+    model_card.write_card(tmp_path / "none", "A network.", [])
     assert not (tmp_path / "none.md").exists()
 
 

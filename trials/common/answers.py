@@ -56,6 +56,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     "export": {
         "folder": "where the files are",
         "files": "the files that agree with the network",
+        "layout": "the folder that timm loads; null without --layout",
         "card": "the model card",
         "checks": "export.json, all of it: how each format was checked",
     },

@@ -22,6 +22,11 @@ class Config:
     weights: str = option(help="Run of trials.retrain, or the network.pt in one")
     fixed_arc: str | None = option(None, "Architecture that the weights must be of: a file, or a published network")
     out: str = option(None, "Common beginning of the files to write", unset="export/model in the run")
+    layout: str = option(
+        "",
+        "Folder to write beside the files, as timm loads it: source with an entry point, weights, config.json, model card",
+        choices=("timm", "huggingface"),
+    )
     seed: int = option(0, "Seed of the network in the run")
     formats: str = option("module,program,onnx,int8", "Formats to write, with commas between")
     data_root: str = option("", "Folder of the data set, if it has moved since")

@@ -47,12 +47,14 @@ class Description:
         titles: for each child of `network.blocks`, what was chosen there; [] for a network without choices.
         lines: the text at the top of STEM.py.
         result: result.json of the training, with the test accuracy that was measured right after it.
+        data_name: name of the data set.
     """
 
     metadata: dict[str, Any]
     titles: list[str]
     lines: list[str]
     result: dict[str, Any]
+    data_name: str
 
 
 def format_path(target: Path, name: str) -> Path:
@@ -181,7 +183,7 @@ def describe_network(
         f"Data set {data_name}: top-1 {tested}.",
         f"Made by {made_by}.",
     ]
-    return Description(metadata, titles, lines, result)
+    return Description(metadata, titles, lines, result, data_name)
 
 
 def block_title(number: int, choices: Mapping[str, Sequence[Any]], arch: Arch) -> str:

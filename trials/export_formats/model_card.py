@@ -55,22 +55,31 @@ def card(
     return f"# {name}\n" + "".join(f"\n## {title}\n{text}\n" for title, text in sections.items())
 
 
-def write_card(
-    target: Path, lines: Sequence[str], metadata: Mapping[str, Any], files: Sequence[str], supernet: str | None
-) -> None:
-    """Write STEM.md beside the files; nothing where no file is good.
+def read_card(
+    name: str, lines: Sequence[str], metadata: Mapping[str, Any], files: Sequence[str], supernet: str | None
+) -> str:
+    """The text of the model card, with what the supernet's run knows about this network.
 
     Args:
-        target: folder and stem of the files.
-        lines, metadata, files: as for `card`.
+        name, lines, metadata, files: as for `card`.
         supernet: the run whose search and certificate are of this network, if they are.
     """
-    if not files:
-        return
     search = certificate = None
     if supernet and metadata["architecture"].get("id"):
         certificate = run_files.read_if_there(Path(supernet) / "certificate.json", "certificate")
         search = run_files.read_if_there(Path(supernet) / "search.json", "search summary")
-    text = card(target.name, lines, metadata, files, search=search, certificate=certificate)
+    return card(name, lines, metadata, files, search=search, certificate=certificate)
+
+
+def write_card(target: Path, text: str, files: Sequence[str]) -> None:
+    """Write STEM.md beside the files; nothing where no file is good.
+
+    Args:
+        target: folder and stem of the files.
+        text: what `read_card` returned.
+        files: names of the good files.
+    """
+    if not files:
+        return
     with atomic(target.with_name(target.name + SUFFIX)) as temporary:
         temporary.write_text(text, encoding="utf-8")
