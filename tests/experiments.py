@@ -79,6 +79,29 @@ def copy_run(run: Path, to: Path) -> Path:
     return to
 
 
+def log_without_times(run: Path) -> list[dict]:
+    """log.jsonl of a training, but for what a clock says."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
+
+
+def events(folder: Path) -> dict[str, list[int]]:
+    """TensorBoard's tags -> their steps, of all event files of a folder as they stand, whatever a viewer would leave out."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    steps: dict[str, list[int]] = {}
+    for file in sorted(folder.glob("events*")):
+        read = EventAccumulator(str(file), size_guidance={"scalars": 0, "images": 0}, purge_orphaned_data=False)
+        read.Reload()
+        for tag in read.Tags()["scalars"]:
+            steps.setdefault(tag, []).extend(event.step for event in read.Scalars(tag))
+        for tag in read.Tags()["images"]:
+            steps.setdefault(tag, []).extend(event.step for event in read.Images(tag))
+        for tag in read.Tags()["tensors"]:
+            steps.setdefault(tag, []).append(0)
+    return steps
+
+
 def scores(run: Path) -> dict[str, dict]:
     """The stored scores of a run, by id of the architecture."""
     return {path.stem: load_json(path, "") for path in (run / "search").glob("*.json")}

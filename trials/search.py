@@ -27,6 +27,7 @@ from trials.common import cli
 from trials.common.answers import answer
 from trials.common.cli import option
 from trials.evidence.gates import warnings_from
+from trials.watching.options import LoggerOptions, decide_loggers
 
 if TYPE_CHECKING:
     from trials.search_driver.plan import Plan
@@ -35,7 +36,7 @@ GOES = 20.0  # seconds, and no more, that the manager of a killed search takes t
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(LoggerOptions):
     """Options of trials.search."""
 
     positional: ClassVar[str] = "experiment"
@@ -61,6 +62,7 @@ class Config:
     stall_minutes: float = option(60, "Minutes without the end of a trial after which the search stops")
 
     def __post_init__(self) -> None:
+        decide_loggers(self)
         if self.port is not None and not 1 <= self.port <= 65535:
             raise InputError(f"--port {self.port} is not a port; give 1 to 65535")
         if not self.stall_minutes > 0:
@@ -97,7 +99,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
         # run the search
         if config.in_process:
-            name, folder, jobs = run_in_process(plan, earlier)
+            name, folder, jobs = run_in_process(plan, config, earlier)
         else:
             name, folder, jobs = run_in_nni(plan, config, earlier)
 
@@ -132,7 +134,9 @@ def print_readiness(plan: Plan, config: Config) -> None:
         print("latencies are shown, not limited; max_latency_ms would limit them")
 
 
-def run_in_process(plan: Plan, earlier: dict[str, Any] | None) -> tuple[str, Path, list[dict[str, Any]]]:
+def run_in_process(
+    plan: Plan, config: Config, earlier: dict[str, Any] | None
+) -> tuple[str, Path, list[dict[str, Any]]]:
     """Run or continue the search in this process.
 
     Args:
@@ -141,6 +145,7 @@ def run_in_process(plan: Plan, earlier: dict[str, Any] | None) -> tuple[str, Pat
         What stands for the id of an experiment, its folder, its trials.
     """
     from trials.search_driver import results
+    from trials.search_driver.curves import SearchCurves
     from trials.search_driver.in_process import search_in_process
     from trials.search_driver.progress import SearchProgress
     from trials.search_driver.session import IN_PROCESS, record_experiment, restore_tuner
@@ -151,7 +156,9 @@ def run_in_process(plan: Plan, earlier: dict[str, Any] | None) -> tuple[str, Pat
         (folder / JOURNAL).unlink(missing_ok=True)
         record_experiment(plan, name, folder, in_process=True)
     done = restore_tuner(plan, folder)
-    with SearchProgress(plan, done) as progress:
+    scores = results.earlier_scores(plan) if done else []
+    curves = SearchCurves(plan, str(config.logger), scores, resumes=earlier is not None)
+    with SearchProgress(plan, curves, done) as progress:
         for entry in plan.tuner.ranked()[:1]:
             progress.best = results.score_of(plan, entry["arch"])
         jobs = search_in_process(plan, progress.add_score, progress.show_group)
@@ -169,6 +176,7 @@ def run_in_nni(plan: Plan, config: Config, earlier: dict[str, Any] | None) -> tu
     from trials.scoring import evaluator_client
     from trials.scoring.score_value import metric_text
     from trials.search_driver import nni_manager, ports, results, watchdog
+    from trials.search_driver.curves import SearchCurves
     from trials.search_driver.progress import SearchProgress
     from trials.search_driver.session import record_experiment, restore_tuner
 
@@ -189,11 +197,12 @@ def run_in_nni(plan: Plan, config: Config, earlier: dict[str, Any] | None) -> tu
     def record(name: str, folder: Path) -> None:
         record_experiment(plan, name, folder, in_process=False)
 
+    curves = SearchCurves(plan, str(config.logger), [], resumes=earlier is not None)
     print("starting NNI")
     with nni_manager.running_manager(plan, port, earlier["id"] if earlier else None, record) as manager:
         print(f"experiment {manager.id}: portal {ports.portal_addresses(port)}, log {manager.folder / 'log'}")
         print(f"in the portal: {metric_text(plan.evaluate.score_by)}")
-        with SearchProgress(plan) as progress:
+        with SearchProgress(plan, curves) as progress:
 
             def count_trial(job: dict[str, Any]) -> None:
                 if job["status"] != "SUCCEEDED":

@@ -10,7 +10,7 @@ from spaces.arch import arch_id
 from spaces.errors import InputError, Stopped
 from spaces.files import load_json
 from tests.commands import ROOT, assert_one_clear_line, onepath
-from tests.experiments import IMAGES, SMALL, copy_run, experiment, scores
+from tests.experiments import IMAGES, SMALL, copy_run, events, experiment, scores
 from trials import search
 from trials.choosing.candidates import best_of
 from trials.common.supernet_run import SupernetRun
@@ -35,6 +35,14 @@ def test_in_process_resumes_and_goes_on(own_run, run, tmp_path):
         path.name for path in (whole / "frontier").iterdir()
     }
     assert (own_run / "report.html").exists()
+    curves = events(own_run / "tensorboard" / "search")
+    assert all(
+        curves[tag] == list(range(1, 10)) for tag in ("score/top1", "score/loss", "score/best", "arch/million_macs")
+    )
+    assert curves["score/over_cost"] == [7, 8, 9]  # of this process; it began with the six of the first
+    costs = curves["score/best_by_macs"]
+    assert costs == sorted(set(costs))
+    assert set(costs) <= {score["macs"] for score in scores(own_run).values()}
 
 
 def test_a_search_by_the_loss(own_run, capsys):

@@ -11,6 +11,7 @@ from spaces.errors import InputError
 from spaces.files import load_json
 from tests.commands import Command, onepath
 from tests.conftest import SUPERNET
+from tests.experiments import events
 from trials import retrain
 from trials.common.checkpoint import load_checkpoint
 
@@ -38,6 +39,8 @@ def test_killed_and_resumed_is_bitwise_equal(tmp_path, run):
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
     assert steps == [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert events(out / "tensorboard") == events(run / "tensorboard")
+    assert steps[-1] == events(out / "tensorboard")["train/loss"][-1]
 
 
 def test_retrain_reads_the_test_part_once(tmp_path, monkeypatch, capsys):

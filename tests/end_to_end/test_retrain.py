@@ -1,6 +1,5 @@
 """Retraining: resuming, held-out images, published networks, baselines, mistakes."""
 
-import json
 import shutil
 
 import pytest
@@ -12,6 +11,7 @@ from spaces.errors import InputError, Stopped
 from spaces.files import load_json, save_json
 from spaces.published import PUBLISHED
 from tests.commands import assert_one_clear_line, onepath
+from tests.experiments import events, log_without_times
 from tests.unit.test_recipes import configured
 from trials import report, retrain
 from trials.common import run_dir
@@ -49,9 +49,12 @@ def test_a_resumed_run_is_bitwise_the_same(arc, tmp_path, monkeypatch):
     cut, whole = (load_checkpoint(tmp_path / n / "seed0/checkpoints/last.pt", "") for n in ("cut", "whole"))
     for part in ("model", "ema"):
         assert all(torch.equal(cut[part][name], whole[part][name]) for name in whole[part])
-    logs = [(tmp_path / name / "seed0" / "log.jsonl").read_text() for name in ("cut", "whole")]
+    logs = [log_without_times(tmp_path / name / "seed0") for name in ("cut", "whole")]
     assert logs[0] == logs[1]
-    lines = [json.loads(line) for line in logs[0].splitlines()]
+    lines = logs[0]
+    curves = events(tmp_path / "cut" / "seed0" / "tensorboard")
+    assert curves == events(tmp_path / "whole" / "seed0" / "tensorboard")
+    assert (curves["train/loss"], curves["score/top1"], curves["test/top1"]) == ([8, 16], [8, 16], [16])
     measured = [line["val_top1"] for line in lines if "val_top1" in line]
     assert len(measured) == 2
     assert all("lr" in line for line in lines if "loss" in line)

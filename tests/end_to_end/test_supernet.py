@@ -128,7 +128,7 @@ def learned(run, name):
     assert history[0]["probabilities"] != history[-1]["probabilities"]
     events = b"".join(path.read_bytes() for path in (run / "tensorboard").glob("events*"))
     label, candidate = next(iter(arch.items()))
-    assert f"probability/{label}/{candidate}".encode() in events
+    assert f"arch/probability/{label}/{candidate}".encode() in events
     # the probability that is reported is that of the last line
     chosen = [row[table.choices[label].index(arch[label])] for label, row in history[-1]["probabilities"].items()]
     product = float(torch.tensor(chosen, dtype=torch.float64).log().sum())
@@ -166,7 +166,9 @@ def test_what_is_learned_under_a_limit_ends_at_the_limit(tmp_path, capsys):
     assert last["mode_cost"] == pytest.approx(limited["macs_without_limit"] / 1e6)
     assert last["entropy"] == pytest.approx(limited["entropy"], abs=0.05)
     events = b"".join(path.read_bytes() for path in (tmp_path / "limited" / "tensorboard").glob("events*"))
-    assert all(name in events for name in (b"mode_cost", b"expected_cost", b"entropy", b"cost_multiplier"))
+    assert all(
+        name in events for name in (b"arch/mode_cost", b"arch/expected_cost", b"arch/entropy", b"arch/cost_multiplier")
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):

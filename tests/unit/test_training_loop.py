@@ -10,6 +10,7 @@ from torch import nn
 
 from spaces.errors import Stopped
 from trials.common.checkpoint import load_checkpoint
+from trials.training import loop, supernet_config
 from trials.training.loop import LastCheckpoint, TrainingLog, Window, stop_if_not_finite
 
 
@@ -62,20 +63,32 @@ def test_the_last_checkpoint(tmp_path, capsys):
 
 
 def test_the_log_goes_on_after_a_checkpoint(tmp_path):
-    log = TrainingLog(tmp_path, first=0, steps_per_epoch=4, writes=True)
-    log.write(2, {"loss": 1.0}, speed=9.0)
-    log.write(6, {"loss": 0.5})
-    log.close()
-    TrainingLog(tmp_path, first=4, steps_per_epoch=4, writes=True).close()
+    def log():
+        config = supernet_config.Config(out=str(tmp_path), preset="tiny", data="digits")
+        return TrainingLog(tmp_path, config, facts={"command": "supernet"}, name="mine", writes=True)
+
+    first = log()
+    first.begin(0, 4)
+    first.write(2, {"loss": 1.0}, speed=9.0)
+    first.write(6, {"loss": 0.5})
+    first.close()
+    second = log()
+    second.begin(4, 4)
+    second.close()
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert lines == [{"step": 2, "epoch": 0.5, "speed": 9.0, "loss": 1.0}]
     assert list((tmp_path / "tensorboard").glob("events*"))
 
-    silent = TrainingLog(tmp_path / "second", first=0, steps_per_epoch=4, writes=False)
-    silent.write(2, {"loss": 1.0})
-    silent.flush()
-    silent.close()
-    assert not (tmp_path / "second").exists()
+
+def test_the_speed_is_that_since_the_last_line(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now)
+    window = Window(torch.device("cpu"))
+    for seconds, steps, speed in ((2.0, 5, 80.0), (4.0, 5, 40.0), (1.0, 0, 0.0)):
+        for _ in range(steps):
+            window.add(torch.tensor(1.0), torch.tensor(0.5))
+        now += seconds
+        assert window.speed(32) == speed
 
 
 def test_numbers_that_are_not_finite_stop_a_run(tmp_path):

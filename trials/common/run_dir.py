@@ -43,6 +43,7 @@ MAY_CHANGE = (
     "pretrained",  # start.json has the hash of the weights
     "supernet",
     "out",  # the folder may have moved
+    "logger",
 )
 PATHS = ("val_labels", "latency_table")  # the same file may be spelt in several ways
 # what there is only once something was trained, or an official checkpoint was read
@@ -253,13 +254,15 @@ class Log:
     Args:
         path: log.jsonl of a run.
         after_step: the step of the checkpoint that the run goes on from; later lines are dropped, as they will come again.
+    Attributes:
+        kept: the lines that are there already.
     """
 
     def __init__(self, path: Path, *, after_step: int) -> None:
         lines = read_jsonl(path) if path.exists() else []
-        kept = [line for line in lines if is_whole_number(line.get("step"), 0) and line["step"] <= after_step]
+        self.kept = [line for line in lines if is_whole_number(line.get("step"), 0) and line["step"] <= after_step]
         with atomic(path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in self.kept))
         self.path, self.file = path, open(path, "a", buffering=1)
 
     def write(self, **values: Any) -> None:

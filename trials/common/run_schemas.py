@@ -225,6 +225,7 @@ def schemas() -> Mapping[str, schema.Schema]:
         },
         "fixed arc": _arch,
         "initial weights": start,
+        "notes of loggers": {Optional(str): {"id": str, "step": _count}},
         "network": {  # network.pt of a retraining, beside its weights
             "model": object,
             **{

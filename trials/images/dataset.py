@@ -163,6 +163,16 @@ class Data:
         """Turn uint8 images (N, 3, R, R) into what a network sees, float32; see the function of this name."""
         return normalise(images, self.statistics, spos=self.spos)
 
+    def pixels(self, images: torch.Tensor) -> np.ndarray:
+        """What `normalise` did, undone, for people to look at: uint8 (N, R, R, 3), RGB, of what a network sees (N, 3, R, R)."""
+        images = images.detach().to("cpu", torch.float32)
+        if self.spos:
+            images = images.flip(1)
+        else:
+            mean, std = (torch.tensor(values)[:, None, None] * 255 for values in STATISTICS[self.name])
+            images = images * std + mean
+        return images.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
     def preprocessing(self) -> dict[str, object]:
         """What a network trained on these images expects of an image; stands in network.pt and supernet.pt."""
         mean, std = self.statistics

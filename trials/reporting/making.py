@@ -136,12 +136,13 @@ def _short(commit: str) -> str:
 
 
 def _supernet_time(contents: RunContents) -> str:
-    """From the images per second of the log; a run that was continued tells its last part's speed."""
+    """From the images per second of the log, each since the line before."""
     speeds = [(line["step"], line["images_per_second"]) for line in contents.log if line.get("images_per_second")]
     if not speeds or not contents.config.get("batch_size"):
         return ""
-    step, speed = speeds[-1]
-    return f"about {duration(step * contents.config['batch_size'] / speed)}, {step:,} steps"
+    steps = [0, *(step for step, _ in speeds)]
+    seconds = sum((step - before) / speed for before, (step, speed) in zip(steps, speeds, strict=False))
+    return f"about {duration(contents.config['batch_size'] * seconds)}, {steps[-1]:,} steps"
 
 
 def _training_time(network: TrainedNetwork) -> str:

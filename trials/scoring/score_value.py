@@ -30,10 +30,17 @@ def score_value(record: Mapping[str, Any], score_by: str) -> float:
     return 100 * math.exp(-record["loss"]) if score_by == "loss" else record["top1"]
 
 
+def metric_name(score_by: str) -> str:
+    """What NNI's portal calls the default metric."""
+    return "top-1 %" if score_by == "top1" else "100 * exp(-cross-entropy)"
+
+
 def metric_text(score_by: str) -> str:
     """What NNI's portal shows under the names that it does not explain itself, in one line."""
-    chosen = "top-1 in percent" if score_by == "top1" else "100 * exp(-cross-entropy)"
-    return f"`default` is {chosen} on the held-out images, and is maximised; its intermediate result is top-1 before BN recalibration"
+    return (
+        f"`default` (it stands beside the experiment's name) is {metric_name(score_by)} on the held-out images, and is maximised; "
+        "its intermediate result is top-1 before BN recalibration"
+    )
 
 
 def has_value(record: Mapping[str, Any], score_by: str) -> bool:

@@ -251,11 +251,12 @@ def check_service(path: Path, service: dict[str, Any], manager_ip: str | None, *
         )
 
 
-def nni_config(path: Path, concurrency: int, wanted: int) -> ExperimentConfig:
+def nni_config(path: Path, concurrency: int, wanted: int, default: str) -> ExperimentConfig:
     """The experiment as NNI itself reads it, with absolute paths.
 
     Args:
         concurrency, wanted: in place of the YAML's trialConcurrency and maxTrialNumber.
+        default: what the portal's "default metric" is; it stands beside the experiment's name, the one text there that is ours.
     Raises:
         InputError: NNI refuses the YAML.
     """
@@ -264,6 +265,7 @@ def nni_config(path: Path, concurrency: int, wanted: int) -> ExperimentConfig:
     try:
         config = ExperimentConfig.load(path)
         config.trial_concurrency, config.max_trial_number = concurrency, wanted
+        config.experiment_name = f"{config.experiment_name or path.stem} (default = {default})"
         config = config.canonical_copy()
         config.validate()
     except Exception as error:  # NNI raises exceptions of all kinds here

@@ -20,6 +20,7 @@ from trials.common.supernet_run import SupernetRun
 from trials.scoring.evaluate_config import Config as EvaluateConfig
 from trials.scoring.evaluate_config import Settings
 from trials.scoring.score_store import ScoreStore
+from trials.scoring.score_value import metric_name
 from trials.search_driver import experiment_file, experiment_yaml
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def plan_experiment(
         feasible=feasible,
         evaluate=evaluate,
         tuner=tuner,
-        nni=experiment_yaml.nni_config(path, at_once, wanted),
+        nni=experiment_yaml.nni_config(path, at_once, wanted, metric_name(evaluate.score_by)),
         wanted=wanted,
         concurrency=at_once,
     )

@@ -9,6 +9,7 @@ from typing import Any
 from trials.common import cli
 from trials.scoring import noise
 from trials.scoring.score_value import score_value
+from trials.search_driver.curves import SearchCurves
 from trials.search_driver.plan import Plan
 
 
@@ -19,8 +20,13 @@ class SearchProgress:
         best: the stored score that the search holds best so far; None before the first.
     """
 
-    def __init__(self, plan: Plan, done: int = 0) -> None:
-        """Begin at `done` of the architectures that the plan wants."""
+    def __init__(self, plan: Plan, curves: SearchCurves, done: int = 0) -> None:
+        """Begin at `done` of the architectures that the plan wants.
+
+        Args:
+            curves: what the loggers are told through; closed at the end.
+        """
+        self.curves = curves
         self.value = partial(score_value, score_by=plan.evaluate.score_by)
         self.bar = cli.progress(plan.wanted, desc="search", unit="arch", initial=done)
         self.best: dict[str, Any] | None = None
@@ -35,6 +41,8 @@ class SearchProgress:
         """
         if result and (self.best is None or self.value(result) > self.value(self.best)):
             self.best = result
+        if result:
+            self.curves.add(result)
         self._show()
         self.bar.update()
 
@@ -72,5 +80,6 @@ class SearchProgress:
     def __enter__(self) -> SearchProgress:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.bar.close()
+        self.curves.close(succeeded=kind is None)

@@ -35,6 +35,17 @@ def score_of(plan: Plan, arch: dict[str, Any] | None) -> dict[str, Any] | None:
     return result if result and known and plan.feasible.allows(result["arch"]) else None
 
 
+def earlier_scores(plan: Plan) -> list[dict[str, Any]]:
+    """The stored scores that the plan's tuner knows, in the order in which they came."""
+    known = (
+        [entry["arch"] for entry in plan.tuner.state.entries.values() if entry["score"] is not None]
+        if plan.tuner
+        else []
+    )
+    scores = [result for arch in known if (result := score_of(plan, arch))]
+    return sorted(scores, key=lambda result: result.get("finished", 0.0))
+
+
 def scores_to_import(plan: Plan, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The architectures and scores of NNI's trials, as a tuner's `import_data` takes them."""
     results = [score_of(plan, arch_of(job)) for job in jobs if job["status"] == "SUCCEEDED"]
@@ -60,7 +71,9 @@ def store_remote_score(plan: Plan, job: dict[str, Any], metrics: list[dict[str, 
         plan.table,
         top1=top1,
         loss=final.get("loss"),
-        top5=final["top5"],
+        top5=final.get(
+            "top5", 100.0
+        ),  # trials tell it above five classes; with fewer, the right one is always among five
         top1_before_recalibration=float(values.get("PERIODICAL", top1)),
         scoring_images=final.get("scoring_images"),
         right=None,

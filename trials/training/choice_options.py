@@ -54,7 +54,7 @@ def take_from_choice(config: Any) -> None:
     candidates = (path for path in sorted(folder.glob("*/")) if begun(path))
     older = stored | {"top_epochs": stored["epochs"]} if (stored := _config_of(next(candidates, None))) else {}
     stored = run_files.read_if_there(folder / CHOICE_FILE, "options of --top", {"config": older})["config"]
-    for name in ("preset", "resolution", "recipe", "class_weights", "top_epochs", *recipes.OPTIONS):
+    for name in ("preset", "resolution", "recipe", "class_weights", "logger", "top_epochs", *recipes.OPTIONS):
         if getattr(config, name) is None:
             object.__setattr__(config, name, stored.get(name))
 

@@ -1,4 +1,4 @@
-"""What the two training loops share: running means, log and TensorBoard, the last checkpoint, the stop at bad numbers.
+"""What the two training loops share: running means, log and loggers, the last checkpoint, the stop at bad numbers.
 
 The order within a step matters. Losses are checked before anything is logged or saved, so no checkpoint holds weights that are
 not finite. The checkpoint is written last, so a run that goes on from it has written all that comes before.
@@ -6,7 +6,9 @@ not finite. The checkpoint is written last, so a run that goes on from it has wr
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,11 @@ from spaces.errors import Stopped
 from trials.common import checkpoint, run_dir
 from trials.common.distributed import average, require_same_start
 from trials.training.trainer import Trainer
+from trials.watching.boards import Boards, grid
+from trials.watching.subject import Subject
+from trials.watching.tags import IMAGES, TAGS, tag_of
 
+SHOWN = 16  # images of a training that loggers show
 LOG_EVERY = 50  # steps between lines of the log; an epoch, where that is shorter
 
 
@@ -26,6 +32,7 @@ class Window:
 
     def __init__(self, device: torch.device) -> None:
         self.sums, self.steps = torch.zeros(2, device=device), 0
+        self.timed, self.since = 0, time.perf_counter()  # steps of this process since a moment
 
     def add(self, loss: torch.Tensor, top1: torch.Tensor) -> None:
         """Count one step.
@@ -34,6 +41,7 @@ class Window:
             loss, top1: scalars on the device; top-1 from 0 to 1.
         """
         self.sums, self.steps = self.sums + torch.stack((loss, top1)), self.steps + 1
+        self.timed += 1
 
     def means(self) -> tuple[float, float]:
         """Mean loss, and top-1 in percent, over the steps and all processes; the window is empty afterwards."""
@@ -41,6 +49,17 @@ class Window:
         loss, top1 = float(self.sums[0]) / self.steps, 100 * float(self.sums[1]) / self.steps
         self.sums, self.steps = torch.zeros_like(self.sums), 0
         return loss, top1
+
+    def speed(self, size: int) -> float:
+        """Images per second since the last call, with all that was done beside; a GPU has done them once `means` was asked.
+
+        Args:
+            size: images of a step, of all processes together.
+        """
+        now = time.perf_counter()
+        speed = self.timed * size / (now - self.since)
+        self.timed, self.since = 0, now
+        return speed
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
@@ -52,49 +71,88 @@ class Window:
 
 
 class TrainingLog:
-    """log.jsonl and TensorBoard of a run. Only the first process writes.
+    """log.jsonl of a run, and its loggers. Only the first process writes. Used with `with`: what ends by an error is marked so.
 
     Args:
-        run: the folder of the run.
-        first: the step that training goes on from; later entries of a killed run are dropped.
+        run: the folder of the training.
+        config: the options of the command.
+        facts: what is trained, by name, beside the options; `command` among them.
+        name: what it is called among others.
+        store: the folder of MLflow's store, which several trainings share.
         writes: whether this is the process that writes.
     """
 
-    def __init__(self, run: Path, *, first: int, steps_per_epoch: int, writes: bool) -> None:
-        self.steps_per_epoch, self.writes = steps_per_epoch, writes
-        if writes:
-            from torch.utils.tensorboard import SummaryWriter
+    def __init__(
+        self, run: Path, config: Any, *, facts: Mapping[str, Any], name: str, store: Path | None = None, writes: bool
+    ) -> None:
+        self.writes, self.logger = writes, config.logger
+        given = {key: value for key, value in dataclasses.asdict(config).items() if value not in (None, "")}
+        self.subject = Subject(run, store or run, name, {**given, **facts})
+        self.lines: run_dir.Log | None = None
+        self.boards: Boards | None = None
+        self.steps_per_epoch = 1
 
-            self.lines = run_dir.Log(run / "log.jsonl", after_step=first or -1)
-            self.board = SummaryWriter(str(run / "tensorboard"), purge_step=first + 1)
+    def begin(self, first: int, steps_per_epoch: int) -> None:
+        """Open the files.
+
+        Args:
+            first: the step that training goes on from; later entries of a killed run are dropped.
+        Raises:
+            InputError: a logger cannot begin.
+        """
+        self.steps_per_epoch = steps_per_epoch
+        if self.writes:
+            self.lines = run_dir.Log(self.subject.folder / "log.jsonl", after_step=first or -1)
+            earlier = [(line["step"], _points(line), None) for line in self.lines.kept]
+            self.boards = Boards(self.logger, self.subject, first, earlier)
 
     def write(self, step: int, values: Mapping[str, float], **unplotted: Any) -> None:
-        """Write a line of log.jsonl, and its values to TensorBoard; `unplotted` goes to the line alone.
+        """Write a line of log.jsonl, and its values to the loggers; `unplotted` goes to the line alone.
 
         Raises:
             Stopped: the run was deleted or moved away.
         """
-        if self.writes:
+        if self.lines:
             self.lines.require_in_place()
             self.lines.write(step=step, epoch=step / self.steps_per_epoch, **unplotted, **values)
             self.plot(step, values)
 
     def plot(self, step: int, values: Mapping[str, float]) -> None:
-        """Write values to TensorBoard."""
-        if self.writes:
-            for name, value in values.items():
-                self.board.add_scalar(name, value, step)
+        """Tell the loggers values, under their tags."""
+        if self.boards:
+            self.boards.scalars(step, {tag_of(name): value for name, value in values.items()})
+
+    def show(self, trainer: Trainer, images: torch.Tensor) -> None:
+        """Show the loggers the first images of a step, as the network gets them, before any step is done.
+
+        Args:
+            images: (N, 3, R, R), normalised.
+        """
+        if self.boards:
+            self.boards.image(IMAGES, 0, grid(trainer.data.pixels(images[:SHOWN]), columns=SHOWN // 2))
 
     def flush(self) -> None:
-        """Bring to disk what TensorBoard still holds back. Raises Stopped: the run was deleted or moved away."""
-        if self.writes:
+        """Bring to disk what loggers still hold back. Raises Stopped: the run was deleted or moved away."""
+        if self.lines and self.boards:
             self.lines.require_in_place()
-            self.board.flush()
+            self.boards.flush()
 
-    def close(self) -> None:
-        """Close the files of TensorBoard."""
-        if self.writes:
-            self.board.close()
+    def close(self, succeeded: bool = True) -> None:
+        """Close the loggers."""
+        if self.boards:
+            self.boards.close(succeeded)
+            self.boards = None
+
+    def __enter__(self) -> TrainingLog:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(succeeded=kind is None)
+
+
+def _points(line: Mapping[str, Any]) -> dict[str, float]:
+    """What a line of log.jsonl told the loggers."""
+    return {tag_of(key): value for key, value in line.items() if key in TAGS}
 
 
 class LastCheckpoint:

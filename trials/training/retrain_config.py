@@ -20,6 +20,7 @@ from trials.training import recipes, sizing
 from trials.training.choice_options import ChoiceOptions, check_choice, take_from_choice
 from trials.training.network_options import NetworkOptimizerOptions, RegularizationOptions
 from trials.training.start_options import FINETUNE, SUFFIX, StartOptions, check_start, check_start_folder
+from trials.watching.options import LoggerOptions, decide_loggers
 
 FROM_SUPERNET = (
     *("space", "preset", "space_options", "data", "data_root", "resolution", "spos_preprocessing"),
@@ -38,6 +39,7 @@ class Config(
     ChoiceOptions,
     TrainingDeviceOptions,
     CheckpointOptions,
+    LoggerOptions,
 ):
     """Options of trials.retrain. What is None here comes from the supernet's run, the published network or the recipe.
 
@@ -101,7 +103,8 @@ class Config(
         if self.chooses:
             take_from_choice(self)
         else:
-            take_stored(self, "retrain", ("preset", "resolution", "recipe", "class_weights", *recipes.OPTIONS))
+            take_stored(self, "retrain", ("preset", "resolution", "recipe", "class_weights", "logger", *recipes.OPTIONS))
+        decide_loggers(self)
         if self.supernet is not None:
             self._take_from_supernet(self.supernet)
         else:

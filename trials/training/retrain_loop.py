@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from spaces.arch import arch_id
 from spaces.files import save_json
 from trials.common import checkpoint, cli, run_dir
 from trials.common.cli import rank_and_world
@@ -19,6 +20,7 @@ from trials.evidence.intervals import accuracy_text
 from trials.images.dataset import Data
 from trials.networks.accuracy import answer_images, count_correct
 from trials.networks.answers import FILE
+from trials.scoring.score_value import TOP5_CLASSES
 from trials.training.loop import LOG_EVERY, LastCheckpoint, TrainingLog, Window, stop_if_not_finite
 from trials.training.retrain_config import Config
 from trials.training.retrain_trainer import NetworkTrainer, open_data
@@ -54,24 +56,34 @@ def train_seed(
     run = Path(config.out) / f"seed{seed}"
     data = open_data(config)
     trainer = NetworkTrainer(config, description, seed, data)
-    seconds = training_loop(trainer, run, make_bar, began)
-    if not tests:
-        return measure_held_out(trainer, run, seconds)
-    if config.hold_out:
-        path = run / "checkpoints" / "best.pt"
-        best = checkpoint.load_checkpoint(path, "best checkpoint", needs=("model", "step"))
-        with checkpoint.fitting("best checkpoint", path):
-            trainer.tested_network.load_state_dict(best["model"])
-    test_network(trainer.fabric, trainer.tested_network, config, description, seed, data, seconds)
+    network = description.get("baseline") or arch_id(description["arch"])
+    place, writes = run.resolve().parent, trainer.rank == 0
+    facts, name = (
+        {"command": "retrain", "network": network, "seed": seed},
+        f"{place.parent.name}/{place.name}/{run.name}",
+    )
+    with TrainingLog(run, config, facts=facts, name=name, store=place, writes=writes) as log:
+        seconds = training_loop(trainer, run, make_bar, began, log)
+        if not tests:
+            return measure_held_out(trainer, run, seconds)
+        if config.hold_out:
+            path = run / "checkpoints" / "best.pt"
+            best = checkpoint.load_checkpoint(path, "best checkpoint", needs=("model", "step"))
+            with checkpoint.fitting("best checkpoint", path):
+                trainer.tested_network.load_state_dict(best["model"])
+        result = test_network(trainer.fabric, trainer.tested_network, config, description, seed, data, seconds)
+        tops = ("test_top1", "test_top5") if len(data.classes) >= TOP5_CLASSES else ("test_top1",)
+        log.plot(trainer.steps, {key: result[key] for key in tops if key in result})
 
 
-def training_loop(trainer: NetworkTrainer, run: Path, make_bar: MakeBar, began: float) -> float:
+def training_loop(trainer: NetworkTrainer, run: Path, make_bar: MakeBar, began: float, log: TrainingLog) -> float:
     """The training loop, from the last checkpoint, if there is one.
 
     Args:
         run: seedK/ of the run.
         make_bar: see `train_seed`.
         began: time.perf_counter() at the start.
+        log: where the course is written; it is begun here.
     Returns:
         Seconds of training, with those before the checkpoint.
     Raises:
@@ -90,12 +102,15 @@ def training_loop(trainer: NetworkTrainer, run: Path, make_bar: MakeBar, began: 
     first = checkpoint.step
 
     # the log, the progress bar, and the losses that still have to be checked
-    log = TrainingLog(run, first=first, steps_per_epoch=per_epoch, writes=writes)
+    log.begin(first, per_epoch)
     bar = make_bar(steps * size, f"retrain, seed {trainer.seed}", first * size)
     unchecked: list[tuple[int, torch.Tensor]] = []
     looked = 2 * first >= steps  # once, after half of the steps: does the loss fall?
 
     for step, (images, labels) in zip(range(first, steps), trainer.batches(first), strict=False):
+        if step == 0:
+            log.show(trainer, trainer.mixed(step, images, labels)[0])
+
         # one step
         loss, top1 = trainer.step(step, images, labels)
         unchecked.append((step, loss))
@@ -114,7 +129,8 @@ def training_loop(trainer: NetworkTrainer, run: Path, make_bar: MakeBar, began: 
         # a line of the log
         if logs:
             mean, accuracy = window.means()
-            log.write(done, {"lr": trainer.rate(step), "loss": mean, "train_top1": accuracy})
+            values = {"lr": trainer.rate(step), "loss": mean, "train_top1": accuracy}
+            log.write(done, {**values, "images_per_second": window.speed(size)})
             bar.set_postfix_str(f"loss {mean:.3f}, top-1 {accuracy:.1f}%", refresh=False)
             if writes and not looked and 2 * done >= steps:
                 looked = True
@@ -143,7 +159,6 @@ def training_loop(trainer: NetworkTrainer, run: Path, make_bar: MakeBar, began: 
             seconds = time.perf_counter() - began
             checkpoint.save(trainer, done, best=best, **window.state(), seconds=seconds)
     bar.close()
-    log.close()
 
     # all processes wait for what the first one wrote
     signal = torch.zeros(1, device=device)
@@ -176,18 +191,20 @@ def test_network(
     seed: int,
     data: Data,
     seconds: float,
-) -> None:
+) -> dict[str, Any]:
     """Read the test images once; write network.pt, answers.npz and result.json.
 
     Args:
         description: a network description, which goes into network.pt.
         seconds: how long training took.
+    Returns:
+        What result.json holds; {} in all processes but the first.
     """
     began = time.perf_counter()
     answers, top5 = answer_images(fabric, network, data, "test")
     top1, size = int(answers.right.sum()), answers.size
     if rank_and_world()[0]:
-        return
+        return {}
     run = Path(config.out) / f"seed{seed}"
     weights = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
     metadata = {**description, "seed": seed, "preprocessing": data.preprocessing()}
@@ -207,3 +224,4 @@ def test_network(
         best = checkpoint.load_checkpoint(run / "checkpoints" / "best.pt", "best checkpoint", needs=("step",))
         result |= {key: value for key, value in best.items() if key.startswith("val_")} | {"best_step": best["step"]}
     save_json(run / "result.json", result)
+    return result

@@ -72,6 +72,19 @@ class NetworkTrainer(Trainer):
         for epoch, start in self.epochs_from(first):
             yield from self.data.train_batches(self.part, size, seed=self.seed, epoch=epoch, start=start, take=share)
 
+    def mixed(self, step: int, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The images of a step as the network gets them, and its targets: by mixup and CutMix, where the options ask for it."""
+        config, classes = self.config, len(self.data.classes)
+        if not (config.mixup or config.cutmix):
+            return images, labels
+        _, seed = self._seeds(step)
+        return mix_images(images, labels, classes, mixup=config.mixup, cutmix=config.cutmix, seed=seed)
+
+    def _seeds(self, step: int) -> tuple[int, int]:
+        """The seeds of dropout and of mixing in a step."""
+        generator = step_generator(self.seed, step)
+        return generator.getrandbits(63), generator.getrandbits(63)
+
     def step(self, step: int, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """One step.
 
@@ -85,14 +98,8 @@ class NetworkTrainer(Trainer):
         config = self.config
         images, labels = self.fabric.to_device((images, labels))
         self.set_rate(step)
-        generator = step_generator(self.seed, step)
-        dropout_seed, mixing_seed = generator.getrandbits(63), generator.getrandbits(63)
-        targets = labels
-        if config.mixup or config.cutmix:
-            classes = len(self.data.classes)
-            images, targets = mix_images(
-                images, labels, classes, mixup=config.mixup, cutmix=config.cutmix, seed=mixing_seed
-            )
+        dropout_seed, _ = self._seeds(step)
+        images, targets = self.mixed(step, images, labels)
         torch.manual_seed(dropout_seed ^ self.rank)
         if self.recorded is not None:
             loss, top1 = self.recorded([None], images, targets, labels)

@@ -21,6 +21,7 @@ from trials.common.run_dir import take_stored
 from trials.images.options import DataOptions
 from trials.training import sizing
 from trials.training.strategy_options import DIFFERENTIABLE, LEARNING, ArchOptions, StrategyOptions
+from trials.watching.options import LoggerOptions, decide_loggers
 
 # The defaults of each preset, on data of its own size: ImageNet's are the official SPOS recipe, small's the same in batches of 128 (our
 # own, not tuned), CIFAR's those of the seed implementation. Fewer images: `Config.fitted`. The temperature falls as far as in FBNet's 90 epochs; tiny's few steps need a high rate of the architecture parameters.
@@ -62,6 +63,7 @@ class Config(
     ArchOptions,
     TrainingDeviceOptions,
     CheckpointOptions,
+    LoggerOptions,
 ):
     """Options of trials.supernet. What is None here is filled in from the recipe of the preset, as soon as this is known.
 
@@ -107,7 +109,8 @@ class Config(
     def __post_init__(self) -> None:
         super().__post_init__()
         self.decide_preprocessing(official=bool(self.import_official))
-        take_stored(self, "supernet", ("preset", "resolution", "cost_loss", "warm_start", *RECIPES["tiny"]))
+        take_stored(self, "supernet", ("preset", "resolution", "cost_loss", "warm_start", "logger", *RECIPES["tiny"]))
+        decide_loggers(self)
         if self.class_weights == "none":  # the default has one form
             object.__setattr__(self, "class_weights", None)
         if self.cost_loss is None:

@@ -41,8 +41,17 @@ def training_loop(
         The state dict of the supernet, on the CPU; {} when it was stopped before the end.
     Raises:
         Stopped: a loss or weight is not finite.
-        InputError: the processes see other images or checkpoints.
+        InputError: the processes see other images or checkpoints, or a logger cannot begin.
     """
+    facts = {"command": "supernet", "network": "supernet"}
+    with TrainingLog(run, trainer.config, facts=facts, name=run.resolve().name, writes=trainer.rank == 0) as log:
+        return _loop(trainer, run, feasible, fixed_archs, log)
+
+
+def _loop(
+    trainer: SupernetTrainer, run: Path, feasible: FeasibleSpace, fixed_archs: Sequence[Arch], log: TrainingLog
+) -> dict[str, torch.Tensor]:
+    """`training_loop` with its log; arguments and result as there."""
     config, device, writes = trainer.config, trainer.fabric.device, trainer.rank == 0
     steps, per_epoch, size = trainer.steps, trainer.steps_per_epoch, config.batch_size
     stop = min(steps, config.stop_after or steps)
@@ -61,7 +70,7 @@ def training_loop(
 
     # the logs, the progress bar, and the losses that still have to be checked
     fixed_paths = FixedPaths(trainer.chain, fixed_archs, trainer.data, size, device) if writes and fixed_archs else None
-    log = TrainingLog(run, first=first, steps_per_epoch=per_epoch, writes=writes)
+    log.begin(first, per_epoch)
     probabilities = ProbabilityLog(trainer, run, log, first) if writes and trainer.search is not None else None
     bar = cli.progress(steps * size, desc="supernet", unit="img", initial=first * size)
     unchecked: list[tuple[int, torch.Tensor]] = []
@@ -72,6 +81,9 @@ def training_loop(
     began = time.perf_counter()
 
     for step, (images, labels, arch_batches) in zip(range(first, stop), trainer.batches(first), strict=False):
+        if step == 0:
+            log.show(trainer, images)
+
         # one step of the weights, then those of the architecture parameters
         loss, top1 = trainer.step(step, images, labels)
         for number, batch in enumerate(arch_batches):
@@ -98,8 +110,7 @@ def training_loop(
                 values |= course._asdict() if course is not None else {}
                 values["expected_cost"] = sum(expected_costs) / len(expected_costs)
                 expected_costs.clear()
-            speed = (done - first) * size / (time.perf_counter() - began)
-            log.write(done, {**values, "lr": trainer.rate(step)}, images_per_second=speed)
+            log.write(done, {**values, "lr": trainer.rate(step), "images_per_second": window.speed(size)})
             bar.set_postfix_str(f"loss {mean:.3f}, top-1 {accuracy:.1f}%", refresh=False)
             if writes and not looked and 2 * done >= steps:
                 looked = True
@@ -131,7 +142,6 @@ def training_loop(
                 trainer, done, log={**window.state(), "costs": expected_costs, "course": course and [*course]}
             )
     bar.close()
-    log.close()
 
     if stop < steps:
         print(f"stopped after {stop:,} of {steps:,} steps; go on with --resume")
@@ -157,7 +167,7 @@ def fixed_paths_text(scores: Sequence[float], images: int) -> str:
 
 
 class ProbabilityLog:
-    """probabilities.jsonl, and curves in TensorBoard: how probable each candidate is, at the start and after each epoch.
+    """probabilities.jsonl, and curves of the loggers: how probable each candidate is, at the start and after each epoch.
 
     Args:
         first: the step that training goes on from; later lines of a killed run are dropped.
