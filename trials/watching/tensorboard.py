@@ -143,20 +143,20 @@ def keep_until(folder: Path, step: int) -> int:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
 
-    kept: dict[bytes, None] = {}
+    kept: dict[bytes, int] = {}  # event -> its step
     for file in files if step >= 0 else ():
         for record in RawEventFileLoader(str(file)).Load():
             event = Event.FromString(record)
             if event.HasField("summary") and event.step <= step:
                 for value in event.summary.value:
                     value.tag = tag_of(value.tag)
-                kept[event.SerializeToString()] = None
+                kept[event.SerializeToString()] = event.step
     if kept:
         whole = folder / "kept"  # TensorBoard reads what has tfevents in its name, drafts too
         with atomic(whole) as temporary, open(temporary, "wb") as stream:
             writer = RecordWriter(stream)
             writer.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
-            for record in kept:
+            for record in sorted(kept, key=kept.__getitem__):
                 writer.write(record)
             writer.flush()
         os.replace(whole, files[0])
