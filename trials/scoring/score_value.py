@@ -38,8 +38,8 @@ def metric_name(score_by: str) -> str:
 def metric_text(score_by: str) -> str:
     """What NNI's portal shows under the names that it does not explain itself, in one line."""
     return (
-        f"`default` (it stands beside the experiment's name) is {metric_name(score_by)} on the held-out images, and is maximised; "
-        "its intermediate result is top-1 before BN recalibration"
+        f"`default` is {metric_name(score_by)} on the held-out images, as the experiment's name says there, and is maximised; its "
+        "intermediate result is top-1 before BN recalibration"
     )
 
 

@@ -73,17 +73,8 @@ class Config(
 
     often: ClassVar[tuple[str, ...]] = (  # what --help shows
         *("out", "dry_run", "space", "preset", "resolution", "data", "data_root", "val_labels", "strategy"),
-        *(
-            "warm_start",
-            "max_macs",
-            "max_latency_ms",
-            "latency_table",
-            "epochs",
-            "batch_size",
-            "lr",
-            "device",
-            "resume",
-        ),
+        *("warm_start", "max_macs", "max_latency_ms", "latency_table", "epochs", "batch_size", "lr"),
+        *("device", "resume"),
     )
 
     out: str = option(help="Run directory to write")
