@@ -168,6 +168,9 @@ def test_a_service_is_told_no_step_twice(tmp_path):
     again.scalars(10, {"train/loss": 1.0})
     again.scalars(10, {"score/top1": 1.0})
     assert again.logger.told == [10, 10]
+    last = Recorded(subject, 10)  # killed while the network was tested: its accuracy belongs to the last step, too
+    last.result(10, {"test/top1": 1.0})
+    assert last.logger.told == [10]
     assert Recorded(subject, 0).opened_with is None  # it begins anew, and so does the service's run
 
 

@@ -122,6 +122,11 @@ class TrainingLog:
         if self.boards:
             self.boards.scalars(step, {tag_of(name): value for name, value in values.items()})
 
+    def finish(self, step: int, values: Mapping[str, float]) -> None:
+        """Tell the loggers what came out in the end, which no later start of the run tells again."""
+        if self.boards:
+            self.boards.result(step, {tag_of(name): value for name, value in values.items()})
+
     def show(self, trainer: Trainer, images: torch.Tensor) -> None:
         """Show the loggers the first images of a step, as the network gets them, before any step is done.
 

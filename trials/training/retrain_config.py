@@ -103,7 +103,9 @@ class Config(
         if self.chooses:
             take_from_choice(self)
         else:
-            take_stored(self, "retrain", ("preset", "resolution", "recipe", "class_weights", "logger", *recipes.OPTIONS))
+            take_stored(
+                self, "retrain", ("preset", "resolution", "recipe", "class_weights", "logger", *recipes.OPTIONS)
+            )
         decide_loggers(self)
         if self.supernet is not None:
             self._take_from_supernet(self.supernet)

@@ -58,10 +58,8 @@ def train_seed(
     trainer = NetworkTrainer(config, description, seed, data)
     network = description.get("baseline") or arch_id(description["arch"])
     place, writes = run.resolve().parent, trainer.rank == 0
-    facts, name = (
-        {"command": "retrain", "network": network, "seed": seed},
-        f"{place.parent.name}/{place.name}/{run.name}",
-    )
+    facts = {"command": "retrain", "network": network, "seed": seed}
+    name = f"{place.parent.name}/{place.name}/{run.name}"
     with TrainingLog(run, config, facts=facts, name=name, store=place, writes=writes) as log:
         seconds = training_loop(trainer, run, make_bar, began, log)
         if not tests:
@@ -73,7 +71,7 @@ def train_seed(
                 trainer.tested_network.load_state_dict(best["model"])
         result = test_network(trainer.fabric, trainer.tested_network, config, description, seed, data, seconds)
         tops = ("test_top1", "test_top5") if len(data.classes) >= TOP5_CLASSES else ("test_top1",)
-        log.plot(trainer.steps, {key: result[key] for key in tops if key in result})
+        log.finish(trainer.steps, {key: result[key] for key in tops if key in result})
 
 
 def training_loop(trainer: NetworkTrainer, run: Path, make_bar: MakeBar, began: float, log: TrainingLog) -> float:

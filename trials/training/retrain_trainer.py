@@ -95,7 +95,6 @@ class NetworkTrainer(Trainer):
             Loss and top-1 (0 to 1) of this process, on the device. Of mixed images, top-1 counts the label of the image
             that another was mixed into.
         """
-        config = self.config
         images, labels = self.fabric.to_device((images, labels))
         self.set_rate(step)
         dropout_seed, _ = self._seeds(step)

@@ -19,6 +19,7 @@ class Board(Protocol):
     wants_earlier: bool
 
     def scalars(self, step: int, values: Mapping[str, float], at: float | None = None) -> None: ...
+    def result(self, step: int, values: Mapping[str, float]) -> None: ...
     def image(self, tag: str, step: int, pixels: np.ndarray) -> None: ...
     def curve(self, tag: str, points: Mapping[int, float]) -> None: ...
     def flush(self) -> None: ...
@@ -58,6 +59,11 @@ class Boards:
         """
         for board in self.boards:
             board.scalars(step, values, at)
+
+    def result(self, step: int, values: Mapping[str, float]) -> None:
+        """Add points that stand at the last step, and are told once, whatever was told of that step before."""
+        for board in self.boards:
+            board.result(step, values)
 
     def image(self, tag: str, step: int, pixels: np.ndarray) -> None:
         """Add a picture, uint8 (H, W, 3)."""

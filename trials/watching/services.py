@@ -88,6 +88,10 @@ class Service:
             self.note(step, self.id)
         self.tell(lambda: self.logger.log_metrics(dict(values), step=step))
 
+    def result(self, step: int, values: Mapping[str, float]) -> None:
+        """Send points of the last step."""
+        self.tell(lambda: self.logger.log_metrics(dict(values), step=step))
+
     def image(self, tag: str, step: int, pixels: np.ndarray) -> None:
         """Send a picture, unless it was sent before."""
         if step > self.sent or not self.sent:
@@ -200,6 +204,10 @@ class CsvFile:
             self.flush()
         self.step = step
         self.row |= {tag: value for tag, value in values.items() if PROBABILITY not in tag}
+
+    def result(self, step: int, values: Mapping[str, float]) -> None:
+        """Add to the row of the last step."""
+        self.scalars(step, values)
 
     def image(self, tag: str, step: int, pixels: np.ndarray) -> None:
         """A table holds no pictures."""

@@ -102,6 +102,10 @@ class TensorBoard:
         for tag, value in values.items():
             self.writer.add_scalar(tag, value, step, walltime=at)
 
+    def result(self, step: int, values: Mapping[str, float]) -> None:
+        """Add points of the last step."""
+        self.scalars(step, values)
+
     def image(self, tag: str, step: int, pixels: np.ndarray) -> None:
         """Add a picture, uint8 (H, W, 3)."""
         self.writer.add_image(tag, pixels, step, dataformats="HWC")
