@@ -38,6 +38,7 @@ COUNTED = 7  # entries of an array of costs
 
 
 _aten = torch.ops.aten
+_CONVOLUTIONS = (_aten.convolution.default, torch.ops.mkldnn._convolution_pointwise.default)
 # operators that return a tensor without writing its numbers
 _WRITE_NOTHING = (_aten._unsafe_view.default, _aten.empty.memory_format, _aten.empty_strided.default)
 
@@ -54,7 +55,7 @@ class Writes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func is _aten.convolution.default and not _dense(args[0]):
+        if func in _CONVOLUTIONS and not _dense(args[0]):
             self.bytes += args[0].nbytes  # its kernels take no input with gaps: it is copied first
         if func in _WRITE_NOTHING:
             return result
@@ -121,11 +122,7 @@ def _official_writes(module: nn.Module, x: torch.Tensor) -> list[int]:
 def _our_writes(module: nn.Module, x: torch.Tensor) -> list[int]:
     """Bytes that a node of a prefix tree writes at precision "32", in calibration and in scoring."""
     block = SharedBlock(module, PRECISIONS["32"], torch.device("meta"))
-    statistics = [
-        BNStatistics(torch.zeros_like(mean), torch.ones_like(var), torch.tensor(0, device="cpu"))
-        for mean, var, _ in block.supernet_statistics
-    ]
-    node = Node(block, statistics, {})
+    node = Node(block, [BNStatistics.like(of_supernet) for of_supernet in block.supernet_statistics], {})
     x = x.contiguous(memory_format=torch.channels_last)
     written = []
     for purpose in (Pass.CALIBRATE, Pass.SCORE):

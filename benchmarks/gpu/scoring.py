@@ -1,12 +1,16 @@
 """Part `scoring`: candidates of a generation in one tree of prefixes, in each precision, against the official way.
 
+Each precision is measured with fused convolutions and with plain layers (trials/networks/fused_conv.py).
+
 Shapes: K candidates, N images of a batch.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -86,6 +90,10 @@ def one_precision(
     parts = SharedBlocks(chain, weights, PRECISIONS[precision], device)
     size = scale.scoring_batch
     with PRECISIONS[precision].cudnn_flags():
+        plain_parts = SharedBlocks(chain, weights, dataclasses.replace(PRECISIONS[precision], fuse=False), device)
+        tree_timing(plain_parts, archs, images, size, size)
+        plain, _, _ = tree_timing(plain_parts, archs, images, scale.calibration, scale.scoring)
+        plain_parts.clear()
         tree_timing(parts, archs, images, size, size)  # kernels are chosen, memory is taken
         timing, logits, answers = tree_timing(parts, archs, images, scale.calibration, scale.scoring)
         minutes = search_minutes(timing, (scale.calibration, scale.scoring), size, written, len(archs))
@@ -104,10 +112,14 @@ def one_precision(
             )
         )
         bounds = memory_bound(device, precision, scale.resolution)
-        passes = ("calibration", timing.calibration, scale.calibration), ("scoring", timing.scoring, scale.scoring)
-        for (title, seconds, count), bound, share in zip(passes, bounds, written.share, strict=True):
-            rate = len(archs) * (count // size * size) / seconds  # whole batches
-            results.add(Row(PART, f"{title} pass, {precision}", rate, bound=float(rate * share / bound)))
+        images_of = {"calibration": scale.calibration, "scoring": scale.scoring}
+        for (title, count), bound, share in zip(images_of.items(), bounds, written.share, strict=True):
+            done = len(archs) * (count // size * size)  # in whole batches
+            before, rate = done / getattr(plain, title), done / getattr(timing, title)
+            row = partial(Row, PART, unit="images/s")
+            what, peer = f"{title} pass, {precision}", f"{title} pass, {precision}, plain layers"
+            results.add(row(peer, before, bound=float(before * share / bound)))
+            results.add(row(what, rate, bound=float(rate * share / bound), ratio=rate / before, peer=peer))
         if results.left > 8:
             profile_passes(results, parts, archs, images, precision)
     return Output(logits, answers)

@@ -1,8 +1,10 @@
 """The same commands on a GPU; skipped where there is none."""
 
 import contextlib
+import dataclasses
 import shutil
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,9 +23,13 @@ from trials import latency, retrain, supernet
 from trials.common import cli, distributed
 from trials.common.supernet_run import SupernetRun
 from trials.images.dataset import Data
-from trials.scoring import fixed_images, self_check
+from trials.networks import fused_conv
+from trials.scoring import evaluator_client, fixed_images, self_check
 from trials.scoring.evaluate_config import Config, Settings
+from trials.scoring.prefix_tree import PrefixTree
+from trials.scoring.score_store import ScoreStore
 from trials.scoring.scorer import Scorer
+from trials.scoring.shared_blocks import SharedBlocks
 from trials.timing.runtimes import OnnxRuntime, TorchRuntime
 from trials.training import retrain_trainer
 from trials.training.recorded_pass import RecordedPass
@@ -94,6 +100,45 @@ def test_a_supernet_of_a_cpu_has_the_same_scores_on_a_gpu(own_run):
 def test_together_equals_one_by_one_on_a_gpu(own_run, precision):
     """Bit for bit; self-check stops otherwise."""
     self_check.run(own_run, Settings(64, 64, 32, precision), "cuda", 4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("precision", "most"), [("32", 0.03), ("bf16", 0.5), ("16", 0.1)])
+def test_fused_convolutions_score_as_plain_layers(own_run, precision, most):
+    """The largest difference of logits, as a part of their standard deviation; the fused functions are there, and right."""
+    scorer = Scorer(own_run, Settings(64, 64, 32, precision), "cuda")
+    archs = [scorer.table.arch(numbers) for numbers in ([0] * 20, [3] * 20, [0, 1, 2, 3] * 5)]
+    plain = SharedBlocks(scorer.chain, scorer.weights, dataclasses.replace(scorer.precision, fuse=False), scorer.device)
+    found = []
+    with scorer.precision.cudnn_flags():
+        x, _ = next(scorer.scoring_batches())
+        for name in ("pointwise", "by_cudnn"):
+            assert fused_conv._works(name, x.device, scorer.precision.dtype)
+        for blocks in (scorer.blocks, plain):
+            tree = PrefixTree(blocks, archs)
+            tree.calibrate(scorer.calibration_batches())
+            found.append(torch.stack([logits for _, logits in sorted(tree.logits(x), key=lambda pair: pair[0])]))
+    fused, expected = found
+    assert float((fused - expected).abs().max() / expected.std()) < most
+    assert not torch.equal(fused, expected)
+    assert scorer.computed_with["convolutions"] == "fused"
+
+
+def test_an_evaluator_whose_gpu_failed_is_replaced(own_run, capfd):
+    """A label beyond the classes stops a kernel; a process cannot use its GPU again after that."""
+    settings, run = Settings(64, 64, 32), SupernetRun.open(own_run)
+    store, arch = ScoreStore(own_run, run.hash, settings), run.table.arch([0] * 20)
+    Scorer(own_run, settings, "cuda")  # decodes the images
+    labels = own_run / "cache" / fixed_images.cache_names(64, 64)[2]
+    right = labels.read_bytes()
+    np.save(labels, np.full_like(np.load(labels), 10_000))
+    assert evaluator_client.request_score(store, "cuda", arch) is None
+    assert "asking a fresh one" in capfd.readouterr().err
+    labels.write_bytes(right)
+    result = evaluator_client.request_score(store, "cuda", arch)
+    assert result is not None
+    assert result["device"] == "cuda"
+    assert result["top1"] == Scorer(own_run, settings, "cuda").score([arch])[0]["top1"]
 
 
 def test_images_that_do_not_fit_stay_in_the_memory_of_the_machine(own_run, monkeypatch):

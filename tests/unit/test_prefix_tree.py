@@ -57,13 +57,13 @@ def evolved(chain: Chain, number: int, seed: int = 0) -> list[dict]:
 def alone(chain, weights, arch, arithmetic, calibration, scoring):
     """One fixed network, plainly. Returns its logits before and after recalibration, and its BatchNorm statistics."""
     network = arithmetic.prepare(chain.network(arch, weights), CPU)
-    cast = arithmetic.cast(copy.deepcopy(network))
+    cast = arithmetic.finish(copy.deepcopy(network))
     before = [cast(arithmetic.cast_images(x)).float() for x in scoring]
     recalibrate_batchnorm(cast, [arithmetic.cast_images(x) for x in calibration])
     statistics = {key: value for key, value in cast.state_dict().items() if "running_" in key}
     if arithmetic.fold:
         network.load_state_dict(statistics, strict=False)
-        cast = arithmetic.cast(fold_batchnorm(network))
+        cast = arithmetic.finish(fold_batchnorm(network))
     return before, [cast(arithmetic.cast_images(x)).float() for x in scoring], list(statistics.values())
 
 

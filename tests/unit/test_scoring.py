@@ -18,9 +18,10 @@ from spaces.model_space import make_supernet
 from tests.commands import assert_one_clear_line, onepath
 from trials.images.load import load_data
 from trials.images.options import DataOptions
+from trials.networks import fused_conv
 from trials.networks.accuracy import topk_hits
 from trials.networks.batchnorm import equal_batches, recalibrate_batchnorm
-from trials.scoring import noise
+from trials.scoring import noise, precision
 from trials.scoring.finetune import finetune
 from trials.scoring.score_value import has_value, score_value
 from trials.scoring.scorer import Scorer, Settings
@@ -66,6 +67,23 @@ def test_scores_of_older_versions_have_no_loss(own_run):
     assert not has_value(old, "loss")
     again = scorer.result(archs[0])
     assert (again["top1"], again["loss"], again["right"]) == tuple(fresh[0][key] for key in ("top1", "loss", "right"))
+
+
+def test_scores_of_another_arithmetic_are_used_and_said(own_run, monkeypatch, capsys):
+    """As on a GPU, where fused convolutions round otherwise than those of older versions."""
+    archs = [{label: c[k] for label, c in Scorer(own_run, SETTINGS).chain.choices.items()} for k in (0, 1)]
+    [old] = Scorer(own_run, SETTINGS).score(archs[:1])
+    assert "convolutions" not in old
+    monkeypatch.setattr(precision, "gains_by_moving", lambda device: True)
+    monkeypatch.setattr(fused_conv, "gains_by_moving", lambda device: True)
+    scorer = Scorer(own_run, SETTINGS)
+    assert f"1 of 1 scores in '{own_run}' are of a version" in capsys.readouterr().err
+    assert scorer.result(archs[0]) == old
+    assert scorer.result(archs[1])["convolutions"] == "fused"
+    assert scorer.score(archs[:1])[0]["loss"] == pytest.approx(old["loss"], abs=1e-3)
+    Scorer(own_run, SETTINGS)
+    Scorer(own_run, dataclasses.replace(SETTINGS, precision="exact"))
+    assert not capsys.readouterr().err
 
 
 def test_finetuning_is_each_candidates_own(own_run):

@@ -18,7 +18,6 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils.hooks import RemovableHandle
 
 
@@ -99,10 +98,17 @@ def fuse_weights(
     Args:
         mean, var: statistics of the output channels of `conv`, (C,).
     Returns:
-        Weight (C, C_in / groups, k, k) and bias (C,), without gradients.
+        Weight (C, C_in / groups, k, k) and bias (C,), without gradients. The bits are those of torch.nn.utils.fusion, which
+        multiplies by ones and adds zeros where a layer has no weights.
     """
-    weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, mean, var, norm.eps, norm.weight, norm.bias)
-    return weight.detach(), bias.detach()
+    root = torch.rsqrt(var + norm.eps)
+    scale = root if norm.weight is None else norm.weight * root
+    bias = (-mean if conv.bias is None else conv.bias - mean) * root
+    if norm.weight is not None:
+        bias = bias * norm.weight
+    if norm.bias is not None:
+        bias = bias + norm.bias
+    return (conv.weight * scale.view(-1, 1, 1, 1)).detach(), bias.detach()
 
 
 def _fold_into(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:

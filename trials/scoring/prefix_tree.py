@@ -133,11 +133,7 @@ class PrefixTree:
 
     def _make_node(self, block: SharedBlock) -> Node:
         self.node_count += 1
-        fresh = [
-            BNStatistics(torch.zeros_like(mean), torch.ones_like(var), torch.tensor(0))
-            for mean, var, _ in block.supernet_statistics
-        ]
-        return Node(block, fresh, {})
+        return Node(block, [BNStatistics.like(of_supernet) for of_supernet in block.supernet_statistics], {})
 
     def _forget_folded_weights(self, node: Node) -> None:
         """Drop folded weights of a node and all below it, because their statistics are about to change."""

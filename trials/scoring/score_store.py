@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -54,6 +55,24 @@ class ScoreStore:
         own = (self.supernet_hash, self.settings.stored())
         return record if record and (record.get("supernet"), record.get("settings")) == own else None
 
+    def say_older_arithmetic(self, computed_with: Mapping[str, str]) -> None:
+        """Say that stored scores were computed with convolutions that round otherwise; they are kept and used.
+
+        Args:
+            computed_with: what new scores are computed with, see `record`.
+        """
+        records = [run_files.read_score(path) for path in (self.run / "search").glob("*.json")]
+        own = {"supernet": self.supernet_hash, "settings": self.settings.stored()}
+        own |= {key: computed_with[key] for key in ("precision", "device")}
+        alike = [record for record in records if record and {key: record.get(key) for key in own} == own]
+        older = sum(record.get("convolutions") != computed_with["convolutions"] for record in alike)
+        if older:
+            print(
+                f"{older:,} of {len(alike):,} scores in '{self.run}' are of a version whose convolutions rounded otherwise "
+                "on a GPU; they are used as they are, and new ones may differ from them in the last digits",
+                file=sys.stderr,
+            )
+
     def write(self, record: Mapping[str, Any]) -> None:
         """Store a record atomically, in place of an older one of the same architecture."""
         save_json(self.path(record["arch"]), record)
@@ -86,7 +105,7 @@ class ScoreStore:
             seconds: time that the score took. Candidates that are scored together have equal shares of their time.
             calibration_images: number of images that recalibrated BatchNorm.
             seed: of the training of the supernet.
-            computed_with: precision and device, as far as they are known.
+            computed_with: precision, device, and how convolutions were computed, as far as it is known.
         """
         return {
             "arch": arch,

@@ -79,6 +79,10 @@ class Scorer:
         self.blocks = SharedBlocks(self.chain, self.weights, self.precision, self.device)
         self.seconds: float | None = None  # per candidate of the last group
         self.images = images_of_run(supernet_run, settings, self.device)
+        self.computed_with = {"precision": self.precision_name, "device": self.device.type}
+        if self.precision.rounds_otherwise(self.device):
+            self.computed_with["convolutions"] = "fused"
+            self.store.say_older_arithmetic(self.computed_with)
 
     def result(self, arch: Arch) -> dict[str, Any]:
         """The stored score of one architecture, or else a new one.
@@ -165,7 +169,7 @@ class Scorer:
                 right=noise.pack_answers(answers.right[:, 0].numpy()),
                 seconds=self.seconds,
                 calibration_images=used,
-                computed_with={"precision": self.precision_name, "device": self.device.type},
+                computed_with=self.computed_with,
                 seed=self.config["seed"],
             )
             self.store.write(record)
@@ -239,18 +243,18 @@ class Scorer:
         """
         cast_images = self.precision.cast_images
         network = self.precision.prepare(self.chain.network(arch, self.weights), self.device)
-        cast = self.precision.cast(copy.deepcopy(network))
+        cast = self.precision.finish(copy.deepcopy(network))
         x, labels = next(self.scoring_batches())
         before = topk_hits(cast(cast_images(x)).float(), labels)
         if self.settings.finetune_steps:
             finetune(network, self.finetune_batches, self.settings.finetune_steps, self.config["seed"])
-            cast = self.precision.cast(copy.deepcopy(network))
+            cast = self.precision.finish(copy.deepcopy(network))
         used = recalibrate_batchnorm(cast, (cast_images(x) for x in self.calibration_batches()))
         if self.precision.fold:
             # The weights are folded in 32 bits and cast afterwards, as in the tree.
             statistics = {key: value for key, value in cast.state_dict().items() if "running_" in key}
             network.load_state_dict(statistics, strict=False)
-            cast = self.precision.cast(fold_batchnorm(network))
+            cast = self.precision.finish(fold_batchnorm(network))
         return float(before[0]) * 100 / len(labels), cast, used
 
     @torch.no_grad()

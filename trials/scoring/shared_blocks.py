@@ -18,19 +18,39 @@ from torch import nn
 
 from spaces.chain import Chain
 from trials.networks.batchnorm import conv_batchnorm_pairs, fold_batchnorm, fuse_weights
+from trials.networks.fused_conv import Kernel, give_kernel, move_biases, neighbours
 from trials.scoring.precision import Precision
 
 
-class BNStatistics(NamedTuple):
-    """What one BatchNorm layer knows about its input; the names are those of its buffers.
+class Count:
+    """The counter of a BatchNorm layer, with the two operations that the layer uses.
 
-    The counter stays on the CPU: a cumulative average needs its value at every call, and reading it from a GPU would make
-    the CPU wait for the GPU.
+    A cumulative average needs its value at every call: reading it from a GPU would make the CPU wait for the GPU, and on a CPU a
+    tensor of one number costs as much as a tenth of the layer.
     """
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def add_(self, number: int) -> None:
+        """Count batches."""
+        self.value += number
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+
+class BNStatistics(NamedTuple):
+    """What one BatchNorm layer knows about its input; the names are those of its buffers."""
 
     running_mean: torch.Tensor  # (C,)
     running_var: torch.Tensor  # (C,)
-    num_batches_tracked: torch.Tensor  # batches that were averaged, a single number
+    num_batches_tracked: Count  # batches that were averaged
+
+    @classmethod
+    def like(cls, other: BNStatistics) -> BNStatistics:
+        """Those of the same layer before any batch."""
+        return cls(torch.zeros_like(other.running_mean), torch.ones_like(other.running_var), Count())
 
 
 class Pass(Enum):
@@ -58,35 +78,39 @@ class SharedBlock:
     def __init__(self, module: nn.Module, precision: Precision, device: torch.device) -> None:
         master = precision.prepare(module, device)  # in 32 bits
         self.dtype = precision.dtype
-        self.module = master if self.dtype == torch.float32 else precision.cast(copy.deepcopy(master))
-        # Each BatchNorm layer with its index in a node's list of statistics.
-        self.bn_layers = list(enumerate(_bn_layers(self.module)))
-        self.supernet_statistics = [
-            BNStatistics(layer.running_mean, layer.running_var, torch.tensor(0))  # type: ignore[arg-type]
-            for _, layer in self.bn_layers
-        ]
         # Each convolution and the BatchNorm that is folded into it, both in 32 bits, and the index of the BatchNorm.
         self.folded_pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d, int]] = []
         if precision.fold:
+            names = {id(layer): name for name, layer in master.named_modules()}
             layers = _bn_layers(master)
             self.folded_pairs = [(conv, bn, layers.index(bn)) for conv, bn in _conv_bn_layers(master)]
-            self.folded_module = copy.deepcopy(master)
-            pairs = _conv_bn_layers(self.folded_module)
-            self.folded_convs, folded_bn = [conv for conv, _ in pairs], [bn for _, bn in pairs]
+            self.folded_module = precision.finish(fold_batchnorm(copy.deepcopy(master)))
+            self.folded_convs = [self.folded_module.get_submodule(names[id(conv)]) for conv, _, _ in self.folded_pairs]
+            self.neighbours = neighbours(self.folded_module)
             # BatchNorm layers that follow no convolution stay as they are.
-            self.kept_bn_layers = [
-                (index, layer) for index, layer in enumerate(_bn_layers(self.folded_module)) if layer not in folded_bn
+            folded_bn = [bn for _, bn, _ in self.folded_pairs]
+            self.kept_bn_layers: list[tuple[int, Any]] = [
+                (index, self.folded_module.get_submodule(names[id(layer)]))
+                for index, layer in enumerate(layers)
+                if layer not in folded_bn
             ]
-            precision.cast(fold_batchnorm(self.folded_module))
+        self.module = precision.finish(master if self.dtype == torch.float32 else copy.deepcopy(master))
+        # Each BatchNorm layer with its index in a node's list of statistics.
+        self.bn_layers = list(enumerate(_bn_layers(self.module)))
+        self.supernet_statistics = [
+            BNStatistics(layer.running_mean, layer.running_var, Count())  # type: ignore[arg-type]
+            for _, layer in self.bn_layers
+        ]
         self.mutates_input: bool | None = None
 
-    def fold(self, statistics: Sequence[BNStatistics]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Weight and bias of each folded convolution, for a node with these statistics."""
-        weights = [
-            fuse_weights(conv, bn, statistics[index].running_mean, statistics[index].running_var)
-            for conv, bn, index in self.folded_pairs
-        ]
-        return [(weight.to(self.dtype), bias.to(self.dtype)) for weight, bias in weights]
+    def fold(self, statistics: Sequence[BNStatistics]) -> dict[Any, Kernel]:
+        """What the folded convolutions use for a node with these statistics: convolution of `folded_module` -> weight and bias."""
+        kernels = {}
+        for folded, (conv, bn, index) in zip(self.folded_convs, self.folded_pairs, strict=True):
+            weight, bias = fuse_weights(conv, bn, statistics[index].running_mean, statistics[index].running_var)
+            kernels[folded] = Kernel(weight.to(self.dtype), bias.to(self.dtype))
+        move_biases(kernels, self.neighbours)
+        return kernels
 
     def run(self, node: Node, x: torch.Tensor, purpose: Pass) -> torch.Tensor:
         """The output of a node for one batch.
@@ -98,8 +122,8 @@ class SharedBlock:
         if purpose is Pass.SCORE and self.folded_pairs:
             if node.folded_weights is None:
                 node.folded_weights = self.fold(node.statistics)
-            for conv, (weight, bias) in zip(self.folded_convs, node.folded_weights, strict=True):
-                conv._parameters["weight"], conv._parameters["bias"] = weight, bias
+            for conv, kernel in node.folded_weights.items():
+                give_kernel(conv, kernel)
             module, bn_layers = self.folded_module, self.kept_bn_layers
         else:
             module, bn_layers = self.module, self.bn_layers
@@ -131,7 +155,7 @@ class Node:
     block: SharedBlock
     statistics: list[BNStatistics]  # one entry for each BatchNorm layer of the block
     children: dict[Any, Node]  # by the key of their block, see `SharedBlocks`; heads by ("head", arch_index)
-    folded_weights: list[tuple[torch.Tensor, torch.Tensor]] | None = None  # from `SharedBlock.fold`, once needed
+    folded_weights: dict[Any, Kernel] | None = None  # from `SharedBlock.fold`, once needed
     arch_index: int = -1  # at a head: which architecture ends here
 
 
