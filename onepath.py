@@ -26,6 +26,8 @@ sys.path.insert(0, str(CLONE))
 
 from trials.common.commands import COMMANDS, HEADINGS, config_module  # noqa: E402
 
+OPTIONS = ("--help", "--completion")  # of the entry itself
+
 
 def help_text(entry: str = "./onepath") -> str:
     """The commands under their headings, on one screen."""
@@ -42,6 +44,8 @@ def main() -> None:
     os.environ["ONEPATH_ENTRY"] = f"{shlex.quote(entry)} "
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(CLONE), os.environ.get("PYTHONPATH"))))
     words = sys.argv[1:]
+    while words[:1] == ["--json"] and len(words) > 1:  # it belongs to the command
+        words = [*words[1:], "--json"]
     if not words or words[0] in ("-h", "--help", "--help-all"):
         say(help_text(entry) + "\n")
         sys.exit(0 if words else 1)
@@ -52,7 +56,8 @@ def main() -> None:
     if words[0] not in COMMANDS:
         from spaces.errors import unknown
 
-        fail(unknown("command", words[0], COMMANDS))
+        kind, names = ("option", OPTIONS) if words[0].startswith("-") else ("command", [*COMMANDS])
+        fail(unknown(kind, words[0], names))
     sys.argv = [f"onepath {words[0]}", *words[1:]]
     runpy.run_module(f"trials.{words[0]}", run_name="__main__", alter_sys=True)
 

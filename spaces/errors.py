@@ -57,8 +57,9 @@ def unknown(what: str, value: object, allowed: Iterable[object]) -> str:
         For example `unknown space 'spso'; did you mean 'spos'? choose from: fbnet, spos`.
     """
     names, given = [shown(str(name)) for name in allowed], shown(value)
-    close = difflib.get_close_matches(given, names, n=1)
-    hint = f" did you mean '{close[0]}'?" if close else ""
+    lower = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(given.lower(), lower, n=1)
+    hint = f" did you mean '{lower[close[0]]}'?" if close else ""
     return f"unknown {what} '{given}';{hint} choose from: {', '.join(names)}"
 
 

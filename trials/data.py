@@ -25,17 +25,17 @@ from typing import Any
 
 from spaces.errors import InputError
 from trials.common import cli
-from trials.common.answers import Answered, answer
+from trials.common.answers import HELP, Answered, answer
 from trials.images.check_config import Config
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] != ["check"] and argv[:1] not in (["-h"], ["--help"], ["--help-all"]):
+    if argv[:1] != ["check"] and not HELP & set(argv):
         raise InputError(
             f"trials.data has one verb, check, not '{' '.join(argv[:1])}'; run: python -m trials.data check DIR"
         )
-    config = cli.parse(Config, argv[1:] if argv[0] == "check" else argv, __doc__, "trials.data check")
+    config = cli.parse(Config, argv[1:] if argv[:1] == ["check"] else argv, __doc__, "trials.data check")
 
     # Torch is imported when the options are known to be right.
     from trials.images.check import check_folder

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from strategies.limits import Limits
 from trials.common import cli, option_files, run_dir, run_files, typed
 from trials.common.answers import Answered, answer
 from trials.common.cli import option, reuse
+from trials.common.commands import VERBS, config_module
 from trials.common.options import LimitOptions
 from trials.images.options import IN_MEMORY
 
@@ -50,8 +52,15 @@ class Config:
         if self.images not in IN_MEMORY and not Path(self.images).is_dir():
             raise InputError(f"'{self.images}' is no folder; give one of images, or one of: {', '.join(IN_MEMORY)}")
         Limits.of({"max_macs": self.max_macs or None})
+        name = Path(self.images).resolve().name
+        if self.out is None and not name:
+            raise InputError(f"'{self.images}' gives the run no name; give --out RUN")
         if self.out is None:
-            object.__setattr__(self, "out", f"runs/{Path(self.images).resolve().name}")
+            object.__setattr__(self, "out", f"runs/{name}")
+        if self.images not in IN_MEMORY and Path(self.out).resolve().is_relative_to(Path(self.images).resolve()):
+            raise InputError(
+                f"--out '{self.out}' lies in the folder of the images, whose folders are classes; give --out RUN elsewhere"
+            )
 
 
 def steps(config: Config) -> list[tuple[list[str], Path | None]]:
@@ -64,7 +73,7 @@ def steps(config: Config) -> list[tuple[list[str], Path | None]]:
     data = ["--data", "folder", "--data-root", config.images] if folder else ["--data", config.images]
     limit = ["--strategy", "window", "--max-macs", config.max_macs] if config.max_macs else []
     search = ["search", str(run), "--resume"] + ["--in-process"] * config.in_process
-    retrain = ["retrain", "--fixed-arc", str(run / "arc.json"), "--supernet", str(run), "--seeds", "2", "--resume"]
+    retrain = ["retrain", "--fixed-arc", str(run / "arc.json"), "--supernet", str(run), "--resume"]
     road: list[tuple[list[str], Path | None]] = [
         (["supernet", *data, *limit, "--out", str(run), "--resume"], None),  # refuses options that have changed
         (search, run / "arc.json"),
@@ -86,15 +95,20 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     plan = []  # all of it, so that what is refused is refused before the first step
     for words, done in steps(config):
         options = options_of(words[0], config, given)
-        words = [*words, "--config", file] if given.get(words[0]) else words
+        if given.get(words[0]) is not None:
+            words = [*words, "--config", file]
+            check_section(words, options, file)
+        if words[0] == "retrain" and "seeds" not in options:
+            words = [*words, "--seeds", "2"]
         plan.append((words, done, options, is_complete(words[0], done, options, record, config.out)))
     told = []
     for words, done, options, complete in plan:
         line = cli.command(words[0], *words[1:])
         told.append({"command": line, "did": "was complete" if complete else "would run" if config.dry_run else "ran"})
-        print(f"# complete: {line}" if complete else f"$ {line}", flush=True)
         if not (complete or config.dry_run):
             keep_record(config, record)
+        print(f"# complete: {line}" if complete else f"$ {line}", flush=True)
+        if not (complete or config.dry_run):
             run_step(words, done)
             record["steps"][words[0]] = options
             keep_record(config, record)
@@ -106,6 +120,24 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     )
     print(f"\nverdict: the winner is {verdict['sentence']}; all of it: {report}")
     return answer("run", run=config.out, steps=told, verdict=verdict, report=report)
+
+
+def check_section(words: list[str], options: Mapping[str, Any], file: str) -> None:
+    """Refuse a section of the file of options that its step would refuse, or that the road decides.
+
+    Args:
+        words: of the step, with --config.
+    Raises:
+        InputError: an option that is not known, cannot have this value, or is decided here.
+    """
+    module = importlib.import_module(config_module(words[0]))
+    start = 2 if words[0] in VERBS else 1
+    cli.read(module.Config, words[start:], None, f"trials.{words[0]}")
+    decided = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--resume", "--config"}
+    positional = getattr(module.Config, "positional", None)
+    for name in options:
+        if (cli.flag(name) in decided and name != "in-process") or name.replace("-", "_") == positional:
+            raise InputError(f"'{file}', {words[0]}: {name} is decided by trials.run itself; leave it out there")
 
 
 def keep_record(config: Config, record: Mapping[str, Any]) -> None:

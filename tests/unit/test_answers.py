@@ -53,6 +53,10 @@ def test_the_object_stands_alone_on_the_output(tmp_path):
         ("supernet --json --out", "argument --out: expected one argument"),
         ("data --json", "trials.data has one verb"),
         ("run --json none", "'none' is no folder"),
+        ("space --json --preset", "argument --preset: expected one argument"),
+        ("search x --json --no-json", "unknown option '--no-json'; did you mean '--json'?"),
+        ("SEARCH --json", "unknown command 'SEARCH'; did you mean 'search'?"),
+        ("certify --json --random 0 x", "--random 0 is below 1"),
     ],
 )
 def test_an_error_is_an_object_too(words, says, tmp_path):
@@ -64,9 +68,22 @@ def test_an_error_is_an_object_too(words, says, tmp_path):
     assert done.stderr == f"error: {found['error']}\n"
 
 
-def test_help_is_help(tmp_path):
-    done = onepath("space", "--json", "--help", cwd=tmp_path)
+@pytest.mark.parametrize("words", ["space --json --help", "data --json --help", "data check --help-all --json"])
+def test_help_is_help(words, tmp_path):
+    done = onepath(*words.split(), cwd=tmp_path)
     assert done.stdout.startswith("usage: ")
+
+
+def test_it_may_stand_before_the_command(tmp_path):
+    assert json.loads(onepath("--json", "space", "spos", "--preset", "tiny", cwd=tmp_path).stdout)["command"] == "space"
+
+
+def test_closed_streams_are_no_fault(tmp_path):
+    for closed, code in (("1>&-", 0), ("2>&-", 0)):
+        line = f"{ROOT}/onepath space spos --preset tiny --json {closed}"
+        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_what_a_library_prints_goes_to_the_errors(tmp_path):

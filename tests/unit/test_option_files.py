@@ -5,6 +5,7 @@ import yaml
 
 from spaces.errors import InputError
 from tests.unit.test_options import COMMANDS
+from trials import space
 from trials.certifying.certify_config import Config as CertifyConfig
 from trials.common import cli, commands, typed
 from trials.training.supernet_config import Config
@@ -42,7 +43,15 @@ def test_what_is_saved_is_read(tmp_path):
 
 
 def test_the_argument_without_a_flag(tmp_path):
+    """It may stand anywhere, and wins over the file."""
     file = tmp_path / "run.yml"
+    file.write_text("certify: {run: runs/a, random: 3}")
+    for words in (["--seeds", "2", "runs/b", "--config", str(file)], ["--config", str(file), "runs/b", "--seeds=2"]):
+        config = cli.parse(CertifyConfig, words, "", "trials.certify")
+        assert (config.run, config.random, config.seeds) == ("runs/b", 3, 2)
+    assert space.main(["--preset", "tiny", "spos"])["space"]["resolution"] == 32
+    file.write_text("space: {for: 3M, resolution: 32}")
+    assert space.main(["--config", str(file)])["reach"]
     file.write_text("certify: {run: runs/a, random: 3}")
     for words, run in ((["--config", str(file)], "runs/a"), (["runs/b", "--config", str(file)], "runs/b")):
         assert cli.parse(CertifyConfig, words, "", "trials.certify").run == run

@@ -76,6 +76,43 @@ def test_a_section_that_changed_is_refused(tmp_path):
         run.main(["digits", "--out", str(tmp_path), "--dry-run", "--config", str(tmp_path / "run.yml")])
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("retrain: {epocs: 3}", "retrain: unknown option 'epocs'; did you mean 'epochs'"),
+        ("certify: {random: many}", "argument --random: invalid int value: 'many'"),
+        ("certify: 3", "certify in .* is '3'; write its options below it"),
+        ("export: {weights: runs/y}", "export: weights is decided by trials.run itself; leave it out there"),
+        ("certify: {run: runs/y}", "certify: run is decided by trials.run itself"),
+        ("supernet: {max-macs: 3M}", "supernet: max-macs is decided by trials.run itself"),
+        ("data: {out: x.png}", "data: out is decided by trials.run itself"),
+    ],
+)
+def test_sections_of_all_steps_are_checked_before_the_first(tmp_path, text, says):
+    (tmp_path / "pics").mkdir()
+    (tmp_path / "run.yml").write_text(text)
+    words = ["--max-macs", "2M", "--out", str(tmp_path / "new"), "--config", str(tmp_path / "run.yml")]
+    with pytest.raises(InputError, match=says):
+        run.main([str(tmp_path / "pics"), *words])
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_section_wins_over_what_the_road_prefers(tmp_path, capsys):
+    (tmp_path / "run.yml").write_text("retrain: {seeds: 3}")
+    run.main(["digits", "--out", str(tmp_path / "new"), "--dry-run", "--config", str(tmp_path / "run.yml")])
+    assert "--seeds" not in capsys.readouterr().out
+    run.main(["digits", "--out", str(tmp_path / "new"), "--dry-run"])
+    assert "--seeds 2" in capsys.readouterr().out
+
+
+def test_a_run_is_not_written_among_the_classes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="lies in the folder of the images, whose folders are classes; give --out"):
+        run.Config(images=".")
+    with pytest.raises(InputError, match="gives the run no name; give --out RUN"):
+        run.Config(images="/")
+
+
 def test_folders_of_one_name_do_not_meet_in_one_run(tmp_path, monkeypatch):
     """The run has no record yet: it was made by an older version, or by commands that were typed one by one."""
     monkeypatch.chdir(tmp_path)

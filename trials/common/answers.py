@@ -12,6 +12,7 @@ from collections.abc import MutableSequence
 from typing import Any
 
 FLAG = "--json"
+HELP = {"-h", "--help", "--help-all"}
 NEXT = "the command that comes next; null where none does"
 WARNINGS = "what makes the result doubtful, as in warnings.json: from, gate, text, command, run"
 ESTIMATE = "with --dry-run the rows of its table, name -> text; null without it"
@@ -153,13 +154,16 @@ class Output:
     def __init__(self, words: MutableSequence[str]) -> None:
         self.kept: int | None = None
         self.command = words[0].rpartition("/")[2].removesuffix(".py").rpartition(" ")[2]
-        if FLAG not in words or {"-h", "--help", "--help-all"} & set(words):
+        if FLAG not in words or HELP & set(words):
             return
         while FLAG in words:
             words.remove(FLAG)
-        sys.stdout.flush()
-        self.kept = os.dup(1)  # what this process starts, and what libraries print, goes to the errors too
-        os.dup2(2, 1)
+        try:
+            sys.stdout.flush()
+            self.kept = os.dup(1)
+            os.dup2(2, 1)  # what this process starts, and what libraries print, goes to the errors too
+        except OSError:  # the output or the errors are closed (>&-)
+            self.kept = self.kept or os.open(os.devnull, os.O_WRONLY)
 
     def write(self, answer: dict[str, Any] | None, error: str, code: int) -> None:
         """Write the object: the answer, or the error where there is none.

@@ -42,28 +42,54 @@ def only_first_process_speaks() -> bool:
 
 
 def parse(config: type[C], argv: Sequence[str] | None, doc: str | None, command: str) -> C:
-    """Read a command line.
+    """Read a command line, and make the options of it.
 
     Args:
-        config: a frozen dataclass whose fields are made with `option`; its groups of options are headings of --help, and
-            `positional` of it names the one field that is given without a flag.
         argv: arguments; those of the process where None.
-        doc: the command's docstring, shown by --help.
-        command: the module that is run, such as "trials.supernet".
+        config, doc, command: as for `read`.
     Returns:
         An instance of `config`.
     Raises:
         InputError: unknown option, missing or unusable value.
     """
+    options, defaults, words, written = read(config, sys.argv[1:] if argv is None else list(argv), doc, command)
+    typed.remember(command, words)
+    checked = config(**options)
+    if written:
+        option_files.save(written, name_of(command), {k: v for k, v in options.items() if v != defaults[k]})
+    return checked
+
+
+def name_of(command: str) -> str:
+    """The command of a module: `data` of "trials.data check"."""
+    return command.removeprefix("trials.").split()[0]
+
+
+def read(
+    config: type, words: list[str], doc: str | None, command: str
+) -> tuple[dict[str, Any], dict[str, Any], list[str], str]:
+    """Read a command line without making its Config, which may look at files.
+
+    Args:
+        config: a frozen dataclass whose fields are made with `option`; its groups of options are headings of --help, and
+            `positional` of it names the one field that is given without a flag.
+        words: arguments.
+        doc: the command's docstring, shown by --help.
+        command: the module that is run, such as "trials.supernet".
+    Returns:
+        Field -> value; field -> default; the words with those of --config; the file of --save-config.
+    Raises:
+        InputError: unknown option, missing or unusable value.
+    """
     hints, positional = typing.get_type_hints(config), getattr(config, "positional", None)
     formatter = argparse.RawDescriptionHelpFormatter
-    required = [field for field in dataclasses.fields(config) if field.default is REQUIRED]  # type: ignore[arg-type]
-    words = [f"{flag(field.name)} {field.name.upper()}" for field in required if field.name != positional]
+    required = [field for field in dataclasses.fields(config) if field.default is REQUIRED]
+    needed = [f"{flag(field.name)} {field.name.upper()}" for field in required if field.name != positional]
     if positional is not None:
         optional = positional not in [field.name for field in required]
-        words.append(f"[{positional.upper()}]" if optional else positional.upper())
+        needed.append(f"[{positional.upper()}]" if optional else positional.upper())
     prog = short_help.as_typed(f"python -m {command}")
-    usage = " ".join((prog, *words, "[options]"))
+    usage = " ".join((prog, *needed, "[options]"))
     parser = Parser(
         prog=prog, usage=usage, description=doc, formatter_class=formatter, allow_abbrev=False, add_help=False
     )
@@ -91,22 +117,20 @@ def parse(config: type[C], argv: Sequence[str] | None, doc: str | None, command:
             else:
                 section.add_argument(flag(field.name), dest=field.name, required=field in required, **settings)
     parser.add_common(short_help.OF_EVERY_COMMAND)
-    words = sys.argv[1:] if argv is None else list(argv)
     parser.words = words
     parser.require_known(words)
-    name = command.removeprefix("trials.").split()[0]
-    read, words = option_files.split(words, "--config")
+    file, words = option_files.split(words, "--config")
     written, words = option_files.split(words, "--save-config")
-    if read:
-        names = [field.name for field in dataclasses.fields(config)]  # type: ignore[arg-type]
-        words = option_files.with_options(read, name, words, names, positional)
+    if file:
+        names = [field.name for field in dataclasses.fields(config)]
+        words, first = option_files.with_options(file, name_of(command), words, names, positional)
+        parser.words = words
+        if first is not None and parser.lacks(positional, words):
+            words = [first, *words]
     parser.words = words
-    typed.remember(command, words)
-    options = {name: value for name, value in vars(parser.parse_args(words)).items() if name not in NO_FIELDS}
-    checked = config(**options)
-    if written:
-        option_files.save(written, name, {k: v for k, v in options.items() if v != parser.get_default(k)})
-    return checked
+    found = parser.parse_intermixed_args(words)  # an argument without a flag may stand anywhere
+    options = {name: value for name, value in vars(found).items() if name not in NO_FIELDS}
+    return options, {name: parser.get_default(name) for name in options}, words, written
 
 
 def command(name: str, *words: object) -> str:
@@ -171,6 +195,9 @@ def run(main: Callable[[], dict[str, Any] | None], *, resumes: bool = True) -> N
         main: returns what the command found, for --json: see answers.py.
         resumes: whether the command has --resume.
     """
+    for name in ("stdout", "stderr"):  # closed (>&-): else the next file that is opened would take its place
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))
     output, answer = answers.Output(sys.argv), None
     for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
         if isinstance(stream, io.TextIOWrapper):

@@ -35,7 +35,7 @@ def split(words: Sequence[str], flag: str) -> tuple[str, list[str]]:
 
 def with_options(
     path: str, command: str, words: Sequence[str], names: Sequence[str], positional: str | None = None
-) -> list[str]:
+) -> tuple[list[str], str | None]:
     """A command line with the options of a file in front, but for those that are typed.
 
     Args:
@@ -43,6 +43,8 @@ def with_options(
         words: what was typed.
         names: the fields of the command.
         positional: the field that is given without a flag.
+    Returns:
+        The command line; the value of `positional` in the file, for where it is not typed.
     Raises:
         InputError: the file cannot be read, or a name or value in it cannot be an option.
     """
@@ -51,21 +53,22 @@ def with_options(
         raise InputError(f"{command} in '{path}' is '{shown(section)}'; write its options below it, such as epochs: 60")
     given = {word.partition("=")[0].replace("--no-", "--") for word in words}
     added: list[str] = []
+    first = None
+    fields = {name.rstrip("_"): name for name in names}
     for key, value in section.items():
         name = str(key).replace("-", "_")
-        if name not in names:
-            raise InputError(f"'{path}', {command}: {unknown('option', key, [n.replace('_', '-') for n in names])}")
+        if name not in fields:
+            raise InputError(f"'{path}', {command}: {unknown('option', key, [n.replace('_', '-') for n in fields])}")
         if not isinstance(value, bool | int | float | str):
             raise InputError(f"'{path}', {command}: {key} is '{shown(value)}'; give one number, word, true or false")
         flag = "--" + name.replace("_", "-")
         if name == positional:
-            if not words or words[0].startswith("-"):  # it is typed first
-                added.insert(0, str(value))
+            first = str(value)
         elif flag not in given:
             added.append(
                 flag.replace("--", "--no-") if value is False else flag if value is True else f"{flag}={value}"
             )
-    return [*added, *words]
+    return [*added, *words], first
 
 
 def read(path: str) -> dict[str, Any]:

@@ -29,6 +29,16 @@ class Parser(argparse.ArgumentParser):
     words: Sequence[str] = ()  # of the command line
     short = ""  # what --help prints; --help-all prints argparse's own help
 
+    def lacks(self, positional: str | None, words: Sequence[str]) -> bool:
+        """Whether the argument without a flag is not among the words."""
+        [action] = [action for action in self._actions if action.dest == positional]
+        before = action.nargs, action.required, action.default
+        action.nargs, action.required, action.default = "?", False, None
+        try:
+            return getattr(self.parse_known_intermixed_args(list(words))[0], str(positional)) is None
+        finally:
+            action.nargs, action.required, action.default = before
+
     def add_common(self, options: Sequence[tuple[str, str]]) -> None:
         """Add the options of every command, and both kinds of help.
 
