@@ -1,4 +1,4 @@
-"""What stands beside a winner: networks that start from its supernet or from pretrained weights; classes of unequal size."""
+"""Networks that start from their supernet or from pretrained weights."""
 
 import dataclasses
 import shutil
@@ -9,8 +9,6 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-import torch.nn.functional as F
-from sklearn.metrics import balanced_accuracy_score, recall_score
 from torch import nn
 
 from spaces.arch import activate, save_arch
@@ -26,80 +24,13 @@ from trials.certifying.jobs import recipe_config
 from trials.common import run_dir
 from trials.common.checkpoint import load_checkpoint
 from trials.common.supernet_run import SupernetRun
-from trials.evidence.classes import balanced_accuracy, class_rows
-from trials.images.load import load_data
-from trials.images.options import DataOptions
 from trials.networks import pretrained
 from trials.training import retrain_trainer, supernet_config
 from trials.training.retrain_plan import plan_retraining
-from trials.training.trainer import classification_loss
 
 MODEL = "timm:test_resnet"
 SMALL = ["--preset", "tiny", "--data", "digits", "--resolution", "16", "--batch-size", "128", "--epochs", "2"]
 SMALL += ["--device", "cpu", "--checkpoint-every", "5"]
-
-
-# classes
-
-
-def test_the_figures_of_classes_are_those_of_scikit_learn():
-    generator = np.random.default_rng(0)
-    labels = np.repeat([0, 1, 3], [60, 30, 5])  # class 2 has no test image
-    seeds = np.stack([np.where(generator.random(95) < rate, labels, 2) for rate in (0.9, 0.6)])
-    rows = class_rows(labels, seeds, ["a", "b", "c", "d"])
-    recalls = np.mean([recall_score(labels, one, labels=[0, 1, 3], average=None) for one in seeds], axis=0)
-    assert {row.name: row.interval.value for row in rows} == pytest.approx(dict(zip("abd", 100 * recalls, strict=True)))
-    assert [row.images for row in rows if row.name == "d"] == [5]
-    assert [row.interval.value for row in rows] == sorted(row.interval.value for row in rows)
-    with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
-        expected = 100 * np.mean([balanced_accuracy_score(labels, one) for one in seeds])
-    assert balanced_accuracy(rows).value == pytest.approx(expected)
-    assert rows[0].mistaken_for.startswith("c (")
-
-
-def test_weights_let_every_class_count_alike():
-    data = load_data(DataOptions(data="digits"), 16, score_fraction=0.25)
-    numbers = data.parts["train"]
-    labels = data._class_numbers[numbers]
-    kept = np.concatenate([numbers[labels == 0], *(numbers[labels == k][:10] for k in range(1, 9))])  # none of class 9
-    data.parts["train"] = kept
-    weights = data.class_weights("train")
-    counts = np.bincount(data._class_numbers[kept], minlength=10)
-    assert weights[9] == 1
-    torch.testing.assert_close(weights[:9], torch.tensor(len(kept) / (9 * counts[:9])).float())
-    per_image = weights[torch.from_numpy(data._class_numbers[kept])]
-    assert per_image.mean().item() == pytest.approx(1, abs=1e-5)
-    totals = [per_image[data._class_numbers[kept] == k].sum().item() for k in range(9)]
-    assert totals == pytest.approx([totals[0]] * 9, rel=1e-5)
-
-
-def test_a_weighted_loss_is_the_mean_of_its_shares():
-    torch.manual_seed(0)
-    logits, labels, weights = torch.randn(12, 4), torch.randint(0, 4, (12,)), torch.tensor([0.2, 3.0, 1.0, 0.5])
-    whole = classification_loss(logits, labels, label_smoothing=0.0, class_weights=weights)
-    shares = [
-        classification_loss(x, y, label_smoothing=0.0, class_weights=weights)
-        for x, y in zip(logits.chunk(3), labels.chunk(3), strict=True)
-    ]
-    torch.testing.assert_close(whole, torch.stack(shares).mean())
-    by_hand = (F.cross_entropy(logits, labels, reduction="none") * weights[labels]).mean()
-    torch.testing.assert_close(whole, by_hand)
-    mixed = classification_loss(logits, F.one_hot(labels, 4).float(), label_smoothing=0.0, class_weights=weights)
-    torch.testing.assert_close(whole, mixed)
-    plain = classification_loss(logits, labels, label_smoothing=0.1, class_weights=None)
-    assert torch.equal(plain, F.cross_entropy(logits, labels, label_smoothing=0.1))
-
-
-def test_class_weights_are_an_option_of_both_trainings(arc, tmp_path):
-    config = configured("--fixed-arc", arc, *SMALL, "--class-weights", "balanced", images=1438)
-    description = {"arch": None, "space": None, "baseline": MODEL, "classes": 10}
-    trainer = retrain_trainer.NetworkTrainer(config, description, 0, retrain_trainer.open_data(config))
-    expected = trainer.data.class_weights("all")
-    assert torch.equal(trainer.loss_of.keywords["class_weights"], expected)
-    assert expected.std() > 0
-    supernet = supernet_config.Config(data="digits", preset="tiny", out=str(tmp_path / "x"), class_weights="balanced")
-    assert supernet.class_weights == "balanced"
-    assert supernet_config.Config(data="digits", preset="tiny", out="x", class_weights="none").class_weights is None
 
 
 # from the supernet
@@ -108,7 +39,7 @@ def test_class_weights_are_an_option_of_both_trainings(arc, tmp_path):
 def make_run(folder, name, options):
     """A run of a supernet whose weights are of a few steps, as trials.supernet leaves it; its architecture in arc.json."""
     spec = SpaceSpec(name, "tiny", {**options, "classes": 10, "resolution": 32})
-    supernet, text = trained(make_supernet(spec.build())), ",".join(f"{key}={value}" for key, value in options.items())
+    weights, text = trained(make_supernet(spec.build())), ",".join(f"{key}={value}" for key, value in options.items())
     config = supernet_config.Config(
         data="digits",
         space=name,
@@ -121,15 +52,15 @@ def make_run(folder, name, options):
     stored = {"command": "supernet", "config": dataclasses.asdict(config), "typed": None, **run_dir.provenance()}
     save_json(folder / "config.json", stored)
     measure(spec.describe()).save(folder / "cost_table.json")
-    run_dir.save_checkpoint(folder / "supernet.pt", {"model": supernet.state_dict(), "space": spec.plain()})
-    arch = random_arch(supernet.chain, 3)
+    run_dir.save_checkpoint(folder / "supernet.pt", {"model": weights.state_dict(), "space": spec.plain()})
+    arch = random_arch(weights.chain, 3)
     save_arch(folder / "arc.json", arch)
-    return supernet, arch
+    return weights, arch
 
 
 @pytest.mark.parametrize("case", TINY, ids=str)
 def test_a_network_from_its_supernet_begins_as_the_path(case, tmp_path):
-    supernet, arch = make_run(tmp_path / "run", *case)
+    path_of, arch = make_run(tmp_path / "run", *case)
     flags = ["--fixed-arc", tmp_path / "run" / "arc.json", "--supernet", tmp_path / "run", "--from-supernet"]
     config = configured(*flags, "--device", "cpu", images=1438)
     assert (config.recipe, config.out) == ("tiny", str(tmp_path / "run" / "retrain-from-supernet"))
@@ -138,10 +69,10 @@ def test_a_network_from_its_supernet_begins_as_the_path(case, tmp_path):
     assert plan.start.about["kind"] == "supernet"
     trainer = retrain_trainer.NetworkTrainer(plan.config, plan.network, 0, plan.data)
     images = torch.randn(4, 3, 32, 32).contiguous(memory_format=torch.channels_last)
-    activate(supernet.to(memory_format=torch.channels_last), arch)
+    activate(path_of.to(memory_format=torch.channels_last), arch)
     with torch.no_grad():
-        assert torch.equal(trainer.network.eval()(images), supernet.eval()(images))
-    theirs = plan.data and SupernetRun.open(tmp_path / "run").chain.network(arch, supernet.state_dict(), affine=True)
+        assert torch.equal(trainer.network.eval()(images), path_of.eval()(images))
+    theirs = SupernetRun.open(tmp_path / "run").chain.network(arch, path_of.state_dict(), affine=True)
     assert all(torch.equal(a, b) for a, b in zip(theirs.parameters(), trainer.network.parameters(), strict=True))
     assert all(parameter.requires_grad for parameter in trainer.network.parameters())
 
