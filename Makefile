@@ -22,15 +22,16 @@ ifeq ($(origin PYTHON),command line)
 		"this one: make VENV=.venv-other PYTHON=$(PYTHON) $(MAKECMDGOALS)"; exit 1; }
 endif
 
-# A name may stand in PATH and not work, as pyenv's do for versions that are not switched on: each is tried.
-$(BIN)/python:
+# A name may stand in PATH and not work, as pyenv's do for versions that are not switched on: each is tried. An environment
+# without pip was stopped while it was made.
+$(BIN)/python $(BIN)/pip &:
 	@for python in $(if $(PYTHON),"$(PYTHON)",$(PYTHONS)); do \
-		if "$$python" -c '$(SUPPORTED)' 2>/dev/null; then rm -f $@*; exec "$$python" -m venv $(VENV); fi; \
+		if "$$python" -c '$(SUPPORTED)' 2>/dev/null; then rm -f $(BIN)/python*; exec "$$python" -m venv $(VENV); fi; \
 	done; \
 	echo "error: Onepath needs Python 3.11, 3.12 or 3.13, with its module venv, and found none as $(or $(PYTHON),$(PYTHONS));" \
 		"run: make PYTHON=/path/to/python3.13 $(MAKECMDGOALS)"; exit 1
 
-$(VENV)/.done: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.done: pyproject.toml constraints.txt | $(BIN)/python $(BIN)/pip
 	@echo "set-up: installing into $(VENV) for $$($(BIN)/python -c '$(VERSION)') (about 6 GB, most of it PyTorch; a few minutes)"
 	@$(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 PAGE = Path(__file__).with_name("tutorial.ipynb")
 
@@ -24,7 +25,8 @@ def executed(run: Path | None = None) -> nbformat.NotebookNode:
     """
     notebook = nbformat.read(PAGE, as_version=4)
     environment = {**os.environ, **({"RUN": str(run)} if run else {})}
-    client = NotebookClient(notebook, timeout=None, kernel_name="python3", record_timing=False)
+    private = Config({"KernelManager": {"transport": "ipc"}})  # no ports, which other users of the machine reach
+    client = NotebookClient(notebook, timeout=None, kernel_name="python3", record_timing=False, config=private)
     client.execute(cwd=str(PAGE.parent), env=environment)
     for cell in notebook.cells:
         if cell.cell_type == "code":

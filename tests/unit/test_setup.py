@@ -25,7 +25,7 @@ TARGETS = set(re.findall(r"^([\w-]+):", MAKEFILE, re.MULTILINE))
 # Stand-ins for interpreters: one that works makes environments that can be told apart, without the seconds of a real one.
 WORKS = f"""#!/bin/sh
 [ "$1" = -c ] && exec {sys.executable} "$@"
-mkdir -p "$3/bin" && basename "$0" > "$3/made-by" && ln -s {sys.executable} "$3/bin/python"
+mkdir -p "$3/bin" && basename "$0" > "$3/made-by" && ln -s {sys.executable} "$3/bin/python" && touch "$3/bin/pip"
 """
 SHIM = "#!/bin/sh\necho 'pyenv: command not found' >&2; exit 127\n"  # pyenv's, of a version that is not switched on
 OLD = "#!/bin/sh\nexit 1\n"  # what the check ends with for another version, or where the module venv is missing
@@ -40,7 +40,7 @@ def make(tmp_path):
     shutil.copy(ROOT / "Makefile", folder)
     for name in ("pyproject.toml", "constraints.txt"):
         (folder / name).touch()
-    for tool in ("make", "sh", "rm", "mkdir", "basename", "ln", "tail"):
+    for tool in ("make", "sh", "rm", "mkdir", "basename", "ln", "tail", "touch"):
         (tools / tool).symlink_to(shutil.which(tool))
 
     def run(*arguments, environment=None, **interpreters):
@@ -120,6 +120,14 @@ def test_an_environment_whose_python_is_gone_is_made_anew(make):
     assert os.readlink(make.folder / ".venv/bin/python") == sys.executable
 
 
+def test_an_environment_that_was_stopped_while_it_was_made_is_made_anew(make):
+    assert make(".venv/bin/python", python3=WORKS).returncode == 0
+    (make.folder / ".venv/bin/pip").unlink()
+    done = make("setup", python3_13=WORKS)  # goes on to the installation, which the stand-in does not have
+    assert "set-up: installing into .venv for Python 3." in done.stdout
+    assert (make.folder / ".venv/made-by").read_text() == "python3.13\n"
+
+
 def test_all_files_name_the_same_pythons():
     assert MINORS == ["3.11", "3.12", "3.13"]
     names = " ".join(f"python{minor}" for minor in reversed(MINORS))
@@ -143,6 +151,17 @@ def test_every_dependency_has_one_version():
         names = [pin.name.lower() for pin in pinned if not pin.marker or pin.marker.evaluate({"python_version": minor})]
         assert len(names) == len(set(names))
         assert {Requirement(line).name.lower() for line in wanted} <= set(names)
+
+
+def test_ci_names_what_exists():
+    script = (ROOT / ".ci" / "run").read_text()
+    targets = re.findall(r"^ *make (?:VENV=\S+ )?([a-z]+)$", script, re.MULTILINE)
+    assert targets == ["lint", "test", "quick"]
+    assert set(targets) <= TARGETS
+    ((file, name),) = re.findall(r"-m pytest (\S+) -k (\w+)", script)
+    assert f"def test_{name}(" in (ROOT / file).read_text()
+    assert re.search(r"for version in ([\d. ]+);", script)[1].split() == MINORS[::-1]
+    assert subprocess.run(["bash", "-n", ROOT / ".ci" / "run"]).returncode == 0
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,27 @@
+"""The notebook of the tutorial runs, and what it stores is what it does."""
+
+import re
+
+import nbformat
+
+from docs import notebook
+
+
+def words(output):
+    """The column names of what a cell printed: the lines above a rule of dashes."""
+    return re.findall(r"^(.+)\n(?:-+ *)+$", output.get("text", ""), re.MULTILINE)
+
+
+def form(cell):
+    """What stays the same on every machine: which outputs a cell has, and the columns of its tables."""
+    return [(output.output_type, [line.split() for line in words(output)]) for output in cell.get("outputs", [])]
+
+
+def test_it_runs_and_is_stored_as_it_runs(tmp_path):
+    fresh, stored = notebook.executed(tmp_path / "run"), nbformat.read(notebook.PAGE, as_version=4)
+    for cell in fresh.cells:
+        assert "stderr" not in [output.get("name") for output in cell.get("outputs", [])]
+    assert [form(cell) for cell in fresh.cells] == [form(cell) for cell in stored.cells]
+    assert (tmp_path / "run/retrain/export/model.onnx").exists()
+    for cells in (fresh.cells, stored.cells):
+        assert cells[-2].outputs[0].text.startswith("digit.png: 0 (")
