@@ -26,7 +26,9 @@ def executed(run: Path | None = None) -> nbformat.NotebookNode:
     notebook = nbformat.read(PAGE, as_version=4)
     environment = {**os.environ, **({"RUN": str(run)} if run else {})}
     private = Config({"KernelManager": {"transport": "ipc"}})  # no ports, which other users of the machine reach
-    client = NotebookClient(notebook, timeout=None, kernel_name="python3", record_timing=False, config=private)
+    client = NotebookClient(
+        notebook, timeout=None, startup_timeout=600, kernel_name="python3", record_timing=False, config=private
+    )
     client.execute(cwd=str(PAGE.parent), env=environment)
     for cell in notebook.cells:
         if cell.cell_type == "code":

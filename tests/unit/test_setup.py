@@ -33,26 +33,28 @@ OLD = "#!/bin/sh\nexit 1\n"  # what the check ends with for another version, or 
 
 @pytest.fixture
 def make(tmp_path):
-    """A function that runs make on a copy of the Makefile, with only these interpreters in PATH."""
-    folder, tools = tmp_path / "clone", tmp_path / "tools"
-    folder.mkdir()
-    tools.mkdir()
-    shutil.copy(ROOT / "Makefile", folder)
-    for name in ("pyproject.toml", "constraints.txt"):
-        (folder / name).touch()
-    for tool in ("make", "sh", "rm", "mkdir", "basename", "ln", "tail", "touch"):
-        (tools / tool).symlink_to(shutil.which(tool))
+    return Make(tmp_path / "clone", tmp_path / "tools")
 
-    def run(*arguments, environment=None, **interpreters):
+
+class Make:
+    """Runs make on a copy of the Makefile, with only the given interpreters in PATH."""
+
+    def __init__(self, folder, tools):
+        self.folder, self.tools = folder, tools
+        folder.mkdir()
+        tools.mkdir()
+        for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+            shutil.copy(ROOT / name, folder)
+        for tool in ("make", "sh", "rm", "mkdir", "basename", "ln", "tail", "touch"):
+            (tools / tool).symlink_to(str(shutil.which(tool)))
+
+    def __call__(self, *arguments, environment=None, **interpreters):
         for name, text in interpreters.items():
-            (tools / name.replace("_", ".")).write_text(text)
-            (tools / name.replace("_", ".")).chmod(0o755)
+            (self.tools / name.replace("_", ".")).write_text(text)
+            (self.tools / name.replace("_", ".")).chmod(0o755)
         words = ["make", "--no-print-directory", *arguments]
-        environment = {"PATH": str(tools), **(environment or {})}
-        return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
-
-    run.folder, run.tools = folder, tools
-    return run
+        environment = {"PATH": str(self.tools), **(environment or {})}
+        return subprocess.run(words, cwd=self.folder, env=environment, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
