@@ -4,6 +4,7 @@ python -m docs.notebook
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -25,14 +26,18 @@ def executed(run: Path | None = None) -> nbformat.NotebookNode:
     """
     notebook = nbformat.read(PAGE, as_version=4)
     environment = {**os.environ, **({"RUN": str(run)} if run else {})}
-    private = Config({"KernelManager": {"transport": "ipc"}})  # no ports, which other users of the machine reach
-    client = NotebookClient(
-        notebook, timeout=None, startup_timeout=600, kernel_name="python3", record_timing=False, config=private
-    )
-    client.execute(cwd=str(PAGE.parent), env=environment)
+    # Sockets in a folder of ours instead of ports, which other users of the machine reach
+    with tempfile.TemporaryDirectory(prefix="onepath-") as folder:
+        private = Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
+        client = NotebookClient(
+            notebook, timeout=None, startup_timeout=600, kernel_name="python3", record_timing=False, config=private
+        )
+        client.execute(cwd=str(PAGE.parent), env=environment)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = merged([output for output in cell.outputs if output.get("name") != "stderr"])
+            for output in cell.outputs:
+                output.get("data", {}).pop("image/jpeg", None)  # the picture that stands there as PNG too
     notebook.metadata = {"kernelspec": notebook.metadata.kernelspec}
     return notebook
 
