@@ -122,6 +122,15 @@ def test_a_session_that_fails_is_not_marked_as_ended(tmp_path):
     assert metadata.SESSION_END_INFO_TAG not in found
 
 
+def test_a_session_that_was_stopped_and_goes_on_ends_once(tmp_path):
+    for first in (0, 4):
+        with training_log(tmp_path) as log:
+            log.begin(first, 4)
+            log.write(first + 4, {"loss": 1.0})
+    found = events(tmp_path / "tensorboard")
+    assert (found["train/loss"], found[metadata.SESSION_END_INFO_TAG]) == ([4, 8], [0])
+
+
 class Recorder:
     """In place of Lightning's logger: what the service would have been told."""
 

@@ -145,13 +145,17 @@ def keep_until(folder: Path, step: int) -> int:
         return 0
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
     from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.plugins.hparams.metadata import SESSION_END_INFO_TAG
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     kept: dict[bytes, int] = {}  # event -> its step
     for file in files if step >= 0 else ():
         for record in RawEventFileLoader(str(file)).Load():
             event = Event.FromString(record)
-            if event.HasField("summary") and event.step <= step:
+            ends = any(
+                value.tag == SESSION_END_INFO_TAG for value in event.summary.value
+            )  # --stop-after; it goes on now
+            if event.HasField("summary") and event.step <= step and not ends:
                 for value in event.summary.value:
                     value.tag = tag_of(value.tag)
                 kept[event.SerializeToString()] = event.step
