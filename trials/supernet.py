@@ -87,7 +87,7 @@ def told(run: Path, following: str | None) -> dict[str, Any]:
         "supernet",
         run=run,
         supernet=weights if weights.exists() else None,
-        learned=run_files.read_if_there(run / "learned_arc.json", "learned architecture"),
+        learned=run_files.read_if_there(run / "learned_arc.json", "fixed arc"),
         warnings=warnings_from(run, "supernet"),
         next=following,
     )
