@@ -107,10 +107,10 @@ def test_an_environment_that_stands_stays_in_use(make):
     assert (make.folder / ".venv/made-by").read_text() == "python3\n"
     for named in ("python3", "python3.13"):  # the same version, under whatever name
         assert make("setup", f"PYTHON={named}").returncode == 0
-    done = make("setup", "PYTHON=python3.12", python3_12="#!/bin/sh\necho Python 3.12\n")
+    done = make("setup", "PYTHON=python3.12", python3_12="#!/bin/sh\necho Python 3.1\n")
     has = f"Python 3.{sys.version_info.minor}"
     assert done.returncode != 0
-    assert done.stdout.startswith(f"error: .venv has {has}, and PYTHON=python3.12 is 'Python 3.12'; leave PYTHON out")
+    assert done.stdout.startswith(f"error: .venv has {has}, and PYTHON=python3.12 is 'Python 3.1'; leave PYTHON out")
 
 
 def test_an_environment_whose_python_is_gone_is_made_anew(make):
