@@ -12,8 +12,9 @@ from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.files import load_json
 from tests.commands import ROOT, onepath
-from trials import report, retrain, search, supernet
+from trials import report, retrain, supernet
 from trials.networks import build
+from trials.search_driver.plan import plan_experiment
 
 ROADS = {
     "fbnet": [],
@@ -95,7 +96,7 @@ def test_a_space_that_changed_since_is_refused(photos, tmp_path, monkeypatch):
     (tmp_path / "search.yml").write_text(yaml.safe_dump(content))
     says = "space changing:space is not what it was when supernet '.*' was trained; restore it"
     with pytest.raises(InputError, match=says):
-        search.plan_experiment(tmp_path / "search.yml")
+        plan_experiment(tmp_path / "search.yml")
     flags = ["--fixed-arc", str(run / "arc.json"), "--supernet", str(run), "--batch-size", "8"]
     with pytest.raises(InputError, match=says):
         retrain.main(flags)

@@ -15,8 +15,7 @@ from tests.commands import ROOT
 from tests.unit.test_options import COMMANDS
 from trials.common import completion
 
-BASH = shutil.which("bash")
-ZSH = shutil.which("zsh")
+BASH, ZSH = (shutil.which(name) or "" for name in ("bash", "zsh"))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +34,7 @@ def offered(script, line, folder=ROOT):
     return done.stdout.split("\n")[:-1] if done.stdout.strip() else []
 
 
-@pytest.mark.skipif(BASH is None, reason="no bash")
+@pytest.mark.skipif(not BASH, reason="no bash")
 @pytest.mark.parametrize(
     ("line", "offers"),
     [
@@ -62,7 +61,7 @@ def test_bash_offers(script, line, offers):
     assert offered(script, line) == offers
 
 
-@pytest.mark.skipif(BASH is None, reason="no bash")
+@pytest.mark.skipif(not BASH, reason="no bash")
 def test_bash_offers_every_command_and_names_with_blanks(script, tmp_path):
     assert sorted(word for word in offered(script, "onepath ") if word[0] != "-") == COMMANDS
     (tmp_path / "my images").mkdir()
@@ -83,7 +82,7 @@ def test_the_script_of_zsh_is_that_of_bash():
     assert onepath.completion("zsh") == completion.ZSH + onepath.completion("bash").replace("n bash\n", "n zsh\n", 1)
 
 
-@pytest.mark.skipif(ZSH is None, reason="no zsh")
+@pytest.mark.skipif(not ZSH, reason="no zsh")
 def test_zsh_completes_a_line(tmp_path):
     """In a terminal of its own: zsh completes nowhere else."""
     (tmp_path / "onepath.zsh").write_text(onepath.completion("zsh"))

@@ -48,8 +48,8 @@ def test_it_works_from_any_folder_through_a_link(tmp_path):
         done = subprocess.run([called, "report", "x"], cwd=tmp_path, env=env, capture_output=True, text=True)
         assert done.returncode == 1
         assert done.stderr == f"error: 'x' holds no run; make one with: {called} supernet --out x\n"
-    done = subprocess.run(["onepath", "space", "spos", "--preset", "tiny"], cwd=tmp_path, env=path, capture_output=True)
-    assert (done.returncode, done.stderr) == (0, b"")
+    done = subprocess.run(["onepath", "space", "spos"], cwd=tmp_path, env=path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_command_of_an_editable_install_is_this_entry(tmp_path):

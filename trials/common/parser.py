@@ -48,7 +48,8 @@ class Parser(argparse.ArgumentParser):
         section = self.add_argument_group("of every command")
         for invocation, text in options:
             name, _, value = invocation.partition(" ")
-            section.add_argument(name, help=f"{text}.", **({"metavar": value} if value else {"action": "store_true"}))
+            kind: dict[str, Any] = {"metavar": value} if value else {"action": "store_true"}
+            section.add_argument(name, help=f"{text}.", **kind)
         for names, text, printed in (
             (("-h", "--help"), "Show the options that most people need.", lambda: self.short),
             (("--help-all",), "Show all options.", self.format_help),
