@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
@@ -20,6 +21,7 @@ from trials.images.dataset import Data
 from trials.images.load import load_data
 from trials.images.options import DataOptions
 from trials.scoring import evaluate_config
+from trials.scoring.batches import fitting_batch
 from trials.scoring.precision import PRECISIONS
 from trials.scoring.prefix_tree import PrefixTree
 from trials.scoring.scorer import AUTO_PRECISION
@@ -83,27 +85,35 @@ def digits(resolution: int) -> Data:
 
 
 def scoring(results: Results, scale: Scale, preset: str, resolution: int, device: torch.device) -> None:
-    """A tree of relatives, in the default precision of the device, with batches of the default size."""
+    """A tree of relatives, in the default precision of the device, in batches of the default size and in those that fit."""
     precision = AUTO_PRECISION[device.type]
     chain = SpaceSpec("spos", preset, {"classes": 10, "resolution": resolution}).describe()
     weights = {name: tensor.to(device) for name, tensor in random_weights(chain, 0).items()}
     parts = SharedBlocks(chain, weights, PRECISIONS[precision], device)
     archs = relatives(chain.choices, min(CANDIDATES, scale.archs))
     number = scale.small_images
-    size = min(SCORING_BATCH, number)
-    images = Images(2 * number, resolution, size, device, 0)
+    title = f"scoring, {preset}, {resolution} px, {precision}"
+    memory = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else 0
+    first = None
     with PRECISIONS[precision].cudnn_flags():
-        tree_timing(parts, archs, images, size, size)  # kernels are chosen, memory is taken
-        timing, _, _ = tree_timing(parts, archs, images, number, number)
-        title = f"scoring, {preset}, {resolution} px, {precision}"
-        seconds = f"{number:,} + {number:,} images in batches of {size}: calibration {timing.calibration:.2f} s, scoring {timing.scoring:.2f} s"
-        results.add(Row(PART, title, 60 * len(archs) / timing.total, "candidates/min", note=seconds))
-        tree = PrefixTree(parts, archs)
+        for size in dict.fromkeys(min(size, number) for size in (SCORING_BATCH, fitting_batch(resolution, memory))):
+            images = Images(2 * number, resolution, size, device, 0)
+            tree_timing(parts, archs, images, size, size)  # kernels are chosen, memory is taken
+            timing, _, _ = tree_timing(parts, archs, images, number, number)
+            rate = 60 * len(archs) / timing.total
+            note = f"{number:,} + {number:,} images: calibration {timing.calibration:.2f} s, scoring {timing.scoring:.2f} s"
+            what, peer = f"{title}, batches of {size:,}", f"{title}, batches of {min(SCORING_BATCH, number):,}"
+            ratio = rate / first if first else None
+            results.add(Row(PART, what, rate, "candidates/min", ratio=ratio, peer=peer if first else "", note=note))
+            first = first or rate
+            tree = PrefixTree(parts, archs)
+            score = partial(score_batch, tree, images)
+            score()
+            add_kernel_table(results, f"{what}: a batch", score, device)
 
-        def score() -> None:
-            for x in images.batches(0, size):
-                for _ in tree.logits(x):
-                    pass
 
-        score()
-        add_kernel_table(results, f"{title}: a batch", score, device)
+def score_batch(tree: PrefixTree, images: Images) -> None:
+    """One batch through a tree."""
+    for x in images.batches(0, images.batch_size):
+        for _ in tree.logits(x):
+            pass

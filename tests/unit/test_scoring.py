@@ -21,7 +21,8 @@ from trials.images.options import DataOptions
 from trials.networks import fused_conv
 from trials.networks.accuracy import topk_hits
 from trials.networks.batchnorm import equal_batches, recalibrate_batchnorm
-from trials.scoring import noise, precision
+from trials.scoring import batches, noise, precision
+from trials.scoring.evaluate_config import Config as EvaluateConfig
 from trials.scoring.finetune import finetune
 from trials.scoring.score_value import has_value, score_value
 from trials.scoring.scorer import Scorer, Settings
@@ -84,6 +85,21 @@ def test_scores_of_another_arithmetic_are_used_and_said(own_run, monkeypatch, ca
     Scorer(own_run, SETTINGS)
     Scorer(own_run, dataclasses.replace(SETTINGS, precision="exact"))
     assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("resolution", "gib", "fits"),
+    [(224, 80, 256), (64, 80, 2048), (32, 16, 2048), (224, 16, 128), (96, 16, 256), (32, 0, 128)],
+)
+def test_batches_that_fit_into_a_gpu(resolution, gib, fits, capsys):
+    """A power of two from the default on; a line says so once, and nothing is changed, as a batch size is part of a score."""
+    batches.say_small_batches.cache_clear()
+    assert batches.fitting_batch(resolution, gib * 2**30) == fits
+    for _ in range(2):
+        batches.say_small_batches(128, resolution, gib * 2**30)
+        batches.say_small_batches(fits, resolution, gib * 2**30)
+    assert capsys.readouterr().err.count(f"--batch-size {fits} fits") == (fits > 128)
+    assert EvaluateConfig(run="").batch_size == batches.SMALLEST
 
 
 def test_finetuning_is_each_candidates_own(own_run):

@@ -24,6 +24,7 @@ from trials.images.dataset import normalise
 from trials.networks.accuracy import Graded, grade, topk_hits
 from trials.networks.batchnorm import equal_batches, fold_batchnorm, recalibrate_batchnorm
 from trials.scoring import noise
+from trials.scoring.batches import say_small_batches
 from trials.scoring.evaluate_config import Settings
 from trials.scoring.finetune import finetune
 from trials.scoring.fixed_images import images_of_run
@@ -79,6 +80,8 @@ class Scorer:
         self.blocks = SharedBlocks(self.chain, self.weights, self.precision, self.device)
         self.seconds: float | None = None  # per candidate of the last group
         self.images = images_of_run(supernet_run, settings, self.device)
+        if self.device.type == "cuda":
+            say_small_batches(settings.batch_size, self.chain.resolution, torch.cuda.mem_get_info(self.device)[1])
         self.computed_with = {"precision": self.precision_name, "device": self.device.type}
         if self.precision.rounds_otherwise(self.device):
             self.computed_with["convolutions"] = "fused"
