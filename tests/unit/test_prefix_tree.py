@@ -262,10 +262,15 @@ def test_unusual_modules(name):
 
 def test_cudnn_stays_on(own_run):
     """PyTorch's context manager for its flags turns cuDNN off unless it is told otherwise."""
+    matmul = torch.backends.cuda.matmul
+    names = ("allow_tf32", "allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction")
+    before = [getattr(matmul, name) for name in names]
     for precision in ("exact", "32"):
         with Scorer(own_run, Settings(64, 64, 64, precision)).precision.cudnn_flags():
             assert torch.backends.cudnn.enabled
             assert torch.backends.cudnn.deterministic == (precision == "exact")
+            assert [getattr(matmul, name) for name in names] == [precision != "exact", False, False]
+        assert [getattr(matmul, name) for name in names] == before
 
 
 def test_calibration_needs_images():

@@ -24,13 +24,14 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, MutableMapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-_CONVOLVE = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
-_PACK = getattr(torch.ops.mkldnn, "_reorder_convolution_weight", None)
+_CONVOLVE: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+_PACK: Any = getattr(torch.ops.mkldnn, "_reorder_convolution_weight", None)
 _ONEDNN = torch.backends.mkldnn.is_available() and _CONVOLVE is not None and _PACK is not None
 # type of an activation -> its name and its numbers in oneDNN; those that give the same bits as PyTorch's
 _ACTIVATIONS: dict[type[nn.Module] | None, tuple[str, list[float]]] = {
@@ -107,7 +108,7 @@ class FusedConv(nn.Module):
         if relu and self.by_cudnn and kernel.bias is not None and _works("by_cudnn", x.device, x.dtype):
             try:
                 where = (self.stride, self.padding, self.dilation, self.groups)
-                return torch.cudnn_convolution_relu(x, kernel.weight, kernel.bias, *where)
+                return torch.cudnn_convolution_relu(x, kernel.weight, kernel.bias, *where)  # type: ignore[arg-type]
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:  # it has no kernel for such a convolution
@@ -133,6 +134,7 @@ def pointwise(x: torch.Tensor, kernel: Kernel, *, relu: bool) -> torch.Tensor:
     n, _, height, width = x.shape
     pixels = x.permute(0, 2, 3, 1).reshape(n * height * width, -1)  # copies what is not channels last
     weight = kernel.weight.flatten(1).t()
+    assert kernel.bias is not None
     y = (torch._addmm_activation if relu else torch.addmm)(kernel.bias, pixels, weight)
     return y.view(n, height, width, -1).permute(0, 3, 1, 2)
 
@@ -147,6 +149,7 @@ def _works(name: str, device: torch.device, dtype: torch.dtype) -> bool:
         kernel = Kernel(
             torch.randn(16, 16, size, size, device=device).to(dtype), torch.randn(16, device=device).to(dtype)
         )
+    assert kernel.bias is not None
     expected = F.conv2d(x.float(), kernel.weight.float(), kernel.bias.float(), padding=size // 2).relu_()
     try:
         if name == "pointwise":
@@ -183,12 +186,13 @@ def gains_by_moving(device: torch.device) -> bool:
 
 def neighbours(model: nn.Module) -> list[tuple[FusedConv, FusedConv]]:
     """The convolutions whose bias can move, each with the 1x1 convolution that takes its output, and nothing else does."""
-    pairs = {}
+    pairs: dict[FusedConv, FusedConv] = {}
     for module in model.modules():
         if type(module) is nn.Sequential:
             for first, second in itertools.pairwise(_layers(module)):
-                both = isinstance(first, FusedConv) and isinstance(second, FusedConv)
-                if both and second.pointwise and not first.pointwise:
+                if not (isinstance(first, FusedConv) and isinstance(second, FusedConv)):
+                    continue
+                if second.pointwise and not first.pointwise:
                     pairs[first] = second
     return list(pairs.items())
 

@@ -15,6 +15,8 @@ from torch import nn
 from spaces.chain import make_affine
 from trials.networks.fused_conv import fuse, gains_by_moving
 
+_REDUCED_SUMS = ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction")
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -57,15 +59,20 @@ class Precision:
     def cudnn_flags(self) -> Iterator[None]:
         """PyTorch's settings of cuDNN and cuBLAS for this precision, to be held while networks run."""
         cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-        before, matmul.allow_tf32 = matmul.allow_tf32, not self.exact
+        # products are added up in 32 bits, as convolutions are
+        wanted = {"allow_tf32": not self.exact, **dict.fromkeys(_REDUCED_SUMS, False)}
+        before = {name: getattr(matmul, name) for name in wanted}
         try:
+            for name, value in wanted.items():
+                setattr(matmul, name, value)
             # `enabled` is passed on, because the context manager would otherwise turn cuDNN off.
             with cudnn.flags(
                 enabled=cudnn.enabled, benchmark=False, deterministic=self.exact, allow_tf32=not self.exact
             ):
                 yield
         finally:
-            matmul.allow_tf32 = before
+            for name, value in before.items():
+                setattr(matmul, name, value)
 
 
 PRECISIONS = {

@@ -105,7 +105,7 @@ class SharedBlock:
 
     def fold(self, statistics: Sequence[BNStatistics]) -> dict[Any, Kernel]:
         """What the folded convolutions use for a node with these statistics: convolution of `folded_module` -> weight and bias."""
-        kernels = {}
+        kernels: dict[Any, Kernel] = {}
         for folded, (conv, bn, index) in zip(self.folded_convs, self.folded_pairs, strict=True):
             weight, bias = fuse_weights(conv, bn, statistics[index].running_mean, statistics[index].running_var)
             kernels[folded] = Kernel(weight.to(self.dtype), bias.to(self.dtype))
