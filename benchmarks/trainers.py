@@ -52,8 +52,14 @@ class PreparedData(Data):
         self.device = device
 
 
-def supernet_trainer(batches: list[Batch], lr: float, weight_decay: float, label_smoothing: float) -> SupernetTrainer:
-    """The trainer of a SPOS supernet with uniform paths, on the device of its batches, in this device's own precision."""
+def supernet_trainer(
+    batches: list[Batch], lr: float, weight_decay: float, label_smoothing: float, **options: Any
+) -> SupernetTrainer:
+    """The trainer of a SPOS supernet with uniform paths, on the device of its batches, in this device's own precision.
+
+    Args:
+        options: further ones of trials.supernet.
+    """
     data = PreparedData(batches)
     config = supernet_config.Config(
         out="unused",
@@ -67,6 +73,7 @@ def supernet_trainer(batches: list[Batch], lr: float, weight_decay: float, label
         warm_start=0.0,
         eval_paths=0,
         device=batches[0][0].device.type,
+        **options,
     )
     space = SpaceSpec("spos", "imagenet", {"classes": CLASSES, "resolution": data.resolution})
     table = CostTable.load(CLONE / COSTS)

@@ -108,8 +108,8 @@ def prepare_batches(setting: Setting, count: int = 4) -> list[Batch]:
 class Ours:
     """The training step of `trials.supernet`, without its files."""
 
-    def __init__(self, batches: list[Batch]) -> None:
-        self.trainer = supernet_trainer(batches, LR, WEIGHT_DECAY, LABEL_SMOOTHING)
+    def __init__(self, batches: list[Batch], **options: Any) -> None:
+        self.trainer = supernet_trainer(batches, LR, WEIGHT_DECAY, LABEL_SMOOTHING, **options)
         self.batches = self.trainer.data.batches  # type: ignore[attr-defined]
         self.step = 0
         self.loss, self.correct = torch.zeros(2, device=self.trainer.fabric.device)

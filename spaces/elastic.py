@@ -46,6 +46,12 @@ class Elastic(MutableModule):
         self._buffers.update(largest._buffers)
         # size -> its module on the meta device, and pairs of (layer of that module, our layer of the same name)
         self._shapes: dict[tuple[Any, ...], tuple[nn.Module, list[tuple[nn.Module, nn.Module]]]] = {}
+        self._prepare: Callable[[nn.Module], object] | None = None
+
+    def prepare_sizes(self, prepare: Callable[[nn.Module], object]) -> None:
+        """Have something done to the module of each size before it is run, as was done to this module."""
+        self._shapes.clear()
+        self._prepare = prepare
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Run the active size on the shared weights; BatchNorm updates the shared statistics."""
@@ -61,6 +67,8 @@ class Elastic(MutableModule):
         if size not in self._shapes:
             with torch.device("meta"):
                 shape = self._build(*size)
+            if self._prepare is not None:
+                self._prepare(shape)
             mine = dict(self.named_modules())
             self._shapes[size] = shape, [(layer, mine[name]) for name, layer in shape.named_modules() if name in mine]
         shape, layers = self._shapes[size]

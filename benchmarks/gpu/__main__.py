@@ -9,6 +9,8 @@ every row, so a part that fails or is stopped loses nothing, and the others go o
 
   supernet  the training step of SPOS at 224 px in bf16, batches of 1,024 and 256, alone and in turn with NNI's RandomOneShot in
             NNI's Lightning evaluator; one path of the space, trained alone
+  compiled  the same step eager, with BatchNorm compiled with what follows it (--compile on), and that recorded as CUDA graphs, beside
+            the targets of 10,000 images/s at 1,024 and 9,000 at 256
   scoring   20 candidates of generation 5 of `EvolutionTuner` in one tree, 2,560 calibration and 2,048 scoring images at 224 px, in
             each precision, against candidates one by one, the official way, in 32 bits (PyTorch's defaults: convolutions may use
             TF32 on both sides). Weights and images are random
@@ -51,6 +53,7 @@ from trials.common.distributed import use_cuda
 # name -> module, and the most seconds that it may take; in the order of what matters
 PARTS = {
     "supernet": ("benchmarks.gpu.supernet_step", 125),
+    "compiled": ("benchmarks.gpu.compiled_step", 115),
     "scoring": ("benchmarks.gpu.scoring", 75),
     "small": ("benchmarks.gpu.small", 75),
     "timm": ("benchmarks.gpu.timm_networks", 125),

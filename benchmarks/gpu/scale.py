@@ -19,6 +19,7 @@ class Scale:
     networks: tuple[str, ...] = ("mnasnet_100", "spnasnet_100")
     inference_batch: int = 256
     compiler: str = "inductor"
+    compile_seconds: int = 60  # the most that the kernels of a supernet step may take to compile
     # scoring
     archs: int = 20
     generation: int = 5

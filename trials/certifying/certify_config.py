@@ -12,6 +12,7 @@ from trials.common.options import LimitOptions, TrainingDeviceOptions
 from trials.images.options import DataOptions
 
 RANDOM, SEEDS = 8, 2
+OF_RETRAIN = "that of RUN/retrain, else auto"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,9 @@ class Config(TrainingDeviceOptions):
     dry_run: bool = option(False, "Time a few steps, say how many hours it would take, and write nothing")
     data_root: str = reuse(DataOptions, "data_root", unset="where the images were")
     latency_table: str = reuse(LimitOptions, "latency_table", unset="where the search read it")
-    precision: str = reuse(TrainingDeviceOptions, "precision", default=None, unset="that of RUN/retrain, else auto")
+    precision: str = reuse(TrainingDeviceOptions, "precision", default=None, unset=OF_RETRAIN)
+    cuda_graphs: str = reuse(TrainingDeviceOptions, "cuda_graphs", default=None, unset=OF_RETRAIN)
+    compile: str = reuse(TrainingDeviceOptions, "compile", default=None, unset=OF_RETRAIN)
 
     def __post_init__(self) -> None:
         for name in ("random", "seeds", "jobs"):

@@ -125,7 +125,7 @@ def recipe_config(run: SupernetRun, folder: str, seeds: int, options: certify_co
         "out": str(run.path / folder),
         **{"seeds": seeds, "jobs": options.jobs, "device": options.device, "resume": True},
     }
-    for name in ("precision", "data_root"):
+    for name in ("precision", "cuda_graphs", "compile", "data_root"):
         if getattr(options, name):
             given[name] = getattr(options, name)
     return Config(**given)

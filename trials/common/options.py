@@ -99,6 +99,12 @@ class TrainingDeviceOptions(DeviceOptions):
         "for small images, unless the run is short",
         choices=("auto", "on", "off"),
     )
+    compile: str = option(
+        "auto",
+        "Compile BatchNorm with the activation, sum or concatenation that follows it, which takes a minute and a compiler; "
+        "auto is off, as its gain on a GPU is not measured yet",
+        choices=("auto", "on", "off"),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

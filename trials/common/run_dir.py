@@ -35,6 +35,8 @@ MAY_CHANGE = (
     "workers",
     "data_root",
     "device",
+    "cuda_graphs",
+    "compile",
     "stop_after",
     "jobs",
     "seeds",

@@ -20,9 +20,11 @@ from trials.common.distributed import use_cuda
 from trials.images.dataset import Data
 from trials.networks import baselines, official_spos
 from trials.networks.baselines import parse_baseline
+from trials.networks.build import build_network
 from trials.networks.pretrained import find_weights, input_of
 from trials.training import memory
 from trials.training.choose_preset import with_preset
+from trials.training.compilation import require_compiler, require_layers
 from trials.training.initial_weights import Start, check_start
 from trials.training.retrain_config import Config, winners_config
 from trials.training.retrain_trainer import open_data
@@ -73,6 +75,11 @@ def plan_retraining(config: Config, arch: Arch | None = None) -> RetrainPlan:
     Raises:
         InputError: something of these cannot be used, or does not fit together.
     """
+<<<<<<< HEAD
+=======
+    config = with_preset(config)
+    require_compiler(config.compile, use_cuda(config.device, config.precision, config.cuda_graphs))
+>>>>>>> 0e5940f (--compile on: BatchNorm is compiled with the activation, sum or concatenation that follows it; make bench-gpu measures it)
     if config.baseline:
         require_library(parse_baseline(config.baseline)[0], f"--baseline {config.baseline}")
     if config.start == "pretrained":
@@ -103,8 +110,12 @@ def plan_retraining(config: Config, arch: Arch | None = None) -> RetrainPlan:
         config, recipe = config.fitted(data.size(config.training_part))
         data.steps_per_epoch(config.training_part, config.batch_size)  # this refuses a batch that is too large
     network, macs, params = describe_network(config, arch, data)
+<<<<<<< HEAD
     start = check_start(config, network, data.resolution)
     network |= {"start": start.about} if start.about else {}
+=======
+    require_layers(config.compile, partial(build_network, network))
+>>>>>>> 0e5940f (--compile on: BatchNorm is compiled with the activation, sum or concatenation that follows it; make bench-gpu measures it)
     if not imported:
         estimate = partial(memory.network_bytes, config, network, data.resolution)
         memory.require_memory(config, estimate, data.resolution, processes=min(config.jobs, config.seeds))

@@ -54,6 +54,7 @@ class NetworkTrainer(Trainer):
             nesterov=config.nesterov,
         )
         self.seed, self.prefix = seed, f"seed {seed}: "
+        self.compile()
         self.ema = make_ema(self.network, config.ema) if config.ema else None
         if config.schedule == "exponential":
             self.schedule_options = {"gamma": config.decay_rate, "every": config.decay_epochs * self.steps_per_epoch}

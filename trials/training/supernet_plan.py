@@ -22,6 +22,7 @@ from trials.images.load import load_data
 from trials.networks import official_spos
 from trials.training import memory
 from trials.training.choose_preset import with_preset
+from trials.training.compilation import require_compiler
 from trials.training.strategy_options import DIFFERENTIABLE
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def plan_supernet(config: Config) -> SupernetPlan:
         imported = official_spos.read_supernet(
             config.import_official, config.space, config.preset, config.space_options
         )
-    use_cuda(config.device, config.precision, config.cuda_graphs)
+    require_compiler(config.compile, use_cuda(config.device, config.precision, config.cuda_graphs))
     described = spaces.describe(config.space, config.preset, resolution=config.resolution, **options)
     config = config.with_warm_start(not config.import_official and _has_warm_start(described))
     data = load_data(

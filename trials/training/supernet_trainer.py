@@ -71,6 +71,8 @@ class SupernetTrainer(Trainer):
         self.search: nas.SoftmaxSearch | None = None
         if learns:
             self._make_search(table)
+        activate_mixture(self.supernet, self.chain.warm_path)  # the kernels of a path are those of all
+        self.compile()
         if self.records():
             self.record(1 / config.accumulate)
 

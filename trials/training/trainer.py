@@ -14,6 +14,7 @@ from trials.common.cli import rank_and_world
 from trials.common.distributed import average_gradients, make_fabric, synchronise_batchnorm
 from trials.images.dataset import Data
 from trials.training import optimizers, retrain_config, supernet_config
+from trials.training.compilation import compile_layers
 from trials.training.recorded_pass import RecordedPass
 
 # Recording takes about a second, and is worth it where kernels are short.
@@ -99,6 +100,22 @@ class Trainer:
         self.loss_of = partial(classification_loss, label_smoothing=config.label_smoothing, class_weights=weights)
         self.steps_per_epoch = data.steps_per_epoch(part, config.batch_size)
         self.steps = config.epochs * self.steps_per_epoch
+
+    def compile(self) -> None:
+        """Compile BatchNorm with what follows it, if the options ask for it, which is said with what it took.
+
+        It comes before `record`, which would not see the kernels otherwise.
+        """
+        config = self.config
+        if config.compile != "on":
+            return
+        size = config.batch_size // self.world // getattr(config, "accumulate", 1)
+        images = torch.Size((size, 3, self.data.resolution, self.data.resolution))
+        seconds = compile_layers(self.network, self.model, self.fabric, images)
+        print(
+            f"{self.prefix}BatchNorm is compiled with what follows it, in {seconds:.0f} s; --compile off: not",
+            flush=True,
+        )
 
     def records(self) -> bool:
         """Whether the passes of a step are recorded as CUDA graphs, which is said."""
