@@ -75,11 +75,6 @@ def plan_retraining(config: Config, arch: Arch | None = None) -> RetrainPlan:
     Raises:
         InputError: something of these cannot be used, or does not fit together.
     """
-<<<<<<< HEAD
-=======
-    config = with_preset(config)
-    require_compiler(config.compile, use_cuda(config.device, config.precision, config.cuda_graphs))
->>>>>>> 0e5940f (--compile on: BatchNorm is compiled with the activation, sum or concatenation that follows it; make bench-gpu measures it)
     if config.baseline:
         require_library(parse_baseline(config.baseline)[0], f"--baseline {config.baseline}")
     if config.start == "pretrained":
@@ -87,7 +82,7 @@ def plan_retraining(config: Config, arch: Arch | None = None) -> RetrainPlan:
         if not config.supernet and config.resolution is None:  # of a search, the images stay as they are
             config = dataclasses.replace(config, resolution=input_of(str(config.baseline)).resolution)
     config = with_preset(config)
-    use_cuda(config.device, config.precision, config.cuda_graphs)
+    require_compiler(config.compile, use_cuda(config.device, config.precision, config.cuda_graphs))
     if config.optimizer == "rmsprop-tf":
         require_library("timm", "--optimizer rmsprop-tf", "give --optimizer rmsprop")
     imported, recipe = None, ""
@@ -110,12 +105,9 @@ def plan_retraining(config: Config, arch: Arch | None = None) -> RetrainPlan:
         config, recipe = config.fitted(data.size(config.training_part))
         data.steps_per_epoch(config.training_part, config.batch_size)  # this refuses a batch that is too large
     network, macs, params = describe_network(config, arch, data)
-<<<<<<< HEAD
     start = check_start(config, network, data.resolution)
     network |= {"start": start.about} if start.about else {}
-=======
     require_layers(config.compile, partial(build_network, network))
->>>>>>> 0e5940f (--compile on: BatchNorm is compiled with the activation, sum or concatenation that follows it; make bench-gpu measures it)
     if not imported:
         estimate = partial(memory.network_bytes, config, network, data.resolution)
         memory.require_memory(config, estimate, data.resolution, processes=min(config.jobs, config.seeds))
