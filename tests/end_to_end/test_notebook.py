@@ -3,6 +3,7 @@
 import re
 
 import nbformat
+import pytest
 
 from docs import notebook
 
@@ -17,6 +18,7 @@ def form(cell):
     return [(output.output_type, [line.split() for line in words(output)]) for output in cell.get("outputs", [])]
 
 
+@pytest.mark.timeout(3600)
 def test_it_runs_and_is_stored_as_it_runs(tmp_path):
     fresh, stored = notebook.executed(tmp_path / "run"), nbformat.read(notebook.PAGE, as_version=4)
     for cell in fresh.cells:
