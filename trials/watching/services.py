@@ -131,7 +131,7 @@ class WandbRun(Service):
             resume="allow",
             dir=str(subject.folder),
             job_type=str(subject.facts.get("command", "")),
-            mode=os.environ.get("WANDB_MODE"),  # type: ignore[arg-type]
+            mode=os.environ.get("WANDB_MODE"),
             # no code, no terminal: what is sent is the run's options, its points and pictures, and W&B's own look at the machine
             settings=wandb.Settings(console="off", save_code=False, disable_code=True, disable_git=True, quiet=True),
         )
