@@ -7,6 +7,7 @@ import pytest
 from spaces.files import load_json, save_json
 from tests.unit import test_report
 from trials.certifying.rivals import rivals_of
+from trials.common import typed
 from trials.reporting import baselines_table, certificate_view, page
 from trials.reporting.collect import collect_run
 from trials.reporting.summary import summary_rows
@@ -77,3 +78,12 @@ def test_without_a_training_from_scratch_a_fine_tuned_winner_is_not_retrained(re
     shutil.copytree(reported, run)
     shutil.rmtree(run / "retrain")
     assert collect_run(run).retrained is None
+
+
+def test_a_baseline_that_is_put_aside_is_not_compared_any_more(reported, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(reported, run)
+    moved = typed.anew(run / "baselines" / "timm-b", {}).split(" && ")[0].split()
+    assert moved[:2] == ["mv", str(run / "baselines" / "timm-b")]
+    shutil.move(*moved[1:])
+    assert [row.network for row in baselines_table.collect_networks(run)][-1] == "timm:a (pretrained)"

@@ -72,7 +72,8 @@ def anew(run: str | Path, changes: Mapping[str, object]) -> str:
         changes: as for `changed`.
     """
     run = Path(run)
-    aside = free_name(run.parent / "undertrained")
+    home = run.parent.parent if run.parent.name == "baselines" else run.parent  # all of baselines/ is compared
+    aside = free_name(home / "undertrained")
     return f"{shlex.join(['mv', str(run), aside])} && {changed(_began(run), changes)}"
 
 
