@@ -104,6 +104,7 @@ class TrainingDeviceOptions(DeviceOptions):
         "Compile BatchNorm with the activation, sum or concatenation that follows it, which takes a minute and a compiler; "
         "auto is off, as its gain on a GPU is not measured yet",
         choices=("auto", "on", "off"),
+        brief="Compile BatchNorm with what follows it",
     )
 
 
