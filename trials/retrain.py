@@ -2,6 +2,7 @@
 
     python -m trials.retrain --fixed-arc runs/digits/arc.json --supernet runs/digits --seeds 3
     python -m trials.retrain --supernet runs/digits --top 4 --top-random 4 --jobs 2             # by short trainings, of eight
+    python -m trials.retrain --supernet runs/digits --frontier 5 --seeds 3 --jobs 2             # accuracy beside cost, of five
     python -m trials.retrain --fixed-arc spos-block --data folder --data-root ~/imagenet        # a published network
     python -m trials.retrain --baseline timm:mobilenetv2_100 --supernet runs/digits             # with the winner's recipe
     torchrun --nproc-per-node 8 -m trials.retrain --fixed-arc spos-block --data folder --data-root ~/imagenet
@@ -54,6 +55,14 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     from trials.training.initial_weights import keep_start
     from trials.training.retrain_plan import plan_retraining, print_notes
 
+    if config.frontier:
+        from trials.frontier.trade import retrain_frontier
+        from trials.reporting.page import write_report
+
+        trade = retrain_frontier(config)
+        if trade:
+            print(f"report: {write_report(Path(str(config.supernet)))}")
+        return answer("retrain", run=trade and config.supernet, tradeoff=trade)
     if config.chooses:
         from trials.choosing import top
 

@@ -204,6 +204,25 @@ def schemas() -> Mapping[str, schema.Schema]:
             "int8_drop": _number,
             Optional("seconds"): _number,
         },
+        "trade-off": {
+            "networks": [
+                _part(
+                    {
+                        **{"id": str, "run": str, "arch": _arch, "macs": _count, "params": _count, "mean": _percent},
+                        **{
+                            "interval": interval,
+                            "test_top1": [_percent],
+                            "test_correct": [_count],
+                            "test_images": _some,
+                        },
+                        **{"latency_ms": _number, "spread_ms": _number, "files": str},
+                        **dict.fromkeys(("like_the_best", "best", "winner"), bool),
+                    }
+                )
+            ],
+            "latency": str,
+            "exported_seed": _count,
+        },
         "comparison": {
             "rows": [_part({Optional("latency_ms"): maybe, Optional("spread_ms"): maybe})],
             Optional("latency"): Or(None, str),

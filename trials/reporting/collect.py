@@ -38,6 +38,7 @@ class RunContents:
         choice: top.json, how trials.retrain --top chose the winner; None where it did not.
         networks: all networks that were trained in the run.
         certificate: certificate.json; None before trials.certify.
+        tradeoff: tradeoff.json, points of the frontier that were retrained; None before retrain --frontier.
         floor: floor.json; None where it was not measured.
         warnings: what the gates found, see `trials.evidence.gates.read_warnings`.
     """
@@ -55,6 +56,7 @@ class RunContents:
     choice: dict[str, Any] | None
     networks: list[TrainedNetwork]
     certificate: dict[str, Any] | None
+    tradeoff: dict[str, Any] | None
     floor: dict[str, Any] | None
     warnings: list[dict[str, Any]]
 
@@ -123,6 +125,7 @@ def collect_run(run: Path) -> RunContents:
         choice=_read(run / TOP_FILE, "choice of retrain --top"),
         networks=collect_networks(run),
         certificate=_read(run / CERTIFICATE, "certificate"),
+        tradeoff=_read(run / "tradeoff.json", "trade-off"),
         floor=floor_of(run),
         warnings=read_warnings(run),
     )

@@ -13,7 +13,16 @@ from spaces.arch import arch_id
 from spaces.files import atomic
 from trials.evidence.classes import balanced_accuracy
 from trials.evidence.intervals import accuracy_text
-from trials.reporting import answers, baselines_table, certificate_view, data_view, evidence_plots, making, plots
+from trials.reporting import (
+    answers,
+    baselines_table,
+    certificate_view,
+    data_view,
+    evidence_plots,
+    making,
+    plots,
+    tradeoff_view,
+)
 from trials.reporting.collect import RunContents, collect_run
 from trials.reporting.summary import fact_rows
 from trials.reporting.verdict import answer_all
@@ -57,6 +66,7 @@ def render_page(contents: RunContents) -> str:
         facts=fact_rows(contents),
         certificate=_certificate(contents),
         networks=_networks(contents),
+        tradeoff=tradeoff_view.view(contents),
         search=_search(contents),
         training=_training(contents),
         making=_making(contents),

@@ -18,6 +18,7 @@ from trials.images.options import DataOptions
 from trials.networks.baselines import baseline_folder
 from trials.training import recipes, sizing
 from trials.training.choice_options import ChoiceOptions, check_choice, take_from_choice
+from trials.training.frontier_options import FrontierOptions, check_frontier, take_from_frontier
 from trials.training.network_options import NetworkOptimizerOptions, RegularizationOptions
 from trials.training.start_options import FINETUNE, SUFFIX, StartOptions, check_start, check_start_folder
 from trials.watching.options import LoggerOptions, decide_loggers
@@ -37,6 +38,7 @@ class Config(
     RegularizationOptions,
     StartOptions,
     ChoiceOptions,
+    FrontierOptions,
     TrainingDeviceOptions,
     CheckpointOptions,
     LoggerOptions,
@@ -48,7 +50,7 @@ class Config(
 
     often: ClassVar[tuple[str, ...]] = (  # what --help shows
         *("fixed_arc", "baseline", "supernet", "out", "recipe", "seeds", "jobs", "dry_run", "data", "data_root"),
-        *("epochs", "batch_size", "lr", "top", "top_random", "device", "precision", "resume"),
+        *("epochs", "batch_size", "lr", "top", "top_random", "frontier", "device", "precision", "resume"),
     )
 
     fixed_arc: str | None = option(
@@ -90,22 +92,25 @@ class Config(
 
     def __post_init__(self) -> None:
         check_start(self)
-        if self.chooses:
+        if self.frontier:
+            check_frontier(self)
+        elif self.chooses:
             check_choice(self, _default_out)
         elif sum(value is not None for value in (self.fixed_arc, self.baseline, self.import_official)) != 1:
             raise InputError(
                 "give either --fixed-arc FILE or --import-official FILE or --baseline timm:NAME, one of them, or --supernet RUN with "
-                "--top NUMBER, --top-random NUMBER or both; see: python -m trials.retrain --help"
+                "--frontier NUMBER, --top NUMBER, --top-random NUMBER or both of these; see: python -m trials.retrain --help"
             )
         if self.out is None:
             object.__setattr__(self, "out", str(_default_out(self)))
         check_start_folder(self)
-        if self.chooses:
+        decided = ("preset", "resolution", "recipe", "class_weights", "logger", *recipes.OPTIONS)
+        if self.frontier:
+            take_from_frontier(self, decided)
+        elif self.chooses:
             take_from_choice(self)
         else:
-            take_stored(
-                self, "retrain", ("preset", "resolution", "recipe", "class_weights", "logger", *recipes.OPTIONS)
-            )
+            take_stored(self, "retrain", decided)
         decide_loggers(self)
         if self.supernet is not None:
             self._take_from_supernet(self.supernet)

@@ -1,0 +1,28 @@
+"""What to say of networks whose accuracy stands beside what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def beside_the_best(row: Mapping[str, Any]) -> str:
+    """A network's place beside the most accurate one: "best", "=" where noise may hide that it is better, or "worse"."""
+    return "best" if row["best"] else "=" if row["like_the_best"] else "worse"
+
+
+def cheapest_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Which network takes the least time of those that cannot be told apart from the best, without a full stop.
+
+    Args:
+        rows: `networks` of tradeoff.json.
+    """
+    best = next(row for row in rows if row["best"])
+    cheapest = min((row for row in rows if row["like_the_best"]), key=lambda row: row["latency_ms"])
+    if cheapest is best:
+        return f"{best['id']} is the most accurate, and no faster point is as accurate, beyond the noise of the images (95 %)"
+    saved = 100 * (1 - cheapest["latency_ms"] / best["latency_ms"])
+    return (
+        f"{cheapest['id']} cannot be told apart from the most accurate, {best['id']} (95 %), and takes {saved:.0f} % less time; more "
+        "test images or seeds tell more"
+    )

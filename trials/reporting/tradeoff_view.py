@@ -1,0 +1,76 @@
+"""The points of the frontier that were retrained, in the report: accuracy beside measured milliseconds, as picture and table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from trials.evidence.intervals import accuracy_text
+from trials.evidence.trade import beside_the_best, cheapest_sentence
+from trials.reporting.collect import RunContents
+from trials.reporting.figures import BLUE, INK, ORANGE, new_figure, style, to_svg
+
+CAPTION = "Each point was trained from scratch in the same way; the bars are 95 % intervals, a square stands for what cannot be told apart from the best."
+
+
+def view(contents: RunContents) -> dict[str, Any] | None:
+    """What the template shows; None where no frontier was retrained, or where it is that of an earlier search."""
+    trade = contents.tradeoff
+    if not trade or not {row["id"] for row in trade["networks"]} <= set(contents.summary.get("frontier", [])):
+        return None
+    rows = trade["networks"]
+    return {
+        "sentence": cheapest_sentence(rows),
+        "figures": [(Markup(plot(rows)), CAPTION, False)],
+        "rows": [
+            {
+                "name": row["id"],
+                "winner": row["arch"] == contents.winner,
+                "accuracy": accuracy_text(row["test_correct"], row["test_images"]),
+                "beside": beside_the_best(row),
+                "ms": f"{row['latency_ms']:.3g} (IQR {row['spread_ms']:.2g})",
+                "macs": f"{row['macs']:,}",
+                "params": f"{row['params']:,}",
+                "files": f"{row['files']}/",
+            }
+            for row in rows
+        ],
+        "note": f"Milliseconds: {trade['latency']}. Exported and timed: the network of seed {trade['exported_seed']} of each.",
+    }
+
+
+def plot(rows: Sequence[dict[str, Any]]) -> str:
+    """Test accuracy over milliseconds, with intervals; the points in the order of the frontier are joined."""
+    looks = {"best": (ORANGE, "*", 14), "=": (BLUE, "s", 5.5), "worse": (INK, "o", 5.5)}
+    with style():
+        figure, axes = new_figure(3.3)
+        axes.plot(
+            [row["latency_ms"] for row in rows], [row["mean"] for row in rows], color=INK, linewidth=0.6, zorder=1
+        )
+        for name, (color, marker, size) in looks.items():
+            chosen = [row for row in rows if name == beside_the_best(row)]
+            if not chosen:
+                continue
+            bars = [
+                [max(0.0, row["mean"] - row["interval"][0]) for row in chosen],
+                [max(0.0, row["interval"][1] - row["mean"]) for row in chosen],
+            ]
+            axes.errorbar(
+                [row["latency_ms"] for row in chosen],
+                [row["mean"] for row in chosen],
+                yerr=bars,
+                fmt=marker,
+                color=color,
+                markersize=size,
+                elinewidth=0.9,
+                capsize=2,
+                label={"=": "as good, within noise"}.get(name, name),
+            )
+        axes.set(xlabel="milliseconds for one image", ylabel="test accuracy, %")
+        axes.margins(x=0.08)
+        figure.legend(loc="outside upper left", ncols=3, handletextpad=0.3, columnspacing=1.0)
+        times = [row["latency_ms"] for row in rows]
+        said = f"{len(rows)} networks between {min(times):.3g} and {max(times):.3g} milliseconds; {cheapest_sentence(rows)}."
+        return to_svg(figure, "tradeoff", "Test accuracy against milliseconds, points of the frontier", said)
