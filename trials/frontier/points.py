@@ -84,7 +84,12 @@ def plan_points(config: Config, run: SupernetRun) -> list[Point]:
     for file in reversed(files):  # the dearest needs the most memory
         folder, arch = point_folder(run.path, file), load_arch(file, run.table.choices)
         own = dataclasses.replace(
-            points[0].plan.config if points else config, frontier=0, fixed_arc=str(file), out=str(folder), resume=False
+            points[0].plan.config if points else config,
+            frontier=0,
+            dry_run=False,
+            fixed_arc=str(file),
+            out=str(folder),
+            resume=False,
         )
         if not points:
             several = dataclasses.replace(own, seeds=own.seeds * len(files))  # that may be in memory at the same time

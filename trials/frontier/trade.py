@@ -162,4 +162,4 @@ def print_trade(summary: dict[str, Any], run: Path) -> None:
     print(cli.table(cells, ("architecture", "test top-1", "beside the best", "MACs", "params", "ms"), as_is=True))
     print(f"latency: {summary['latency']}; exported and timed: the network of seed {summary['exported_seed']} of each")
     print(cheapest_sentence(rows))
-    print(f"the trade: {run / FILE}; files of each: {run}/RUN/export/")
+    print(f"the trade: {run / FILE}; files: {', '.join(str(run / row['files']) for row in rows)}")

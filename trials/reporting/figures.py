@@ -7,10 +7,13 @@ import io
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
+from markupsafe import Markup
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Picture = tuple[Markup, str, bool]  # an <svg> element, its caption, whether it is wide
 # Okabe and Ito's colours, which colour-blind people can tell apart; shapes differ too
 BLUE, ORANGE, GREY, PALE, INK = "#0072b2", "#d55e00", "#8b95a5", "#e4e9f0", "#334155"
 STYLE = {
@@ -59,6 +62,11 @@ def style() -> Any:
     from matplotlib import rc_context
 
     return rc_context(STYLE)
+
+
+def for_page(svg: str, caption: str, *, wide: bool = False) -> list[Picture]:
+    """A picture for the page, as a list; [] where there is none to draw."""
+    return [(Markup(svg), caption, wide)] if svg else []
 
 
 def to_svg(figure: Figure, name: str, title: str, description: str) -> str:

@@ -9,10 +9,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from spaces.arch import arch_id
 from spaces.files import atomic
 from trials.evidence.classes import balanced_accuracy
-from trials.evidence.intervals import accuracy_text
 from trials.reporting import (
     answers,
     baselines_table,
@@ -21,15 +19,15 @@ from trials.reporting import (
     evidence_plots,
     making,
     plots,
+    search_view,
     tradeoff_view,
 )
 from trials.reporting.collect import RunContents, collect_run
+from trials.reporting.figures import Picture, for_page
 from trials.reporting.summary import fact_rows
 from trials.reporting.verdict import answer_all
-from trials.scoring import noise
 
 TEMPLATES = Path(__file__).parent / "templates"
-Figure = tuple[Markup, str, bool]  # an <svg> element, its caption, whether it is wide
 
 
 def write_report(run: Path, contents: RunContents | None = None) -> Path:
@@ -67,7 +65,7 @@ def render_page(contents: RunContents) -> str:
         certificate=_certificate(contents),
         networks=_networks(contents),
         tradeoff=tradeoff_view.view(contents),
-        search=_search(contents),
+        search=search_view.view(contents),
         training=_training(contents),
         making=_making(contents),
         **_images(contents),
@@ -82,11 +80,6 @@ def _subtitle(contents: RunContents) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _figure(svg: str, caption: str, *, wide: bool = False) -> list[Figure]:
-    """A picture for the page, as a list; [] where there is none to draw."""
-    return [(Markup(svg), caption, wide)] if svg else []
-
-
 def _certificate(contents: RunContents) -> dict[str, Any] | None:
     """The pictures and tables of the certificate; None where there is none of this winner."""
     certificate = contents.certificate
@@ -96,8 +89,8 @@ def _certificate(contents: RunContents) -> dict[str, Any] | None:
     caption = "Each network was trained from scratch in the same way; the bars are 95 % intervals."
     beside = "A useful score puts the accurate networks to the right: the points then rise."
     return {
-        "figures": _figure(evidence_plots.plot_against_cost(contents), caption)
-        + _figure(evidence_plots.plot_against_score(contents), beside),
+        "figures": for_page(evidence_plots.plot_against_cost(contents), caption)
+        + for_page(evidence_plots.plot_against_score(contents), beside),
         "choice": certificate_view.choice_rows(certificate),
         "ranking": certificate_view.ranking_lines(certificate),
         "noise": certificate_view.noise_lines(certificate),
@@ -144,13 +137,13 @@ def _networks(contents: RunContents) -> dict[str, Any]:
     }
 
 
-def _retraining(contents: RunContents) -> list[Figure]:
+def _retraining(contents: RunContents) -> list[Picture]:
     """The pictures of the winner's training from scratch."""
     if contents.retrained is None:
         return []
     loss = "The winner trained from scratch, a line for each seed. A loss that still falls at the end asks for more epochs; where the rate falls to 0, a flat end says nothing."
     accuracy = "Accuracy meanwhile. Training images are augmented, so that their accuracy may be the lower one."
-    return _figure(evidence_plots.plot_retraining_loss(contents), loss) + _figure(
+    return for_page(evidence_plots.plot_retraining_loss(contents), loss) + for_page(
         evidence_plots.plot_retraining_accuracy(contents), accuracy
     )
 
@@ -195,77 +188,16 @@ def _images(contents: RunContents) -> dict[str, Any]:
     }
 
 
-def _search(contents: RunContents) -> dict[str, Any]:
-    """The pictures of the search, its ten best architectures, and the winner's picture."""
-    alike = noise.like_the_best(contents.results, contents.path, contents.score_by)
-    ranked = zip(contents.results, alike, strict=True)
-    pairs = sorted(ranked, key=lambda pair: -contents.value(pair[0]))[:10]
-    scored = bool(contents.results)
-    figures: list[Figure] = []
-    if scored:
-        figures += _figure(
-            plots.plot_front(contents), "Score over cost. The line joins architectures that no cheaper one beats."
-        )
-        figures += _figure(
-            plots.plot_progress(contents), "Every architecture in the order of scoring, and the best so far."
-        )
-        figures += _figure(
-            plots.plot_scores(contents),
-            "Scores on the held-out scoring images. BatchNorm's statistics are measured anew for each architecture.",
-        )
-    return {
-        "figures": figures,
-        "winner": _figure(
-            plots.plot_winner(contents),
-            "One column per choice block, one row per candidate; the line is the architecture.",
-            wide=True,
-        )
-        if contents.winner
-        else [],
-        "ten": [
-            {
-                "id": arch_id(result["arch"]),
-                "winner": result["arch"] == contents.winner,
-                "top1": noise.short_score_text(result, contents.path),
-                "beside": "best" if number == 0 else "=" if like_best else "worse",
-                "before": f"{result['top1_before_recalibration']:.2f}",
-                "macs": f"{result['macs']:,}",
-                "params": f"{result['params']:,}",
-                "ms": f"{result['latency_ms']:.3g}" if "latency_ms" in result else "",
-            }
-            for number, (result, like_best) in enumerate(pairs)
-        ],
-        "choice": _choice(contents),
-        "timed": any("latency_ms" in result for result, _ in pairs),
-    }
-
-
-def _choice(contents: RunContents) -> list[dict[str, Any]]:
-    """The architectures that trials.retrain --top chose the winner among; [] where it did not."""
-    if not contents.choice:
-        return []
-    return [
-        {
-            "id": candidate["id"],
-            "winner": candidate["id"] == contents.choice["chosen"],
-            "source": candidate.get("source", "search"),
-            "score": "-" if candidate["score"] is None else f"{candidate['score']:.2f}",
-            "accuracy": accuracy_text(candidate["correct"], candidate["images"]),
-        }
-        for candidate in contents.choice["candidates"]
-    ]
-
-
-def _training(contents: RunContents) -> list[Figure]:
+def _training(contents: RunContents) -> list[Picture]:
     """The pictures of the supernet's training."""
-    figures: list[Figure] = []
+    figures: list[Picture] = []
     if contents.log:
-        figures += _figure(
+        figures += for_page(
             plots.plot_training(contents),
             "Loss of the supernet, and accuracy of a fixed set of paths: each, and their mean.",
         )
     if contents.probabilities:
-        figures += _figure(
+        figures += for_page(
             plots.plot_probabilities(contents),
             "What was learned: one column per choice block, one row per candidate; time goes down.",
             wide=True,

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from markupsafe import Markup
-
 from trials.evidence.intervals import accuracy_text
 from trials.evidence.trade import beside_the_best, cheapest_sentence
 from trials.reporting.collect import RunContents
-from trials.reporting.figures import BLUE, INK, ORANGE, new_figure, style, to_svg
+from trials.reporting.figures import BLUE, INK, ORANGE, for_page, new_figure, style, to_svg
 
 CAPTION = "Each point was trained from scratch in the same way; the bars are 95 % intervals, a square stands for what cannot be told apart from the best."
 
@@ -23,7 +21,7 @@ def view(contents: RunContents) -> dict[str, Any] | None:
     rows = trade["networks"]
     return {
         "sentence": cheapest_sentence(rows),
-        "figures": [(Markup(plot(rows)), CAPTION, False)],
+        "figures": for_page(plot(rows), CAPTION),
         "rows": [
             {
                 "name": row["id"],
