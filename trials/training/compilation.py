@@ -87,8 +87,8 @@ def compile_layers(
     began = time.perf_counter()
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses a GPU where none is used
     fuse_layers(network)
-    for name, value in SETTINGS.items():
-        setattr(torch._dynamo.config, name, value)  # the compiler itself is imported here, which takes seconds
+    for name, setting in SETTINGS.items():
+        setattr(torch._dynamo.config, name, setting)  # the compiler itself is imported here, which takes seconds
     device = fabric.device
     before = [buffer.clone() for buffer in network.buffers()]
     x = torch.zeros(images, device=device).contiguous(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ Shapes: N batch, C channels, H W height and width; M = N x H x W rows of a matri
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
@@ -59,7 +59,7 @@ class Normalise(torch.autograd.Function):
         return _map(y, x)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
         x, weight, bias, mean, scale = ctx.saved_tensors
         beside, own = gradient[:, : ctx.beside], gradient[:, ctx.beside :]
@@ -78,12 +78,12 @@ class Split(torch.autograd.Function):
         return x[:, 0::2], _map(compiled(kernels.odd)(_rows(x)), x)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, even: torch.Tensor, odd: torch.Tensor) -> torch.Tensor:
         return _map(compiled(kernels.interleave)(_rows(even), _rows(odd)), even)
 
 
-def fuses(norm: nn.Module) -> bool:
+def fuses(norm: nn.Module) -> TypeGuard[FusedBatchNorm2d]:
     """Whether a BatchNorm does now what is compiled."""
     return isinstance(norm, FusedBatchNorm2d) and norm.training and norm.momentum is not None
 
@@ -159,8 +159,8 @@ class FusedShuffleBlock(ShuffleBlock):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, cin, H, W) to (N, cout, H / stride, W / stride)."""
-        *layers, last = self.main  # type: ignore[misc]
-        convolution, norm, *activation = last
+        *layers, last = self.main.children()
+        convolution, norm, *activation = last.children()
         known = all(type(layer) in ACTIVATIONS for layer in activation)
         if not (fuses(norm) and known) or (self.proj is None and x.shape[1] % 2):
             return super().forward(x)
@@ -168,7 +168,7 @@ class FusedShuffleBlock(ShuffleBlock):
         main = run_layers(layers, main)
         if self.se is not None:
             return torch.cat((through, self.se(last(main))), 1)
-        return normalise(norm, convolution(main), *activation, beside=through)
+        return normalise(norm, convolution(main), activation[0] if activation else None, beside=through)
 
 
 class FusedInvertedResidual(InvertedResidual):
@@ -176,8 +176,8 @@ class FusedInvertedResidual(InvertedResidual):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, cin, H, W) to (N, cout, H / stride, W / stride)."""
-        *layers, last = self.layers
-        convolution, norm = last
+        *layers, last = self.layers.children()
+        convolution, norm = last.children()
         if not (self.residual and fuses(norm)):
             return super().forward(x)
         return normalise(norm, convolution(run_layers(layers, x)), added=x)
@@ -199,5 +199,5 @@ def fuse_layers(network: nn.Module) -> int:
         elif isinstance(layer, nn.Sequential) and type(layer).forward is nn.Sequential.forward:
             layer.__class__ = FusedSequential
         elif hasattr(layer, "prepare_sizes"):  # an Elastic of spaces, whose module imports NNI
-            layer.prepare_sizes(fuse_layers)
+            layer.prepare_sizes(fuse_layers)  # type: ignore[operator]
     return fused
