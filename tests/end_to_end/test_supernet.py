@@ -174,13 +174,13 @@ def test_what_is_learned_under_a_limit_ends_at_the_limit(tmp_path, capsys):
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     flags = [*QUICK, "--epochs", "2", "--out", str(tmp_path / "run")]
     supernet.main([*flags, "--stop-after", "4"])
-    real, calls = supernet_trainer.F.cross_entropy, []
+    real, calls = trainer.F.cross_entropy, []
 
     def diverging(*args, **kwargs):
         calls.append(1)
         return real(*args, **kwargs) * (float("nan") if len(calls) == 3 else 1.0)
 
-    monkeypatch.setattr(supernet_trainer.F, "cross_entropy", diverging)
+    monkeypatch.setattr(trainer.F, "cross_entropy", diverging)
     says = (
         r"the loss became nan at step 7 on path [0-9a-f]{12} \(block00 \w+, .*block19 \w+\); the last good checkpoint is "
         r"'.*checkpoints/last.pt' \(step 4\); start again with a lower --lr, or with --clip-norm"
