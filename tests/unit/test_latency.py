@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 import spaces
@@ -21,7 +22,7 @@ from tests.commands import ROOT, assert_one_clear_line, onepath
 from tests.unit.test_tuners import every_tuner, make, search
 from trials import latency
 from trials.search_driver.plan import make_tuner
-from trials.timing import latency_csv, passes, stopwatch
+from trials.timing import latency_csv, passes, runtimes, stopwatch
 from trials.timing import measure as timing
 from trials.training import supernet_config, supernet_plan
 
@@ -391,3 +392,8 @@ def test_a_table_that_cannot_rank_says_so(error, spread, tau, said):
     from trials.timing.table_report import verdict
 
     assert verdict(error, spread, tau).startswith(said)
+
+
+def test_a_part_that_only_the_newer_exporter_writes_prints_no_graph(capfd):
+    assert runtimes.onnx_bytes(torch.nn.ChannelShuffle(2), torch.zeros(1, 8, 4, 4))
+    assert "graph" not in "".join(capfd.readouterr())

@@ -198,10 +198,10 @@ def run(main: Callable[[], dict[str, Any] | None], *, resumes: bool = True) -> N
     for name in ("stdout", "stderr"):  # closed (>&-): else the next file that is opened would take its place
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))
-    output, answer = answers.Output(sys.argv), None
     for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    output, answer = answers.Output(sys.argv), None  # last: a stream whose file was exchanged cannot be set up any more
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP, and this stays so
             signal.signal(number, lambda number, _: sys.exit(128 + number))

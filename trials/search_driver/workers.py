@@ -7,6 +7,7 @@ trialCommand names. docs/clusters.md says how to bring them there.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from importlib.metadata import version
@@ -107,8 +108,9 @@ def probe_worker(machine: RemoteMachineConfig, arguments: list[str]) -> dict[str
             timeout=20,
         )
         stdin, stdout, stderr = client.exec_command(shlex.join([python, "-", *arguments]), timeout=120)
-        stdin.write(PROBE)
-        stdin.channel.shutdown_write()
+        with contextlib.suppress(OSError):  # the channel is closed where Python did not start, which the errors say
+            stdin.write(PROBE)
+            stdin.channel.shutdown_write()
         output, errors = stdout.read().decode(errors="replace"), stderr.read().decode(errors="replace")
     except (OSError, paramiko.SSHException) as error:
         raise InputError(

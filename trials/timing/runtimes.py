@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
 import onnxruntime
 import torch
@@ -152,7 +153,9 @@ def onnx_bytes(module: nn.Module, x: torch.Tensor) -> bytes:
     file = io.BytesIO()
     names: dict[str, Any] = {"input_names": ["x"], "output_names": ["y"]}
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        # Where the older one fails, it prints the graph, thousands of lines, in C++: its switch for this is always on.
+        silent = mock.patch.object(torch._C, "_jit_onnx_log", return_value=None)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), silent:
             warnings.simplefilter("ignore")  # PyTorch recommends the newer exporter
             try:
                 torch.onnx.export(module, (x,), file, dynamo=False, opset_version=18, **names)  # type: ignore[arg-type]
