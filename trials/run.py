@@ -30,6 +30,8 @@ from trials.common.options import LimitOptions
 from trials.images.options import IN_MEMORY
 
 RECORD = "road.json"  # in the run: its images, its limit, and the options of the steps that are complete
+# What trials.retrain does instead of training the winner from scratch, which is the road's
+OTHER_TRAININGS = ("frontier", "top", "top-random", "baseline", "pretrained", "from-supernet", "import-official")
 PATIENCE = 30.0  # seconds that a step has to end by itself after Ctrl-C
 
 
@@ -138,6 +140,11 @@ def check_section(words: list[str], options: Mapping[str, Any], file: str) -> No
     for name in options:
         if (cli.flag(name) in decided and name != "in-process") or name.replace("-", "_") == positional:
             raise InputError(f"'{file}', {words[0]}: {name} is decided by trials.run itself; leave it out there")
+        if words[0] == "retrain" and name.replace("_", "-") in OTHER_TRAININGS:
+            raise InputError(
+                f"'{file}', retrain: {name} has no place in trials.run, which trains the winner; leave it out there, and give it "
+                "to trials.retrain --supernet RUN afterwards"
+            )
 
 
 def keep_record(config: Config, record: Mapping[str, Any]) -> None:

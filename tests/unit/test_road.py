@@ -83,6 +83,8 @@ def test_a_section_that_changed_is_refused(tmp_path):
         ("certify: {random: many}", "argument --random: invalid int value: 'many'"),
         ("certify: 3", "certify in .* is '3'; write its options below it"),
         ("export: {weights: runs/y}", "export: weights is decided by trials.run itself; leave it out there"),
+        ("retrain: {frontier: 3}", "retrain: frontier has no place in trials.run, which trains the winner"),
+        ("retrain: {top_random: 4}", "retrain: top.random has no place in trials.run"),
         ("certify: {run: runs/y}", "certify: run is decided by trials.run itself"),
         ("supernet: {max-macs: 3M}", "supernet: max-macs is decided by trials.run itself"),
         ("data: {out: x.png}", "data: out is decided by trials.run itself"),
