@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -44,12 +45,24 @@ def prepare(image, how):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3 or not Path(sys.argv[1]).is_file():
+        sys.exit(
+            "error: give a network that exists, and pictures: python classify_onnx.py MODEL.onnx PICTURE [PICTURE ...]"
+        )
     session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
     metadata = session.get_modelmeta().custom_metadata_map
     preprocessing, classes = json.loads(metadata["preprocessing"]), json.loads(metadata["classes"])
+    failed = False
     for path in sys.argv[2:]:
-        (logits,) = session.run(["logits"], {"images": prepare(open_rgb(path, preprocessing), preprocessing)})
+        try:
+            image = open_rgb(path, preprocessing)
+        except OSError as error:  # no such file, or no picture
+            print(f"error: {path}: {error.strerror or error}", file=sys.stderr)
+            failed = True
+            continue
+        (logits,) = session.run(["logits"], {"images": prepare(image, preprocessing)})
         shares = np.exp(logits[0].astype(np.float64) - logits[0].max())
         shares /= shares.sum()
         named = [f"{classes[number]} {shares[number]:.1%}" for number in shares.argsort()[::-1][:3]]
         print(f"{path}: {classes[int(logits[0].argmax())]} ({', '.join(named)})")
+    sys.exit(failed)

@@ -231,6 +231,12 @@ def test_classify_onnx_sees_what_the_pipeline_sees(folder_run, tree):
     assert len(said) == len(files), done.stderr
     assert sum(one == other for one, other in zip(said, answers, strict=True)) >= 0.95 * len(files)
     assert len({*answers}) > 1
+    some = subprocess.run([*command[:3], "/nowhere.png", files[0]], cwd="/", capture_output=True, text=True)
+    assert (some.returncode, some.stderr) == (1, "error: /nowhere.png: No such file or directory\n")
+    assert some.stdout == done.stdout.splitlines(keepends=True)[0]  # the others are named
+    assert_one_clear_line(
+        subprocess.run(command[:2], cwd="/", capture_output=True, text=True), "give a network that exists, and pictures"
+    )
 
 
 # mistakes, and files that fail
