@@ -132,6 +132,13 @@ def test_warnings_are_printed_and_kept_by_command(tmp_path, capsys):
     assert [entry["from"] for entry in read_warnings(tmp_path)] == ["search"]
 
 
+def test_a_warning_names_the_entry_that_was_used_and_its_file_the_module(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ONEPATH_ENTRY", "./onepath ")
+    keep_warnings(tmp_path, "supernet", [GateWarning("few steps", "a", "python -m trials.supernet --epochs 60")])
+    assert capsys.readouterr().out == "warning: a; ./onepath supernet --epochs 60\n"
+    assert read_warnings(tmp_path)[0]["command"] == "python -m trials.supernet --epochs 60"
+
+
 def test_warnings_of_all_networks_of_a_run_are_read(tmp_path):
     assert read_warnings(tmp_path) == []
     warning, twice = GateWarning("below the floor", "a", "do x"), GateWarning("small test part", "71", "more")

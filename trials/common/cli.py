@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from spaces.errors import InputError, Stopped, shown
 from trials.common import answers, machine, numbers, option_files, short_help, typed
+from trials.common.commands import as_typed
 from trials.common.fields import REQUIRED, flag, groups, option, reuse, sentence  # noqa: F401  for other modules
 from trials.common.parser import Parser
 
@@ -88,7 +89,7 @@ def read(
     if positional is not None:
         optional = positional not in [field.name for field in required]
         needed.append(f"[{positional.upper()}]" if optional else positional.upper())
-    prog = short_help.as_typed(f"python -m {command}")
+    prog = as_typed(f"python -m {command}")
     usage = " ".join((prog, *needed, "[options]"))
     parser = Parser(
         prog=prog, usage=usage, description=doc, formatter_class=formatter, allow_abbrev=False, add_help=False
@@ -135,7 +136,7 @@ def read(
 
 def command(name: str, *words: object) -> str:
     """A command as it must be typed, such as `python -m trials.search runs/mine/search.yml`."""
-    return short_help.as_typed(shlex.join(["python", "-m", f"trials.{name}", *map(str, words)]))
+    return as_typed(shlex.join(["python", "-m", f"trials.{name}", *map(str, words)]))
 
 
 def fill_and_check(
@@ -212,7 +213,7 @@ def run(main: Callable[[], dict[str, Any] | None], *, resumes: bool = True) -> N
     try:
         answer = main()
     except InputError as error:
-        line, code = f"error: {short_help.as_typed(str(error))}", error.exit_code
+        line, code = f"error: {as_typed(str(error))}", error.exit_code
     except KeyboardInterrupt:
         line, code = stopped, 130
     except SystemExit as ended:

@@ -37,3 +37,8 @@ def config_module(command: str) -> str:
 def entry() -> str:
     """How a command is begun, such as `python -m trials.`; `./onepath ` where it came through the one entry."""
     return os.environ.get("ONEPATH_ENTRY", "") or "python -m trials."
+
+
+def as_typed(text: str) -> str:
+    """A text with its commands as they are typed here: through ./onepath where it was begun so."""
+    return text.replace("python -m trials.", entry())

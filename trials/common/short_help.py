@@ -8,7 +8,7 @@ import textwrap
 import typing
 from typing import Any
 
-from trials.common.commands import entry
+from trials.common.commands import as_typed
 from trials.common.fields import default_text, flag, groups
 
 COLUMNS, ROWS = 100, 40
@@ -53,11 +53,6 @@ def _examples(doc: str) -> list[str]:
     """The first commands of a docstring that fit."""
     found = re.findall(r"^    (python -m trials.*)$", doc, re.MULTILINE)
     return [f"  {line}" for line in map(as_typed, found) if len(line) + 2 <= COLUMNS][:EXAMPLES]
-
-
-def as_typed(text: str) -> str:
-    """A text with its commands as they are typed here: through ./onepath where it was begun so."""
-    return text.replace("python -m trials.", entry())
 
 
 def _invocation(field: dataclasses.Field[Any], hint: Any, positional: str | None) -> str:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from spaces.files import save_json
 from trials.common import places, run_files
+from trials.common.commands import as_typed
 from trials.evidence.intervals import Interval, accuracy_interval, percent, score_sd
 
 FILE = "warnings.json"
@@ -220,7 +221,7 @@ def keep_warnings(run: Path, command: str, warnings: Sequence[GateWarning | None
     """
     found = [warning for warning in warnings if warning is not None]
     for warning in found:
-        tqdm.write(str(warning))  # above a progress bar, where there is one
+        tqdm.write(as_typed(str(warning)))  # above a progress bar, where there is one
     path = run / FILE
     earlier = run_files.read_if_there(path, "warnings", [])
     gates = {warning.gate for warning in found}
