@@ -35,7 +35,7 @@ from trials.evidence.gates import keep_warnings, warnings_from
 from trials.evidence.intervals import accuracy_interval, percent
 from trials.scoring.score_value import TOP5_CLASSES
 from trials.training.retrain_config import Config
-from trials.training.retrain_result import collect_result, result_text, rows_of_classes, seed_results
+from trials.training.retrain_result import collect_result, missing_seeds, result_text, rows_of_classes, seed_results
 from trials.training.start_options import FILE
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def train_missing_seeds(plan: RetrainPlan, run: Path) -> None:
     from trials.training import parallel, retrain_loop
 
     config, network = plan.config, plan.network
-    missing = [seed for seed in range(config.seeds) if not (run / f"seed{seed}" / "result.json").exists()]
+    missing = missing_seeds(run, config.seeds)
     if plan.imported:
         imported = build_network(network)
         imported.load_state_dict(plan.imported.weights)

@@ -13,6 +13,7 @@ from spaces.errors import InputError
 from spaces.model_space import make_supernet
 from spaces.spec import SpaceSpec
 from strategies.sampling import uniform_path
+from tests.unit.test_prefix_tree import SPACES
 from tests.unit.test_recipes import configured
 from tests.unit.test_recorded_pass import supernet_trainer, trained
 from trials.common import run_dir
@@ -47,17 +48,6 @@ def images(*, size: int = 6, resolution: int = 32, dtype=torch.float64):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(size, 3, resolution, resolution, generator=generator, dtype=dtype)
     return x.contiguous(memory_format=torch.channels_last), torch.randint(10, (size,), generator=generator)
-
-
-SPACES = [
-    ("spos", {}),
-    ("spos", {"variant": "channel"}),
-    ("spos", {"variant": "plus"}),
-    ("spos", {"affine": True}),
-    ("fbnet", {}),
-    ("proxylessnas", {}),
-    ("single-path-nas", {}),
-]
 
 
 @pytest.mark.parametrize(("name", "options"), SPACES)

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from spaces.arch import arch_id
-from trials.common import run_files
-from trials.training.retrain_result import START_LABELS, result_text, start_of
+from trials.training.retrain_result import START_LABELS, finished_run, result_text
 from trials.training.start_options import SUFFIX
 
 
@@ -20,10 +19,10 @@ def rivals_of(run: Path) -> list[dict[str, Any]]:
     """
     found = []
     for folder in (*sorted(run.glob(f"retrain*{SUFFIX['supernet']}")), *sorted((run / "baselines").glob("*"))):
-        if not (folder / "result.json").exists() or not (folder / "config.json").exists():
+        finished = finished_run(folder)
+        if finished is None:
             continue
-        result = run_files.read(folder / "result.json", "result")
-        start = start_of(result, run_files.read(folder / "config.json", "run configuration")["config"])
+        result, _, start = finished
         name = result.get("baseline") or arch_id(result["arch"])
         figures = {key: result.get(key) for key in ("macs", "params", "mean", "interval")}
         about = {"network": name + START_LABELS[start], "start": start, "run": folder.relative_to(run).as_posix()}

@@ -35,7 +35,7 @@ from trials.training.parallel import Job, train_jobs
 from trials.training.retrain_config import Config
 from trials.training.retrain_loop import HELD_OUT_FILE
 from trials.training.retrain_plan import RetrainPlan, describe_network, plan_retraining
-from trials.training.retrain_result import seed_results
+from trials.training.retrain_result import missing_seeds, seed_results
 
 SHORT = 4  # a candidate has this part of the winner's epochs; docs/results.md measures what a quarter foretells
 
@@ -164,8 +164,7 @@ def train_candidates(config: Config, candidates: Sequence[Candidate], epochs: in
     jobs = [
         Job(candidate.plan.config, candidate.plan.network, seed, candidate.plan.images, candidate.name, tests=False)
         for candidate in candidates
-        for seed in range(config.seeds)
-        if not (candidate.run / f"seed{seed}" / "result.json").exists()
+        for seed in missing_seeds(candidate.run, config.seeds)
     ]
     print(
         f"{candidates_text(candidates, epochs)}, without the {candidates[0].plan.data.size('score'):,} held-out images: "

@@ -23,7 +23,7 @@ from trials.training.frontier_options import point_files, point_folder
 from trials.training.parallel import Job, train_jobs
 from trials.training.retrain_config import Config
 from trials.training.retrain_plan import RetrainPlan, describe_network, plan_retraining
-from trials.training.retrain_result import collect_result
+from trials.training.retrain_result import collect_result, missing_seeds
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ class Point:
 
     def missing(self) -> list[int]:
         """The seeds without a result."""
-        seeds = range(self.plan.config.seeds)
-        return [seed for seed in seeds if not (self.run / f"seed{seed}" / "result.json").exists()]
+        return missing_seeds(self.run, self.plan.config.seeds)
 
 
 def choose_files(run: SupernetRun, count: int) -> list[Path]:

@@ -13,7 +13,7 @@ from spaces.arch import arch_id
 from trials.common import run_files
 from trials.evidence.intervals import Interval, percent
 from trials.training import recipes
-from trials.training.retrain_result import START_LABELS, result_text, start_of
+from trials.training.retrain_result import START_LABELS, finished_run, result_text
 from trials.training.start_options import SUFFIX
 
 RECIPE_OPTIONS = (
@@ -87,12 +87,11 @@ def collect_networks(run: Path, own: Path | None = None) -> list[Row]:
     rows: list[Row] = []
     first: dict[str, Any] = {}
     for path in folders:
-        if not (path / "result.json").exists() or not (path / "config.json").exists():
+        finished = finished_run(path)
+        if finished is None:
             continue
-        result = run_files.read(path / "result.json", "result")
-        config = run_files.read(path / "config.json", "run configuration")["config"]
+        result, config, start = finished
         first = first or config
-        start = start_of(result, config)
         name = (result.get("baseline") or f"found: {arch_id(result['arch'])}") + START_LABELS[start]
         balanced = result.get("balanced")
         latency = measured.get((name, result["macs"]), {})

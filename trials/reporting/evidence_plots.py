@@ -7,7 +7,7 @@ from typing import Any
 from spaces.files import read_jsonl
 from trials.reporting.certificate_view import Point, points
 from trials.reporting.collect import RunContents
-from trials.reporting.figures import BLUE, GREY, INK, ORANGE, new_figure, style, to_svg, whole_numbers
+from trials.reporting.figures import BLUE, GREY, INK, ORANGE, draw_intervals, new_figure, style, to_svg, whole_numbers
 
 # for each role: legend, colour, marker, size
 LOOKS = {
@@ -45,23 +45,9 @@ def _scatter(contents: RunContents, found: list[Point], xs: list[float], label: 
             chosen = [(x, point) for x, point in zip(xs, found, strict=True) if point.role == role]
             if not chosen:
                 continue
-            middle = [point.accuracy for _, point in chosen]
-            errors = [
-                [max(0.0, point.accuracy - point.low) for _, point in chosen],
-                [max(0.0, point.high - point.accuracy) for _, point in chosen],
-            ]
-            axes.errorbar(
-                [x for x, _ in chosen],
-                middle,
-                yerr=errors,
-                fmt=marker,
-                color=color,
-                markersize=size,
-                elinewidth=0.9,
-                capsize=2,
-                label=legend,
-                zorder=3 if role == "winner" else 2,
-            )
+            middle = [(point.accuracy, point.low, point.high) for _, point in chosen]
+            order = 3 if role == "winner" else 2
+            draw_intervals(axes, [x for x, _ in chosen], middle, marker, size, color=color, label=legend, zorder=order)
         floor = contents.floor["top1"] if contents.floor else None
         lowest, highest = min(point.low for point in found), max(point.high for point in found)
         room = 1.2 * (highest - lowest)  # a floor further away would press all networks together

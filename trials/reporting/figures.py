@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from markupsafe import Markup
@@ -55,6 +56,26 @@ def empty_figure(height: float, width: float = WIDTH) -> Figure:
 def whole_numbers(axes: Axes, axis: Literal["x", "y"] = "x") -> None:
     """Number an axis of epochs, or one that counts, with whole numbers."""
     axes.locator_params(axis, nbins=8, integer=True)
+
+
+def draw_intervals(
+    axes: Axes,
+    xs: Sequence[float],
+    points: Sequence[tuple[float, float, float]],
+    marker: str,
+    size: float,
+    **looks: Any,
+) -> None:
+    """Draw points with their intervals.
+
+    Args:
+        points: value, low and high end of each.
+        marker, size: of the points.
+        looks: further keywords of matplotlib's errorbar, such as `color` and `label`.
+    """
+    values = [value for value, _, _ in points]
+    bars = [[max(0.0, value - low) for value, low, _ in points], [max(0.0, high - value) for value, _, high in points]]
+    axes.errorbar(xs, values, yerr=bars, fmt=marker, markersize=size, elinewidth=0.9, capsize=2, **looks)
 
 
 def style() -> Any:

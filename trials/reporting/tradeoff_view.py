@@ -8,7 +8,7 @@ from typing import Any
 from trials.evidence.intervals import accuracy_text
 from trials.evidence.trade import beside_the_best, cheapest_sentence
 from trials.reporting.collect import RunContents
-from trials.reporting.figures import BLUE, INK, ORANGE, for_page, new_figure, style, to_svg
+from trials.reporting.figures import BLUE, INK, ORANGE, draw_intervals, for_page, new_figure, style, to_svg
 
 CAPTION = "Each point was trained from scratch in the same way; the bars are 95 % intervals, a square stands for what cannot be told apart from the best."
 
@@ -51,21 +51,9 @@ def plot(rows: Sequence[dict[str, Any]]) -> str:
             chosen = [row for row in rows if name == beside_the_best(row)]
             if not chosen:
                 continue
-            bars = [
-                [max(0.0, row["mean"] - row["interval"][0]) for row in chosen],
-                [max(0.0, row["interval"][1] - row["mean"]) for row in chosen],
-            ]
-            axes.errorbar(
-                [row["latency_ms"] for row in chosen],
-                [row["mean"] for row in chosen],
-                yerr=bars,
-                fmt=marker,
-                color=color,
-                markersize=size,
-                elinewidth=0.9,
-                capsize=2,
-                label={"=": "as good, within noise"}.get(name, name),
-            )
+            points = [(row["mean"], *row["interval"]) for row in chosen]
+            label = {"=": "as good, within noise"}.get(name, name)
+            draw_intervals(axes, [row["latency_ms"] for row in chosen], points, marker, size, color=color, label=label)
         axes.set(xlabel="milliseconds for one image", ylabel="test accuracy, %")
         axes.margins(x=0.08)
         figure.legend(loc="outside upper left", ncols=3, handletextpad=0.3, columnspacing=1.0)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from strategies import pareto
 from trials.scoring.score_value import has_value, score_value
 from trials.search_driver.plan import Plan
 from trials.search_driver.ranking import cost_of
@@ -88,12 +89,8 @@ class SearchCurves:
 
     def _frontier(self) -> list[tuple[float, float]]:
         """Cost and score of the architectures that are better than all that cost as little, the cheapest first."""
-        points: list[tuple[float, float]] = []
-        for result in sorted(self.results, key=lambda result: (cost_of(result), -score_value(result, self.score_by))):
-            value = score_value(result, self.score_by)
-            if not points or value > points[-1][1]:
-                points.append((cost_of(result), value))
-        return points
+        points = [(score_value(result, self.score_by), cost_of(result)) for result in self.results]
+        return [(cost, score) for score, cost in pareto.pareto_front(points)]
 
     def _picture(self) -> np.ndarray:
         """Scores over costs as dots, coloured by their order, with the best for each cost: uint8 (H, W, 3)."""

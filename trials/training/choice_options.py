@@ -82,5 +82,10 @@ def check_choice(config: Any, default_out: Callable[[Any], Path]) -> None:
         )
     if config.out is not None and os.path.realpath(config.out) != os.path.realpath(default_out(config)):
         raise InputError(f"{given} writes into '{config.supernet}'; leave --out out")
+    refuse_torchrun(given)
+
+
+def refuse_torchrun(given: str) -> None:
+    """Refuse several processes for an option that trains several networks. `given` is the option as it was given."""
     if cli.rank_and_world()[1] > 1:
         raise InputError(f"{given} under torchrun: it trains --jobs networks at a time; start it without torchrun")

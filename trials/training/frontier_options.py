@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from spaces.errors import InputError
-from trials.common import cli, run_files
+from trials.common import run_files
 from trials.common.cli import flag, option
 from trials.common.run_dir import begun, take_stored
+from trials.training.choice_options import refuse_torchrun
 
 LEAST = 2  # points, with which there is something to choose
 
@@ -48,8 +49,7 @@ def check_frontier(config: Any) -> None:
         raise InputError(f"{given} needs --supernet RUN, whose search has found the frontier")
     if config.out is not None:
         raise InputError(f"{given} writes into '{config.supernet}'; leave --out out")
-    if cli.rank_and_world()[1] > 1:
-        raise InputError(f"{given} under torchrun: it trains --jobs networks at a time; start it without torchrun")
+    refuse_torchrun(given)
     object.__setattr__(config, "out", str(Path(config.supernet) / "retrain"))
 
 

@@ -30,6 +30,20 @@ def start_of(result: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     return "pretrained" if config.get("pretrained") else "supernet" if config.get("from_supernet") else ""
 
 
+def finished_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any], str] | None:
+    """What a run of trials.retrain has found, its options, and what its network started from (`start_of`); None without a result."""
+    if not (folder / "result.json").exists() or not (folder / "config.json").exists():
+        return None
+    result = run_files.read(folder / "result.json", "result")
+    config = run_files.read(folder / "config.json", "run configuration")["config"]
+    return result, config, start_of(result, config)
+
+
+def missing_seeds(run: Path, seeds: int) -> list[int]:
+    """Those of the seeds 0 to `seeds` - 1 that have no result yet."""
+    return [seed for seed in range(seeds) if not (run / f"seed{seed}" / "result.json").exists()]
+
+
 def seed_results(run: Path, seeds: int) -> list[dict[str, Any]]:
     """Read seedK/result.json of the seeds from 0 on.
 
