@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from typing import TypeGuard
 
+LISTED, NEAREST = 12, 5  # names that a message lists; of more than these, the nearest
 SHOWN = 200  # characters of a value that a message shows
 # looks at the beginning of a value only: YAML's aliases can make one that is endless when it is written out
 _short = reprlib.Repr()
@@ -46,13 +47,14 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
-def unknown(what: str, value: object, allowed: Iterable[object]) -> str:
-    """The message for a name that is not known, with the closest known one.
+def unknown(what: str, value: object, allowed: Iterable[object], see: str = "") -> str:
+    """The message for a name that is not known, with the closest known one; of many, the nearest few.
 
     Args:
         what: the kind of name, such as "space".
         value: the name that was given.
         allowed: the known names.
+        see: the command or page that lists all of them, where they are many.
     Returns:
         For example `unknown space 'spso'; did you mean 'spos'? choose from: fbnet, spos`.
     """
@@ -60,7 +62,12 @@ def unknown(what: str, value: object, allowed: Iterable[object]) -> str:
     lower = {name.lower(): name for name in names}
     close = difflib.get_close_matches(given.lower(), lower, n=1)
     hint = f" did you mean '{lower[close[0]]}'?" if close else ""
-    return f"unknown {what} '{given}';{hint} choose from: {', '.join(names)}"
+    if len(names) <= LISTED:
+        return f"unknown {what} '{given}';{hint} choose from: {', '.join(names)}"
+    nearest = [lower[name] for name in difflib.get_close_matches(given.lower(), lower, n=NEAREST, cutoff=0)]
+    return (
+        f"unknown {what} '{given}';{hint} nearest of {len(names)}: {', '.join(nearest)}{f'; all: {see}' if see else ''}"
+    )
 
 
 def require_library(name: str, what: str, fix: str = "", *, package: str = "") -> None:

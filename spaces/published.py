@@ -293,6 +293,6 @@ def read_arch(text: str, choices: Choices) -> Arch:
     if not Path(text).exists():
         names = [name for entries in PUBLISHED.values() for name in entries]
         raise ArchError(
-            f"fixed-arc file '{text}' does not exist, and it is no published network: {unknown('name', text, names)}"
+            f"fixed-arc file '{text}' does not exist, and it is no published network: {unknown('name', text, names, 'python -m trials.space --list')}"
         )
     return load_arch(text, choices)

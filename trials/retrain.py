@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from spaces.arch import Arch, arch_id
 from spaces.errors import InputError
 from spaces.files import save_json
-from trials.common import cli, locks, run_dir, run_files
+from trials.common import cli, locks, places, run_dir, run_files
 from trials.common.answers import answer
 from trials.evidence.classes import ClassRow, balanced_accuracy
 from trials.evidence.floor import floor_of, floor_text
@@ -82,6 +82,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
         print(advise(config, config.recipe_values(), plan.data.size(config.training_part), config.kind))
         return answer("retrain", estimate=dict(rows))
 
+    if speaks:
+        keep_apart(config, run)
     with locks.exclusive(run, "training") if speaks else contextlib.nullcontext():
         if speaks:
             run_dir.open_run(
@@ -108,11 +110,31 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
         from trials.reporting.compare_baselines import compare_baselines
 
         compare_baselines(Path(config.supernet) if config.supernet else run, run, config.device)
-    elif config.supernet and run.resolve() == (Path(config.supernet) / "retrain").resolve():
+    elif config.supernet and run.resolve() == winners_run(Path(config.supernet)).resolve():
         following = cli.command("certify", config.supernet)
         print(f"next: {following}    # is it better than random architectures of the same cost?")
     result, warned = run_files.read(run / "result.json", "result"), warnings_from(run, "retrain")
     return answer("retrain", run=run, result=result, floor=floor, warnings=warned, next=following)
+
+
+def winners_run(supernet: Path) -> Path:
+    """Where trials.certify looks for the winner of a supernet's run."""
+    return places.winners_folder(supernet, run_files.read_if_there(supernet / "arc.json", "fixed arc"))
+
+
+def keep_apart(config: Config, run: Path) -> None:
+    """Keep what is trained apart from the winner of another search.
+
+    Raises:
+        InputError: a search of the supernet is going on, which replaces the arc.json that would be trained.
+    """
+    file = Path(config.fixed_arc or "")
+    if not config.supernet or file.resolve() != (Path(config.supernet) / "arc.json").resolve():
+        return
+    locks.refuse_while(Path(config.supernet), "search", f"which replaces '{file}' at its end")
+    usual = Path(config.supernet) / "retrain"
+    if run.resolve() == winners_run(Path(config.supernet)).resolve() != usual.resolve() and not run_dir.begun(run):
+        print(f"'{usual}' is of the winner of an earlier search and stays as it is; this winner goes to '{run}'")
 
 
 def train_missing_seeds(plan: RetrainPlan, run: Path) -> None:
@@ -178,7 +200,9 @@ def keep_arch(run: Path, arch: Arch | None) -> None:
         return
     stored = run_files.read_if_there(run / "arc.json", "fixed arc", arch)
     if stored != arch:
-        raise InputError(f"'{run}' was started with another architecture ({arch_id(stored)}); choose another --out")
+        raise InputError(
+            f"'{run}' was started with another architecture ({arch_id(stored)}); choose another --out, such as {run}-{arch_id(arch)}"
+        )
     save_json(run / "arc.json", arch)
 
 

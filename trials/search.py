@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     # NNI is imported when the options are known to be right.
     from trials.search_driver import results
     from trials.search_driver.plan import plan_experiment
-    from trials.search_driver.session import experiment_to_continue, search_lock
+    from trials.search_driver.session import experiment_to_continue, refuse_while_retrained, search_lock
 
     # check everything before anything is started
     plan = plan_experiment(
@@ -91,10 +91,11 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         return answer("search", run=plan.run, wanted=plan.wanted, share_of_space=plan.feasible.share())
 
     with search_lock(plan.run):
+        refuse_while_retrained(plan.run)
         # find what --resume continues
         earlier = experiment_to_continue(plan, in_process=config.in_process) if config.resume else None
         if earlier is None and (plan.run / "arc.json").exists():
-            print(f"a new search: it replaces arc.json and frontier/ of '{plan.run}'")
+            print(f"a new search: it replaces arc.json and frontier/ of '{plan.run}'; what was retrained stays")
         results.announce_end_of_choice(plan.run)
 
         # run the search

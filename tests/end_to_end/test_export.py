@@ -249,7 +249,7 @@ def test_mistakes_get_one_clear_line(digits, tmp_path):
     (tmp_path / "unfinished").mkdir()
     shutil.copy(run / "config.json", tmp_path / "unfinished")
     for arguments, *says in (
-        (["--weights", tmp_path / "none"], "none' holds no run; make one with: python -m trials.retrain"),
+        (["--weights", tmp_path / "none"], "none' does not exist; make one with: python -m trials.retrain"),
         (["--weights", tmp_path / "none.pt"], "network '", "none.pt' does not exist"),
         (["--weights", tmp_path / "unfinished"], "has no trained network of seed 0; finish it with", "--resume"),
         (["--weights", run, "--seed", "3"], "has no trained network of seed 3"),

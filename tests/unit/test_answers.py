@@ -49,7 +49,7 @@ def test_the_object_stands_alone_on_the_output(tmp_path):
     [
         ("space spso --json", "unknown space 'spso'; did you mean 'spos'"),
         ("serch --json", "unknown command 'serch'"),
-        ("report --json runs/none", "'runs/none' holds no run"),
+        ("report --json runs/none", "'runs/none' does not exist; make one with"),
         ("supernet --json --out", "argument --out: expected one argument"),
         ("data --json", "trials.data has one verb"),
         ("run --json none", "'none' is no folder"),

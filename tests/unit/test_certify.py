@@ -341,7 +341,7 @@ def test_networks_that_were_trained_too_briefly(adviser):
 
 def test_mistakes_get_one_clear_line(bare_run, tmp_path):
     assert_one_clear_line(
-        onepath("certify", tmp_path / "none"), "holds no run; make one with: python -m trials.supernet"
+        onepath("certify", tmp_path / "none"), "does not exist; make one with: python -m trials.supernet"
     )
     with pytest.raises(InputError, match="--random 0 is below 1"):
         certify.main([str(bare_run), "--random", "0"])

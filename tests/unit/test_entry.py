@@ -47,7 +47,7 @@ def test_it_works_from_any_folder_through_a_link(tmp_path):
     for called, env in (("onepath", path), (str(tmp_path / "other"), os.environ)):
         done = subprocess.run([called, "report", "x"], cwd=tmp_path, env=env, capture_output=True, text=True)
         assert done.returncode == 1
-        assert done.stderr == f"error: 'x' holds no run; make one with: {called} supernet --out x\n"
+        assert done.stderr == f"error: 'x' does not exist; make one with: {called} supernet --out x\n"
     done = subprocess.run(["onepath", "space", "spos"], cwd=tmp_path, env=path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 

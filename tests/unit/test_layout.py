@@ -263,7 +263,7 @@ def test_tree():
             "does not exist; choose one: experiments/fbnet_evo.yml, experiments/own_space.yml",
         ),
         ("retrain", "--fixed-arc none.json --preset tiny", "fixed-arc file 'none.json' does not exist"),
-        ("report", "runs/none", "'runs/none' holds no run; make one with: python -m trials.supernet"),
+        ("report", "runs/none", "'runs/none' does not exist; make one with: python -m trials.supernet"),
     ],
 )
 def test_mistakes_get_one_clear_line(command, arguments, says):

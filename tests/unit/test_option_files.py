@@ -34,12 +34,20 @@ def test_what_is_typed_wins(tmp_path):
 def test_what_is_saved_is_read(tmp_path):
     file = tmp_path / "run.yml"
     file.write_text("search: {max-trials: 3}")
-    given = parse("--out", "runs/x", "--epochs", 5, "--dry-run", "--save-config", file)
+    given = parse("--out", "runs/x", "--epochs", 5, "--save-config", file)
     assert yaml.safe_load(file.read_text()) == {
         "search": {"max-trials": 3},
-        "supernet": {"epochs": 5, "out": "runs/x", "dry-run": True},
+        "supernet": {"epochs": 5, "out": "runs/x"},
     }
     assert parse("--config", file) == given
+
+
+@pytest.mark.parametrize("word", ["--dry-run", "--resume", "--stop-after=3"])
+def test_what_belongs_to_one_call_is_not_saved(tmp_path, word):
+    """Else the file could only ever dry-run, and would resume what nobody meant to."""
+    file = tmp_path / "run.yml"
+    parse("--out", "runs/x", word, "--save-config", file)
+    assert yaml.safe_load(file.read_text()) == {"supernet": {"out": "runs/x"}}
 
 
 def test_the_argument_without_a_flag(tmp_path):

@@ -48,7 +48,7 @@ from trials.search_driver.plan import make_tuner, plan_experiment
         ({"classArgs": {"seed": 1.5}}, "seed 1.5 is not a whole number"),
         ({"searchSpaceFile": "/nowhere.json"}, "search space '/nowhere.json' does not exist"),
         ({"trialCommand": "python train.py"}, "must be: python -m trials.evaluate --run RUN"),
-        ({"trialCommand": "python -m trials.evaluate --run runs/none"}, "'.*none' holds no run; make one with"),
+        ({"trialCommand": "python -m trials.evaluate --run runs/none"}, "'.*none' does not exist; make one with"),
     ],
 )
 def test_bad_experiments(own_run, changes, says):

@@ -14,7 +14,7 @@ from strategies.feasible import FeasibleSpace
 from trials.choosing.band import Band, band_of, random_archs
 from trials.choosing.candidates import candidates_of
 from trials.choosing.searched import Searched
-from trials.common import run_files
+from trials.common import places
 
 DRAW_SEED = 17  # of the sequence of random architectures: more of them begin with those that are trained already
 CHEAPEST_DRAWS = 100_000  # where several limits leave the cheapest unknown, it is the cheapest of so many
@@ -106,10 +106,7 @@ def choose_networks(searched: Searched, number: int) -> Networks:
 
 def winners_folder(searched: Searched) -> str:
     """Where the winner is retrained, relative to the run: retrain/, unless that is of the winner of an earlier search."""
-    stored = searched.run.path / "retrain" / "arc.json"
-    if stored.exists() and run_files.read(stored, "fixed arc") != searched.winner:
-        return f"retrain-{arch_id(searched.winner)}"
-    return "retrain"
+    return places.winners_folder(searched.run.path, searched.winner).name
 
 
 def cheapest_arch(searched: Searched, cost: str) -> Arch:

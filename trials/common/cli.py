@@ -57,7 +57,8 @@ def parse(config: type[C], argv: Sequence[str] | None, doc: str | None, command:
     typed.remember(command, words)
     checked = config(**options)
     if written:
-        option_files.save(written, name_of(command), {k: v for k, v in options.items() if v != defaults[k]})
+        kept = {k: v for k, v in options.items() if v != defaults[k] and flag(k) not in typed.OF_ONE_CALL}
+        option_files.save(written, name_of(command), kept)
     return checked
 
 

@@ -49,6 +49,28 @@ def exclusive(run: Path, name: str) -> Iterator[None]:
                     run.rmdir()
 
 
+def refuse_while(run: Path, name: str, then: str) -> None:
+    """Refuse to begin while a command of another kind works on a run.
+
+    Args:
+        name: of the kind, as for `exclusive`.
+        then: what would happen, as a clause.
+    Raises:
+        InputError: one is going on.
+    """
+    path = run / f".{name}.lock"
+    if not path.exists():
+        return
+    try:
+        _take(path, fcntl.LOCK_SH | fcntl.LOCK_NB).close()
+    except _Held as held:
+        raise InputError(
+            f"a {name} of '{run}' is going on (process {held.holder or 'unknown'}), {then}; wait for it or stop it"
+        ) from None
+    except OSError:  # the folder cannot be written, which who writes there says
+        return
+
+
 @contextlib.contextmanager
 def waiting(path: Path, told: str = "") -> Iterator[None]:
     """Let one process at a time into the body; the others wait. The lock file is gone when the last one is done, and what a

@@ -58,7 +58,10 @@ def with_options(
     for key, value in section.items():
         name = str(key).replace("-", "_")
         if name not in fields:
-            raise InputError(f"'{path}', {command}: {unknown('option', key, [n.replace('_', '-') for n in fields])}")
+            listed = f"python -m trials.{command} --help-all"
+            raise InputError(
+                f"'{path}', {command}: {unknown('option', key, [n.replace('_', '-') for n in fields], listed)}"
+            )
         if not isinstance(value, bool | int | float | str):
             raise InputError(f"'{path}', {command}: {key} is '{shown(value)}'; give one number, word, true or false")
         flag = "--" + name.replace("_", "-")

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from spaces.arch import arch_id
+from trials.common import run_files
+
 
 def relocated(path: str | Path, was: str | Path, now: str | Path) -> Path:
     """Where a path leads now that the folder `was` is `now`: the same place in that folder, or the path itself outside of it."""
@@ -32,6 +35,20 @@ def supernet_of(run: str | Path, stored: Mapping[str, Any]) -> Path | None:
         if set(above.split(os.sep)) == {".."} and (now / "config.json").exists():
             return now
     return Path(supernet)
+
+
+def winners_folder(run: Path, winner: object, suffix: str = "") -> Path:
+    """Where an architecture is retrained in a run: retrain/, unless that holds another one, as of an earlier search.
+
+    Args:
+        winner: the architecture, as arc.json holds it.
+        suffix: of the folder's name, for networks that do not start from fresh weights.
+    """
+    usual = run / f"retrain{suffix}"
+    held = run_files.read_if_there(usual / "arc.json", "fixed arc", winner)
+    if held == winner or not isinstance(winner, dict) or not isinstance(held, dict) or held.keys() != winner.keys():
+        return usual  # of another form or space: whoever trains there refuses it
+    return run / f"retrain-{arch_id(winner)}{suffix}"
 
 
 def follow(command: str, was: str | Path | None, run: str | Path) -> str:

@@ -19,6 +19,7 @@ from spaces.errors import InputError, Stopped, is_whole_number
 from spaces.files import CLONE, RESTORE, atomic, read_jsonl, save_json
 from trials.common import machine, places, run_files, typed
 from trials.common.locks import same_file
+from trials.common.near_runs import no_run
 
 PACKAGES = ("torch", "torchvision", "nni", "pytorch-lightning", "numpy")
 # options of a run that other commands ask for, in all versions
@@ -210,7 +211,7 @@ def load_run(run: str | Path, command: str) -> dict[str, Any]:
         InputError: there is no such run, or it is one of another command.
     """
     if not (Path(run) / "config.json").exists():
-        raise InputError(f"'{run}' holds no run; make one with: python -m trials.{command} --out {run}")
+        raise InputError(no_run(run, command))
     stored = run_files.read(Path(run) / "config.json", "run configuration")
     if stored.get("command") != command:
         raise InputError(f"'{run}' holds a run of {stored.get('command')}, not of {command}; name another run")

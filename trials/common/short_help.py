@@ -18,7 +18,10 @@ EXAMPLES = 4
 ENDS = r"[;:] | \(|, (?:such as|as the|where|whose|which|each|at least|of the)\b"
 OF_EVERY_COMMAND = (
     ("--config FILE", "YAML of options, under the names of commands; what is typed wins"),
-    ("--save-config FILE", "Write the options that are given to such a file, then go on"),
+    (
+        "--save-config FILE",
+        "Write the options that are given to such a file, then go on",
+    ),
     ("--json", "Print the result as one JSON object, and everything else to stderr"),
 )
 

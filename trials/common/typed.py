@@ -9,7 +9,8 @@ from pathlib import Path
 
 from trials.common import places, run_files
 
-SWITCHES = ("--resume", "--no-resume", "--dry-run", "--no-dry-run")  # they belong to one call, and have no value
+# they belong to one call, and have no value
+SWITCHES = tuple(f"--{no}{name}" for name in ("resume", "dry-run", "check", "list") for no in ("", "no-"))
 OF_ONE_CALL = (*SWITCHES, "--stop-after")
 # options that say what a run is of, where its command is not known as it was typed
 NAMED = ("fixed_arc", "baseline", "pretrained", "supernet", "space", "preset", "data", "data_root", "seeds")
@@ -34,7 +35,7 @@ def line(module: str) -> str | None:
 
 
 def changed(line: str, changes: Mapping[str, object]) -> str:
-    """A command with some options changed, and without --resume and the like.
+    """A command with some options changed, and without what belongs to one call, such as --resume.
 
     Args:
         line: a command as it is typed.

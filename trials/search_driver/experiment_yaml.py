@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from spaces.errors import InputError, is_whole_number, shown, unknown
 from spaces.files import CLONE, parse_yaml, read_text
 from trials.common import cli
+from trials.common.near_runs import no_run
 from trials.scoring.evaluate_config import Config as EvaluateConfig
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     if path.is_dir():
         raise InputError(f"experiment '{path}' is a folder; name the YAML in it, or a run of trials.supernet")
+    if not path.exists() and path.suffix not in (".yml", ".yaml"):  # it is meant to be a run
+        raise InputError(no_run(path, "supernet"))
     if not path.exists():
         raise InputError(f"experiment '{path}' does not exist; choose one: {', '.join(known_experiments())}")
     text, compare = read_text(path, "experiment"), "compare it with experiments/quickstart.yml"
@@ -74,7 +77,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     known = [_camel(field.name) for field in dataclasses.fields(ExperimentConfig)]
     for key in content:
         if key not in known:
-            raise InputError(f"experiment '{path}': {unknown('key', key, known)}")
+            raise InputError(f"experiment '{path}': {unknown('key', key, known, 'docs/yaml.md')}")
     check_kinds(path, content)
     return content
 

@@ -10,18 +10,28 @@ from typing import Any
 from spaces.errors import InputError
 from spaces.files import save_json
 from trials.common import places, run_files
-from trials.common.locks import exclusive
+from trials.common.locks import exclusive, refuse_while
 from trials.search_driver import experiment_file
 from trials.search_driver.nni_manager import can_be_resumed
 from trials.search_driver.plan import Plan
 
 IN_PROCESS = "in_process"  # folder in the run: the journal of a search without NNI
+OF_THE_WINNER = ("retrain*", "controls/*", "top/*")  # folders of trainings that are begun with arc.json, or end with it
 RECORD = "experiment.json"  # this file of the run says which experiment --resume continues
 
 
 def search_lock(run: Path) -> contextlib.AbstractContextManager[None]:
     """Hold the run's search lock while the body runs. Raises InputError: another search of the same run is going on."""
     return exclusive(run, "search")
+
+
+def refuse_while_retrained(run: Path) -> None:
+    """Raises InputError: what this run has found is being trained, and a search would replace it at its end."""
+    then = f"and a search replaces arc.json of '{run}', which it is of"
+    refuse_while(run, "certificate", then)
+    for pattern in OF_THE_WINNER:
+        for folder in run.glob(pattern):
+            refuse_while(folder, "training", then)
 
 
 def record_experiment(plan: Plan, name: str, folder: Path, *, in_process: bool) -> None:

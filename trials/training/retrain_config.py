@@ -16,7 +16,7 @@ from trials.common.run_dir import load_run, take_stored
 from trials.common.supernet_run import SupernetRun
 from trials.images.options import DataOptions
 from trials.networks.baselines import baseline_folder
-from trials.training import recipes, sizing
+from trials.training import recipes, sizing, start_options
 from trials.training.choice_options import ChoiceOptions, check_choice, take_from_choice
 from trials.training.frontier_options import FrontierOptions, check_frontier, take_from_frontier
 from trials.training.network_options import NetworkOptimizerOptions, RegularizationOptions
@@ -265,7 +265,7 @@ def _default_out(config: Config) -> Path:
         return Path(config.supernet) / f"retrain-{path}{suffix}" if config.supernet else Path("runs") / path
     if config.fixed_arc and path.parent.name == "frontier":  # MACS-ID.json
         return path.parent.parent / f"retrain-{path.stem.rpartition('-')[2]}{suffix}"
-    return path.parent / f"retrain{suffix}"
+    return start_options.retrain_folder(path, suffix)
 
 
 def _check(config: Config) -> None:

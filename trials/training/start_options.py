@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
 from typing import Any, ClassVar
 
 from spaces.errors import InputError
+from trials.common import places, run_files
 from trials.common.cli import flag, option
 from trials.networks.baselines import parse_baseline
 
@@ -84,3 +86,15 @@ def check_start_folder(config: Any) -> None:
             f"--out '{config.out}' is of networks that start from fresh weights, which trials.certify compares; choose another, or "
             "leave --out out"
         )
+
+
+def retrain_folder(file: Path, suffix: str) -> Path:
+    """Where the architecture of a file is trained: retrain/ beside it, unless that is of the winner of an earlier search.
+
+    Args:
+        suffix: of the folder's name, by what the network starts from.
+    """
+    winner = None
+    with contextlib.suppress(InputError):  # what is wrong with the file is said where it is needed
+        winner = run_files.read_if_there(file, "fixed arc")
+    return places.winners_folder(file.parent, winner, suffix)

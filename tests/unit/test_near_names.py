@@ -1,0 +1,56 @@
+"""What is not there is said with the nearest names that are, a few of them."""
+
+import json
+
+import pytest
+
+from spaces.errors import InputError, unknown
+from trials.common import near_runs, run_dir
+from trials.search_driver import experiment_yaml
+
+
+def test_of_many_names_the_nearest_are_listed():
+    names = [f"name-{number}" for number in range(60)] + ["epochs"]
+    said = unknown("option", "epocs", names, "x --help-all")
+    assert said.startswith("unknown option 'epocs'; did you mean 'epochs'? nearest of 61: epochs, ")
+    assert said.endswith("; all: x --help-all")
+    assert said.count(",") == 4
+    assert unknown("option", "b", ["aa", "bb"]) == "unknown option 'b'; did you mean 'bb'? choose from: aa, bb"
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    of = {"digits": "supernet", "digits-2": "supernet", "icons": "supernet", "digit": "retrain", "damaged": "supernet"}
+    for name, command in of.items():
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.json").write_text(json.dumps({"command": command, "config": {}}))
+    (tmp_path / "runs" / "damaged" / "config.json").write_text("{")
+    return tmp_path / "runs"
+
+
+@pytest.mark.parametrize(
+    ("named", "command", "says"),
+    [
+        ("runs/digts", "supernet", "'runs/digts' does not exist; .* is there: runs/digits, runs/digits-2, runs/icons$"),
+        ("elsewhere/icon", "supernet", "'elsewhere/icon' does not exist; .* is there: runs/icons, "),
+        ("runs", "supernet", "'runs' holds no run; make one with: python -m trials.supernet --out runs; or name one"),
+        ("runs/none", "retrain", "make one with: python -m trials.retrain --out runs/none; .* is there: runs/digit$"),
+    ],
+)
+def test_a_run_that_is_not_there(runs, named, command, says):
+    with pytest.raises(InputError, match=says):
+        run_dir.load_run(named, command)
+
+
+def test_at_most_five_runs_are_named(runs):
+    for number in range(9):
+        (runs / f"more{number}").mkdir()
+        (runs / f"more{number}" / "config.json").write_text('{"command": "supernet", "config": {}}')
+    assert len(near_runs.nearest_runs(runs / "mor", "supernet")) == 5
+
+
+def test_a_search_of_no_run_names_runs(runs):
+    """Not the shipped experiments, which a name without .yml is none of."""
+    with pytest.raises(InputError, match="'runs/nowhere' does not exist; make one with: python -m trials.supernet"):
+        experiment_yaml.read_yaml((runs / "nowhere").relative_to(runs.parent))

@@ -1,0 +1,78 @@
+"""A second search of a run while, or after, the winner of the first was retrained: the two are never mixed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from spaces.arch import arch_id
+from spaces.errors import InputError
+from trials import retrain
+from trials.common import locks, places
+from trials.search_driver.session import refuse_while_retrained
+from trials.training.retrain_config import Config
+from trials.training.start_options import retrain_folder
+
+FIRST, SECOND = {"a": "k3", "b": "k5"}, {"a": "k5", "b": "k5"}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run whose first winner is retrained, and whose second search has found another."""
+    for place, arch in (("retrain", FIRST), (".", SECOND)):
+        (tmp_path / place).mkdir(exist_ok=True)
+        (tmp_path / place / "arc.json").write_text(json.dumps(arch))
+    return tmp_path
+
+
+def test_another_winner_is_trained_beside_the_first(run):
+    beside = run / f"retrain-{arch_id(SECOND)}"
+    assert places.winners_folder(run, FIRST) == run / "retrain"
+    assert places.winners_folder(run, SECOND) == retrain_folder(run / "arc.json", "") == beside
+    assert Config(fixed_arc=str(run / "arc.json"), data="digits").out == str(beside)
+    assert retrain_folder(run / "arc.json", "-from-supernet") == run / "retrain-from-supernet"  # nothing is there yet
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"arch": 3}'])
+def test_a_file_that_is_none_is_left_to_its_reader(run, content):
+    (run / "arc.json").unlink()
+    if content:
+        (run / "arc.json").write_text(content)
+    assert retrain_folder(run / "arc.json", "") == run / "retrain"
+
+
+@pytest.mark.parametrize(
+    ("folder", "lock"),
+    [("retrain", "training"), ("retrain-x", "training"), ("top/x", "training"), (".", "certificate")],
+)
+def test_a_search_is_refused_while_its_winner_is_trained(run, folder, lock):
+    refuse_while_retrained(run)
+    with (
+        locks.exclusive(run / folder, lock),
+        pytest.raises(
+            InputError, match=rf"a {lock} of '.*' is going on \(process \d+\), and a search replaces arc.json"
+        ),
+    ):
+        refuse_while_retrained(run)
+    (run / folder).mkdir(exist_ok=True, parents=True)
+    (run / folder / f".{lock}.lock").write_text("1")  # of one that was killed
+    refuse_while_retrained(run)
+
+
+def options(run: Path, out: Path):
+    class Given:
+        supernet, fixed_arc = str(run), str(run / "arc.json")
+
+    return Given(), out
+
+
+def test_a_training_is_refused_while_a_search_goes_on(run, capsys):
+    given, out = options(run, run / f"retrain-{arch_id(SECOND)}")
+    retrain.keep_apart(given, out)
+    assert "is of the winner of an earlier search and stays as it is; this winner goes to" in capsys.readouterr().out
+    with locks.exclusive(run, "search"), pytest.raises(InputError, match=r"a search of .* which replaces '.*arc.json'"):
+        retrain.keep_apart(given, out)
+    given.fixed_arc = str(run / "frontier" / "1-x.json")
+    with locks.exclusive(run, "search"):
+        retrain.keep_apart(given, out)
+    assert not capsys.readouterr().out

@@ -1,0 +1,37 @@
+"""A run that is not there: what makes one, and which of like names there are."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from pathlib import Path
+
+from spaces.errors import NEAREST, InputError, shown
+from trials.common import run_files
+
+
+def no_run(run: str | Path, command: str) -> str:
+    """The message for a folder that holds no run, or is not there: how to make one, and the runs beside it of like names.
+
+    Args:
+        command: whose run it shall be, such as "supernet".
+    """
+    there = nearest_runs(Path(run), command)
+    others = f"; or name one that is there: {', '.join(there)}" if there else ""
+    state = "holds no run" if Path(run).exists() else "does not exist"
+    return f"'{shown(str(run))}' {state}; make one with: python -m trials.{command} --out {shown(str(run))}{others}"
+
+
+def nearest_runs(run: Path, command: str) -> list[str]:
+    """Runs of a command beside a folder, else in runs/, those of the nearest names first; at most NEAREST."""
+    beside = run.parent if any(run.parent.glob("*/config.json")) else Path("runs")
+    folders = [path.parent for path in beside.glob("*/config.json")]
+    folders.sort(key=lambda path: (-difflib.SequenceMatcher(None, path.name, run.name).ratio(), path.name))
+    found: list[str] = []
+    for folder in folders:
+        with contextlib.suppress(InputError):  # a damaged file is no run to be named
+            if run_files.read(folder / "config.json", "run configuration").get("command") == command:
+                found.append(str(folder))
+        if len(found) == NEAREST:
+            break
+    return found
