@@ -135,7 +135,7 @@ def shuffle_block(
         kernel: k.
         se: whether squeeze-and-excitation ends the main branch.
     """
-    main_in, main_out, middle = _main_widths(cin, cout, stride, width)
+    main_in, main_out, middle = main_widths(cin, cout, stride, width)
     layers = [
         conv_bn(style, main_in, middle),
         conv_bn(style, middle, middle, kernel, stride, groups=middle, linear=True),
@@ -151,7 +151,7 @@ def xception_block(
 
     Arguments as for `shuffle_block`.
     """
-    main_in, main_out, middle = _main_widths(cin, cout, stride, width)
+    main_in, main_out, middle = main_widths(cin, cout, stride, width)
     layers = []
     for before, after, step in ((main_in, middle, stride), (middle, middle, 1), (middle, main_out, 1)):
         layers += [conv_bn(style, before, before, 3, step, groups=before, linear=True)]
@@ -159,7 +159,7 @@ def xception_block(
     return _shuffle(style, layers, cin, main_out, stride, 3, se)
 
 
-def _main_widths(cin: int, cout: int, stride: int, width: float) -> tuple[int, int, int]:
+def main_widths(cin: int, cout: int, stride: int, width: float) -> tuple[int, int, int]:
     """Channels that enter a main branch, leave it, and are in its middle.
 
     At stride 1 half of cin passes through beside the branch, which makes the rest of cout: a block may change width.

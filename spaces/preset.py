@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from spaces.errors import InputError, is_whole_number, shown, unknown
 
 MINIMUM = {"classes": 2, "resolution": 8}  # smallest value of an option of a space; 1 for all that are not listed
 MAXIMUM = {"resolution": 8192}  # largest; 1,000,000 for all that are not listed
-WIDTH_MULT = (0.1, 4.0)  # least and largest
+WIDTH_MULT = (0.1, 4.0)  # least and largest; the channels of a space may need more than the least
 DIVISOR = 8  # of channels whose number a width multiplier decides
 # Preset `small` has ImageNet's strides, as the MobileNets published for 96 to 224 pixels do. 64 pixels would end as 2x2: of images
 # smaller than this the stem keeps the size, so that 64 to 160 pixels end as 3x3 to 5x5 and cost about the same.
@@ -65,6 +65,7 @@ def choose_preset(
     preset: str,
     *,
     width_mult: float | None = None,
+    usable: Callable[[PresetType], bool] = lambda _: True,
     **changes: int | None,
 ) -> PresetType:
     """Look up a preset of a space, widen it, and replace some of its fields.
@@ -73,6 +74,7 @@ def choose_preset(
         space: the space's name, for errors.
         presets: name -> macro table.
         width_mult: factor on all channels but those before the classifier, which only grow; None: 1.
+        usable: whether a widened table leaves every convolution channels; wider ones do where a narrower one does.
         changes: field -> a whole number; None leaves the preset's value.
     Raises:
         InputError: unknown preset, or a change that is not a whole number or is too small.
@@ -84,17 +86,26 @@ def choose_preset(
         check_number(space, name, value)
     plan = presets[preset]
     if width_mult is not None:
-        plan = plan.widened(_checked_factor(space, width_mult))
+        plan = plan.widened(_checked_factor(f"space {space} {preset}", plan, width_mult, usable))
     return replace(plan, **given)  # type: ignore[arg-type]
 
 
-def _checked_factor(space: str, value: object) -> float:
-    """A width multiplier that is a number within WIDTH_MULT. Raises InputError: it is not."""
+def _checked_factor(subject: str, plan: PresetType, value: object, usable: Callable[[PresetType], bool]) -> float:
+    """A width multiplier that is a number within WIDTH_MULT, and that the table can be widened by.
+
+    Raises:
+        InputError: it is not; the message has the least one of two decimals that is.
+    """
     least, most = WIDTH_MULT
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"width_mult of space {space} is {shown(value)}; give a number, such as 0.75")
-    if not least <= value <= most:
-        raise InputError(f"width_mult of space {space} is {shown(value)}; give {least} to {most:g}, such as 0.75")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or (isinstance(value, float) and not math.isfinite(value)):  # which fails for very long integers
+        raise InputError(f"width_mult of {subject} is {shown(value)}; give a number, such as 0.75")
+    if not (least <= value <= most and usable(plan.widened(value))):
+        factors = (percent / 100 for percent in range(round(100 * least), round(100 * most) + 1))
+        fits = next(factor for factor in factors if usable(plan.widened(factor)))
+        raise InputError(
+            f"width_mult of {subject} is {shown(value)}; give {fits:g} to {most:g}, such as {max(fits, 0.75):g}"
+        )
     return float(value)
 
 

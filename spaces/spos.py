@@ -27,6 +27,7 @@ from spaces.blocks import (
     Style,
     conv_bn,
     layers,
+    main_widths,
     pooled_classifier,
     shuffle_block,
     xception_block,
@@ -78,6 +79,12 @@ def late_classifier(cin: int, width: int, classes: int) -> nn.Module:
     )
 
 
+def _has_channels(width: float, plan: Preset) -> bool:
+    """Whether channels enter, leave and are in the middle of every main branch, at the smallest width of its middle."""
+    blocks = layers(plan.stages, plan.stem[0])
+    return all(min(main_widths(block.cin, block.cout, block.stride, width)) > 0 for block in blocks)
+
+
 def spos(
     preset: str = "imagenet",
     *,
@@ -101,10 +108,11 @@ def spos(
     Raises:
         InputError: unknown preset or variant, or a number out of range.
     """
-    sizes = {"classes": classes, "resolution": resolution, "last_width": last_width}
-    plan = choose_preset("spos", PRESETS, preset, width_mult=width_mult, **sizes)
     if variant not in WIDTHS:
         raise InputError(unknown("variant of space spos:", variant, WIDTHS))
+    sizes = {"classes": classes, "resolution": resolution, "last_width": last_width}
+    usable = partial(_has_channels, min(WIDTHS[variant], default=1.0))
+    plan = choose_preset("spos", PRESETS, preset, width_mult=width_mult, usable=usable, **sizes)
     check_flag("spos", "affine", affine)
     plus = variant == "plus"
     relu, hswish = Style(nn.ReLU, affine=affine), Style(nn.Hardswish, affine=affine)

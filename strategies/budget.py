@@ -12,6 +12,7 @@ import numpy as np
 import spaces
 from spaces.arch import ArchError, validate
 from spaces.cost import Bounds, CostTable, measure
+from spaces.errors import InputError
 from spaces.published import PUBLISHED, Published
 
 NARROWER, WIDER = (0.75, 0.5, 0.35), (1.4,)  # width multipliers of MobileNetV2's published models (arXiv:1801.04381)
@@ -77,7 +78,11 @@ def reach(budget: int, resolution: int, classes: int, space: str | None = None) 
             if not found[-1].share:
                 break
         for width in NARROWER if found[0].share < NO_LIMIT else ():
-            found.insert(0, _reach_at(budget, resolution, classes, name, preset, options | {"width_mult": width}))
+            narrower = options | {"width_mult": width}
+            try:
+                found.insert(0, _reach_at(budget, resolution, classes, name, preset, narrower))
+            except InputError:  # so narrow that a convolution has no channels left
+                break
             if found[0].share >= NO_LIMIT:
                 break
         yield from found

@@ -66,13 +66,29 @@ def test_what_is_given_stays_and_the_rest_adapts():
     assert chosen("spos", IMAGENET, batch_size=512) == (512, 240, 0.25)
     sentence = sizing.fit("tiny", recipes.RECIPES["tiny"], {"epochs": 64}, 255, kind="network").sentence
     assert sentence == (
-        "recipe tiny, 255 training images: batch 16 (a sixteenth), 64 epochs (given, 960 steps), lr 0.05 (0.2 x 16/64)"
+        "recipe tiny, 255 training images: batch 16 (near a sixteenth, 16), 64 epochs (given, 960 steps), lr 0.05 (0.2 x 16/64)"
     )
     all_given = {"batch_size": 8, "epochs": 1, "lr": 0.1}
     assert sizing.fit("tiny", recipes.RECIPES["tiny"], all_given, 255, kind="network").sentence == ""
     # processes and accumulation need a multiple of their number
     values = sizing.fit("tiny", recipes.RECIPES["tiny"], {}, 283, kind="network", pieces=3).values
     assert values["batch_size"] == 15
+
+
+@pytest.mark.parametrize(
+    ("images", "pieces", "said"),
+    [
+        (674, 1, "batch 32 (near a sixteenth, 42)"),
+        (400, 1, "batch 32 (near a sixteenth, 25)"),
+        (100, 1, "batch 8 (the least)"),
+        (5, 1, "batch 4 (all of so few)"),
+        (60_000, 1, "batch 64,"),
+        (60_000, 3, "batch 63 (divisible by 3)"),
+        (283, 3, "batch 15 (near a sixteenth, 18, divisible by 3)"),
+    ],
+)
+def test_the_reason_of_a_batch_is_true(images, pieces, said):
+    assert said in sizing.fit("tiny", recipes.RECIPES["tiny"], {}, images, kind="network", pieces=pieces).sentence
 
 
 def test_what_counts_in_epochs_follows_them():
@@ -125,7 +141,7 @@ def test_both_commands_fit_their_recipes(arc, tmp_path):
         0.025,
         43,
     )
-    assert "batch 16 (a sixteenth)" in sentence
+    assert "batch 16 (near a sixteenth, 16)" in sentence
     flags = ["--preset", "imagenet", "--out", tmp_path]
     own, _ = config_of(supernet, *flags).fitted(IMAGENET)
     assert (own.batch_size, own.epochs, own.lr, own.checkpoint_every, own.color_jitter) == (1024, 120, 0.5, 500, 0.4)

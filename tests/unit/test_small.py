@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import spaces
@@ -100,9 +101,11 @@ def test_small_reaches_its_budgets_at_all_its_resolutions(name):
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("0.05", "give 0.1 to 4"),
-        ("4.5", "give 0.1 to 4"),
-        ("-1", "give 0.1 to 4"),
+        ("0.05", "give {least} to 4"),
+        ("4.5", "give {least} to 4"),
+        ("-1", "give {least} to 4"),
+        ("1e300", "give {least} to 4"),
+        ("9" * 400, "give {least} to 4"),
         ("nan", "give a number"),
         ("inf", "give a number"),
         ("true", "give a number"),
@@ -111,9 +114,37 @@ def test_small_reaches_its_budgets_at_all_its_resolutions(name):
 )
 @pytest.mark.parametrize("name", spaces.SPACES)
 def test_a_width_that_is_none_is_refused(name, value, said):
-    options = cli.space_options(f"width_mult={value}")
-    with pytest.raises(InputError, match=rf"width_mult of space {name} is .*; {said}"):
+    options, least = cli.space_options(f"width_mult={value}"), 0.14 if name == "spos" else 0.1
+    with pytest.raises(InputError, match=rf"width_mult of space {name} small is .*; {said.format(least=least)}"):
         spaces.describe(name, "small", **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "variant", "least"),
+    [
+        *((name, "tiny", {}, 0.23 if name == "spos" else 0.1) for name in spaces.SPACES),
+        *(("spos", "tiny", {"variant": variant}, 0.56) for variant in ("channel", "plus")),
+        ("spos", "cifar", {"variant": "plus"}, 0.14),
+    ],
+)
+def test_the_least_width_is_computed_and_trains(name, preset, variant, least):
+    """Below it a convolution has no channels, which torch would say in its own words."""
+    with pytest.raises(InputError, match=f"give {least} to 4, such as 0.75"):
+        spaces.describe(name, preset, width_mult=least - 0.01, **variant)
+    chain = spaces.describe(name, preset, width_mult=least, **variant)
+    smallest = {
+        label: values[0] if isinstance(values[0], str) else min(values) for label, values in chain.choices.items()
+    }
+    network = chain.network(smallest)
+    network(torch.rand(2, 3, 32, 32)).sum().backward()
+    assert all(weight.numel() for weight in network.parameters())
+
+
+def test_a_budget_is_looked_for_in_widths_that_work():
+    """A budget below all of preset tiny: spos's narrowest widths do not exist there."""
+    found = [entry.options for entry in budget.reach(200_000, 32, 10, "spos") if entry.preset == "tiny"]
+    assert {"variant": "channel"} in found and {"width_mult": 0.35} in found
+    assert {"variant": "channel", "width_mult": 0.5} not in found
 
 
 def test_a_width_that_is_given_for_the_end_is_not_scaled():

@@ -75,7 +75,7 @@ def fit(
     # what differs from the recipe has its reason in brackets
     notes = dict.fromkeys(given, " (given)")
     if batch != published:
-        notes.setdefault("batch_size", " (a sixteenth)" if batch < 1.5 * images / BATCHES else " (the least)")
+        notes.setdefault("batch_size", _why_batch(images, published, pieces))
         notes.setdefault("lr", f" ({recipe['lr']:g} x {batch}/{published})")
     sentence = (
         f"recipe {name}, {images:,} training images: batch {batch:,}{notes.get('batch_size', '')}, {epochs:,} epochs"
@@ -83,6 +83,17 @@ def fit(
     )
     chosen = {key: value for key, value in values.items() if key not in given}
     return Sizing(chosen, sentence if chosen.keys() & set(SIZED) else "")
+
+
+def _why_batch(images: int, most: int, pieces: int) -> str:
+    """Why the batch of `fitting_batch` is not the recipe's; arguments as there."""
+    whole, sixteenth, why = fitting_batch(images, most), images / BATCHES, []
+    if whole != most:
+        least = "all of so few" if images < LEAST_BATCH else "the least"
+        why = [least if sixteenth < LEAST_BATCH else f"near a sixteenth, {sixteenth:.0f}"]
+    if whole % pieces:
+        why.append(f"divisible by {pieces}")
+    return f" ({', '.join(why)})"
 
 
 def fitting_batch(images: int, most: int, pieces: int = 1) -> int:
