@@ -97,4 +97,4 @@ def check_writable(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, resumes=False)
+    cli.run(main)

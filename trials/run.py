@@ -246,4 +246,4 @@ def run_step(words: list[str], done: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, resumes=False)
+    cli.run(main)

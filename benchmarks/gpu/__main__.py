@@ -151,4 +151,4 @@ def measure(part: str, results: Results, device: torch.device, *, smoke: bool) -
 
 
 if __name__ == "__main__":
-    cli.run(main, resumes=False)
+    cli.run(main)

@@ -151,4 +151,4 @@ def print_tables(pairs: Sequence[Measured]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, resumes=False)
+    cli.run(main)

@@ -158,4 +158,4 @@ def print_table(taken: Sequence[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, resumes=False)
+    cli.run(main)

@@ -168,4 +168,4 @@ def read_checks(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    cli.run(main, resumes=False)
+    cli.run(main)

@@ -66,7 +66,7 @@ def test_a_badly_set_run_is_warned_of_at_each_step(tree, tmp_path, warned):
     config = json.loads((run / "retrain" / "config.json").read_text())["config"]
     assert (config["batch_size"], config["lr"]) == (8, 0.025)
     assert not [entry for entry in read_warnings(run) if entry["gate"] == "large batch" and entry["run"]]
-    assert (run / "undertrained-2" / "result.json").exists()
+    assert (run / "undertrained-retrain-2" / "retrain" / "result.json").exists()
 
 
 def test_a_healthy_run_is_silent(tmp_path, warned):

@@ -89,9 +89,9 @@ def test_a_full_disk_stops_a_command_with_one_line_and_resume_goes_on(tmp_path):
     ("raised", "line", "code"),
     [
         (OSError(28, "No space left on device", "a/b"), "No space left on device at 'a/b'; mend that, then run", 3),
-        (OSError(5, "Input/output error"), "Input/output error; mend that, then run the same command with --resume", 3),
+        (OSError(5, "Input/output error"), "Input/output error; mend that, then run the same command again", 3),
         (OSError(24, "Too many open files", "x"), "Too many open files at 'x'", 3),
-        (MemoryError(), "the memory of this machine is used up; lower --batch-size", 3),
+        (MemoryError(), "the memory of this machine is used up; end what else runs here, then run the same", 3),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "the memory of this machine", 3),
         (
             RuntimeError("unable to allocate shared memory(shm) for file </torch_1>"),

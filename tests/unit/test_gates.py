@@ -2,6 +2,7 @@
 
 import json
 import random
+import subprocess
 
 import pytest
 
@@ -168,3 +169,48 @@ def test_a_run_of_an_older_version_gets_a_command_too(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"command": "supernet", "config": config}))
     line = typed.again(tmp_path, {"--epochs": 60})
     assert line == f"python -m trials.supernet --space spos --preset tiny --data digits --epochs 60 --out {tmp_path}-2"
+
+
+def test_networks_are_put_aside_apart_and_nothing_twice(tmp_path):
+    """The commands of all warnings may be typed, one after another and again: nothing is mixed or overwritten."""
+    places = [tmp_path / "retrain", tmp_path / "baselines" / "timm-a", tmp_path / "baselines" / "timm-b"]
+    for place in places:
+        place.mkdir(parents=True)
+        config = {"baseline": "timm:a", "supernet": str(tmp_path)}
+        (place / "config.json").write_text(json.dumps({"command": "retrain", "config": config}))
+    lines = [typed.anew(place, {"--lr": rate}) for place in places for rate in (0.1, 0.2)]
+    lines.append(f"{typed.put_aside(tmp_path / 'undertrained', *places[:1])} && true")
+    moved = []
+    for line in lines:
+        for place in places:
+            place.mkdir(parents=True, exist_ok=True)
+            (place / "now").write_text(line)
+        *moving, _ = line.split(" && ")
+        moved.append(subprocess.run(" && ".join(moving), shell=True, capture_output=True).returncode)
+    assert moved == [0, 1] * 3 + [0]  # the second command of a network stops before it moves anything
+    asides = sorted(tmp_path.glob("undertrained*"))
+    assert [[path.relative_to(tmp_path).as_posix() for path in aside.iterdir()] for aside in asides] == [
+        ["undertrained-2/retrain"],
+        ["undertrained-retrain-2/retrain"],
+        ["undertrained-timm-a-2/timm-a"],
+        ["undertrained-timm-b-2/timm-b"],
+    ]
+    assert [
+        (aside / name).read_text() for aside, name in zip(asides, ("retrain/now", "retrain/now"), strict=False)
+    ] == [
+        lines[-1],
+        lines[0],
+    ]
+
+
+def test_warnings_of_one_run_have_one_command(tmp_path):
+    from trials.training.run_gates import _with_one_command
+
+    few, other = gates.GateWarning("few steps", "few", ""), gates.GateWarning("unequal classes", "unequal", "")
+    wanted = [(few, {"--epochs": 9}), (None, {"--lr": 1}), (other, {"--class-weights": "balanced"})]
+    found = _with_one_command(wanted, lambda changes: f"x {changes}")
+    assert [warning and warning.command for warning in found] == [
+        "x {'--epochs': 9, '--class-weights': 'balanced'}",
+        None,
+        "x {'--epochs': 9, '--class-weights': 'balanced'}",
+    ]

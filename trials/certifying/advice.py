@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,13 +83,11 @@ class Adviser:
 
     def _train_longer(self) -> str:
         """The commands that put the trained networks aside, and train the winner and the others for longer."""
-        aside = typed.free_name(self.run / "undertrained")
-        folders = [name for name in (self.winner, "controls") if (self.run / name).exists()]
+        folders = [self.run / name for name in (self.winner, "controls") if (self.run / name).exists()]
         words = ["--fixed-arc", self.run / "arc.json", "--supernet", self.run]
         words += ["--out", self.run / self.winner] if self.winner != "retrain" else []
         commands = [
-            shlex.join(["mkdir", aside]),
-            shlex.join(["mv", *(str(self.run / name) for name in folders), aside]),
+            typed.put_aside(self.run / "undertrained", *folders),
             cli.command(
                 "retrain", *words, *(word for pair in self.longer.items() for word in pair), "--seeds", self.seeds
             ),

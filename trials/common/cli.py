@@ -190,12 +190,12 @@ def space_options(text: str) -> dict[str, Any]:
     return options
 
 
-def run(main: Callable[[], dict[str, Any] | None], *, resumes: bool = True) -> NoReturn:
+def run(main: Callable[[], dict[str, Any] | None]) -> NoReturn:
     """Run a command's `main` and exit with one of the codes of docs/exit_codes.md.
 
     Args:
-        main: returns what the command found, for --json: see answers.py.
-        resumes: whether the command has --resume.
+        main: returns what the command found, for --json: see answers.py. The `Config` of its module has the options that may be
+            advised where the machine fails.
     """
     for name in ("stdout", "stderr"):  # closed (>&-): else the next file that is opened would take its place
         if getattr(sys, name) is None:
@@ -208,7 +208,9 @@ def run(main: Callable[[], dict[str, Any] | None], *, resumes: bool = True) -> N
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP, and this stays so
             signal.signal(number, lambda number, _: sys.exit(128 + number))
     threading.excepthook = _leave_to_main
-    again = "run the same command with --resume to go on" if resumes else "run the same command again"
+    config = getattr(main, "__globals__", {}).get("Config")
+    has = {flag(field.name) for field in dataclasses.fields(config)} if config else set()
+    again = "run the same command with --resume to go on" if "--resume" in has else "run the same command again"
     stopped = f"\nstopped; what was written is complete, {again}"
     line, code = "", 0
     try:
@@ -224,7 +226,7 @@ def run(main: Callable[[], dict[str, Any] | None], *, resumes: bool = True) -> N
     except BrokenPipeError:
         code = 141
     except Exception as error:
-        failed = machine.failure(error)
+        failed = machine.failure(error, has)
         if failed is None:
             output.write(None, f"a fault of Onepath: {type(error).__name__}: {shown(str(error))}", 1)
             raise

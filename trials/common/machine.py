@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Collection, Sequence
 
 from spaces.errors import shown
 
@@ -32,23 +33,33 @@ def gpu_names() -> list[str]:
     return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
 
 
-# What torch says in place of an OSError or a MemoryError -> what is meant, and how to mend it. First what is more exact.
+SHARED = "/dev/shm is full; give it more (docker: --shm-size)", ("--workers",)
+DECODING = "a process that decodes images died, perhaps for want of memory; end what else runs here", ("--workers",)
+GPU = "the memory of the GPU is used up; end what else runs there", ("--batch-size", "--jobs", "--concurrency")
+MEMORY = (
+    "the memory of this machine is used up; end what else runs here",
+    ("--batch-size", "--jobs", "--concurrency", "--resolution"),
+)
+# What torch says in place of an OSError or a MemoryError -> what is meant and how to mend it, and the options that may be lowered.
+# First what is more exact.
 FAILURES = {
-    "unable to allocate shared memory": "/dev/shm is full; give it more (docker: --shm-size), or lower --workers",
-    "insufficient shared memory": "/dev/shm is full; give it more (docker: --shm-size), or lower --workers",
-    "is killed by signal": "a process that decodes images died, perhaps for want of memory; lower --workers",
-    "exited unexpectedly": "a process that decodes images died, perhaps for want of memory; lower --workers",
-    "CUDA out of memory": "the memory of the GPU is used up; lower --batch-size or --jobs, or end what else runs there",
-    "CUDA error: out of memory": "the memory of the GPU is used up; lower --batch-size or --jobs, or end what else runs there",
-    "DefaultCPUAllocator": "the memory of this machine is used up; lower --batch-size, --jobs or --resolution",
+    "unable to allocate shared memory": SHARED,
+    "insufficient shared memory": SHARED,
+    "is killed by signal": DECODING,
+    "exited unexpectedly": DECODING,
+    "CUDA out of memory": GPU,
+    "CUDA error: out of memory": GPU,
+    "DefaultCPUAllocator": MEMORY,
 }
 
 OWN = ("benchmarks", "spaces", "strategies", "tests", "trials")  # modules of Onepath, whose absence is a fault of it
 
 
-def failure(error: BaseException) -> str | None:
+def failure(error: BaseException, options: Collection[str] = ()) -> str | None:
     """What an exception says about the machine: a disk that is full, a file that may not be written, memory that is used up.
 
+    Args:
+        options: those of the command that failed, such as "--workers"; no other is advised.
     Returns:
         What is wrong, as one line; None where the exception is of another kind, and is perhaps a fault of Onepath.
     """
@@ -58,7 +69,13 @@ def failure(error: BaseException) -> str | None:
     if isinstance(error, ImportError) and error.name and error.name.partition(".")[0] not in OWN:
         return f"library {error.name} does not import here ({shown(str(error))}); install it anew (make setup)"
     if isinstance(error, MemoryError):
-        return FAILURES["DefaultCPUAllocator"]
+        return _mended(*MEMORY, options)
     if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one
-        return next((meant for text, meant in FAILURES.items() if text in str(error)), None)
+        return next((_mended(*meant, options) for text, meant in FAILURES.items() if text in str(error)), None)
     return None
+
+
+def _mended(meant: str, lower: Sequence[str], options: Collection[str]) -> str:
+    """What is meant, with those of the options that may be lowered which a command has."""
+    known = [option for option in lower if option in options]
+    return f"{meant}, or lower {' or '.join(known)}" if known else meant

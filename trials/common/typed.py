@@ -74,8 +74,17 @@ def anew(run: str | Path, changes: Mapping[str, object]) -> str:
     """
     run = Path(run)
     home = run.parent.parent if run.parent.name == "baselines" else run.parent  # all of baselines/ is compared
-    aside = free_name(home / "undertrained")
-    return f"{shlex.join(['mv', str(run), aside])} && {changed(_began(run), changes)}"
+    return f"{put_aside(home / f'undertrained-{run.name}', run)} && {changed(_began(run), changes)}"
+
+
+def put_aside(name: str | Path, *folders: str | Path) -> str:
+    """The commands that move folders into a new one, whose name begins with `name`.
+
+    A folder that is there already stops them before they move anything, so that nothing is overwritten or mixed where they are
+    typed twice, or where two warnings lead to the same folder.
+    """
+    aside = free_name(name)
+    return f"{shlex.join(['mkdir', aside])} && {shlex.join(['mv', *map(str, folders), aside])}"
 
 
 def _began(run: str | Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import difflib
 import re
@@ -113,11 +114,12 @@ def require_model(text: str) -> None:
         raise InputError(f"--baseline '{text}': {library} has no model '{name}'; {hint}")
 
 
-def check_baseline(text: str, classes: int, resolution: int) -> tuple[int, int]:
+def check_baseline(text: str, classes: int, resolution: int, *, advise: bool = True) -> tuple[int, int]:
     """Make a baseline and try it on two random images, before a long training begins.
 
     Args:
         resolution: height and width of the images, pixels.
+        advise: name the keywords with which the model does take such images, where there are some.
     Returns:
         MACs for one image; number of parameters.
     Raises:
@@ -127,17 +129,49 @@ def check_baseline(text: str, classes: int, resolution: int) -> tuple[int, int]:
 
     network = build_baseline(text, classes)
     subject = f"--baseline '{text}' with images of {resolution}x{resolution} pixels"
-    fix = "take another model or --resolution, or a keyword such as output_stride=8 or img_size"
     try:
         with torch.no_grad():  # two images, because BatchNorm in train mode needs more than one number per channel
             output = copy.deepcopy(network).train()(torch.rand(2, 3, resolution, resolution))
         counted = count(network.to("meta"), torch.empty(1, 3, resolution, resolution, device="meta"))
     except Exception as error:  # whatever a model makes of an image
-        raise InputError(f"{subject} fails: {_one_line(error)}; {fix}") from None
+        others = _that_work(text, classes, resolution) if advise else []
+        fix = "".join(f", or give '{other}'" for other in others)
+        raise InputError(
+            f"{subject} fails: {_one_line(error)}; take another model, or images of another size{fix}"
+        ) from None
     if not isinstance(output, torch.Tensor) or output.shape != (2, classes):
         shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise InputError(f"{subject} gives {shape} instead of one number per class; take another model")
     return counted.macs, counted.params
+
+
+def stronger_baseline(text: str, classes: int, resolution: int, macs: int) -> str:
+    """The same baseline with an output stride of 8, where the model takes it and shrinks images of this size less with it.
+
+    Args:
+        text, classes, resolution: as for `check_baseline`.
+        macs: of the baseline as it is.
+    Returns:
+        A baseline; "" where the model has no such keyword, or does the same with it.
+    """
+    if "output_stride" in parse_baseline(text)[2]:
+        return ""
+    try:
+        other = f"{text},output_stride=8"
+        return other if check_baseline(other, classes, resolution, advise=False)[0] > macs else ""
+    except InputError:
+        return ""
+
+
+def _that_work(text: str, classes: int, resolution: int) -> list[str]:
+    """The same baseline with a keyword more, for those keywords with which it takes images of this size."""
+    found = []
+    for keyword, value in (("output_stride", 8), ("img_size", resolution)):
+        if keyword not in parse_baseline(text)[2]:
+            with contextlib.suppress(InputError):
+                check_baseline(f"{text},{keyword}={value}", classes, resolution, advise=False)
+                found.append(f"{text},{keyword}={value}")
+    return found
 
 
 def _one_line(error: Exception) -> str:

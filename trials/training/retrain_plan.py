@@ -22,7 +22,7 @@ from trials.networks import baselines, official_spos
 from trials.networks.baselines import parse_baseline
 from trials.networks.build import build_network
 from trials.networks.pretrained import find_weights, input_of
-from trials.training import memory
+from trials.training import memory, sizing
 from trials.training.choose_preset import with_preset
 from trials.training.compilation import require_compiler, require_layers
 from trials.training.initial_weights import Start, check_start
@@ -175,8 +175,10 @@ def print_notes(plan: RetrainPlan) -> None:
         )
     if winners_config(config):
         print(f"recipe: options that are not given are those of the winner, '{config.supernet}/retrain'")
-    if config.baseline and data.resolution < 64 and "output_stride" not in config.baseline:
-        print(
-            f"note: most models shrink images 32 times, {data.resolution}x{data.resolution} pixels to "
-            f"{-(-data.resolution // 32)}x{-(-data.resolution // 32)}; where a model takes it, ,output_stride=8 is a stronger baseline"
-        )
+    if config.baseline and data.resolution < sizing.SMALL_SIDE:
+        stronger = baselines.stronger_baseline(config.baseline, len(data.classes), data.resolution, plan.macs)
+        if stronger:
+            print(
+                f"note: this model shrinks images of {data.resolution}x{data.resolution} pixels to very few; it does so less as "
+                f"--baseline {stronger}, a stronger baseline"
+            )

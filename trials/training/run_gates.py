@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from trials.training.strategy_options import DIFFERENTIABLE
 MOST_TEST = 0.4  # the largest part of the images that is worth testing on
 BALANCED = {"--class-weights": "balanced"}  # what mends classes of unequal size
 Found = list[GateWarning | None]
+Wanted = tuple[GateWarning | None, Mapping[str, object]]  # a warning, and the options that mend it
 
 
 def before_supernet(config: supernet_config.Config, data: Data) -> Found:
@@ -38,33 +40,28 @@ def before_supernet(config: supernet_config.Config, data: Data) -> Found:
     steps = config.epochs * (images // config.batch_size)
     # the steps of a warm start train one path, not the supernet
     warm = config.warm_steps(steps)
-    wanted = sizing.enough_steps(config.recipe(), images, "supernet", config.batch_size)
+    enough = sizing.enough_steps(config.recipe(), images, "supernet", config.batch_size)
     found = [
         gates.few_steps(
             steps - warm,
-            round(wanted * (1 - min(config.warm_start, 0.5))),
+            round(enough * (1 - min(config.warm_start, 0.5))),
             images,
             "",
             after=" after the warm start" if warm else "",
         ),
         *_batch_and_rate(config, config.recipe(), images),
     ]
-    small = gates.small_test(data.class_counts("test"), "") if data.name == "folder" else None
+    small = gates.small_test(data.class_counts("test"), _look_at(config)) if data.name == "folder" else None
 
-    # one command mends them all
-    changes = _supernet_differences(config, data) if any(found) else {}
-    if any(found) and config.warm_start > 0.5:
-        changes["--warm-start"] = 0.3
+    differences = _supernet_differences(config, data) if any(found) else {}
+    if config.warm_start > 0.5:
+        differences["--warm-start"] = 0.3
     fraction = _larger_test(config, data) if small else None
+    wanted: list[Wanted] = [*((warning, differences) for warning in found), (_unequal(config, data), BALANCED)]
     if fraction:
-        changes["--test-fraction"] = fraction
-    command = typed.again(config.out, changes)
-    found = [warning and dataclasses.replace(warning, command=command) for warning in found]
-    return [
-        *found,
-        small and dataclasses.replace(small, command=command if fraction else _look_at(config)),
-        _unequal(config, data, typed.again(config.out, BALANCED)),
-    ]
+        wanted.append((small, {"--test-fraction": fraction}))
+    mended = _with_one_command(wanted, lambda changes: typed.again(config.out, changes))
+    return mended if fraction else [*mended, small]
 
 
 def supernet_loss(config: supernet_config.Config, data: Data, *, whole: bool) -> GateWarning | None:
@@ -84,18 +81,19 @@ def after_supernet(config: supernet_config.Config, data: Data) -> Found:
     if config.import_official:
         return []
     counts = data.class_counts("score")
-    longer = _supernet_differences(config, data) or {"--epochs": LONGER * config.epochs}
-    command = typed.again(config.out, longer)
+    differences = _supernet_differences(config, data)
     measured = [entry["fixed_paths"] for entry in _log(Path(config.out)) if "fixed_paths" in entry]
-    return [
-        supernet_loss(config, data, whole=True),
-        gates.near_chance(
-            measured[-1] if measured else [],
-            min(SCORING_IMAGES, sum(counts.values())),
-            100 * max(counts.values()) / sum(counts.values()),
-            command,
-        ),
+    near = gates.near_chance(
+        measured[-1] if measured else [],
+        min(SCORING_IMAGES, sum(counts.values())),
+        100 * max(counts.values()) / sum(counts.values()),
+        "",
+    )
+    wanted = [
+        (supernet_loss(config, data, whole=True), differences or {"--lr": _lower(config.lr)}),
+        (near, differences or {"--epochs": LONGER * config.epochs}),
     ]
+    return _with_one_command(wanted, lambda changes: typed.again(config.out, changes))
 
 
 def before_retraining(config: retrain_config.Config, data: Data) -> Found:
@@ -105,19 +103,18 @@ def before_retraining(config: retrain_config.Config, data: Data) -> Found:
     owner = config.supernet or config.out
     more = typed.again(owner, {"--test-fraction": fraction}) if fraction else _look_at(config)
     said = [entry["command"] for entry in gates.read_warnings(Path(owner)) if entry["gate"] == gates.SMALL_TEST]
-    counted: Found = [
-        gates.small_test(data.class_counts("test"), said[0] if said else more),
-        _unequal(config, data, _retrain_again(config, BALANCED)),
-    ]
+    small = gates.small_test(data.class_counts("test"), said[0] if said else more)
+    wanted: list[Wanted] = [(_unequal(config, data), BALANCED)]
     if config.import_official:
-        return counted
+        return [*_with_one_command(wanted, partial(_retrain_again, config)), small]
     images = data.size(config.training_part)
     recipe = config.recipe_values()
     steps = config.epochs * (images // config.batch_size)
-    wanted = sizing.enough_steps(recipe, images, config.kind, config.batch_size)
-    command = _retrain_again(config, _differences(config, _fit(recipe, config, images)))
-    found = [gates.few_steps(steps, wanted, images, ""), *_batch_and_rate(config, recipe, images)]
-    return [*(warning and dataclasses.replace(warning, command=command) for warning in found), *counted]
+    enough = sizing.enough_steps(recipe, images, config.kind, config.batch_size)
+    differences = _differences(config, _fit(recipe, config, images))
+    found = [gates.few_steps(steps, enough, images, ""), *_batch_and_rate(config, recipe, images)]
+    wanted = [*((warning, differences) for warning in found), *wanted]
+    return [*_with_one_command(wanted, partial(_retrain_again, config)), small]
 
 
 def network_loss(config: retrain_config.Config, data: Data, seed: int, *, whole: bool) -> GateWarning | None:
@@ -126,8 +123,7 @@ def network_loss(config: retrain_config.Config, data: Data, seed: int, *, whole:
     Args:
         whole: whether the training is over.
     """
-    fitted = _fit(config.recipe_values(), config, data.size(config.training_part))
-    command = _retrain_again(config, _differences(config, fitted) or {"--lr": _lower(config.lr)})
+    command = _retrain_again(config, _loss_differences(config, data))
     return gates.flat_loss(_losses(Path(config.out) / f"seed{seed}"), command, whole=whole)
 
 
@@ -141,15 +137,36 @@ def after_retraining(config: retrain_config.Config, data: Data, floor: Mapping[s
         return []
     results = seed_results(Path(config.out), config.seeds)
     accuracy = accuracy_interval([result["test_correct"] for result in results], results[0]["test_images"])
-    longer = longer_training(config, data)
     losses = (network_loss(config, data, seed, whole=True) for seed in range(config.seeds))
-    return [next(filter(None, losses), None), gates.below_floor(accuracy, floor, _retrain_again(config, longer))]
+    wanted = [
+        (next(filter(None, losses), None), _loss_differences(config, data)),
+        (gates.below_floor(accuracy, floor, ""), longer_training(config, data)),
+    ]
+    return _with_one_command(wanted, partial(_retrain_again, config))
 
 
 def longer_training(config: retrain_config.Config, data: Data) -> dict[str, object]:
     """Options of a network's training that is longer: those of the fitted recipe, or more epochs where these are its own."""
     fitted = _fit(config.recipe_values(), config, data.size(config.training_part))
     return _differences(config, fitted) or {"--epochs": LONGER * config.epochs}
+
+
+def _loss_differences(config: retrain_config.Config, data: Data) -> dict[str, object]:
+    """Options of a network's training whose loss may fall: those of the fitted recipe, or a lower rate."""
+    fitted = _fit(config.recipe_values(), config, data.size(config.training_part))
+    return _differences(config, fitted) or {"--lr": _lower(config.lr)}
+
+
+def _with_one_command(wanted: Sequence[Wanted], command: Callable[[Mapping[str, object]], str]) -> Found:
+    """Give warnings of one run the one command that mends them all: two could not both be typed.
+
+    Args:
+        wanted: warnings, each with the options that mend it.
+        command: makes a command with such options.
+    """
+    changes = {option: value for warning, mending in wanted if warning for option, value in mending.items()}
+    line = command(changes) if any(warning for warning, _ in wanted) else ""
+    return [warning and dataclasses.replace(warning, command=line) for warning, _ in wanted]
 
 
 def _retrain_again(config: retrain_config.Config, changes: Mapping[str, object]) -> str:
@@ -205,9 +222,9 @@ def _batch_and_rate(
     return found
 
 
-def _unequal(config: supernet_config.Config | retrain_config.Config, data: Data, command: str) -> GateWarning | None:
-    """A class with most of the images, unless the loss makes up for it."""
-    return None if config.class_weights else gates.unequal_classes(data.class_counts("all"), command)
+def _unequal(config: supernet_config.Config | retrain_config.Config, data: Data) -> GateWarning | None:
+    """A class with most of the images, unless the loss makes up for it; the command is still to come."""
+    return None if config.class_weights else gates.unequal_classes(data.class_counts("all"), "")
 
 
 def _larger_test(config: supernet_config.Config | retrain_config.Config, data: Data) -> float | None:
