@@ -31,7 +31,7 @@ from pathlib import Path
 from benchmarks.common import parse
 from benchmarks.quality import tables
 from benchmarks.quality.carry_out import carry_out
-from benchmarks.quality.pairs import DEFAULT, PAIRS, SHORT, SMOKE_PAIR, Pair, cut_fashion_mnist
+from benchmarks.quality.pairs import DEFAULT, PAIRS, SHORTS, SMOKE_PAIR, Pair, cut_fashion_mnist
 from benchmarks.quality.tables import Measured
 from benchmarks.quality.units import KINDS, LEARNERS, SUPERNETS, Plan, missing
 from benchmarks.roads.folders import FASHION_MNIST
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.table:
         measure(pairs, plan, args, RESULTS, args.work)
     elif args.pairs == ",".join(DEFAULT):
-        pairs += [SHORT]  # which nothing but a table needs
+        pairs += SHORTS  # which nothing but a table needs
     print_tables([Measured(pair, plan, RESULTS) for pair in pairs])
 
 
