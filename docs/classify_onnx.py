@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 
 def open_rgb(path, how):
-    """An image as training sees it: RGB of 8 bits, more bits scaled, an unknown white refused, turned if the network wants it."""
+    """An image as training sees it: RGB of 8 bits, more bits scaled, an unknown white refused, turned, transparency laid on a colour."""
     with contextlib.suppress(ImportError):  # HEIC, where pillow-heif is installed
         import pillow_heif
 
@@ -22,11 +22,26 @@ def open_rgb(path, how):
     if (image.mode in ("F", "I") and not grey_16) or (grey_16 and tags.get(262) == 0):
         sys.exit(f"{path}: no value is known to be white (mode {image.mode}); convert it to 8 bits")
     white = 4095 if tags.get(258) == (12,) else 65535
+    laid_on, key = how.get("background"), image.info.get("transparency")
+    raw = image.tile[0].args if image.format == "PNG" and image.tile else None
+    if isinstance(key, int):  # one colour of a PNG is transparent, counted in the bits of the file
+        key *= {"L;2": 85, "L;4": 17}.get(raw, 1)
+    elif raw == "RGB;16B" and key:
+        key = tuple(value >> 8 for value in key)
     if how.get("exif_orientation"):
         image = ImageOps.exif_transpose(image)
     if grey_16:
-        image = Image.fromarray((np.asarray(image, np.float64).clip(0, white) * (255 / white)).round().astype(np.uint8))
-    return image.convert("RGB")
+        values = np.asarray(image, np.float64).clip(0, white)
+        image = Image.fromarray((values * (255 / white)).round().astype(np.uint8)).convert("RGB")
+        if laid_on and key is not None:
+            image.paste(tuple(laid_on), mask=Image.fromarray(values == key))
+    if not laid_on or not image.has_transparency_data:
+        return image.convert("RGB")
+    image.info |= {"transparency": key} if key is not None else {}
+    image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    canvas = Image.new("RGB", image.size, tuple(laid_on))
+    canvas.paste(image, mask=image)
+    return canvas
 
 
 def prepare(image, how):

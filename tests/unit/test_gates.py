@@ -10,6 +10,7 @@ from trials.common import typed
 from trials.evidence import gates
 from trials.evidence.gates import GateWarning, keep_warnings, read_warnings
 from trials.evidence.intervals import Interval, accuracy_interval
+from trials.images.looks import Blank
 
 FLOOR = {"top1": 93.0, "interval": [84.6, 97.0], "name": "random forest on 16x16 pixels", "test_images": 71}
 
@@ -46,6 +47,11 @@ FIRES = {
     "no test part": (gates.small_test, ({"a": 0, "b": 0},), "no test images"),
     "a small class": (gates.small_test, ({"a": 300, "b": 3},), "class 'b' has 3 test images"),
     "unequal classes": (gates.unequal_classes, ({"good": 90, "bad": 10},), "class 'good' has 90% of the training"),
+    "blank images": (
+        gates.blank_images,
+        ([Blank("people", 45, 59, "black", "people/a.png", 0), Blank("food", 3, 50, "black", "food/b.png", 0)],),
+        "45 of 59 images of class 'people' are all black, such as 'people/a.png', and 3 in 1 more class;",
+    ),
     "below the floor": (
         gates.below_floor,
         (Interval(76.8, 65.7, 85.0), FLOOR),
@@ -68,6 +74,8 @@ SILENT = [
     (gates.noisy_scores, ([80.0, 80.0], 360)),  # too few to tell
     (gates.small_test, ({"a": 60, "b": 50},)),
     (gates.unequal_classes, ({"a": 70, "b": 30},)),
+    (gates.blank_images, ([],)),
+    (gates.blank_images, ([Blank("a", 1, 10, "white", "a/b.png", 0), Blank("b", 4, 100, "white", "b/c.png", 0)],)),
     (gates.unequal_classes, ({"a": 80, "b": 70, "c": 60},)),
     (gates.below_floor, (Interval(90.0, 85.0, 95.0), FLOOR)),  # within the noise
     (gates.below_floor, (Interval(97.0, 95.0, 98.0), FLOOR)),

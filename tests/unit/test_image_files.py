@@ -92,7 +92,7 @@ def odd_files(image):
         "日本 ñ 'q' \",.jpg": (encoded(image.crop((2, 2, 80, 80)), "JPEG"), ""),
         os.fsdecode(b"latin \xe9.jpg"): (encoded(image.crop((3, 3, 80, 80)), "JPEG"), ""),
         "palette.png": (encoded(image.quantize(16), "PNG"), "palette"),
-        "clear.png": (encoded(image.convert("RGBA").crop((4, 4, 80, 80)), "PNG"), "transparency"),
+        "clear.png": (encoded(image.convert("RGBA").crop((4, 4, 80, 80)), "PNG"), "opaque alpha channel"),
         "other.webp": (encoded(image.crop((5, 5, 80, 80)), "WEBP"), ""),
         "other.tif": (encoded(image.crop((6, 6, 80, 80)), "TIFF"), ""),
         "other.bmp": (encoded(image.crop((7, 7, 80, 80)), "BMP"), ""),

@@ -274,6 +274,14 @@ def progress(total: int, *, desc: str, unit: str, initial: int = 0) -> Any:
     )
 
 
+def short(text: str, width: int) -> str:
+    """A text of at most `width` characters: of a longer one the middle gives way to an ellipsis."""
+    if len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    return text[:head] + "…" + text[len(text) - (width - 1 - head) :]
+
+
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str], *, as_is: bool = False) -> str:
     """A plain text table; numbers are set right-aligned, integers with thousands separators; `as_is` leaves cells alone."""
     return tabulate(rows, header, tablefmt="simple", intfmt=",", floatfmt=".2f", disable_numparse=as_is)

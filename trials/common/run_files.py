@@ -30,7 +30,15 @@ def read(path: str | Path, kind: str) -> Any:
     """
     content = load_json(path, kind)
     check(content, path, kind)
+    if kind in ("run configuration", "options of --top"):
+        _complete(content["config"])
     return content
+
+
+def _complete(config: dict[str, Any]) -> None:
+    """Write what older code did into its options, where a newer default does something else."""
+    if config.get("data") == "folder":
+        config.setdefault("background", "drop")  # transparency was dropped
 
 
 def check(content: object, path: str | Path, kind: str) -> None:

@@ -16,13 +16,15 @@ from typing import Any
 
 from tqdm import tqdm
 
+from spaces.errors import shown
 from spaces.files import save_json
 from trials.common import places, run_files
 from trials.common.commands import as_typed
 from trials.evidence.intervals import Interval, accuracy_interval, percent, score_sd
+from trials.images.looks import Blank, notable
 
 FILE = "warnings.json"
-FEW_STEPS, SMALL_TEST = "few steps", "small test part"
+FEW_STEPS, SMALL_TEST, BLANK = "few steps", "small test part", "blank images"
 STEPS_SHARE = 0.25  # fewer steps than this part of the recipe's are too few
 BATCH_SHARE = 1 / 8  # the largest part of the training images that one batch may be
 RATE_FACTOR = 3.0  # how far rate per image of a batch may be from the recipe's
@@ -190,6 +192,25 @@ def unequal_classes(counts: Mapping[str, int], command: str) -> GateWarning | No
         return None
     text = f"class '{most}' has {share:.0%} of the training images: always answering it scores that; look at the balanced accuracy, and let every class count alike"
     return GateWarning("unequal classes", text, command)
+
+
+def blank_images(blanks: Sequence[Blank], command: str) -> GateWarning | None:
+    """Classes of which a notable share of the images is one single colour, which teaches nothing.
+
+    Args:
+        blanks: of all classes that have such images, the one with the largest share first.
+    """
+    found = notable(blanks)
+    if not found:
+        return None
+    first = found[0]
+    others = sum(blank.count for blank in found[1:])
+    more = f", and {others:,} in {len(found) - 1} more class{'es' * (len(found) > 2)}" if others else ""
+    text = (
+        f"{first.count:,} of {first.total:,} images of class '{shown(first.name)}' are all {first.colour}, such as "
+        f"'{shown(first.example)}'{more}; one that shows nothing teaches nothing"
+    )
+    return GateWarning(BLANK, text, command)
 
 
 def below_floor(accuracy: Interval, floor: Mapping[str, Any], command: str) -> GateWarning | None:

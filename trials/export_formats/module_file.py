@@ -31,6 +31,13 @@ CENTRE = """    side, short = PREPROCESSING["resolution"], PREPROCESSING["short_
     top, left = round((size[0] - side) / 2), round((size[1] - side) / 2)
     images = images[:, :, top : top + side, left : left + side]
 """
+# What is transparent of an image with four channels, laid on one colour
+LAID_ON = (
+    "    if images.shape[1] == 4:",
+    "        alpha = images[:, 3:].float() / 255",
+    '        background = torch.tensor(PREPROCESSING["background"], device=images.device).view(3, 1, 1)',
+    "        images = (images[:, :3].float() * alpha + background * (1 - alpha)).round()",
+)
 # Length of the long side in pixels: torchvision cuts it off, the official SPOS code with OpenCV rounds it
 LONG = "short * max(height, width) // min(height, width)"
 LONG_OPENCV = "int(short / min(height, width) * max(height, width) + 0.5)"
@@ -66,7 +73,12 @@ def module_text(
     standard, others = import_lines(imports | {"from safetensors.torch import load_file"} | writer.imports)
     values = {key: value for key, value in preprocessing.items() if key != "classes"}
     top = [
-        header(lines, stem, turned=bool(preprocessing.get("exif_orientation"))),
+        header(
+            lines,
+            stem,
+            turned=bool(preprocessing.get("exif_orientation")),
+            takes_alpha=bool(preprocessing.get("background")),
+        ),
         "from __future__ import annotations\n\n" + standard,
         others,
         constant("PREPROCESSING", values) + constant("CLASSES", preprocessing["classes"]),
@@ -77,15 +89,21 @@ def module_text(
     return "\n".join(top) + "\n\n" + "\n\n".join(source.strip("\n") + "\n" for source in sources)
 
 
-def header(lines: Sequence[str], stem: str, *, turned: bool) -> str:
-    """The file's docstring: what the network is, and how to use the file; `turned`: it was trained on upright images."""
+def header(lines: Sequence[str], stem: str, *, turned: bool, takes_alpha: bool) -> str:
+    """The file's docstring: what the network is, and how to use the file.
+
+    Args:
+        turned: it was trained on upright images.
+        takes_alpha: `preprocess` lays transparent pixels on a colour.
+    """
+    clear = " or RGBA (4, H, W)" if takes_alpha else ""
     upright = ", turned as its EXIF orientation says" if turned else ""
     use = f"""
     import torch
     import {stem}
 
     network = {stem}.load()                        # reads {stem}.safetensors beside this file
-    images = {stem}.preprocess(image)              # uint8 or uint16 RGB (3, H, W) of any size{upright}
+    images = {stem}.preprocess(image)              # uint8 or uint16 RGB (3, H, W){clear} of any size{upright}
     with torch.no_grad():
         print({stem}.CLASSES[int(network(images).argmax())])
 """
@@ -109,14 +127,16 @@ def preprocess_source(preprocessing: Mapping[str, Any]) -> str:
     else:
         how = "its short side resized, then its centre cut out"
         resize = CENTRE.format(long=LONG_OPENCV if opencv else LONG, antialias=not opencv)
+    alpha = ", or RGBA" if preprocessing.get("background") else ""
     lines = [
         "def preprocess(image):",
-        f'    """uint8 RGB (3, H, W) or (N, 3, H, W), or uint16, to float (N, 3, R, R): {how}, then normalised."""',
+        f'    """uint8 RGB (3, H, W) or (N, 3, H, W), or uint16{alpha}, to float (N, 3, R, R): {how}, then normalised."""',
         "    images = image if image.dim() == 4 else image[None]",
         "    if images.dtype == torch.uint16:  # 16 bits, which the network has seen as 8",
         "        images = (images.float() / 257).round()",
         "    elif images.dtype != torch.uint8:",
         '        raise TypeError(f"an image of 8 or 16 bits is wanted, uint8 or uint16, not {images.dtype}")',
+        *(LAID_ON if alpha else ()),
         resize.rstrip("\n"),
     ]
     if preprocessing["channels"] == "BGR":

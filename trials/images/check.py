@@ -16,17 +16,29 @@ from spaces.errors import InputError
 from spaces.files import atomic
 from trials.common import cli
 from trials.common.cli import flag
+from trials.images.background import colour_of, laid_on
 from trials.images.check_config import Config
 from trials.images.crops import CROP_DRAWS, central_crops, random_crops
-from trials.images.image_list import PARTS, ImageList, select_images, turned_sizes, without_training_images
+from trials.images.image_list import (
+    PARTS,
+    ImageList,
+    count_transparent,
+    select_images,
+    transparent_images,
+    turned_sizes,
+    without_training_images,
+)
 from trials.images.listing import Listing, find_images
+from trials.images.looks import Blank, blank_classes, notable
 from trials.images.options import require_data_folder
 from trials.images.scan import Scan, scan
 from trials.images.torch_loader import TorchLoader
 
 LIST_LENGTH = 10  # files that are named of those that are unusual, or left out
+NAME = 40  # characters of the name of a class in a line
 SHEET_CLASSES = 10  # rows of the picture sheet
 SHEET_IMAGES = 8  # columns of the picture sheet
+UNEVEN = 0.25  # difference of the shares of transparent images of two classes that is worth a word
 SHEET_PIXELS = 96  # height and width of an image on the sheet
 
 
@@ -46,12 +58,15 @@ def check_folder(config: Config) -> dict[str, Any]:
     images = select_images(listing, scanned, config.score_fraction, config.test_fraction)
     if config.exif_orientation:
         images = dataclasses.replace(images, sizes=turned_sizes(images))
-    _print_facts(listing, scanned, images, turn=config.exif_orientation)
+    blank = _blank(listing, scanned, config.background)
+    _print_facts(listing, scanned, images, config)
+    _print_transparent(images, config.background)
+    _print_blank(blank)
     drawn, following = None, None
     if config.out and len(images.labels):
         try:
             with atomic(config.out) as temporary:
-                _draw_sheet(images, root, temporary, turn=config.exif_orientation)
+                _draw_sheet(images, root, temporary, config)
         except OSError as error:
             raise InputError(f"--out '{config.out}' cannot be written ({error.strerror}); name another file") from None
         drawn = config.out
@@ -68,6 +83,9 @@ def check_folder(config: Config) -> dict[str, Any]:
         "parts": {part: int((images.parts == k).sum()) for k, part in enumerate(PARTS)},
         "classes": dict(zip(images.classes, counts.tolist(), strict=True)),
         "formats": {images.kinds[kind]: count for kind, count in Counter(images.kind_numbers.tolist()).most_common()},
+        "transparent": count_transparent(images),
+        "background": config.background,
+        "blank": {one.name: one.count for one in blank},
         "unusual": _unusual(listing, scanned),
         "left_out": images.left_out,
         "not_read": images.others,
@@ -91,7 +109,7 @@ def _given(config: Config) -> list[str]:
     return words
 
 
-def _print_facts(listing: Listing, scanned: Scan, images: ImageList, *, turn: bool) -> None:
+def _print_facts(listing: Listing, scanned: Scan, images: ImageList, config: Config) -> None:
     """Print parts, sizes and formats, classes that differ in size, and the files that are unusual or left out."""
     # images per class, for each part
     counts = [np.bincount(images.labels[images.parts == k], minlength=len(images.classes)) for k in range(len(PARTS))]
@@ -112,6 +130,8 @@ def _print_facts(listing: Listing, scanned: Scan, images: ImageList, *, turn: bo
         rows.append(("short side below 256", f"{(short < 256).mean():.1%}"))
     for kind, count in Counter(images.kind_numbers.tolist()).most_common():
         rows.append((f"format {images.kinds[kind]}", f"{count:,}"))
+    if clear := count_transparent(images):
+        rows.append(("transparent", f"{clear:,}, {laid_on(config.background)} (--background)"))
     print(cli.table(rows, ("images", ""), as_is=True))
 
     total = np.sum(counts, axis=0)
@@ -123,13 +143,51 @@ def _print_facts(listing: Listing, scanned: Scan, images: ImageList, *, turn: bo
         print("if the small ones matter as much: --class-weights balanced, and look at the balanced accuracy")
 
     _print_files(
-        f"unusual, but readable (EXIF orientation is {'' if turn else 'not '}applied)",
+        f"unusual, but readable (EXIF orientation is {'' if config.exif_orientation else 'not '}applied)",
         _unusual(listing, scanned),
     )
     _print_files("left out", images.left_out)
     _print_files("not read", images.others)
     for note in listing.notes:
         print(f"\nnote: {note}")
+
+
+def _blank(listing: Listing, scanned: Scan, background: str) -> list[Blank]:
+    """The classes with images that are one single colour once they are laid on the background."""
+    good = {number: flat for number, flat in scanned.flats.items() if number not in scanned.problems}
+    return blank_classes(good, listing.paths, listing.labels, listing.classes, background)
+
+
+def _print_transparent(images: ImageList, background: str) -> None:
+    """Print which classes are transparent, where they differ in it: a network may learn that instead of what they show."""
+    if not count_transparent(images):
+        return
+    totals = np.bincount(images.labels, minlength=len(images.classes))
+    clear = np.bincount(images.labels[transparent_images(images)], minlength=len(images.classes))
+    shares = clear / np.maximum(totals, 1)
+    if shares.max() - shares.min() <= UNEVEN:
+        return
+    order = np.argsort(-shares, kind="stable")
+    most, least = (
+        ", ".join(f"{cli.short(images.classes[k], NAME)} {clear[k]:,} of {totals[k]:,}" for k in some)
+        for some in (order[:3], order[:-4:-1])
+    )
+    print(f"\nclasses differ in transparent images: most in {most}; least in {least}")
+    print("a network may tell these classes by the background; look at the picture, or try another --background")
+
+
+def _print_blank(blanks: list[Blank]) -> None:
+    """Print which classes have images of one single colour."""
+    if not blanks:
+        return
+    print(f"\none single colour, which teaches nothing: {sum(blank.count for blank in blanks):,}")
+    for blank in blanks[:LIST_LENGTH]:
+        print(f"  {blank}")
+    if more := blanks[LIST_LENGTH:]:
+        print(f"  and {sum(blank.count for blank in more):,} in {len(more)} more classes")
+    ink = sum(blank.ink for blank in blanks)
+    if notable(blanks) and ink:
+        print(f"  {ink:,} of them are drawn in the colour of the background: try another --background")
 
 
 def _print_files(title: str, files: list[tuple[str, str]]) -> None:
@@ -149,10 +207,11 @@ def _print_files(title: str, files: list[tuple[str, str]]) -> None:
         print(f"  {kind} ({count:,}): " + ", ".join(paths[:shown]) + more)
 
 
-def _draw_sheet(images: ImageList, root: Path, path: Path, *, turn: bool) -> None:
+def _draw_sheet(images: ImageList, root: Path, path: Path, config: Config) -> None:
     """Write a picture with a row for each of a few classes: the same images as they are scored, and as they are trained."""
     labels, sizes, classes = images.labels, images.sizes, images.classes
-    loader = TorchLoader(images.paths.under(root), sizes, images.nbytes, SHEET_PIXELS, workers=0, turn=turn)
+    how: dict[str, Any] = {"turn": config.exif_orientation, "background": colour_of(config.background)}
+    loader = TorchLoader(images.paths.under(root), sizes, images.nbytes, SHEET_PIXELS, workers=0, **how)
     generator = np.random.default_rng(0)
     margin, line = 160, SHEET_PIXELS + 4
     rows = sorted(generator.permutation(len(classes))[:SHEET_CLASSES].tolist())

@@ -8,6 +8,7 @@ from typing import ClassVar
 from spaces.errors import InputError
 from trials.common import cli
 from trials.common.cli import flag, option, reuse
+from trials.images import background
 from trials.images.options import DataOptions, default_workers
 
 
@@ -27,9 +28,11 @@ class Config:
     classes: int = reuse(DataOptions, "classes")
     per_class: int = reuse(DataOptions, "per_class")
     exif_orientation: bool = reuse(DataOptions, "exif_orientation", default=False)
+    background: str = reuse(DataOptions, "background", default=background.DEFAULT, unset="")
     workers: int = reuse(DataOptions, "workers")
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "background", background.normal_form(self.background))
         if self.workers is None:
             object.__setattr__(self, "workers", default_workers())
         for name in ("score_fraction", "test_fraction"):

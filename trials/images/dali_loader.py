@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from spaces.errors import InputError, Stopped
+from trials.images.background import Colour
 from trials.images.crops import CropPlan
 from trials.images.torch_loader import Decoded, TorchLoader, check_bytes, decode
 
@@ -45,6 +46,7 @@ class DaliLoader:
         workers: number of threads that decode; twice as many read files.
         device: where the images are wanted; on a GPU they are decoded there.
         turn: apply EXIF's orientation to the files that are not plain; the sizes are those of turned images then.
+        background: what transparent pixels of the files that are not plain are laid on; None: their transparency is dropped.
     Raises:
         InputError: DALI does not import here.
     """
@@ -60,6 +62,7 @@ class DaliLoader:
         device: torch.device,
         *,
         turn: bool = False,
+        background: Colour | None = None,
     ) -> None:
         # errors alone: its decoder on a GPU warns once per thread that pixels at the edge of a crop may be off by rounding
         os.environ.setdefault("DALI_NVIMGCODEC_LOG_LEVEL", "1")
@@ -69,8 +72,9 @@ class DaliLoader:
             reason = str(error).splitlines()[0]
             raise InputError(f"--loader dali does not import here ({reason}); use --loader torchvision") from None
         self.files, self.nbytes, self.plain = files, nbytes, plain
-        self.resolution, self.workers, self.device, self.turn = resolution, max(1, workers), device, turn
-        self.fallback = TorchLoader(files, sizes, nbytes, resolution, workers=0, turn=turn)
+        self.resolution, self.workers, self.device = resolution, max(1, workers), device
+        self.turn, self.background = turn, background
+        self.fallback = TorchLoader(files, sizes, nbytes, resolution, workers=0, turn=turn, background=background)
         self._readers = ThreadPoolExecutor(2 * self.workers, thread_name_prefix="read")
         self._failures = 0  # batches of good images that DALI failed on
 
@@ -184,7 +188,8 @@ class DaliLoader:
         if self.plain[index]:
             return np.fromfile(path, np.uint8)
         buffer = io.BytesIO()
-        Image.fromarray(decode(path, turn=self.turn).permute(1, 2, 0).numpy()).save(buffer, "BMP")
+        pixels = decode(path, turn=self.turn, background=self.background)
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(buffer, "BMP")
         return np.frombuffer(buffer.getvalue(), np.uint8)
 
     def _build_pipeline(self, batch: int, antialias: bool, feed: Callable[[], tuple[Any, ...]]) -> Pipeline:

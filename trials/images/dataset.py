@@ -10,6 +10,8 @@ import torch
 
 from spaces.errors import InputError
 from trials.images.augment import CUTOUT_DRAWS, JITTER_DRAWS, Augmentation, color_jitter, cutout, rand_augment
+from trials.images.background import Colour
+from trials.images.looks import Blank
 
 SPLIT_SEED = 0  # the parts are cut with it, never with the run's seed, or the parts of two runs would mix
 ARCH_FRACTION = 0.2  # fraction of `train` that architecture parameters learn from
@@ -67,11 +69,15 @@ class Data:
         short_side: pixels of an image's short side before the central RxR pixels are cut out; None: the whole image is resized
             to RxR.
         exif_orientation: whether images are turned as their EXIF orientation says.
+        background: what transparent pixels are laid on; None: their transparency is dropped.
+        blank: classes with images that are one single colour; None where the images were not looked at now.
         statistics: mean and standard deviation of the channels; those of the data set, unless a network expects others.
     """
 
     short_side: int | None = None
     exif_orientation = False
+    background: Colour | None = None
+    blank: Sequence[Blank] | None = None
 
     def __init__(
         self,
@@ -181,6 +187,7 @@ class Data:
             "short_side": self.short_side,
             "classes": self.classes,
             "exif_orientation": self.exif_orientation,
+            "background": list(self.background) if self.background else None,
         }
         if self.spos:
             return expected | {"channels": "BGR", "range": 255, "mean": [0.0] * 3, "std": [1.0] * 3, "resize": "opencv"}

@@ -18,6 +18,7 @@ import torch
 
 from spaces.errors import InputError, Stopped
 from trials.images.augment import Augmentation
+from trials.images.background import colour_of, laid_on
 from trials.images.crops import CROP_DRAWS, CropPlan, central_crops, random_crops, short_side_of
 from trials.images.dali_loader import DaliLoader
 from trials.images.dataset import Batch, Data
@@ -26,6 +27,7 @@ from trials.images.image_list import (
     LIST,
     PARTS,
     ImageList,
+    count_transparent,
     count_turned,
     load_list,
     save_list,
@@ -35,6 +37,7 @@ from trials.images.image_list import (
 )
 from trials.images.inspect_file import PLAIN, TURNED
 from trials.images.listing import Listing, find_images
+from trials.images.looks import blank_classes
 from trials.images.options import TEST_FRACTION, DataOptions, require_data_folder
 from trials.images.scan import scan
 from trials.images.torch_loader import TorchLoader
@@ -86,6 +89,11 @@ class FolderData(Data):
             self.images = select_images(listing, scanned, score_fraction, options.test_fraction)
             _check_usable(self.images, scanned.problems, listing, options)
             _report_left_out(self.images, listing.notes)
+            good = {number: flat for number, flat in scanned.flats.items() if number not in scanned.problems}
+            background = str(options.background)
+            self.blank = blank_classes(good, listing.paths, listing.labels, listing.classes, background)
+            if clear := count_transparent(self.images):
+                print(f"note: {clear:,} images are transparent, {laid_on(background)}; another: --background")
             turned = count_turned(self.images)
             if turned and not options.exif_orientation:
                 print(
@@ -106,6 +114,7 @@ class FolderData(Data):
         )
         self.short_side = short_side_of(resolution)
         self.exif_orientation = bool(options.exif_orientation)
+        self.background = colour_of(options.background)
         self.sizes = turned_sizes(images) if self.exif_orientation else images.sizes
         self._reported: set[str] = set()  # files that went bad during the run, with the reason
         self._loader: DaliLoader | TorchLoader | None = None
@@ -141,13 +150,16 @@ class FolderData(Data):
     def loader(self) -> DaliLoader | TorchLoader:
         """What decodes the images; made when it is first needed, because it starts threads."""
         if self._loader is None:
-            workers, known, turn = self.options.workers, (self.sizes, self.images.nbytes), self.exif_orientation
+            workers, known = self.options.workers, (self.sizes, self.images.nbytes)
+            turn, below = self.exif_orientation, self.background
             if self.options.loader == "dali":
                 kinds = [kind if turn else kind.partition(TURNED)[0] for kind in self.images.kinds]
                 plain = np.array([kind in PLAIN for kind in kinds])[self.images.kind_numbers]
-                self._loader = DaliLoader(self.files, *known, plain, self.resolution, workers, self.device, turn=turn)
+                self._loader = DaliLoader(
+                    self.files, *known, plain, self.resolution, workers, self.device, turn=turn, background=below
+                )
             else:
-                self._loader = TorchLoader(self.files, *known, self.resolution, workers, turn=turn)
+                self._loader = TorchLoader(self.files, *known, self.resolution, workers, turn=turn, background=below)
         return self._loader
 
     def train_batches(

@@ -18,7 +18,7 @@ import numpy as np
 from spaces.errors import InputError, shown
 from spaces.files import atomic, unreadable
 from trials.images.dataset import split
-from trials.images.inspect_file import orientation_of
+from trials.images.inspect_file import TRANSPARENT, orientation_of
 from trials.images.layout import SPLITS_ON_DISK
 from trials.images.listing import Listing
 from trials.images.options import TEST_FRACTION
@@ -102,6 +102,16 @@ def without_training_images(images: ImageList) -> str:
 def count_turned(images: ImageList) -> int:
     """How many images have an EXIF orientation other than as they are stored."""
     return int(np.array([orientation_of(kind) > 1 for kind in images.kinds], bool)[images.kind_numbers].sum())
+
+
+def count_transparent(images: ImageList) -> int:
+    """How many images have pixels that are not opaque."""
+    return int(transparent_images(images).sum())
+
+
+def transparent_images(images: ImageList) -> np.ndarray:
+    """Which images have pixels that are not opaque, bool (n,); none in the list of an older version, which did not know it."""
+    return np.array([TRANSPARENT in kind for kind in images.kinds], bool)[images.kind_numbers]
 
 
 def turned_sizes(images: ImageList) -> np.ndarray:

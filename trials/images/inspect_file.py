@@ -17,13 +17,15 @@ from PIL import Image, features
 
 from spaces.errors import InputError, Stopped, require_library
 from trials.images import heic
-from trials.images.to_rgb import unknown_white
+from trials.images.looks import Looks, grey_is_flat, looks_of
+from trials.images.to_rgb import transparent_colour, unknown_white
 
 with contextlib.suppress(Exception):  # `require_decoders` says that it is missing, before a file is opened
     import simplejpeg
 
 # kinds of files that DALI decodes to the very pixels that PIL gives; all others are decoded by PIL
 PLAIN = ("JPEG RGB", "JPEG L", "PNG RGB", "PNG L")
+TRANSPARENT = " transparent"  # in a kind, where pixels are transparent
 TURNED = " turned "  # in a kind, before the number of the EXIF orientation
 # how files of a format are named
 SUFFIXES = {
@@ -37,7 +39,7 @@ SUFFIXES = {
 # PIL's name -> ours: an MPO is several JPEGs in one file, as many cameras write them; the first is the photograph
 FORMATS = {"MPO": "JPEG"}
 # PIL's modes that are unusual, for people
-MODES = {"L": "grey", "1": "black and white", "P": "palette", "RGBA": "transparency", "LA": "transparency"}
+MODES = {"L": "grey", "1": "black and white", "P": "palette"} | dict.fromkeys(("RGBA", "LA"), "opaque alpha channel")
 ORIENTATION = 274  # number of the EXIF tag
 UNDECIDED = "?"  # libjpeg cannot decode this kind of JPEG; PIL may be able to
 
@@ -47,10 +49,12 @@ class FileInfo(NamedTuple):
 
     Attributes:
         height, width: pixels, as stored (without EXIF's rotation).
-        kind: format, PIL's mode, and the EXIF orientation where there is one, such as "JPEG RGB" and "JPEG RGB turned 6".
+        kind: format, PIL's mode, whether pixels are transparent, and the EXIF orientation where there is one, such as "JPEG RGB",
+            "PNG RGBA transparent" and "JPEG RGB turned 6".
         unusual: what is unusual about a file that can be read, else "".
         problem: why the file cannot be used, else "".
         digest: hash of the content, a signed number of 64 bits; 0: the file could not be read.
+        flat: see Looks; "" for a file with a problem.
     """
 
     height: int
@@ -59,6 +63,7 @@ class FileInfo(NamedTuple):
     unusual: str
     problem: str
     digest: int
+    flat: str = ""
 
 
 def require_decoders() -> None:
@@ -88,7 +93,7 @@ def inspect_image(path: str) -> FileInfo:
         require_innocence(error, path)
         return FileInfo(0, 0, "", "", f"cannot be opened ({error.strerror})", 0)
     digest = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), signed=True)
-    height, width, kind, unusual = 0, 0, "", ""
+    height, width, kind, unusual, flat = 0, 0, "", "", ""
     problem = _not_an_image(content)
     if not problem:
         try:
@@ -96,20 +101,26 @@ def inspect_image(path: str) -> FileInfo:
                 warnings.simplefilter("ignore")
                 with Image.open(io.BytesIO(content)) as image:
                     (width, height), form = image.size, FORMATS.get(str(image.format), str(image.format))
+                    key = transparent_colour(image)  # before EXIF is asked for, which loads a PNG
                     sixteen = image.mode.startswith("I") or (form == "PNG" and content[24:25] == b"\x10")
                     kind = f"{form} {image.mode}" + (" 16-bit" if sixteen else "")
                     orientation = (
                         image.getexif().get(ORIENTATION, 1) if form != "TIFF" else 1
                     )  # a TIFF is turned by PIL
-                    turned = orientation in range(2, 9)
-                    unusual = _describe_unusual(
-                        image, path, form, kind.split(" ", 1)[1], int(orientation) if turned else 0
+                    turned = int(orientation) if orientation in range(2, 9) else 0
+                    unusual = _describe_unusual(image, path, form, kind.split(" ", 1)[1], turned)
+                    problem, looks = (
+                        _look_at_jpeg(content) if form == "JPEG" else (unknown_white(image), Looks(False, ""))
                     )
-                    kind += f"{TURNED}{int(orientation)}" if turned else ""
-                    problem = _jpeg_problem(content) if form == "JPEG" else unknown_white(image)
-                    if form != "JPEG" or problem:
+                    if problem:
                         image.load()  # raises where the image is not whole
-                    problem = problem.removeprefix(UNDECIDED)
+                    elif form != "JPEG":
+                        looks = looks_of(image, key)  # raises too
+                    if looks.transparent:
+                        unusual = _describe_unusual(image, path, form, TRANSPARENT.strip(), turned)
+                        kind += TRANSPARENT
+                    kind += f"{TURNED}{turned}" if turned else ""
+                    problem, flat = problem.removeprefix(UNDECIDED), looks.flat
         except Image.UnidentifiedImageError:
             problem = "is no image"
         except Image.DecompressionBombError:
@@ -120,7 +131,7 @@ def inspect_image(path: str) -> FileInfo:
             require_innocence(error, path)
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             problem = "is truncated" if "truncated" in reason.lower() else f"is damaged ({reason})"
-    return FileInfo(height, width, kind, unusual, problem, digest)
+    return FileInfo(height, width, kind, unusual, problem, digest, "" if problem else flat)
 
 
 def require_innocence(error: Exception, path: str) -> None:
@@ -149,20 +160,20 @@ def _not_an_image(content: bytes) -> str:
     return "is an HTML page" if text.startswith((b"<!doctype html", b"<html")) or b"<html" in text else ""
 
 
-def _jpeg_problem(content: bytes) -> str:
-    """Why a JPEG is damaged, else ""; UNDECIDED where PIL has to tell.
+def _look_at_jpeg(content: bytes) -> tuple[str, Looks]:
+    """Why a JPEG is damaged, else ""; UNDECIDED where PIL has to tell. And what it shows.
 
     libjpeg warns of damage in an image that it can decode, and PIL does not pass these warnings on; simplejpeg does.
     """
     try:
-        simplejpeg.decode_jpeg(
+        grey = simplejpeg.decode_jpeg(
             content, colorspace="GRAY", fastdct=True, fastupsample=True, min_height=1, min_width=1, min_factor=8
         )
     except ValueError as error:
         if any(word in str(error) for word in ("Corrupt", "remature end", "Unsupported marker")):
-            return f"is damaged ({error})"
-        return UNDECIDED
-    return ""
+            return f"is damaged ({error})", Looks(False, "")
+        return UNDECIDED, Looks(False, "")
+    return "", Looks(False, grey_is_flat(grey))
 
 
 def orientation_of(kind: str) -> int:
@@ -176,7 +187,9 @@ def _describe_unusual(image: Image.Image, path: str, form: str, mode: str, orien
     suffix = Path(path).suffix
     if form in SUFFIXES and suffix.lower() not in SUFFIXES[form]:
         remarks.append(f"{form} named {suffix}")
-    if mode != "RGB":
+    if mode == TRANSPARENT.strip():
+        remarks.append("transparency")
+    elif mode != "RGB":
         remarks.append("16-bit" if "16-bit" in mode else MODES.get(mode, mode))
     if orientation:
         remarks.append(f"EXIF orientation {orientation}")

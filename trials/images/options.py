@@ -13,12 +13,13 @@ from trials.common import cli
 from trials.common.cli import option
 from trials.common.machine import usable_cores
 from trials.common.options import RECIPE
+from trials.images import background
 
 IN_MEMORY = ("digits", "fashion-mnist", "cifar10", "cifar100")
 DATA = (*IN_MEMORY, "folder")
 LOADERS = ("dali", "torchvision")
 # what only image folders have
-OF_FOLDERS = ("loader", "classes", "per_class", "val_labels", "bad_files", "exif_orientation")
+OF_FOLDERS = ("loader", "classes", "per_class", "val_labels", "bad_files", "exif_orientation", "background")
 TEST_FRACTION = 0.2
 
 
@@ -35,6 +36,11 @@ class DataOptions:
     )
     exif_orientation: bool = option(
         None, "Turn photographs of a folder upright, as the EXIF orientation in their files says", unset="no"
+    )
+    background: str = option(
+        None,
+        "What transparent pictures of a folder are laid on: white, black, grey, '#RRGGBB', or drop (their transparency is ignored)",
+        unset=background.DEFAULT,
     )
     loader: str = option(
         None, "Library that decodes the images of a folder", choices=LOADERS, unset="dali where it imports"
@@ -72,6 +78,8 @@ class DataOptions:
             raise InputError(unknown("loader", self.loader, LOADERS))
         elif self.loader == "dali":
             require_library("nvidia.dali", "--loader dali", "give --loader torchvision", package="nvidia-dali-cuda120")
+        if self.data == "folder":
+            object.__setattr__(self, "background", background.normal_form(self.background or background.DEFAULT))
         if not 0 < self.test_fraction < 1:
             raise InputError(f"--test-fraction {self.test_fraction} is out of range; give a number between 0 and 1")
         if self.test_fraction != TEST_FRACTION and self.data in IN_MEMORY and self.data != "digits":

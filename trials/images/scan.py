@@ -21,9 +21,10 @@ import numpy as np
 from trials.common import cli, locks
 from trials.images.inspect_file import FileInfo, inspect_image, require_decoders
 
-TABLE = "files_3"  # rename it when the results of a scan change, so that older ones are not used
-COLUMNS = "path BLOB PRIMARY KEY, bytes INT, changed INT, height INT, width INT, kind TEXT, odd TEXT, problem TEXT, digest INT"
-INSERT = f"INSERT OR REPLACE INTO {TABLE} VALUES ({','.join('?' * 9)})"
+TABLE = "files_4"  # rename it when the results of a scan change, so that older ones are not used
+OLDER = "files_3"  # of a JPEG it knows all but whether it is one single colour, and a large folder is not read anew for that
+COLUMNS = "path BLOB PRIMARY KEY, bytes INT, changed INT, height INT, width INT, kind TEXT, odd TEXT, problem TEXT, digest INT, flat TEXT"
+INSERT = f"INSERT OR REPLACE INTO {TABLE} VALUES ({','.join('?' * 10)})"
 Stamp = tuple[int, int]  # size of a file in bytes, time of its last change in nanoseconds
 GONE: Stamp = (-1, -1)  # stamp of a file that is not there
 CHUNK = 1000  # files after which the results are written to the cache
@@ -39,7 +40,7 @@ class Scan:
         kinds: the kinds of files that there are, such as "JPEG RGB".
         kind_numbers: which of these kinds each file is, (n,).
         digests: hashes of the contents, int64, (n,).
-        unusual, problems: texts of FileInfo that are not "", by file number.
+        unusual, problems, flats: texts of FileInfo that are not "", by file number.
     """
 
     def __init__(self, n: int) -> None:
@@ -50,6 +51,7 @@ class Scan:
         self.digests = np.zeros(n, np.int64)
         self.unusual: dict[int, str] = {}
         self.problems: dict[int, str] = {}
+        self.flats: dict[int, str] = {}
 
     def put(self, number: int, nbytes: int, info: FileInfo) -> None:
         """Keep what is known about a file.
@@ -64,7 +66,8 @@ class Scan:
         self.sizes[number] = info.height, info.width
         self.kind_numbers[number] = self.kinds.index(info.kind)
         self.digests[number] = info.digest
-        for texts, text in ((self.unusual, info.unusual), (self.problems, info.problem)):
+        told = ((self.unusual, info.unusual), (self.problems, info.problem), (self.flats, info.flat))
+        for texts, text in told:
             if text:
                 texts[number] = text
 
@@ -72,7 +75,8 @@ class Scan:
         """What is known about a file."""
         height, width = self.sizes[number].tolist()
         kind, digest = self.kinds[self.kind_numbers[number]], int(self.digests[number])
-        return FileInfo(height, width, kind, self.unusual.get(number, ""), self.problems.get(number, ""), digest)
+        unusual, problem, flat = (texts.get(number, "") for texts in (self.unusual, self.problems, self.flats))
+        return FileInfo(height, width, kind, unusual, problem, digest, flat)
 
 
 def scan(paths: Sequence[str], workers: int, desc: str = "look at images") -> Scan:
@@ -111,7 +115,7 @@ def scan(paths: Sequence[str], workers: int, desc: str = "look at images") -> Sc
 
 def _look_up(paths: Sequence[str], workers: int, cache: sqlite3.Connection) -> tuple[Scan, array[int]]:
     """What the cache knows about files, and the numbers of the files that it does not know."""
-    cache.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} ({COLUMNS})")
+    _make_table(cache)
     results, unknown = Scan(len(paths)), array("q")
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for first in range(0, len(paths), CHUNK):
@@ -125,6 +129,17 @@ def _look_up(paths: Sequence[str], workers: int, cache: sqlite3.Connection) -> t
                 else:
                     unknown.append(number)
     return results, unknown
+
+
+def _make_table(cache: sqlite3.Connection) -> None:
+    """Make the table of the cache where there is none, with what an older version knows of JPEGs."""
+    tables = {name for (name,) in cache.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if TABLE in tables:
+        return
+    with cache:
+        cache.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} ({COLUMNS})")
+        if OLDER in tables:
+            cache.execute(f"INSERT OR IGNORE INTO {TABLE} SELECT *, '' FROM {OLDER} WHERE kind LIKE 'JPEG %'")
 
 
 def _inspect(

@@ -12,6 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from spaces.errors import Stopped
+from trials.images.background import Colour
 from trials.images.crops import CropPlan
 from trials.images.inspect_file import require_innocence
 from trials.images.to_rgb import to_rgb
@@ -21,11 +22,12 @@ Row = tuple[str, tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, .
 Decoded = tuple[torch.Tensor, list[str]]  # images, uint8 (N, 3, R, R); for each one "" or why it could not be read
 
 
-def decode(path: str, *, turn: bool = False) -> torch.Tensor:
+def decode(path: str, *, turn: bool = False, background: Colour | None = None) -> torch.Tensor:
     """Decode an image file, as `to_rgb` says.
 
     Args:
         turn: apply EXIF's orientation; torchvision and the official SPOS code do not.
+        background: what transparent pixels are laid on; None: their transparency is dropped.
 
     Returns:
         RGB, uint8, (3, H, W).
@@ -36,7 +38,7 @@ def decode(path: str, *, turn: bool = False) -> torch.Tensor:
         warnings.simplefilter("ignore")  # PIL warns of large images and odd metadata; the scan lists what matters
         # a file that PIL opens itself it maps, and then scrambles a grey TIFF that has an orientation (Pillow 13.0)
         with open(path, "rb") as file, Image.open(file) as image:
-            pixels = to_rgb(image, turn=turn)
+            pixels = to_rgb(image, turn=turn, background=background)
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
@@ -63,8 +65,8 @@ def plan_rows(files: Sequence[str], sizes: np.ndarray, nbytes: np.ndarray, plan:
 class _Images(Dataset):
     """Decodes rows; an image that cannot be read is black, and comes with the reason."""
 
-    def __init__(self, resolution: int, turn: bool) -> None:
-        self.resolution, self.turn = resolution, turn
+    def __init__(self, resolution: int, turn: bool, background: Colour | None) -> None:
+        self.resolution, self.turn, self.background = resolution, turn, background
 
     def __getitem__(self, row: Row) -> tuple[torch.Tensor, str]:
         from torchvision.transforms.v2 import functional as V
@@ -72,7 +74,7 @@ class _Images(Dataset):
         path, (*shape, nbytes), (top, left, height, width), size, offset, mirror, antialias = row
         try:
             check_bytes(os.path.getsize(path), nbytes)
-            pixels = decode(path, turn=self.turn)
+            pixels = decode(path, turn=self.turn, background=self.background)
             if list(pixels.shape[1:]) != shape:
                 raise ValueError("it is another file than at the start of the run")
         except Exception as error:  # whatever a damaged file leads PIL to
@@ -105,6 +107,7 @@ class TorchLoader:
         resolution: height and width of the decoded images, pixels.
         workers: number of processes; 0: decode in this one.
         turn: apply EXIF's orientation; the sizes are those of turned images then.
+        background: what transparent pixels are laid on; None: their transparency is dropped.
     """
 
     def __init__(
@@ -116,9 +119,10 @@ class TorchLoader:
         workers: int,
         *,
         turn: bool = False,
+        background: Colour | None = None,
     ) -> None:
         self.files, self.sizes, self.nbytes, self.workers = files, sizes, nbytes, workers
-        self.images = _Images(resolution, turn)
+        self.images = _Images(resolution, turn, background)
 
     def read(self, plans: Iterable[CropPlan]) -> Iterator[Decoded]:
         """Decode one batch for each plan, in order, on the CPU."""

@@ -58,10 +58,12 @@ def before_supernet(config: supernet_config.Config, data: Data) -> Found:
         differences["--warm-start"] = 0.3
     fraction = _larger_test(config, data) if small else None
     wanted: list[Wanted] = [*((warning, differences) for warning in found), (_unequal(config, data), BALANCED)]
+    blank = _blank(config, data, "supernet")
     if fraction:
         wanted.append((small, {"--test-fraction": fraction}))
+    wanted += [blank] if blank[1] else []
     mended = _with_one_command(wanted, lambda changes: typed.again(config.out, changes))
-    return mended if fraction else [*mended, small]
+    return [*mended, *([] if fraction else [small]), *([] if blank[1] else [blank[0]])]
 
 
 def supernet_loss(config: supernet_config.Config, data: Data, *, whole: bool) -> GateWarning | None:
@@ -104,9 +106,11 @@ def before_retraining(config: retrain_config.Config, data: Data) -> Found:
     more = typed.again(owner, {"--test-fraction": fraction}) if fraction else _look_at(config)
     said = [entry["command"] for entry in gates.read_warnings(Path(owner)) if entry["gate"] == gates.SMALL_TEST]
     small = gates.small_test(data.class_counts("test"), said[0] if said else more)
-    wanted: list[Wanted] = [(_unequal(config, data), BALANCED)]
+    blank = _blank(config, data, "retrain")
+    wanted: list[Wanted] = [(_unequal(config, data), BALANCED), *([blank] if blank[1] else [])]
+    looked_at = [small] if blank[1] else [small, blank[0]]
     if config.import_official:
-        return [*_with_one_command(wanted, partial(_retrain_again, config)), small]
+        return [*_with_one_command(wanted, partial(_retrain_again, config)), *looked_at]
     images = data.size(config.training_part)
     recipe = config.recipe_values()
     steps = config.epochs * (images // config.batch_size)
@@ -114,7 +118,7 @@ def before_retraining(config: retrain_config.Config, data: Data) -> Found:
     differences = _differences(config, _fit(recipe, config, images))
     found = [gates.few_steps(steps, enough, images, ""), *_batch_and_rate(config, recipe, images)]
     wanted = [*((warning, differences) for warning in found), *wanted]
-    return [*_with_one_command(wanted, partial(_retrain_again, config)), small]
+    return [*_with_one_command(wanted, partial(_retrain_again, config)), *looked_at]
 
 
 def network_loss(config: retrain_config.Config, data: Data, seed: int, *, whole: bool) -> GateWarning | None:
@@ -225,6 +229,24 @@ def _batch_and_rate(
 def _unequal(config: supernet_config.Config | retrain_config.Config, data: Data) -> GateWarning | None:
     """A class with most of the images, unless the loss makes up for it; the command is still to come."""
     return None if config.class_weights else gates.unequal_classes(data.class_counts("all"), "")
+
+
+def _blank(config: supernet_config.Config | retrain_config.Config, data: Data, name: str) -> Wanted:
+    """Images of one single colour, and the options that mend it; without any the warning has its command.
+
+    A run that goes on does not look at its images again, and keeps what was said of them.
+
+    Args:
+        name: of the command.
+    """
+    if data.blank is None:
+        kept = [entry for entry in gates.warnings_from(Path(config.out), name) if entry["gate"] == gates.BLANK]
+        return (GateWarning(gates.BLANK, kept[0]["text"], kept[0]["command"]) if kept else None), {}
+    ink, blank = sum(one.ink for one in data.blank), sum(one.count for one in data.blank)
+    if 2 * ink <= blank:
+        return gates.blank_images(data.blank, _look_at(config)), {}
+    other = "black" if config.background == "grey" else "grey"  # on which they show
+    return gates.blank_images(data.blank, ""), {"--background": other}
 
 
 def _larger_test(config: supernet_config.Config | retrain_config.Config, data: Data) -> float | None:
