@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if config.self_check:
         from trials.scoring import self_check
 
-        rows = self_check.run(config.run, Settings.of(config), config.device, config.self_check)
+        rows = self_check.run(config.run, Settings.of(config), config.device, config.self_check, **config.means())
         return answer("evaluate", self_check=dict(rows))
     if PARAMETERS is None and config.arch is None:
         raise InputError("no architecture: give --arch FILE, or start it through NNI with trials.search")
@@ -98,12 +98,12 @@ def score(run: SupernetRun, config: Config, arch: Arch) -> dict[str, Any]:
         stored = store.read(arch)
         if stored and has_value(stored, config.score_by):
             return stored
-        result = evaluator_client.request_score(store, config.device, arch)
+        result = evaluator_client.request_score(store, config.device, arch, **config.means())
         if result:
             return result
     from trials.scoring.scorer import Scorer  # with torch: a warm trial does without
 
-    scorer = Scorer(run.path, settings, config.device, reference=config.reference)
+    scorer = Scorer(run.path, settings, config.device, reference=config.reference, **config.means())
     return scorer.score([arch])[0] if config.reference else scorer.result(arch)
 
 

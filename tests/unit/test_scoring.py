@@ -91,15 +91,10 @@ def test_scores_of_another_arithmetic_are_used_and_said(own_run, monkeypatch, ca
     ("resolution", "gib", "fits"),
     [(224, 80, 256), (64, 80, 2048), (32, 16, 2048), (224, 16, 128), (96, 16, 256), (32, 0, 128)],
 )
-def test_batches_that_fit_into_a_gpu(resolution, gib, fits, capsys):
-    """A power of two from the default on; a line says so once, and nothing is changed, as a batch size is part of a score."""
-    batches.say_small_batches.cache_clear()
+def test_batches_that_fit_into_a_gpu(resolution, gib, fits):
+    """A power of two from the default on."""
     assert batches.fitting_batch(resolution, gib * 2**30) == fits
-    for _ in range(2):
-        batches.say_small_batches(128, resolution, gib * 2**30)
-        batches.say_small_batches(fits, resolution, gib * 2**30)
-    assert capsys.readouterr().err.count(f"--batch-size {fits} fits") == (fits > 128)
-    assert EvaluateConfig(run="").batch_size == batches.SMALLEST
+    assert EvaluateConfig(run="").batch_size == 128
 
 
 def test_finetuning_is_each_candidates_own(own_run):
@@ -125,7 +120,7 @@ def test_finetuning_is_each_candidates_own(own_run):
 def test_finetuning_learns(own_run):
     """On the calibration images, with labels from the cache: their loss falls; a step beyond the last batch begins anew."""
     scorer = Scorer(own_run, dataclasses.replace(SETTINGS, finetune_steps=8))
-    batches = list(scorer.finetune_batches())
+    batches = list(scorer.batches.finetune())
     assert [len(labels) for _, labels in batches] == [64] * 4
     network = scorer.chain.network(scorer.chain.warm_path, scorer.weights).train()
 
@@ -134,7 +129,7 @@ def test_finetuning_learns(own_run):
             return sum(float(F.cross_entropy(network.train()(x), y)) for x, y in batches)
 
     first = loss()
-    finetune(network, scorer.finetune_batches, 8, seed=0)
+    finetune(network, scorer.batches.finetune, 8, seed=0)
     assert not network.training
     assert loss() < first
 

@@ -15,6 +15,7 @@ import copy
 import itertools
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -56,16 +57,61 @@ def recalibrate_batchnorm(model: nn.Module, batches: Iterable[torch.Tensor]) -> 
         layer.reset_running_stats()
         layer.momentum = None
         layer.train()
-    images = 0
-    for batch in batches:
+    images, apart, average = 0, list[torch.Tensor](), list[torch.Tensor]()
+    for number, batch in enumerate(batches, 1):
+        if number == 2:
+            apart = _average_apart(layers)
+            average = [statistic.clone() for statistic in apart]
+        if apart:
+            torch._foreach_zero_(apart)
         model(batch)
+        if apart:
+            add_to_average(average, apart, number)
         images += len(batch)
+    if apart:
+        torch._foreach_copy_(apart, average)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     model.eval()
     if not images:
         raise ValueError("recalibrate_batchnorm needs at least one batch")
     return images
+
+
+def averages_apart(device: torch.device) -> bool:
+    """Whether BatchNorm measures the statistics of a batch there, and `add_to_average` averages them.
+
+    The number of a batch is part of what a layer does when it averages by itself, and a CUDA graph repeats what it did.
+    """
+    return device.type == "cuda"
+
+
+def add_to_average(average: list[torch.Tensor], statistics: list[torch.Tensor], number: int) -> None:
+    """Add the statistics of a batch to a cumulative average, in place.
+
+    Args:
+        average, statistics: tensors of the same shapes.
+        number: of the batch, from 1.
+    """
+    torch._foreach_lerp_(average, statistics, 1 / number)
+
+
+def _average_apart(layers: list[nn.BatchNorm2d]) -> list[torch.Tensor]:
+    """Let layers that have seen one batch measure each further one by itself, where the device wants it.
+
+    Returns:
+        Their statistics, but of layers that are run more than once in a forward pass, which average by themselves.
+    """
+    tracked = [layer for layer in layers if layer.num_batches_tracked is not None]
+    counts: Any = [layer.num_batches_tracked for layer in tracked]
+    if not counts or not averages_apart(counts[0].device):
+        return []
+    statistics: list[Any] = []
+    for layer, seen in zip(tracked, torch.stack(counts).tolist(), strict=True):
+        if seen == 1:
+            layer.momentum = 1.0
+            statistics += [layer.running_mean, layer.running_var]
+    return statistics
 
 
 def conv_batchnorm_pairs(model: nn.Module) -> list[tuple[nn.Sequential, str, str]]:

@@ -51,9 +51,8 @@ class Kernel:
         finite: whether there are only numbers.
     """
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        self.weight, self.bias = weight.detach(), None if bias is None else bias.detach()
-        self.floor: torch.Tensor | None = None
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, floor: torch.Tensor | None = None) -> None:
+        self.weight, self.bias, self.floor = weight.detach(), None if bias is None else bias.detach(), floor
         self.uses = 0  # by oneDNN
 
     @functools.cached_property
@@ -174,8 +173,7 @@ def move_biases(kernels: MutableMapping[FusedConv, Kernel], pairs: list[tuple[Fu
             continue
         bias = theirs.weight.flatten(1).float() @ mine.bias.float()
         bias = bias if theirs.bias is None else bias + theirs.bias.float()
-        kernels[first] = Kernel(mine.weight, None)
-        kernels[first].floor = -mine.bias.view(-1, 1, 1)
+        kernels[first] = Kernel(mine.weight, None, -mine.bias.view(-1, 1, 1))
         kernels[second] = Kernel(theirs.weight, bias.to(theirs.weight.dtype))
 
 

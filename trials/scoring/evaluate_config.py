@@ -13,6 +13,8 @@ from trials.common.cli import option
 from trials.common.options import DeviceOptions, LimitOptions
 from trials.scoring.score_value import SCORE_BY
 
+BATCH = 128  # images at a time where nothing else is asked for
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(LimitOptions, DeviceOptions):
@@ -26,7 +28,18 @@ class Config(LimitOptions, DeviceOptions):
     arch: str | None = option(None, "Fixed-arc file; not needed under NNI")
     calibration_images: int = option(2560, "Training images for BN recalibration, or as many as there are")
     scoring_images: int = option(0, "Held-out images that give the score; 0 means all of the scoring part")
-    batch_size: int = option(128, "Images at a time")
+    batch_size: int = option(BATCH, "Images at a time")
+    scoring_batch: int = option(
+        0,
+        "Images at a time in the scoring pass, which changes no score but by rounding; 0 is --batch-size, and on a GPU as many "
+        "as suit its memory",
+        brief="Images at a time in the scoring pass; 0 fits a GPU",
+    )
+    cuda_graphs: str = option(
+        "auto",
+        "Record the passes as CUDA graphs, which changes no score; auto does so on a GPU for small images in many batches",
+        choices=("auto", "on", "off"),
+    )
     finetune_steps: int = option(
         0,
         "Steps that each candidate is trained from the supernet's weights before it is scored, alone and slowly",
@@ -55,7 +68,7 @@ class Config(LimitOptions, DeviceOptions):
     reference: bool = option(False, "Score one by one, each as a fixed network: the same scores, slower")
 
     def __post_init__(self) -> None:
-        cli.not_negative(self, "self_check", "finetune_steps")
+        cli.not_negative(self, "self_check", "finetune_steps", "scoring_batch")
         if self.self_check and self.finetune_steps:
             raise InputError("--self-check compares candidates that are scored together; leave --finetune-steps out")
         if self.self_check and self.arch:
@@ -64,6 +77,10 @@ class Config(LimitOptions, DeviceOptions):
             raise InputError("--calibration-images and --batch-size must be at least 1, --scoring-images at least 0")
         if bool(self.max_latency_ms) != bool(self.latency_table):
             raise InputError("--max-latency-ms and --latency-table go together; give both or none")
+
+    def means(self) -> dict[str, Any]:
+        """How scores are computed, as arguments of a Scorer; no score depends on it, but for rounding."""
+        return {name: getattr(self, name) for name in ("scoring_batch", "cuda_graphs")}
 
     def limits(self) -> Limits:
         """What an architecture must satisfy to be scored. Raises InputError: a limit is not a number."""

@@ -43,23 +43,25 @@ class EvaluatorLost(Exception):
     """The evaluator died or cannot be reached."""
 
 
-def request_score(store: ScoreStore, device: str, arch: Mapping[str, Any]) -> dict[str, Any] | None:
+def request_score(store: ScoreStore, device: str, arch: Mapping[str, Any], **means: Any) -> dict[str, Any] | None:
     """Let the evaluator score an architecture.
 
     Args:
         store: of the run, its supernet and the settings of the score.
         device: auto, cpu or cuda.
+        means: further arguments of the evaluator's Scorer.
     Returns:
         The record of the score, see `ScoreStore.record`. None: no evaluator can be had; compute the score here.
     Raises:
         InputError: the evaluator cannot work with this run.
         RuntimeError: this architecture cannot be scored, for example for lack of memory.
     """
-    run, name = store.run, evaluator_name(store, device)
+    run, name = store.run, evaluator_name(store, device, means)
+    arguments = [str(run.resolve()), json.dumps(vars(store.settings)), device, json.dumps(means)]
     request = {"arch": dict(arch), "owner": owner()}
     for attempt in range(ATTEMPTS):
         try:
-            with connected(run, name, [str(run.resolve()), json.dumps(vars(store.settings)), device]) as link:
+            with connected(run, name, arguments) as link:
                 link.sendall(json.dumps(request).encode() + b"\n")
                 try:
                     answer = read_line(link)
@@ -77,7 +79,7 @@ def request_score(store: ScoreStore, device: str, arch: Mapping[str, Any]) -> di
     return None
 
 
-def evaluator_name(store: ScoreStore, device: str) -> str:
+def evaluator_name(store: ScoreStore, device: str, means: Mapping[str, Any]) -> str:
     """Name of the evaluator that computes these scores: a hash of everything that they depend on.
 
     The machine, its visible GPUs and the time of the newest source file are part of it, so an evaluator that runs old code
@@ -93,6 +95,7 @@ def evaluator_name(store: ScoreStore, device: str) -> str:
         (store.run / "config.json").read_text(),
         vars(store.settings),
         device,
+        dict(means),
     ]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 

@@ -1,6 +1,6 @@
 """The evaluator that all trials of a search on one machine share. Trials start it (evaluator_client.py); nobody has to.
 
-    python -m trials.scoring.evaluator_server NAME RUN SETTINGS DEVICE
+    python -m trials.scoring.evaluator_server NAME RUN SETTINGS DEVICE MEANS
 
 It loads the supernet and the images once, and scores all waiting requests as one prefix tree. It exits when the NNI
 managers whose trials have sent requests are gone, or after two minutes without a request. Each batch of requests becomes
@@ -202,7 +202,7 @@ def log(**values: Any) -> None:
 
 def main(argv: list[str]) -> None:
     """Become the evaluator NAME, unless another process already is."""
-    name, run, settings, device = argv
+    name, run, settings, device, means = argv
 
     # The lock is held until this process ends. A client that tests it also holds it for a moment, hence ten attempts.
     lock = open(Path(run) / evaluator_client.FOLDER / f"{name}.log", "ab")
@@ -234,7 +234,7 @@ def main(argv: list[str]) -> None:
 
     # Load the supernet while requests already arrive.
     try:
-        scorer = Scorer(run, Settings(**json.loads(settings)), device)
+        scorer = Scorer(run, Settings(**json.loads(settings)), device, **json.loads(means))
     except Exception as error:
         log(error=f"{type(error).__name__}: {error}")
         server.refuse(error)

@@ -31,11 +31,13 @@ Shapes: N batch, R resolution in pixels, K architectures.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 
 from spaces.arch import Arch, validate
 from trials.networks.accuracy import Graded, grade
+from trials.scoring.recorded_blocks import RecordedBlocks
 from trials.scoring.shared_blocks import BNStatistics, Node, Pass, SharedBlock, SharedBlocks
 
 
@@ -46,34 +48,38 @@ class PrefixTree:
         blocks: of the supernet of these architectures.
         archs: the K architectures.
     Attributes:
-        node_count: number of nodes.
+        node_count, block_count: number of nodes, and of the blocks that they share.
     Raises:
         ArchError: an architecture does not fit the space.
     """
 
     def __init__(self, blocks: SharedBlocks, archs: Sequence[Arch]) -> None:
         self.blocks, self.arch_count, self.node_count = blocks, len(archs), 0
+        used = set[tuple[Any, ...]]()
         self.root = self._make_node(blocks.at("stem", {})[1])
         for arch_index, arch in enumerate(archs):
             validate(arch, blocks.chain.choices)
             node = self.root
             for position in range(len(blocks.chain.blocks)):
                 key, block = blocks.at(position, arch)
+                used.add(key)
                 if key not in node.children:
                     node.children[key] = self._make_node(block)
                 node = node.children[key]
             head = self._make_node(blocks.at("head", {})[1])
             head.arch_index = arch_index
             node.children["head", arch_index] = head
+        self.block_count = len(used) + 2
 
     @torch.no_grad()
-    def calibrate(self, batches: Iterable[torch.Tensor]) -> int:
+    def calibrate(self, batches: Iterable[torch.Tensor], recorded: RecordedBlocks | None = None) -> int:
         """Measure the BatchNorm statistics of every node: a cumulative average over batches of one size.
 
         A second call continues the average of the first.
 
         Args:
             batches: normalised images (N, 3, R, R), from the training part only.
+            recorded: what repeats the work of the blocks from recordings; None: it is launched.
         Returns:
             Number of images used.
         Raises:
@@ -82,7 +88,7 @@ class PrefixTree:
         images = 0
         self._forget_folded_weights(self.root)
         for x in batches:
-            for _ in self._walk(self.root, self.blocks.precision.cast_images(x), Pass.CALIBRATE):
+            for _ in self._batch(x, Pass.CALIBRATE, recorded):
                 pass
             images += len(x)
         if not images:
@@ -90,17 +96,19 @@ class PrefixTree:
         return images
 
     @torch.no_grad()
-    def logits(self, x: torch.Tensor, *, before: bool = False) -> Iterator[tuple[int, torch.Tensor]]:
+    def logits(
+        self, x: torch.Tensor, *, before: bool = False, recorded: RecordedBlocks | None = None
+    ) -> Iterator[tuple[int, torch.Tensor]]:
         """Run one batch through all architectures.
 
         Args:
             x: normalised images (N, 3, R, R).
             before: use the statistics of the supernet, which mix all its paths.
+            recorded: as in `calibrate`.
         Yields:
             Index of an architecture and its logits (N, classes) in 32 bits, in the order of the tree.
         """
-        purpose = Pass.BEFORE if before else Pass.SCORE
-        yield from self._walk(self.root, self.blocks.precision.cast_images(x), purpose)
+        yield from self._batch(x, Pass.BEFORE if before else Pass.SCORE, recorded)
 
     def hits(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], *, before: bool = False) -> torch.Tensor:
         """Count the images that each architecture has right.
@@ -113,11 +121,18 @@ class PrefixTree:
         """
         return self.answers(batches, before=before).right.sum(1)
 
-    def answers(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], *, before: bool = False) -> Graded:
+    def answers(
+        self,
+        batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+        *,
+        before: bool = False,
+        recorded: RecordedBlocks | None = None,
+    ) -> Graded:
         """What each architecture says of each image.
 
         Args:
             batches, before: as for `hits`.
+            recorded: as in `calibrate`.
         Returns:
             On the CPU: `right`, bool (K, images, 2), and `losses`, float32 (K, images).
         """
@@ -127,7 +142,7 @@ class PrefixTree:
         for x, labels in batches:
             right.append(torch.empty(self.arch_count, len(labels), 2, dtype=torch.bool, device=device))
             losses.append(torch.empty(self.arch_count, len(labels), device=device))
-            for arch_index, logits in self.logits(x, before=before):
+            for arch_index, logits in self.logits(x, before=before, recorded=recorded):
                 right[-1][arch_index], losses[-1][arch_index] = grade(logits, labels)
         return Graded(torch.cat(right, 1).cpu(), torch.cat(losses, 1).cpu())
 
@@ -141,11 +156,21 @@ class PrefixTree:
         for child in node.children.values():
             self._forget_folded_weights(child)
 
-    def _walk(self, node: Node, x: torch.Tensor, purpose: Pass) -> Iterator[tuple[int, torch.Tensor]]:
+    def _batch(
+        self, x: torch.Tensor, purpose: Pass, recorded: RecordedBlocks | None
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """Run a batch through the tree; yields as `logits` does. A last batch, which is smaller, is launched."""
+        repeats = recorded is not None and recorded.takes(x, purpose)
+        yield from self._walk(self.root, self.blocks.precision.cast_images(x), purpose, recorded if repeats else None)
+
+    def _walk(
+        self, node: Node, x: torch.Tensor, purpose: Pass, recorded: RecordedBlocks | None, depth: int = 0
+    ) -> Iterator[tuple[int, torch.Tensor]]:
         """Run a batch through a node and everything below it, depth first; yields as `logits` does."""
-        y = node.block.run(node, x, purpose)
+        y = node.block.run(node, x, purpose) if recorded is None else recorded.run(node, x, purpose, depth)
         del x  # frees the memory of the input where nobody else needs it
         if node.arch_index >= 0:
-            yield node.arch_index, y.float()
+            # the next recording would overwrite what one has left
+            yield node.arch_index, y.float() if recorded is None else y.to(torch.float32, copy=True)
         for child in node.children.values():
-            yield from self._walk(child, y, purpose)
+            yield from self._walk(child, y, purpose, recorded, depth + 1)

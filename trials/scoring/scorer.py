@@ -11,6 +11,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,17 +23,18 @@ from trials.common.distributed import use_cuda
 from trials.common.supernet_run import SupernetRun
 from trials.images.dataset import normalise
 from trials.networks.accuracy import Graded, grade, topk_hits
-from trials.networks.batchnorm import equal_batches, fold_batchnorm, recalibrate_batchnorm
+from trials.networks.batchnorm import fold_batchnorm, recalibrate_batchnorm
 from trials.scoring import noise
-from trials.scoring.batches import say_small_batches
+from trials.scoring.batches import Batches, fit_scoring_batch
 from trials.scoring.evaluate_config import Settings
 from trials.scoring.finetune import finetune
 from trials.scoring.fixed_images import images_of_run
 from trials.scoring.precision import PRECISIONS
 from trials.scoring.prefix_tree import PrefixTree
+from trials.scoring.recorded_blocks import Graphs, RecordedBlocks
 from trials.scoring.score_store import ScoreStore
 from trials.scoring.score_value import has_value
-from trials.scoring.shared_blocks import SharedBlocks
+from trials.scoring.shared_blocks import Pass, SharedBlocks
 
 GROUP_SECONDS = 60.0  # time that a group of candidates should take; a kill loses the group that is being scored
 MIN_GROUP = 5  # candidates in a group, however long they take
@@ -64,25 +66,40 @@ class Scorer:
         settings: what a score depends on besides the supernet.
         device: auto, cpu or cuda.
         reference: score candidates one by one, each as a fixed network: the same results, slower.
+        scoring_batch, cuda_graphs: options of trials.evaluate.
     Raises:
-        InputError: no such run, an unfinished one, or a damaged checkpoint.
+        InputError: no such run, an unfinished one, or a damaged checkpoint; no GPU for CUDA graphs.
     """
 
-    def __init__(self, run: str | Path, settings: Settings, device: str = "auto", *, reference: bool = False) -> None:
+    def __init__(
+        self,
+        run: str | Path,
+        settings: Settings,
+        device: str = "auto",
+        *,
+        reference: bool = False,
+        scoring_batch: int = 0,
+        cuda_graphs: str = "auto",
+    ) -> None:
         self.run, self.settings, self.reference = Path(run), settings, reference
         supernet_run = SupernetRun.open(run)
         self.config, self.table, self.chain = supernet_run.config, supernet_run.table, supernet_run.chain
         self.weights = supernet_run.weights
         self.store = ScoreStore(self.run, supernet_run.hash, settings)
         self.device = torch.device("cuda" if use_cuda(device) else "cpu")
+        self.graphs = Graphs(cuda_graphs, self.device)
         self.precision_name = AUTO_PRECISION[self.device.type] if settings.precision == "auto" else settings.precision
         self.precision = PRECISIONS[self.precision_name]
         self.blocks = SharedBlocks(self.chain, self.weights, self.precision, self.device)
         self.seconds: float | None = None  # per candidate of the last group
         self.images = images_of_run(supernet_run, settings, self.device)
-        if self.device.type == "cuda":
-            say_small_batches(settings.batch_size, self.chain.resolution, torch.cuda.mem_get_info(self.device)[1])
-        self.computed_with = {"precision": self.precision_name, "device": self.device.type}
+        size = fit_scoring_batch(scoring_batch, settings.batch_size, self.chain.resolution, self.device)
+        to_floats = partial(normalise, name=self.config["data"], spos=self.config["spos_preprocessing"])
+        self.batches = Batches(self.images, settings.batch_size, size, to_floats, self.precision, self.device)
+        self.calibration_batches, self.scoring_batches = self.batches.calibration, self.batches.scoring
+        self.computed_with: dict[str, Any] = {"precision": self.precision_name, "device": self.device.type}
+        if size != settings.batch_size:
+            self.computed_with["scoring_batch"] = size
         if self.precision.rounds_otherwise(self.device):
             self.computed_with["convolutions"] = "fused"
             self.store.say_older_arithmetic(self.computed_with)
@@ -191,11 +208,14 @@ class Scorer:
         except OSError as error:  # the disk, which halves would not help
             return [error] * len(group)
         except (RuntimeError, MemoryError) as error:
-            if len(group) == 1:
+            recorded = self.graphs.turn_off()  # they need memory of their own
+            if len(group) == 1 and not recorded:
                 return [error]
         self.blocks.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        if recorded:
+            return self._score_or_halve(group, on_progress)
         half = len(group) // 2
         return self._score_or_halve(group[:half], on_progress) + self._score_or_halve(group[half:], on_progress)
 
@@ -206,13 +226,19 @@ class Scorer:
         by_time, by_memory = GROUP_SECONDS / self.seconds, GROUP_BYTES / (4 * self.table.params(arch))
         return max(1, int(min(max(by_time, MIN_GROUP), by_memory)))
 
+    def recordings(self, tree: PrefixTree, purpose: Pass) -> RecordedBlocks | None:
+        """What repeats a pass of a tree from recordings, if that is wanted; None: it is launched."""
+        size, batches = self.batches.sizes()[purpose is Pass.SCORE]
+        pixels = size * self.chain.resolution**2
+        return self.graphs.recorded_for(pixels, batches, tree.node_count, tree.block_count)
+
     def _score_tree(self, archs: Sequence[Arch], on_share: Callable[[float], None]) -> list[Measured]:
         """Score candidates together, as a prefix tree.
 
         Args:
             on_share: called after each batch with the share of all batches that is done.
         """
-        batches_in_all, done = self._batches_per_score(), 0
+        batches_in_all, done = sum(batches for _, batches in self.batches.sizes()), 0
 
         def counted(batches: Iterator[T]) -> Iterator[T]:
             nonlocal done
@@ -223,10 +249,11 @@ class Scorer:
 
         with self.precision.cudnn_flags():
             tree = PrefixTree(self.blocks, archs)
-            first_batch = next(self.scoring_batches())
+            first_batch = self.batches.first()
             before = tree.hits([first_batch], before=True)
-            used = tree.calibrate(counted(self.calibration_batches()))
-            answers = map(Graded, *tree.answers(counted(self.scoring_batches())))
+            used = tree.calibrate(counted(self.calibration_batches()), self.recordings(tree, Pass.CALIBRATE))
+            scored = counted(self.scoring_batches())
+            answers = map(Graded, *tree.answers(scored, recorded=self.recordings(tree, Pass.SCORE)))
         size = len(first_batch[1])
         return [Measured(float(b[0]) * 100 / size, own, used) for b, own in zip(before, answers, strict=True)]
 
@@ -247,10 +274,10 @@ class Scorer:
         cast_images = self.precision.cast_images
         network = self.precision.prepare(self.chain.network(arch, self.weights), self.device)
         cast = self.precision.finish(copy.deepcopy(network))
-        x, labels = next(self.scoring_batches())
+        x, labels = self.batches.first()
         before = topk_hits(cast(cast_images(x)).float(), labels)
         if self.settings.finetune_steps:
-            finetune(network, self.finetune_batches, self.settings.finetune_steps, self.config["seed"])
+            finetune(network, self.batches.finetune, self.settings.finetune_steps, self.config["seed"])
             cast = self.precision.finish(copy.deepcopy(network))
         used = recalibrate_batchnorm(cast, (cast_images(x) for x in self.calibration_batches()))
         if self.precision.fold:
@@ -266,35 +293,3 @@ class Scorer:
         batches = self.scoring_batches()
         graded = [grade(network(self.precision.cast_images(x)).float(), y) for x, y in batches]
         return Graded(*(torch.cat(parts).cpu() for parts in zip(*graded, strict=True)))
-
-    def _batches_per_score(self) -> int:
-        """Number of calibration and scoring batches of one score."""
-        calibration = len(self.images.calibration)
-        return calibration // self.calibration_batch + -(-len(self.images.scoring) // self.settings.batch_size)
-
-    @property
-    def calibration_batch(self) -> int:
-        """Images of a batch that recalibrates BatchNorm; all batches are of one size."""
-        return equal_batches(len(self.images.calibration), self.settings.batch_size)
-
-    def calibration_batches(self) -> Iterator[torch.Tensor]:
-        """Normalised calibration images (N, 3, R, R), in batches of one size: each has the same weight in a BN average."""
-        size = self.calibration_batch
-        for first in range(0, len(self.images.calibration) - size + 1, size):
-            yield self._normalised(self.images.calibration[first : first + size])
-
-    def finetune_batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The batches of `calibration_batches` in the layout of the network, with their labels (N,)."""
-        assert self.images.calibration_labels is not None
-        labels = self.images.calibration_labels.to(self.device).split(self.calibration_batch)
-        for x, own in zip(self.calibration_batches(), labels, strict=False):  # a last, smaller batch is left out
-            yield x.contiguous(memory_format=self.precision.layout), own
-
-    def scoring_batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Normalised scoring images (N, 3, R, R) with their labels (N,); the last batch may be smaller."""
-        batches = (tensor.split(self.settings.batch_size) for tensor in (self.images.scoring, self.images.labels))
-        for images, labels in zip(*batches, strict=True):
-            yield self._normalised(images), labels.to(self.device)
-
-    def _normalised(self, images: torch.Tensor) -> torch.Tensor:
-        return normalise(images.to(self.device), self.config["data"], spos=self.config["spos_preprocessing"])

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,6 +20,7 @@ from trials.evidence.intervals import score_sd
 from trials.scoring.evaluate_config import Settings
 from trials.scoring.prefix_tree import PrefixTree
 from trials.scoring.scorer import Scorer
+from trials.scoring.shared_blocks import Pass
 
 MUTATION = 0.1  # probability that a child draws a choice anew
 
@@ -36,8 +38,8 @@ def _warm_up(scorer: Scorer, archs: Sequence[Arch]) -> None:
     """Let candidates go through one calibration and one scoring batch, together and one by one; nothing is kept."""
     batch, scored = next(scorer.calibration_batches()), next(scorer.scoring_batches())
     tree = PrefixTree(scorer.blocks, archs)
-    tree.calibrate([batch])
-    tree.answers([scored])
+    tree.calibrate([batch], scorer.recordings(tree, Pass.CALIBRATE))
+    tree.answers([scored], recorded=scorer.recordings(tree, Pass.SCORE))
     for arch in archs:
         alone = PrefixTree(scorer.blocks, [arch])
         alone.calibrate([batch])
@@ -45,7 +47,7 @@ def _warm_up(scorer: Scorer, archs: Sequence[Arch]) -> None:
 
 
 @torch.no_grad()
-def run(run_folder: str | Path, settings: Settings, device: str, number: int) -> list[tuple[str, str]]:
+def run(run_folder: str | Path, settings: Settings, device: str, number: int, **means: Any) -> list[tuple[str, str]]:
     """Score candidates together, one by one, and in precision `exact`; print times and differences. Stores no score.
 
     Args:
@@ -53,13 +55,14 @@ def run(run_folder: str | Path, settings: Settings, device: str, number: int) ->
         settings: of the scores.
         device: auto, cpu or cuda.
         number: of candidates.
+        means: further arguments of a Scorer.
     Returns:
         The rows that are printed: name and value.
     Raises:
         Stopped: a candidate that is scored with others differs from the same candidate alone.
     """
-    scorer = Scorer(run_folder, settings, device)
-    exact = Scorer(run_folder, dataclasses.replace(settings, precision="exact"), device)
+    scorer = Scorer(run_folder, settings, device, **means)
+    exact = Scorer(run_folder, dataclasses.replace(settings, precision="exact"), device, **means)
     archs = relatives(scorer.chain.choices, number)
     x, _ = next(scorer.scoring_batches())
     bar = cli.progress(2 * len(archs) + 1, desc="self-check", unit="step")
@@ -70,8 +73,8 @@ def run(run_folder: str | Path, settings: Settings, device: str, number: int) ->
         # Together, as a tree.
         began = time.perf_counter()
         tree = PrefixTree(scorer.blocks, archs)
-        tree.calibrate(scorer.calibration_batches())
-        right, losses = tree.answers(scorer.scoring_batches())
+        tree.calibrate(scorer.calibration_batches(), scorer.recordings(tree, Pass.CALIBRATE))
+        right, losses = tree.answers(scorer.scoring_batches(), recorded=scorer.recordings(tree, Pass.SCORE))
         together_seconds = time.perf_counter() - began
         logits = dict(tree.logits(x))
         bar.update()

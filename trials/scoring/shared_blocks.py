@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from spaces.chain import Chain
+from trials.networks import batchnorm
 from trials.networks.batchnorm import conv_batchnorm_pairs, fold_batchnorm, fuse_weights
 from trials.networks.fused_conv import Kernel, give_kernel, move_biases, neighbours
 from trials.scoring.precision import Precision
@@ -73,6 +74,7 @@ class SharedBlock:
     Attributes:
         supernet_statistics: of each BatchNorm layer, in the order of the module.
         mutates_input: whether the module changes its input in place. None: not yet known.
+        apart: for each BatchNorm layer, whether it measures a batch by itself, see `batchnorm.averages_apart`. None: not yet known.
     """
 
     def __init__(self, module: nn.Module, precision: Precision, device: torch.device) -> None:
@@ -102,6 +104,8 @@ class SharedBlock:
             for _, layer in self.bn_layers
         ]
         self.mutates_input: bool | None = None
+        self.device, self.apart = device, None if self.bn_layers else list[bool]()
+        self.of_batch: list[BNStatistics] = []  # what is measured of a batch, where that is apart
 
     def fold(self, statistics: Sequence[BNStatistics]) -> dict[Any, Kernel]:
         """What the folded convolutions use for a node with these statistics: convolution of `folded_module` -> weight and bias."""
@@ -118,34 +122,93 @@ class SharedBlock:
         Args:
             x: output of the node's parent, (N, C, H, W).
         """
-        # Choose the module; the folded one takes the node's folded weights.
-        if purpose is Pass.SCORE and self.folded_pairs:
-            if node.folded_weights is None:
-                node.folded_weights = self.fold(node.statistics)
-            for conv, kernel in node.folded_weights.items():
-                give_kernel(conv, kernel)
-            module, bn_layers = self.folded_module, self.kept_bn_layers
-        else:
-            module, bn_layers = self.module, self.bn_layers
-
-        # Lend the statistics to the BatchNorm layers. In train mode these update the tensors in place, hence the node's.
+        if purpose is Pass.CALIBRATE:
+            return self._calibrate(node, x)
+        self.prepare(node, purpose)
         statistics = self.supernet_statistics if purpose is Pass.BEFORE else node.statistics
-        for index, layer in bn_layers:
-            for name, tensor in zip(BNStatistics._fields, statistics[index], strict=True):
-                layer._buffers[name] = tensor
-            layer.training = purpose is Pass.CALIBRATE
-            layer.momentum = None  # a cumulative average
+        return self.call(self.lend(purpose, statistics, node.folded_weights), x)
 
-        # A module that changes its input in place gets a copy, because its siblings read the same input. The first call
-        # finds out whether it does: PyTorch counts the changes of a tensor in `_version`.
+    def prepare(self, node: Node, purpose: Pass) -> None:
+        """Fold the statistics of a node, if the pass needs it and it was not done before."""
+        if purpose is Pass.SCORE and self.folded_pairs and node.folded_weights is None:
+            node.folded_weights = self.fold(node.statistics)
+
+    def lend(
+        self, purpose: Pass, statistics: Sequence[BNStatistics], kernels: Mapping[Any, Kernel] | None
+    ) -> nn.Module:
+        """Put statistics into the BatchNorm layers, and folded weights into the convolutions if the pass wants them.
+
+        Returns:
+            The module that is to be run.
+        """
+        folded = purpose is Pass.SCORE and kernels is not None
+        if folded and kernels is not None:
+            for conv, kernel in kernels.items():
+                give_kernel(conv, kernel)
+        for index, layer in self.lent_layers(purpose):
+            _lend(layer, statistics[index], purpose is Pass.CALIBRATE, None)  # a cumulative average
+        return self.folded_module if folded else self.module
+
+    def lent_layers(self, purpose: Pass) -> list[tuple[int, Any]]:
+        """The BatchNorm layers that a pass uses, each with its index in a node's list of statistics."""
+        return self.kept_bn_layers if purpose is Pass.SCORE and self.folded_pairs else self.bn_layers
+
+    def call(self, module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        """Run a module without changing its input, which siblings read too.
+
+        A module that changes it in place gets a copy. The first call finds out whether it does: PyTorch counts the changes of a
+        tensor in `_version`.
+        """
         if self.mutates_input is None or self.mutates_input:
-            copied = _copy(x)
+            copied = copy_strided(x)
             version = copied._version  # making the copy is a change too
             y = module(copied)
             if self.mutates_input is None:
                 self.mutates_input = copied._version > version
             return y
         return module(x)
+
+    def _calibrate(self, node: Node, x: torch.Tensor) -> torch.Tensor:
+        """Add a batch to the statistics of a node, which BatchNorm updates in place where it averages by itself."""
+        if self.apart is not None and any(self.apart):
+            y = self.measure(node.statistics, x)
+            self.average(node)
+            return y
+        if self.apart is not None:
+            return self.call(self.lend(Pass.CALIBRATE, node.statistics, None), x)
+        counts = [statistics.num_batches_tracked for statistics in node.statistics]
+        before = [count.value for count in counts]
+        y = self.call(
+            self.lend(Pass.CALIBRATE, node.statistics, None), x
+        )  # of one batch the average is the batch's own
+        apart = batchnorm.averages_apart(self.device)
+        self.apart = [apart and count.value == old + 1 for count, old in zip(counts, before, strict=True)]
+        if apart:
+            self.of_batch = [BNStatistics.like(statistics) for statistics in self.supernet_statistics]
+        return y
+
+    def measure(self, statistics: Sequence[BNStatistics], x: torch.Tensor) -> torch.Tensor:
+        """The output for a batch whose statistics are left in `of_batch`.
+
+        Args:
+            statistics: of a node, for the layers that average by themselves.
+        """
+        assert self.apart is not None
+        torch._foreach_zero_(_tensors(self.of_batch))  # what is no number would stay otherwise
+        for index, layer in self.bn_layers:
+            apart = self.apart[index]
+            _lend(layer, self.of_batch[index] if apart else statistics[index], True, 1.0 if apart else None)
+        return self.call(self.module, x)
+
+    def average(self, node: Node) -> None:
+        """Add what was measured of a batch to the statistics of a node."""
+        assert self.apart is not None
+        chosen = [index for index, apart in enumerate(self.apart) if apart]
+        for index in chosen:
+            node.statistics[index].num_batches_tracked.add_(1)
+        average, of_batch = ([list_[index] for index in chosen] for list_ in (node.statistics, self.of_batch))
+        number = average[0].num_batches_tracked.value
+        batchnorm.add_to_average(_tensors(average), _tensors(of_batch), number)
 
 
 @dataclass(eq=False)
@@ -195,7 +258,19 @@ def _conv_bn_layers(module: nn.Module) -> list[tuple[Any, Any]]:
     return [(parent.get_submodule(conv), parent.get_submodule(bn)) for parent, conv, bn in conv_batchnorm_pairs(module)]
 
 
-def _copy(tensor: torch.Tensor) -> torch.Tensor:
+def _lend(layer: Any, statistics: BNStatistics, training: bool, momentum: float | None) -> None:
+    """Let a BatchNorm layer use, and in train mode update, these statistics."""
+    for name, tensor in zip(BNStatistics._fields, statistics, strict=True):
+        layer._buffers[name] = tensor
+    layer.training, layer.momentum = training, momentum
+
+
+def _tensors(statistics: Sequence[BNStatistics]) -> list[torch.Tensor]:
+    """Means and variances."""
+    return [tensor for mean, var, _ in statistics for tensor in (mean, var)]
+
+
+def copy_strided(tensor: torch.Tensor) -> torch.Tensor:
     """A copy with exactly the same strides. PyTorch chooses kernels by them, so other strides could change the bits."""
     if 0 in tensor.stride():
         return tensor.clone()

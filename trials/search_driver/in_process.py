@@ -37,7 +37,8 @@ def search_in_process(
 
     tuner = plan.tuner
     assert tuner is not None  # trials.search refuses the other tuners, which only NNI itself can run
-    scorer = Scorer(plan.run, plan.settings, plan.evaluate.device, reference=plan.evaluate.reference)
+    evaluate = plan.evaluate
+    scorer = Scorer(plan.run, plan.settings, evaluate.device, reference=evaluate.reference, **evaluate.means())
     tuner.update_search_space({label: {"_value": values} for label, values in plan.table.choices.items()})
     jobs = [{"status": "SUCCEEDED"} for entry in tuner.state.entries.values() if entry["score"] is not None]
     parameter_id, done, reason = len(tuner.state.entries), len(jobs), ""

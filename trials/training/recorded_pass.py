@@ -10,65 +10,15 @@ On a CPU nothing can be recorded: there the same pieces are run one by one, whic
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from spaces.errors import Stopped
+from trials.networks.recorder import Recorder, Work
 
-Work = Callable[[], object]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (logits float32 (N, classes), targets) -> scalar
-
-
-class Recorder:
-    """Records what is launched on a GPU.
-
-    Args:
-        device: where the work is done; on a CPU a recording is the work itself.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.cuda = device, device.type == "cuda"
-        self.stream = torch.cuda.Stream(device) if self.cuda else None
-
-    def new_pool(self) -> Any:
-        """Memory of recordings of which no two are in use at the same time."""
-        return torch.cuda.graph_pool_handle() if self.cuda else None
-
-    @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
-        """Run what is launched in the stream of the recordings, after all that was launched before."""
-        if self.stream is None:
-            yield
-            return
-        current = torch.cuda.current_stream(self.device)
-        self.stream.wait_stream(current)
-        with torch.cuda.stream(self.stream):
-            yield
-        current.wait_stream(self.stream)
-
-    def record(self, work: Work, pool: Any) -> Work:
-        """Record a piece of work that was done at least once before.
-
-        Args:
-            work: reads and writes tensors that stay where they are; nothing of it may wait for the GPU.
-            pool: memory for what the work allocates.
-        Returns:
-            What does it, as often as it is called.
-        """
-        if not self.cuda:
-            return work
-        graph = torch.cuda.CUDAGraph()
-        with self.aside():
-            # other threads, such as those of DALI, may allocate meanwhile
-            graph.capture_begin(pool, capture_error_mode="thread_local")
-            try:
-                work()
-            finally:
-                graph.capture_end()
-        return graph.replay
 
 
 class Piece(NamedTuple):
@@ -136,11 +86,7 @@ class RecordedPass:
         path = []
         for number, key in enumerate(keys):
             if (number, key) not in self.pieces:
-                try:
-                    self.pieces[number, key] = self._record(number)
-                except torch.AcceleratorError as error:
-                    reason = str(error).splitlines()[0]
-                    raise Stopped(f"this network cannot be recorded ({reason}); give --cuda-graphs off") from None
+                self.pieces[number, key] = self._record(number)
             piece = self.pieces[number, key]
             piece.forward()
             path.append(piece)

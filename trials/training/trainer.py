@@ -13,13 +13,12 @@ from torch import nn
 from trials.common.cli import rank_and_world
 from trials.common.distributed import average_gradients, make_fabric, synchronise_batchnorm
 from trials.images.dataset import Data
+from trials.networks.recorder import RECORDED_PIXELS
 from trials.training import optimizers, retrain_config, supernet_config
 from trials.training.compilation import compile_layers
 from trials.training.recorded_pass import RecordedPass
 
-# Recording takes about a second, and is worth it where kernels are short.
-RECORDED_STEPS = 100  # the fewest steps of a run
-RECORDED_PIXELS = 128 * 128 * 128  # the most pixels of a batch
+RECORDED_STEPS = 100  # the fewest steps of a run whose passes are recorded, which takes about a second
 
 
 def classification_loss(
