@@ -59,10 +59,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
         from trials.frontier.trade import retrain_frontier
         from trials.reporting.page import write_report
 
-        trade = retrain_frontier(config)
-        if trade:
+        found = retrain_frontier(config)
+        if "tradeoff" in found:
             print(f"report: {write_report(Path(str(config.supernet)))}")
-        return answer("retrain", run=trade and config.supernet, tradeoff=trade)
+        return answer("retrain", **found)
     if config.chooses:
         from trials.choosing import top
 
@@ -96,10 +96,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
 
         # Seeds that have a result are not trained again.
         train_missing_seeds(plan, run)
-        if speaks:
-            save_json(run / "result.json", summarise(run, config.seeds, plan.summary(), plan.data.classes))
-    if not speaks:
-        return None
+        if not speaks:
+            return None
+        result = summarise(run, config.seeds, plan.summary(), plan.data.classes)
+        save_json(run / "result.json", result)
 
     # How good is that, and what comes next?
     floor = floor_of(Path(config.supernet or run), plan.data)
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     elif config.supernet and run.resolve() == winners_run(Path(config.supernet)).resolve():
         following = cli.command("certify", config.supernet)
         print(f"next: {following}    # is it better than random architectures of the same cost?")
-    result, warned = run_files.read(run / "result.json", "result"), warnings_from(run, "retrain")
+    warned = warnings_from(run, "retrain")
     return answer("retrain", run=run, result=result, floor=floor, warnings=warned, next=following)
 
 
@@ -170,7 +170,8 @@ def summarise(run: Path, seeds: int, network: dict[str, Any], classes: Sequence[
     Returns:
         What result.json of the run holds; accuracies in percent.
     """
-    summary, results = collect_result(run, seeds, network, classes), seed_results(run, seeds)
+    of_classes, results = rows_of_classes(run, seeds, classes), seed_results(run, seeds)
+    summary = collect_result(run, seeds, network, classes, of_classes)
     images = summary["test_images"]
 
     def shown(percent: float) -> str:
@@ -180,7 +181,7 @@ def summarise(run: Path, seeds: int, network: dict[str, Any], classes: Sequence[
     rows = [(seed, *(shown(r[f"test_top{k}"]) for k in tops), f"{r['seconds']:.2f}") for seed, r in enumerate(results)]
     print(cli.table(rows, ("seed", *(f"test top-{k} %" for k in tops), "seconds"), as_is=True))
     print(f"test top-1 {result_text(summary)}, {summary['macs']:,} MACs, {summary['params']:,} params")
-    print_classes(rows_of_classes(run, seeds, classes))
+    print_classes(of_classes)
     return summary
 
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from random import Random
-
-import numpy as np
 
 from spaces.arch import Arch, arch_id
 from spaces.errors import InputError
-from strategies.feasible import FeasibleSpace
 from trials.choosing.band import Band, band_of, random_archs
 from trials.choosing.candidates import candidates_of
+from trials.choosing.cheapest import cheapest_arch
 from trials.choosing.searched import Searched
 from trials.common import places
 
 DRAW_SEED = 17  # of the sequence of random architectures: more of them begin with those that are trained already
-CHEAPEST_DRAWS = 100_000  # where several limits leave the cheapest unknown, it is the cheapest of so many
 
 
 @dataclass(frozen=True)
@@ -107,29 +102,3 @@ def choose_networks(searched: Searched, number: int) -> Networks:
 def winners_folder(searched: Searched) -> str:
     """Where the winner is retrained, relative to the run: retrain/, unless that is of the winner of an earlier search."""
     return places.winners_folder(searched.run.path, searched.winner).name
-
-
-def cheapest_arch(searched: Searched, cost: str) -> Arch:
-    """The architecture of least cost within the limits; of several, the one with the least parameters.
-
-    A lower limit, or one of another cost, can exclude it. Then it is the architecture of the least MACs that the limits allow,
-    or, where these are not known, the cheapest of CHEAPEST_DRAWS.
-
-    Args:
-        cost: as for `Band`.
-    """
-    table, limits = searched.table, searched.limits
-    within = FeasibleSpace(table, limits, searched.latency)
-    blocks = searched.latency.costs.blocks if cost == "latency_ms" and searched.latency else table.blocks
-    least = [np.lexsort((own.params, block.macs))[0] for own, block in zip(table.blocks, blocks, strict=True)]
-    arch = table.arch(least)
-    if within.allows(arch):
-        return arch
-    reachable = within.macs_range()
-    if reachable:
-        return FeasibleSpace(table, dataclasses.replace(limits, max_macs=reachable[0])).sample(Random(DRAW_SEED))
-    drawn = within.sample_many(CHEAPEST_DRAWS, np.random.default_rng(DRAW_SEED))
-    if not len(drawn):
-        return searched.winner
-    costs = within.costs(drawn)
-    return table.arch(drawn[np.lexsort((costs[1], costs[2 if cost == "latency_ms" else 0]))[0]])

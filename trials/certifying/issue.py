@@ -28,7 +28,6 @@ from trials.certifying.jobs import (
     train_missing,
 )
 from trials.certifying.rivals import rivals_of
-from trials.certifying.scores import score_networks
 from trials.certifying.show import print_certificate
 from trials.choosing.how import how_chosen
 from trials.choosing.searched import read_searched
@@ -39,6 +38,7 @@ from trials.evidence.floor import floor_of, floor_text
 from trials.evidence.gates import FEW_STEPS, GateWarning, keep_warnings
 from trials.images.options import default_workers
 from trials.scoring import noise
+from trials.scoring.run_scores import score_archs
 from trials.scoring.score_store import TOP_FILE
 from trials.scoring.score_value import score_value, searched_by
 from trials.training import recipes, run_gates
@@ -196,7 +196,8 @@ def issue_certificate(plan: CertificatePlan) -> dict[str, str]:
         warnings = run_gates.before_retraining(winner.config, winner.data)
         keep_warnings(run, "certify", warnings)
         scored = [retraining.network for retraining in plan.retrainings]
-        scores = score_networks(plan.run, scored, plan.config.device) if plan.run.trained else {}
+        named = {network.name: network.arch for network in scored}
+        scores = score_archs(plan.run, named, plan.config.device) if plan.run.trained else {}
         stopped = train_missing(plan.retrainings, plan.seeds, plan.config.jobs)
         tested = test_all(plan, scores, stopped)
         floor = floor_of(run, winner.data)

@@ -109,7 +109,7 @@ def read_latency(
     Raises:
         InputError: latency was limited and the table is gone, or a table is of another space.
     """
-    path = Path(latency_table) if latency_table else _latency_path(run)
+    path = Path(latency_table) if latency_table else latency_path(run)
     if path is not None and (path.exists() or latency_table):
         return LatencyTable.load(path, run.table)
     if limits.max_latency_ms is None:
@@ -120,7 +120,7 @@ def read_latency(
     )
 
 
-def _latency_path(run: SupernetRun) -> Path | None:
+def latency_path(run: SupernetRun) -> Path | None:
     """Where the latency table of the search was: in its tuner's arguments, its trials' command, or the supernet's options."""
     if (run.path / "experiment.json").exists():
         record: dict[str, Any] = run_files.read(run.path / "experiment.json", "record of the search")

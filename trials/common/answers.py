@@ -83,7 +83,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     "retrain": {
         "run": "the run; null with --dry-run",
         "result": "result.json, all of it: architecture, test_top1 of each seed, mean, interval; null with --dry-run",
-        "tradeoff": "with --frontier tradeoff.json, all of it, in place of result and floor; null without it",
+        "tradeoff": "with --frontier tradeoff.json, all of it, in place of result; null without it",
         "floor": "what a random forest on small pixels gets, as in floor.json; null with --dry-run",
         "warnings": WARNINGS,
         "estimate": ESTIMATE,

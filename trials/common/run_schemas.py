@@ -217,11 +217,17 @@ def schemas() -> Mapping[str, schema.Schema]:
                         },
                         **{"latency_ms": _number, "spread_ms": _number, "files": str},
                         **dict.fromkeys(("like_the_best", "best", "winner"), bool),
+                        **{Optional("point"): str, Optional("search"): str, Optional("among"): _count},
+                        **{Optional("searched"): bool, Optional("score"): maybe, Optional("below_floor"): bool},
                     }
                 )
             ],
             "latency": str,
             "exported_seed": _count,
+            Optional("latency_limit"): Or(None, str),
+            Optional("search"): str,
+            Optional("floor"): _part({**accuracy, "name": str}),
+            Optional("reach"): str,
         },
         "comparison": {
             "rows": [_part({Optional("latency_ms"): maybe, Optional("spread_ms"): maybe})],

@@ -231,7 +231,9 @@ def below_floor(accuracy: Interval, floor: Mapping[str, Any], command: str) -> G
     return GateWarning("below the floor", text, command)
 
 
-def keep_warnings(run: Path, command: str, warnings: Sequence[GateWarning | None], *, more: bool = False) -> None:
+def keep_warnings(
+    run: Path, command: str, warnings: Sequence[GateWarning | None], *, more: bool = False, quiet: bool = False
+) -> None:
     """Print each warning as one line and keep them in RUN/warnings.json, in place of what this command kept before.
 
     Args:
@@ -239,9 +241,10 @@ def keep_warnings(run: Path, command: str, warnings: Sequence[GateWarning | None
         command: supernet, search, retrain or certify.
         warnings: what the gates found; None stands for nothing.
         more: add to what the command kept before; only warnings of the same gates are replaced.
+        quiet: print nothing, where the same was said of another network.
     """
     found = [warning for warning in warnings if warning is not None]
-    for warning in found:
+    for warning in () if quiet else found:
         tqdm.write(as_typed(str(warning)))  # above a progress bar, where there is one
     path = run / FILE
     earlier = run_files.read_if_there(path, "warnings", [])

@@ -11,6 +11,11 @@ def beside_the_best(row: Mapping[str, Any]) -> str:
     return "best" if row["best"] else "=" if row["like_the_best"] else "worse"
 
 
+def trained_enough(row: Mapping[str, Any]) -> str:
+    """A network's place at the floor of its images: "below the floor", or "" where it is above or that is not known."""
+    return "below the floor" if row.get("below_floor") else ""
+
+
 def cheapest_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
     """Which network takes the least time of those that cannot be told apart from the best, without a full stop.
 

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from spaces.arch import save_arch
-from spaces.arch_file import load_arch
+from spaces.arch import arch_id, save_arch
 from spaces.errors import InputError
 from spaces.files import save_json
-from trials.common import cli, locks, run_dir, run_files
-from trials.common.supernet_run import SupernetRun
+from trials.common import cli, locks, run_dir, run_files, typed
 from trials.evidence.gates import keep_warnings
 from trials.evidence.intervals import accuracy_text
+from trials.frontier.places import Chosen, Place, Road, choose
 from trials.training import run_gates
-from trials.training.frontier_options import point_files, point_folder
+from trials.training.frontier_options import point_file, point_folder
 from trials.training.parallel import Job, train_jobs
 from trials.training.retrain_config import Config
 from trials.training.retrain_plan import RetrainPlan, describe_network, plan_retraining
 from trials.training.retrain_result import collect_result, missing_seeds
+from trials.training.run_gates import Found
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,17 @@ class Point:
     """An architecture of the frontier, and its training.
 
     Attributes:
-        name: id of the architecture.
+        chosen: the architecture, and how it was chosen.
         plan: of trials.retrain; its config is that of the run.
     """
 
-    name: str
+    chosen: Chosen
     plan: RetrainPlan
+
+    @property
+    def name(self) -> str:
+        """The id of the architecture."""
+        return arch_id(self.chosen.arch)
 
     @property
     def run(self) -> Path:
@@ -47,61 +52,60 @@ class Point:
         """The seeds without a result."""
         return missing_seeds(self.run, self.plan.config.seeds)
 
-
-def choose_files(run: SupernetRun, count: int) -> list[Path]:
-    """`count` files of the frontier, from the cheapest to the best, evenly spread over its order.
-
-    Raises:
-        InputError: no search has ended yet, or its frontier has fewer.
-    """
-    files = point_files(run.path)
-    if not files:
-        raise InputError(
-            f"--frontier {count}: no search of '{run.path}' has ended yet; search it with: "
-            f"{cli.command('search', run.path, '--in-process')}"
-        )
-    if count > len(files):
-        several = (
-            f"has {len(files)} architectures; give at most {len(files)}"
-            if len(files) > 1
-            else "has one; retrain it with --fixed-arc"
-        )
-        raise InputError(f"--frontier {count}: the frontier of '{run.path}' {several}, or search for longer")
-    return [files[round(place)] for place in np.linspace(0, len(files) - 1, count)]
+    def result(self) -> dict[str, Any]:
+        """What result.json says about it, when all seeds have a result."""
+        return collect_result(self.run, self.plan.config.seeds, self.plan.summary(), self.plan.data.classes)
 
 
-def plan_points(config: Config, run: SupernetRun) -> list[Point]:
+def plan_points(config: Config, road: Road) -> tuple[list[Point], list[Place]]:
     """Check the training of each point against its network, its images, the device and what is in its folder.
 
+    The winner, which needs the most memory, and the cheapest are checked before anything is scored.
+
     Args:
-        config: with --frontier.
+        config: with --frontier; with --dry-run nothing is scored.
+    Returns:
+        The points, the cheapest first, and the places whose architecture is not known before some are scored.
     Raises:
         InputError: something of these cannot be used, or does not fit together.
+        Stopped: nothing at a step could be scored.
     """
-    files = choose_files(run, config.frontier)
-    points: list[Point] = []
-    for file in reversed(files):  # the dearest needs the most memory
-        folder, arch = point_folder(run.path, file), load_arch(file, run.table.choices)
+    path, first = road.run.path, None
+    count = len(road.places)
+
+    def planned(chosen: Chosen) -> Point:
+        name, arch = arch_id(chosen.arch), chosen.arch
+        file, folder = point_file(path, road.run.table.macs(arch), name), point_folder(path, name, arch)
         own = dataclasses.replace(
-            points[0].plan.config if points else config,
+            first.config if first else config,
             frontier=0,
             dry_run=False,
-            fixed_arc=str(file),
+            fixed_arc=str(path / "arc.json" if folder.name == "retrain" else file),
             out=str(folder),
             resume=False,
         )
-        if not points:
-            several = dataclasses.replace(own, seeds=own.seeds * len(files))  # that may be in memory at the same time
+        if first is None:
+            several = dataclasses.replace(own, seeds=own.seeds * count)  # that may be in memory at the same time
             plan = plan_retraining(several, arch)
             plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, seeds=own.seeds))
         else:
-            first = points[0].plan
             network, macs, params = describe_network(own, arch, first.data)
             plan = dataclasses.replace(first, config=own, arch=arch, network=network, macs=macs, params=params)
-        points.append(Point(file.stem.partition("-")[2], plan))
-    for point in points:
+        point = Point(chosen, plan)
         _check_folder(point, resume=config.resume)
-    return points[::-1]
+        return point
+
+    by_place: dict[str, Point] = {}
+    for place in (road.places[-1], road.places[0]):
+        by_place[place.name] = planned(Chosen(place.name, place.archs[0], None, 1, place.searched > 0))
+        first = first or by_place[place.name].plan
+    chosen = choose(road, config.device, score=not config.dry_run)
+    waiting = [place for place in chosen if isinstance(place, Place)]
+    for one in chosen:
+        if isinstance(one, Chosen):
+            earlier = by_place.get(one.place)
+            by_place[one.place] = dataclasses.replace(earlier, chosen=one) if earlier else planned(one)
+    return [by_place[place.name] for place in road.places if place.name in by_place], waiting
 
 
 def _check_folder(point: Point, *, resume: bool) -> None:
@@ -121,9 +125,29 @@ def _check_folder(point: Point, *, resume: bool) -> None:
         )
 
 
-def train_points(points: Sequence[Point], jobs: int) -> None:
+def again_with(points: Sequence[Point], path: Path, changes: Mapping[str, object]) -> str:
+    """The command that puts the networks of all points aside, where there are any, and trains them anew with some options changed.
+
+    Args:
+        path: the run of the supernet.
+    """
+    line = typed.line("trials.retrain") or cli.command("retrain", "--supernet", path, "--frontier", len(points))
+    command = typed.changed(line, changes)
+    there = [point.run for point in points if point.run.exists()]
+    return f"{typed.put_aside(path / 'undertrained-frontier', *there)} && {command}" if there else command
+
+
+def before_training(points: Sequence[Point], path: Path) -> Found:
+    """What the gates say of the training of all points, which have one recipe and the same images."""
+    plan = points[-1].plan
+    return run_gates.before_retraining(plan.config, plan.data, partial(again_with, points, path))
+
+
+def train_points(points: Sequence[Point], path: Path, jobs: int) -> None:
     """Train and test what has no result yet, and write result.json of each run.
 
+    Args:
+        path: the run of the supernet.
     Raises:
         InputError: another command trains one of them.
         Stopped: a training stopped.
@@ -133,12 +157,15 @@ def train_points(points: Sequence[Point], jobs: int) -> None:
             held.enter_context(locks.exclusive(point.run, "training"))
         for point in points:
             plan = point.plan
+            save_arch(point_file(path, plan.macs, point.name), point.chosen.arch)
             run_dir.open_run(point.run, "retrain", plan.config, resume=True, quiet=True)
             if run_files.read_if_there(point.run / "arc.json", "fixed arc", plan.arch) != plan.arch:
                 raise InputError(f"'{point.run}' holds another architecture than {point.name}; move it away")
             save_arch(point.run / "arc.json", dict(plan.arch or {}))
             plan.data.save(point.run)
-            keep_warnings(point.run, "retrain", run_gates.before_retraining(plan.config, plan.data))
+        warnings = before_training(points, path)
+        for number, point in enumerate(points):
+            keep_warnings(point.run, "retrain", warnings, quiet=number > 0)
         todo = [
             Job(point.plan.config, point.plan.network, seed, point.plan.images, point.name)
             for point in points
@@ -151,10 +178,7 @@ def train_points(points: Sequence[Point], jobs: int) -> None:
         failures = train_jobs(todo, jobs, title="frontier", on_done=_result_line) if todo else {}
         for point in points:
             if not point.missing():
-                seeds, plan = point.plan.config.seeds, point.plan
-                save_json(
-                    point.run / "result.json", collect_result(point.run, seeds, plan.summary(), plan.data.classes)
-                )
+                save_json(point.run / "result.json", point.result())
         if failures:
             raise next(iter(failures.values()))
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from trials.common import cli, run_files
+from trials.evidence.floor import floor_text
 from trials.evidence.intervals import accuracy_text
-from trials.evidence.trade import beside_the_best, cheapest_sentence
+from trials.evidence.trade import beside_the_best, cheapest_sentence, trained_enough
 from trials.reporting.collect import RunContents
 from trials.reporting.figures import BLUE, INK, ORANGE, draw_intervals, for_page, new_figure, style, to_svg
 
@@ -14,9 +17,9 @@ CAPTION = "Each point was trained from scratch in the same way; the bars are 95 
 
 
 def view(contents: RunContents) -> dict[str, Any] | None:
-    """What the template shows; None where no frontier was retrained, or where it is that of an earlier search."""
+    """What the template shows; None where no frontier was retrained. After a later search it stays, and says which search it is of."""
     trade = contents.tradeoff
-    if not trade or not {row["id"] for row in trade["networks"]} <= set(contents.summary.get("frontier", [])):
+    if not trade:
         return None
     rows = trade["networks"]
     return {
@@ -26,17 +29,44 @@ def view(contents: RunContents) -> dict[str, Any] | None:
             {
                 "name": row["id"],
                 "winner": row["arch"] == contents.winner,
+                "point": row.get("point", "of the frontier"),
+                "search": row.get("search") or "not known",
                 "accuracy": accuracy_text(row["test_correct"], row["test_images"]),
-                "beside": beside_the_best(row),
+                "beside": trained_enough(row) or beside_the_best(row),
                 "ms": f"{row['latency_ms']:.3g} (IQR {row['spread_ms']:.2g})",
                 "macs": f"{row['macs']:,}",
                 "params": f"{row['params']:,}",
-                "files": f"{row['files']}/",
+                "files": f"{_folder(contents.path, row)}/export/",
             }
             for row in rows
         ],
+        "earlier": _earlier(contents, trade),
+        "floor": floor_text(trade["floor"]) if "floor" in trade else "",
+        "reach": trade.get("reach", ""),
         "note": f"Milliseconds: {trade['latency']}. Exported and timed: the network of seed {trade['exported_seed']} of each.",
+        "limit": trade.get("latency_limit") or "",
     }
+
+
+def _earlier(contents: RunContents, trade: dict[str, Any]) -> str:
+    """A sentence that says that the points are of an earlier search than the last one; "" where they are of that."""
+    last = str(contents.summary.get("experiment", ""))
+    if "search" in trade:
+        same, of = trade["search"] == last, f"search {trade['search']}"
+    else:  # of an older version: its points were all of the frontier that the search had then
+        same = {row["id"] for row in trade["networks"]} <= set(contents.summary.get("frontier", []))
+        of = "an earlier search"
+    if same:
+        return ""
+    command = cli.command("retrain", "--supernet", contents.path, "--frontier", len(trade["networks"]), "--resume")
+    return f"These points are of {of}, and the last search is {last}. Those of the last one: {command}"
+
+
+def _folder(run: Path, row: dict[str, Any]) -> str:
+    """Where a point is now, from the run: the training of an earlier winner may have been moved out of retrain/ since."""
+    folders = (row["run"], f"retrain-{row['id']}")
+    held = {folder: run_files.read_if_there(run / folder / "arc.json", "fixed arc") for folder in folders}
+    return next((str(folder) for folder in folders if held[folder] == row["arch"]), str(row["run"]))
 
 
 def plot(rows: Sequence[dict[str, Any]]) -> str:
@@ -54,7 +84,7 @@ def plot(rows: Sequence[dict[str, Any]]) -> str:
             points = [(row["mean"], *row["interval"]) for row in chosen]
             label = {"=": "as good, within noise"}.get(name, name)
             draw_intervals(axes, [row["latency_ms"] for row in chosen], points, marker, size, color=color, label=label)
-        axes.set(xlabel="milliseconds for one image", ylabel="test accuracy, %")
+        axes.set(xlabel="milliseconds for one image, ONNX Runtime", ylabel="test accuracy, %")
         axes.margins(x=0.08)
         figure.legend(loc="outside upper left", ncols=3, handletextpad=0.3, columnspacing=1.0)
         times = [row["latency_ms"] for row in rows]

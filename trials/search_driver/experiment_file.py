@@ -19,6 +19,9 @@ from strategies.limits import Limits
 from trials.common import places
 
 NAME = "search.yml"
+PARETO_NAME = "search-pareto.yml"  # the search of every cost, which trials.retrain --frontier writes
+GUIDED = "strategies.model_guided.ModelGuidedTuner # or strategies.evolution.EvolutionTuner"
+PARETO = "strategies.pareto.ParetoTuner # or strategies.model_guided.ModelGuidedTuner, without objective"
 SHARE = 0.25  # of the space's architectures; where no limit is given, max_macs leaves about this part
 DRAWS = 10_000  # architectures that the share is counted on
 # Architectures that a search scores, by preset; the paper's number for the others. Few for tiny: scoring 100 takes a CPU as long as
@@ -39,7 +42,7 @@ trialConcurrency: 1
 maxTrialNumber: {trials}
 tuner:
   codeDirectory: {code}
-  className: strategies.model_guided.ModelGuidedTuner # or strategies.evolution.EvolutionTuner: docs/tuners.md
+  className: {tuner}: docs/tuners.md
   classArgs:
     cost_table: {costs}
 {limits}
@@ -49,7 +52,15 @@ trainingService:
 """
 
 
-def write_experiment(run: Path, feasible: FeasibleSpace, latency_table: str = "") -> Path:
+def write_experiment(
+    run: Path,
+    feasible: FeasibleSpace,
+    latency_table: str = "",
+    *,
+    name: str = NAME,
+    tuner: str = GUIDED,
+    objective: str = "",
+) -> Path:
     """Write RUN/search.yml, unless it is there: a search guided by a model, under a limit that excludes most of the space.
 
     Paths are relative to the clone where the run lies in it, so that both may be moved together.
@@ -57,21 +68,25 @@ def write_experiment(run: Path, feasible: FeasibleSpace, latency_table: str = ""
     Args:
         run: run directory of trials.supernet.
         feasible: its space within the limits that the supernet was trained under; without any, max_macs is set to leave a
-            quarter of the space.
-        latency_table: the file that max_latency_ms needs.
+            quarter of the space, unless there is an objective.
+        latency_table: the file that max_latency_ms, or the objective latency, needs.
+        name: of the file.
+        tuner: its class, and in a comment what else one may take.
+        objective: of ParetoTuner; "" for others.
     Returns:
         The path of the file.
     """
-    path = run / NAME
+    path = run / name
     if path.exists():
         return path
     table, limits = feasible.table, feasible.limits
-    if limits == Limits():
+    if limits == Limits() and not objective:
         limits = Limits(max_macs=quantile_of_macs(feasible))
     bounds = table.bounds()
     trials = SEARCHES.get(str(table.space.get("preset")), PAPER)
-    classes = {name: value for name, value in vars(limits).items() if value is not None}
-    if limits.max_latency_ms is not None:
+    classes = {"objective": objective} if objective else {}
+    classes |= {key: value for key, value in vars(limits).items() if value is not None}
+    if limits.max_latency_ms is not None or objective == "latency":
         classes["latency_table"] = _from_clone(Path(latency_table))
     inside = run.resolve().is_relative_to(CLONE)
     code = os.path.relpath(CLONE, run.resolve()) if inside else str(CLONE)
@@ -87,9 +102,10 @@ def write_experiment(run: Path, feasible: FeasibleSpace, latency_table: str = ""
         work=json.dumps(f"{code}/runs/nni"),
         costs=json.dumps(_from_clone(run / "cost_table.json")),
         trials=trials,
+        tuner=tuner,
         limits="\n".join(
-            f"    {name}: {value:_}" if isinstance(value, int) else f"    {name}: {json.dumps(value)}"
-            for name, value in classes.items()
+            f"    {key}: {value:_}" if isinstance(value, int) else f"    {key}: {json.dumps(value)}"
+            for key, value in classes.items()
         ),
     )
     with atomic(path) as temporary:
@@ -97,12 +113,12 @@ def write_experiment(run: Path, feasible: FeasibleSpace, latency_table: str = ""
     return path
 
 
-def follow_run(run: Path) -> None:
-    """Write the paths in RUN/search.yml anew where it names another folder, because the run or the clone was moved or copied.
+def follow_run(run: Path, name: str = NAME) -> None:
+    """Write the paths in RUN/search.yml, or another of its experiments, anew where it names another folder, because the run or the clone was moved or copied.
 
     Says so. An experiment on other machines is left as it is, since its paths are theirs.
     """
-    path = run / NAME
+    path = run / name
     text = read_text(path, "experiment")
     try:
         content = parse_yaml(text)

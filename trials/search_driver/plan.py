@@ -130,8 +130,8 @@ def plan_experiment(
                 f"an experiment: {', '.join(experiment_yaml.known_experiments())}"
             )
         path /= experiment_file.NAME
-    if run is None and path.name == experiment_file.NAME and (path.parent / "supernet.pt").exists():
-        experiment_file.follow_run(path.parent)
+    if run is None and path.match("search*.yml") and path.exists() and (path.parent / "supernet.pt").exists():
+        experiment_file.follow_run(path.parent, path.name)
     content = experiment_yaml.read_yaml(path)
     evaluate = experiment_yaml.trial_options(path, content)
 

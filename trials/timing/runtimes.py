@@ -178,6 +178,13 @@ def make_runtime(runtime: str, device: str, threads: int) -> Runtime:
     return OnnxRuntime(device, threads) if runtime == "onnxruntime" else TorchRuntime(device, threads)
 
 
+def conditions(runtime: Runtime, batch: int = 1) -> str:
+    """How milliseconds were measured: runtime with its version, device, threads, batch; whatever shows them says it."""
+    library = torch if isinstance(runtime, TorchRuntime) else onnxruntime
+    threads = f", {runtime.threads} thread{'s' * (runtime.threads != 1)}" if runtime.threads else ""
+    return f"{library.__name__} {library.__version__}, {runtime.name}{threads}, batch {batch}"
+
+
 def default_threads() -> int:
     """OMP_NUM_THREADS, or one for each core that this process may use."""
     value = os.environ.get("OMP_NUM_THREADS", "")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from spaces.errors import InputError
-from trials.common import run_files
+from trials.common import places, run_files
 from trials.common.cli import flag, option
 from trials.common.run_dir import begun, take_stored
 from trials.training.choice_options import refuse_torchrun
 
-LEAST = 2  # points, with which there is something to choose
+NAMED = re.compile(r"\d+-([0-9a-f]{12})")  # MACS-ID
+LEAST, MOST = 2, 50  # points: with which there is something to choose; that anybody trains
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,9 +26,9 @@ class FrontierOptions:
 
     frontier: int = option(
         0,
-        "In place of --fixed-arc: train so many architectures of RUN/frontier, from the cheapest to the best, export each, time it "
-        "in ONNX Runtime, and set accuracy beside cost",
-        brief="Train, export and time so many points of the frontier",
+        "In place of --fixed-arc: train so many architectures at even steps of cost, from the cheapest of the space to the winner, "
+        "those between the best scored ones at their step; export each, time it in ONNX Runtime, and set accuracy beside cost",
+        brief="Train, export and time so many points from the cheapest to the winner",
     )
 
 
@@ -39,6 +41,8 @@ def check_frontier(config: Any) -> None:
     given = f"--frontier {config.frontier}"
     if config.frontier < LEAST:
         raise InputError(f"{given} leaves nothing to choose; give {LEAST} or more, or --fixed-arc RUN/arc.json")
+    if config.frontier > MOST:
+        raise InputError(f"{given} is more than anybody trains; give at most {MOST}")
     for name in ("fixed_arc", "baseline", "import_official", "pretrained"):
         if getattr(config, name) is not None:
             raise InputError(f"{given} takes the architectures of a search; leave {flag(name)} out")
@@ -46,7 +50,7 @@ def check_frontier(config: Any) -> None:
         if getattr(config, name):
             raise InputError(f"{given} with {flag(name)}: these are two ways to choose; leave one of them out")
     if config.supernet is None:
-        raise InputError(f"{given} needs --supernet RUN, whose search has found the frontier")
+        raise InputError(f"{given} needs --supernet RUN, whose search has found a winner")
     if config.out is not None:
         raise InputError(f"{given} writes into '{config.supernet}'; leave --out out")
     refuse_torchrun(given)
@@ -56,29 +60,23 @@ def check_frontier(config: Any) -> None:
 def take_from_frontier(config: Any, names: tuple[str, ...]) -> None:
     """With --resume, what is not given is what a network of the frontier was begun with; arguments as for `take_stored`."""
     run = Path(str(config.supernet))
-    folders = [folder for file in point_files(run) if begun(folder := point_folder(run, file))]
+    files = sorted((run / "frontier").glob("*.json"))
+    points = [(found[1], run_files.read(path, "fixed arc")) for path in files if (found := NAMED.fullmatch(path.stem))]
+    folders = [folder for name, arch in points if begun(folder := point_folder(run, name, arch))]
     if folders:
         take_stored(config, "retrain", names, run=folders[0])
 
 
-def point_files(run: Path) -> list[Path]:
-    """The files of a search's frontier, the cheapest first; [] where no search has ended."""
-    files = {
-        path.stem.partition("-")[2]: path
-        for path in (run / "frontier").glob("*.json")
-        if re.fullmatch(r"\d+-[0-9a-f]{12}", path.stem)
-    }
-    summary = run_files.read_if_there(run / "search.json", "search summary") or {}
-    by_macs = sorted(files, key=lambda name: int(files[name].stem.partition("-")[0]))
-    order = [
-        name for name in summary.get("frontier", by_macs) if name in files
-    ]  # by milliseconds, where these were limited
-    return [files[name] for name in order]
+def point_file(run: Path, macs: int, name: str) -> Path:
+    """The file of an architecture in RUN/frontier: of the search's own frontier, or of a point that was drawn."""
+    return run / "frontier" / f"{macs}-{name}.json"
 
 
-def point_folder(run: Path, file: Path) -> Path:
-    """Where a point is trained: the winner in retrain/, unless that holds another network, the others in retrain-ID."""
-    own, name = run_files.read(file, "fixed arc"), file.stem.partition("-")[2]
-    winner = run_files.read_if_there(run / "arc.json", "fixed arc") == own
-    held = run_files.read_if_there(run / "retrain" / "arc.json", "fixed arc", own)
-    return run / "retrain" if winner and held == own else run / f"retrain-{name}"
+def point_folder(run: Path, name: str, arch: Mapping[str, Any]) -> Path:
+    """Where a point is trained: the winner in retrain/, unless that holds another network, the others in retrain-ID.
+
+    Args:
+        name: id of `arch`.
+    """
+    winner = run_files.read_if_there(run / "arc.json", "fixed arc") == arch
+    return places.winners_folder(run, arch) if winner else run / f"retrain-{name}"

@@ -53,12 +53,15 @@ def seed_results(run: Path, seeds: int) -> list[dict[str, Any]]:
     return [run_files.read(run / f"seed{seed}" / "result.json", "result of a seed") for seed in range(seeds)]
 
 
-def collect_result(run: Path, seeds: int, network: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+def collect_result(
+    run: Path, seeds: int, network: dict[str, Any], classes: Sequence[str], rows: Sequence[ClassRow] | None = None
+) -> dict[str, Any]:
     """Put the results of all seeds together.
 
     Args:
         network: what result.json says about the network: architecture or baseline, MACs, params.
         classes: names of the classes.
+        rows: `rows_of_classes`, where they have been read already.
     Returns:
         What result.json of the run holds: accuracies in percent, the 95 % interval of their mean (of the seeds and of the
         number of test images), the standard deviation over the seeds (None for one), the balanced accuracy and the classes.
@@ -67,6 +70,7 @@ def collect_result(run: Path, seeds: int, network: dict[str, Any], classes: Sequ
     top1, images = [result["test_top1"] for result in results], results[0]["test_images"]
     correct = right_answers({"test_top1": top1, "test_images": images})
     interval = accuracy_interval(correct, images)
+    rows = rows_of_classes(run, seeds, classes) if rows is None else rows
     return {
         **network,
         "test_top1": top1,
@@ -76,7 +80,7 @@ def collect_result(run: Path, seeds: int, network: dict[str, Any], classes: Sequ
         "test_images": images,
         "test_correct": correct,
         "seconds": [result["seconds"] for result in results],
-        **(figures(rows) if (rows := rows_of_classes(run, seeds, classes)) else {}),
+        **(figures(rows) if rows else {}),
     }
 
 

@@ -29,6 +29,7 @@ from trials.training.strategy_options import DIFFERENTIABLE
 MOST_TEST = 0.4  # the largest part of the images that is worth testing on
 BALANCED = {"--class-weights": "balanced"}  # what mends classes of unequal size
 Found = list[GateWarning | None]
+Again = Callable[[Mapping[str, object]], str]
 Wanted = tuple[GateWarning | None, Mapping[str, object]]  # a warning, and the options that mend it
 
 
@@ -98,8 +99,13 @@ def after_supernet(config: supernet_config.Config, data: Data) -> Found:
     return _with_one_command(wanted, lambda changes: typed.again(config.out, changes))
 
 
-def before_retraining(config: retrain_config.Config, data: Data) -> Found:
-    """What is wrong with a retraining before its first step."""
+def before_retraining(config: retrain_config.Config, data: Data, again: Again | None = None) -> Found:
+    """What is wrong with a retraining before its first step.
+
+    Args:
+        again: gives the command that trains anew with some options changed; None: that of this network alone.
+    """
+    again = again or partial(_retrain_again, config)
     fraction = _larger_test(config, data)
     # a network is tested on the images of its supernet, so it is the supernet that needs others
     owner = config.supernet or config.out
@@ -110,7 +116,7 @@ def before_retraining(config: retrain_config.Config, data: Data) -> Found:
     wanted: list[Wanted] = [(_unequal(config, data), BALANCED), *([blank] if blank[1] else [])]
     looked_at = [small] if blank[1] else [small, blank[0]]
     if config.import_official:
-        return [*_with_one_command(wanted, partial(_retrain_again, config)), *looked_at]
+        return [*_with_one_command(wanted, again), *looked_at]
     images = data.size(config.training_part)
     recipe = config.recipe_values()
     steps = config.epochs * (images // config.batch_size)
@@ -118,35 +124,42 @@ def before_retraining(config: retrain_config.Config, data: Data) -> Found:
     differences = _differences(config, _fit(recipe, config, images))
     found = [gates.few_steps(steps, enough, images, ""), *_batch_and_rate(config, recipe, images)]
     wanted = [*((warning, differences) for warning in found), *wanted]
-    return [*_with_one_command(wanted, partial(_retrain_again, config)), *looked_at]
+    return [*_with_one_command(wanted, again), *looked_at]
 
 
-def network_loss(config: retrain_config.Config, data: Data, seed: int, *, whole: bool) -> GateWarning | None:
+def network_loss(
+    config: retrain_config.Config, data: Data, seed: int, *, whole: bool, again: Again | None = None
+) -> GateWarning | None:
     """Whether the loss of a network falls, by the log of its seed.
 
     Args:
         whole: whether the training is over.
+        again: as for `before_retraining`.
     """
-    command = _retrain_again(config, _loss_differences(config, data))
+    command = (again or partial(_retrain_again, config))(_loss_differences(config, data))
     return gates.flat_loss(_losses(Path(config.out) / f"seed{seed}"), command, whole=whole)
 
 
-def after_retraining(config: retrain_config.Config, data: Data, floor: Mapping[str, Any]) -> Found:
+def after_retraining(
+    config: retrain_config.Config, data: Data, floor: Mapping[str, Any], again: Again | None = None
+) -> Found:
     """What is wrong with a network that is trained and tested with all its seeds: its loss, and its place at the floor.
 
     Args:
         floor: of these images, see `trials.evidence.floor`.
+        again: as for `before_retraining`.
     """
     if config.import_official:
         return []
+    again = again or partial(_retrain_again, config)
     results = seed_results(Path(config.out), config.seeds)
     accuracy = accuracy_interval([result["test_correct"] for result in results], results[0]["test_images"])
-    losses = (network_loss(config, data, seed, whole=True) for seed in range(config.seeds))
+    losses = (network_loss(config, data, seed, whole=True, again=again) for seed in range(config.seeds))
     wanted = [
         (next(filter(None, losses), None), _loss_differences(config, data)),
         (gates.below_floor(accuracy, floor, ""), longer_training(config, data)),
     ]
-    return _with_one_command(wanted, partial(_retrain_again, config))
+    return _with_one_command(wanted, again)
 
 
 def longer_training(config: retrain_config.Config, data: Data) -> dict[str, object]:
@@ -178,7 +191,7 @@ def _retrain_again(config: retrain_config.Config, changes: Mapping[str, object])
 
     A search's winner must be in RUN/retrain, or report and certificate would still look at the earlier one.
     """
-    choice = dict.fromkeys(("--top", "--top-random", "--top-epochs"))
+    choice = dict.fromkeys(("--top", "--top-random", "--top-epochs", "--frontier"))
     network = {**choice, "--fixed-arc": config.fixed_arc} if config.fixed_arc else {}
     return typed.anew(config.out, {**network, **changes})
 
