@@ -219,9 +219,10 @@ def test_the_sentence_names_the_cheapest_that_may_be_as_good():
 
 
 def test_where_a_point_is_trained(tmp_path):
-    arch, name = {"block00": "k3"}, "0123456789ab"
-    assert frontier_options.point_folder(tmp_path, name, arch) == tmp_path / f"retrain-{name}"
+    arch = {"block00": "k3"}
+    own = tmp_path / f"retrain-{arch_id(arch)}"
+    assert frontier_options.point_folder(tmp_path, arch) == own
     (tmp_path / "arc.json").write_text(json.dumps(arch))
-    assert frontier_options.point_folder(tmp_path, name, arch) == tmp_path / "retrain"
+    assert frontier_options.point_folder(tmp_path, arch) == tmp_path / "retrain"
     save_json(tmp_path / "retrain" / "arc.json", {"block00": "k5"})  # that of an earlier winner
-    assert frontier_options.point_folder(tmp_path, name, arch) == tmp_path / f"retrain-{name}"
+    assert frontier_options.point_folder(tmp_path, arch) == own

@@ -75,7 +75,7 @@ def plan_points(config: Config, road: Road) -> tuple[list[Point], list[Place]]:
 
     def planned(chosen: Chosen) -> Point:
         name, arch = arch_id(chosen.arch), chosen.arch
-        file, folder = point_file(path, road.run.table.macs(arch), name), point_folder(path, name, arch)
+        file, folder = point_file(path, road.run.table.macs(arch), name), point_folder(path, arch)
         own = dataclasses.replace(
             first.config if first else config,
             frontier=0,

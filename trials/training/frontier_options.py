@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from spaces.arch import arch_id
 from spaces.errors import InputError
 from trials.common import places, run_files
 from trials.common.cli import flag, option
 from trials.common.run_dir import begun, take_stored
 from trials.training.choice_options import refuse_torchrun
 
-NAMED = re.compile(r"\d+-([0-9a-f]{12})")  # MACS-ID
+NAMED = re.compile(r"\d+-[0-9a-f]{12}")  # MACS-ID
 LEAST, MOST = 2, 50  # points: with which there is something to choose; that anybody trains
 
 
@@ -61,8 +62,8 @@ def take_from_frontier(config: Any, names: tuple[str, ...]) -> None:
     """With --resume, what is not given is what a network of the frontier was begun with; arguments as for `take_stored`."""
     run = Path(str(config.supernet))
     files = sorted((run / "frontier").glob("*.json"))
-    points = [(found[1], run_files.read(path, "fixed arc")) for path in files if (found := NAMED.fullmatch(path.stem))]
-    folders = [folder for name, arch in points if begun(folder := point_folder(run, name, arch))]
+    archs = [run_files.read(path, "fixed arc") for path in files if NAMED.fullmatch(path.stem)]
+    folders = [folder for arch in archs if begun(folder := point_folder(run, arch))]
     if folders:
         take_stored(config, "retrain", names, run=folders[0])
 
@@ -72,11 +73,7 @@ def point_file(run: Path, macs: int, name: str) -> Path:
     return run / "frontier" / f"{macs}-{name}.json"
 
 
-def point_folder(run: Path, name: str, arch: Mapping[str, Any]) -> Path:
-    """Where a point is trained: the winner in retrain/, unless that holds another network, the others in retrain-ID.
-
-    Args:
-        name: id of `arch`.
-    """
+def point_folder(run: Path, arch: Mapping[str, Any]) -> Path:
+    """Where a point is trained: the winner in retrain/, unless that holds another network, the others in retrain-ID."""
     winner = run_files.read_if_there(run / "arc.json", "fixed arc") == arch
-    return places.winners_folder(run, arch) if winner else run / f"retrain-{name}"
+    return places.winners_folder(run, arch) if winner else run / f"retrain-{arch_id(arch)}"
