@@ -69,8 +69,8 @@ lint: setup
 
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: setup
-	@test -x $(BIN)/mkdocs || $(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
-	@$(BIN)/mkdocs build -q
+	@$(BIN)/python -c "import mkdocs, mmdr" 2>/dev/null || $(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@$(BIN)/python -m mkdocs build -q
 
 clean:
 	rm -rf $(VENV) runs site
