@@ -14,7 +14,9 @@ every row, so a part that fails or is stopped loses nothing, and the others go o
   scoring   20 candidates of generation 5 of `EvolutionTuner` in one tree, 2,560 calibration and 2,048 scoring images at 224 px, in
             each precision, against candidates one by one, the official way, in 32 bits (PyTorch's defaults: convolutions may use
             TF32 on both sides). Weights and images are random
-  small     supernet step and retraining on digits, and scoring, at 32 and 64 px: everything there is launches
+  small     supernet step and retraining on digits at 32 and 64 px: everything there is launches
+  recorded  scoring at 32, 64 and 224 px, launched and recorded as CUDA graphs, in scoring batches of 128 and of what fits
+  shuffle   the convolution of every second channel and the concatenation of ShuffleNetV2 units, in several ways
   timm      mnasnet_100 and spnasnet_100, ordinary networks of about 320M multiply-adds, training and inference, eager and
             compiled
   loaders   JPEGs by DALI on the GPU and by processes on the CPU; the share of a supernet step that waits for images
@@ -55,7 +57,9 @@ PARTS = {
     "supernet": ("benchmarks.gpu.supernet_step", 125),
     "compiled": ("benchmarks.gpu.compiled_step", 115),
     "scoring": ("benchmarks.gpu.scoring", 75),
-    "small": ("benchmarks.gpu.small", 75),
+    "small": ("benchmarks.gpu.small", 45),
+    "recorded": ("benchmarks.gpu.recorded_scoring", 70),
+    "shuffle": ("benchmarks.gpu.shuffle", 35),
     "timm": ("benchmarks.gpu.timm_networks", 125),
     "loaders": ("benchmarks.gpu.loaders", 80),
 }

@@ -18,6 +18,7 @@ from spaces.arch import Arch
 from spaces.chain import Chain
 from trials.images.dataset import normalise
 from trials.scoring.prefix_tree import PrefixTree
+from trials.scoring.recorded_blocks import RecordedBlocks
 from trials.scoring.shared_blocks import SharedBlocks
 
 
@@ -84,10 +85,15 @@ class Images:
             noise = torch.rand(chunk.shape, device=device, generator=generator)
             chunk.copy_((patches * 0.8 + noise * 0.2) * 255)
 
-    def batches(self, first: int, number: int) -> Iterator[torch.Tensor]:
-        """Normalised batches (N, 3, R, R) of `number` images from `first` on; what fills no batch is left out."""
-        for start in range(first, first + number - self.batch_size + 1, self.batch_size):
-            yield normalise(self.images[start : start + self.batch_size], "folder", spos=False)
+    def batches(self, first: int, number: int, size: int = 0) -> Iterator[torch.Tensor]:
+        """Normalised batches (N, 3, R, R) of `number` images from `first` on; what fills no batch is left out.
+
+        Args:
+            size: of a batch, if it is another one than usual.
+        """
+        size = size or self.batch_size
+        for start in range(first, first + number - size + 1, size):
+            yield normalise(self.images[start : start + size], "folder", spos=False)
 
 
 class Batches:
@@ -109,24 +115,33 @@ def now(device: torch.device) -> float:
 
 @torch.no_grad()
 def tree_timing(
-    parts: SharedBlocks, archs: Sequence[Arch], images: Images, calibration: int, scoring: int
+    parts: SharedBlocks,
+    archs: Sequence[Arch],
+    images: Images,
+    calibration: int,
+    scoring: int,
+    *,
+    size: int = 0,
+    recorded: RecordedBlocks | None = None,
 ) -> tuple[Timing, torch.Tensor, torch.Tensor]:
     """Score candidates in one tree.
 
     Args:
         calibration, scoring: numbers of images; the scoring images follow the calibration images.
+        size: of a scoring batch, if it is another one than that of the images.
+        recorded: what repeats the passes from recordings; None: they are launched.
     Returns:
         Times; logits (K, N, classes) of the first scoring batch, on the CPU; answers (K, images).
     """
     began = now(parts.device)
     tree = PrefixTree(parts, archs)
     built = now(parts.device)
-    tree.calibrate(images.batches(0, calibration))
+    tree.calibrate(images.batches(0, calibration), recorded)
     calibrated = now(parts.device)
     first_logits: dict[int, torch.Tensor] = {}
     answers: list[list[torch.Tensor]] = [[] for _ in archs]  # for each candidate, of each batch
-    for x in images.batches(calibration, scoring):
-        for number, y in tree.logits(x):
+    for x in images.batches(calibration, scoring, size):
+        for number, y in tree.logits(x, recorded=recorded):
             first_logits.setdefault(number, y)
             answers[number].append(y.argmax(1))
     scored = now(parts.device)

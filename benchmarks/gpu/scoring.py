@@ -26,6 +26,7 @@ from spaces.arch import Arch
 from spaces.chain import Chain
 from spaces.cost import CostTable
 from spaces.files import CLONE
+from trials.networks import fused_conv
 from trials.scoring.precision import PRECISIONS
 from trials.scoring.prefix_tree import PrefixTree
 from trials.scoring.shared_blocks import SharedBlocks
@@ -94,6 +95,7 @@ def one_precision(
         tree_timing(plain_parts, archs, images, size, size)
         plain, _, _ = tree_timing(plain_parts, archs, images, scale.calibration, scale.scoring)
         plain_parts.clear()
+        copied = copying_seconds(SharedBlocks(chain, weights, PRECISIONS[precision], device), archs, images, scale)
         tree_timing(parts, archs, images, size, size)  # kernels are chosen, memory is taken
         timing, logits, answers = tree_timing(parts, archs, images, scale.calibration, scale.scoring)
         minutes = search_minutes(timing, (scale.calibration, scale.scoring), size, written, len(archs))
@@ -120,9 +122,23 @@ def one_precision(
             what, peer = f"{title} pass, {precision}", f"{title} pass, {precision}, plain layers"
             results.add(row(peer, before, bound=float(before * share / bound)))
             results.add(row(what, rate, bound=float(rate * share / bound), ratio=rate / before, peer=peer))
+            slower = done / getattr(copied, title)
+            what = f"{title} pass, {precision}, odd channels copied"
+            results.add(row(what, slower, bound=float(slower * share / bound), ratio=slower / before, peer=peer))
         if results.left > 8:
             profile_passes(results, parts, archs, images, precision)
     return Output(logits, answers)
+
+
+def copying_seconds(parts: SharedBlocks, archs: Sequence[Arch], images: Images, scale: Scale) -> Timing:
+    """As a tree takes where units copy the channels that enter their main branch, in place of reading all of them."""
+    usual, fused_conv.WHOLE_OUTPUTS = fused_conv.WHOLE_OUTPUTS, 0
+    try:
+        tree_timing(parts, archs, images, scale.scoring_batch, scale.scoring_batch)
+        return tree_timing(parts, archs, images, scale.calibration, scale.scoring)[0]
+    finally:
+        fused_conv.WHOLE_OUTPUTS = usual
+        parts.clear()
 
 
 def search_minutes(

@@ -1,10 +1,7 @@
 """The same commands on a GPU; skipped where there is none."""
 
 import contextlib
-import dataclasses
-import shutil
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,15 +18,7 @@ from tests.unit.test_recipes import configured
 from tests.unit.test_recorded_pass import trained
 from trials import latency, retrain, supernet
 from trials.common import cli, distributed
-from trials.common.supernet_run import SupernetRun
 from trials.images.dataset import Data
-from trials.networks import fused_conv
-from trials.scoring import evaluator_client, fixed_images, self_check
-from trials.scoring.evaluate_config import Config, Settings
-from trials.scoring.prefix_tree import PrefixTree
-from trials.scoring.score_store import ScoreStore
-from trials.scoring.scorer import Scorer
-from trials.scoring.shared_blocks import SharedBlocks
 from trials.timing.runtimes import OnnxRuntime, TorchRuntime
 from trials.training import retrain_trainer
 from trials.training.recorded_pass import RecordedPass
@@ -82,76 +71,6 @@ def test_a_supernet_trains_on_a_gpu(tmp_path, strategy):
     flags = [*SMALL, "--data", "digits", "--strategy", strategy, "--epochs", "1", "--eval-paths", "1"]
     supernet.main([*flags, "--device", "cuda", "--out", str(run)])
     assert (run / "supernet.pt").exists()
-
-
-def test_a_supernet_of_a_cpu_has_the_same_scores_on_a_gpu(own_run):
-    """To the rounding of 32 bits, with BatchNorm recalibrated on either."""
-    archs = [SupernetRun.open(own_run).table.arch(numbers) for numbers in ([0] * 20, [1] * 20, [0, 1, 2, 3] * 5)]
-    found = []
-    for device in ("cpu", "cuda"):
-        scorer = Scorer(own_run, Settings.of(Config(run=str(own_run), device=device)), device)
-        found.append([record for _, record in scorer.results(archs)])
-        shutil.rmtree(own_run / "search", ignore_errors=True)
-    for cpu, gpu in zip(*found, strict=True):
-        assert gpu["loss"] == pytest.approx(cpu["loss"], abs=5e-3)
-
-
-@pytest.mark.parametrize("precision", ["exact", "32", "bf16", "16"])
-def test_together_equals_one_by_one_on_a_gpu(own_run, precision):
-    """Bit for bit; self-check stops otherwise."""
-    self_check.run(own_run, Settings(64, 64, 32, precision), "cuda", 4)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize(("precision", "most"), [("32", 0.03), ("bf16", 0.5), ("16", 0.1)])
-def test_fused_convolutions_score_as_plain_layers(own_run, precision, most):
-    """The largest difference of logits, as a part of their standard deviation; the fused functions are there, and right."""
-    scorer = Scorer(own_run, Settings(64, 64, 32, precision), "cuda")
-    archs = [scorer.table.arch(numbers) for numbers in ([0] * 20, [3] * 20, [0, 1, 2, 3] * 5)]
-    plain = SharedBlocks(scorer.chain, scorer.weights, dataclasses.replace(scorer.precision, fuse=False), scorer.device)
-    found = []
-    with scorer.precision.cudnn_flags():
-        x, _ = next(scorer.scoring_batches())
-        for name in ("pointwise", "by_cudnn"):
-            assert fused_conv._works(name, x.device, scorer.precision.dtype)
-        for blocks in (scorer.blocks, plain):
-            tree = PrefixTree(blocks, archs)
-            tree.calibrate(scorer.calibration_batches())
-            found.append(torch.stack([logits for _, logits in sorted(tree.logits(x), key=lambda pair: pair[0])]))
-    fused, expected = found
-    assert float((fused - expected).abs().max() / expected.std()) < most
-    assert not torch.equal(fused, expected)
-    assert scorer.computed_with["convolutions"] == "fused"
-
-
-def test_an_evaluator_whose_gpu_failed_is_replaced(own_run, capfd):
-    """A label beyond the classes stops a kernel; a process cannot use its GPU again after that."""
-    settings, run = Settings(64, 64, 32), SupernetRun.open(own_run)
-    store, arch = ScoreStore(own_run, run.hash, settings), run.table.arch([0] * 20)
-    Scorer(own_run, settings, "cuda")  # decodes the images
-    labels = own_run / "cache" / fixed_images.cache_names(64, 64)[2]
-    right = labels.read_bytes()
-    np.save(labels, np.full_like(np.load(labels), 10_000))
-    assert evaluator_client.request_score(store, "cuda", arch) is None
-    assert "asking a fresh one" in capfd.readouterr().err
-    labels.write_bytes(right)
-    result = evaluator_client.request_score(store, "cuda", arch)
-    assert result is not None
-    assert result["device"] == "cuda"
-    assert result["top1"] == Scorer(own_run, settings, "cuda").score([arch])[0]["top1"]
-
-
-def test_images_that_do_not_fit_stay_in_the_memory_of_the_machine(own_run, monkeypatch):
-    settings = Settings(64, 64, 32)
-    on_gpu = Scorer(own_run, settings, "cuda")
-    monkeypatch.setattr(fixed_images, "GPU_SHARE", 0.0)
-    on_cpu = Scorer(own_run, settings, "cuda")
-    assert on_gpu.images.scoring.is_cuda
-    assert not on_cpu.images.scoring.is_cuda
-    for (images, labels), (others, theirs) in zip(on_gpu.scoring_batches(), on_cpu.scoring_batches(), strict=True):
-        assert others.is_cuda
-        assert torch.equal(images, others)
-        assert torch.equal(labels, theirs)
 
 
 def test_two_seeds_train_at_a_time_on_one_gpu(tmp_path):

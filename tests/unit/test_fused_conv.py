@@ -1,14 +1,16 @@
 """Convolutions that do the work of the layers after them give what the plain layers give."""
 
+import copy
 import dataclasses
 
 import pytest
 import torch
 from torch import nn
 
+from spaces.blocks import Style, shuffle_block
 from tests.unit.test_prefix_tree import CPU, alone, evolved, supernet
 from trials.networks import fused_conv
-from trials.networks.fused_conv import FusedConv, Kernel, fuse, neighbours, pointwise
+from trials.networks.fused_conv import FusedConv, Kernel, WholeShuffleBlock, fuse, neighbours, pointwise
 from trials.scoring.precision import PRECISIONS
 from trials.scoring.prefix_tree import PrefixTree
 from trials.scoring.shared_blocks import SharedBlocks
@@ -61,6 +63,35 @@ def test_biases_that_move_on_change_numbers_by_rounding_alone(name, options, mon
         assert not torch.equal(found[number], expected[number])
         torch.testing.assert_close(found[number], expected[number], rtol=1e-3, atol=1e-4)
         assert torch.equal(found[number], alone(chain, weights, arch, PRECISIONS["32"], calibration, [x])[1][0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("unit", "whole"),
+    [
+        ((16, 16, 1), True),
+        ((17, 20, 1), True),  # the last channel, an even one, goes by
+        ((16, 32, 2), False),  # all channels enter
+        ((16, 16, 1, 21), False),  # 168 outputs: the products cost more than the copy
+        ((16, 16, 1, 20, True), True),
+    ],
+)
+def test_a_unit_reads_all_channels_in_place_of_a_copy_of_the_odd_ones(unit, whole, monkeypatch):
+    """As on a GPU: the same numbers to rounding; on a CPU nothing changes."""
+    cin, cout, stride, width, se = (*unit, *(1.0, False)[len(unit) - 3 :])
+    torch.manual_seed(0)
+    plain = shuffle_block(Style(affine=False), cin, cout, stride, width, kernel=3, se=se).eval()
+    x = torch.randn(3, cin, 8, 8).contiguous(memory_format=torch.channels_last)
+    expected = plain(x)
+    assert not any(isinstance(module, WholeShuffleBlock) for module in fuse(copy.deepcopy(plain)).modules())
+    monkeypatch.setattr(fused_conv, "gains_by_moving", lambda device: True)
+    found = fuse(plain)
+    assert isinstance(found, WholeShuffleBlock) == whole
+    torch.testing.assert_close(found(x), expected, rtol=1e-5, atol=1e-5)
+    if whole:
+        first = found.main[0][0]
+        assert first.kernel.weight.shape[1] == cin // 2 * 2
+        assert not first.kernel.weight[:, 0::2].any()
 
 
 def test_a_bias_moves_into_a_convolution_that_has_no_batchnorm(monkeypatch):

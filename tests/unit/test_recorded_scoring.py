@@ -1,4 +1,4 @@
-"""Recorded scoring passes give the bits of launched ones. On a CPU the same pieces run one by one; test_gpu.py has real recordings."""
+"""Recorded scoring passes give the bits of launched ones. On a CPU the same pieces run one by one; test_gpu_scoring.py records."""
 
 import pytest
 import torch
@@ -198,9 +198,8 @@ def test_the_scoring_batch_suits_the_memory_of_a_gpu(asked, batch_size, device, 
 
 
 def test_a_larger_scoring_batch_leaves_calibration_and_the_first_accuracy_alone():
-    images = FixedImages(
-        *(torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1).expand(n, 3, 2, 2) for n in (10, 9)), torch.arange(9)
-    )
+    calibration, scoring = (torch.zeros(n, 3, 2, 2, dtype=torch.uint8) for n in (10, 9))
+    images = FixedImages(calibration, scoring, torch.arange(9))
     made = Batches(images, 4, 6, lambda x: x.float(), PRECISIONS["32"], CPU)
     assert [len(x) for x in made.calibration()] == [3, 3, 3]
     assert [len(x) for x, _ in made.scoring()] == [6, 3]

@@ -80,7 +80,7 @@ def test_scores_of_another_arithmetic_are_used_and_said(own_run, monkeypatch, ca
     scorer = Scorer(own_run, SETTINGS)
     assert f"1 of 1 scores in '{own_run}' are of a version" in capsys.readouterr().err
     assert scorer.result(archs[0]) == old
-    assert scorer.result(archs[1])["convolutions"] == "fused"
+    assert scorer.result(archs[1])["convolutions"] == "fused, whole"
     assert scorer.score(archs[:1])[0]["loss"] == pytest.approx(old["loss"], abs=1e-3)
     Scorer(own_run, SETTINGS)
     Scorer(own_run, dataclasses.replace(SETTINGS, precision="exact"))

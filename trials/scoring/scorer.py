@@ -101,7 +101,7 @@ class Scorer:
         if size != settings.batch_size:
             self.computed_with["scoring_batch"] = size
         if self.precision.rounds_otherwise(self.device):
-            self.computed_with["convolutions"] = "fused"
+            self.computed_with["convolutions"] = "fused, whole"
             self.store.say_older_arithmetic(self.computed_with)
 
     def result(self, arch: Arch) -> dict[str, Any]:

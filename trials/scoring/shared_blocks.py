@@ -19,7 +19,7 @@ from torch import nn
 from spaces.chain import Chain
 from trials.networks import batchnorm
 from trials.networks.batchnorm import conv_batchnorm_pairs, fold_batchnorm, fuse_weights
-from trials.networks.fused_conv import Kernel, give_kernel, move_biases, neighbours
+from trials.networks.fused_conv import FusedConv, Kernel, give_kernel, move_biases, neighbours
 from trials.scoring.precision import Precision
 
 
@@ -112,7 +112,8 @@ class SharedBlock:
         kernels: dict[Any, Kernel] = {}
         for folded, (conv, bn, index) in zip(self.folded_convs, self.folded_pairs, strict=True):
             weight, bias = fuse_weights(conv, bn, statistics[index].running_mean, statistics[index].running_var)
-            kernels[folded] = Kernel(weight.to(self.dtype), bias.to(self.dtype))
+            weight, bias = weight.to(self.dtype), bias.to(self.dtype)
+            kernels[folded] = folded.kernel_of(weight, bias) if isinstance(folded, FusedConv) else Kernel(weight, bias)
         move_biases(kernels, self.neighbours)
         return kernels
 
