@@ -187,8 +187,10 @@ def run_in_nni(plan: Plan, config: Config, earlier: dict[str, Any] | None) -> tu
 
         workers.check_workers(plan)
     else:
+        from trials.scoring.recorded_blocks import scoring_device
         from trials.scoring.scorer import Scorer
 
+        scoring_device(plan.evaluate.device, plan.evaluate.cuda_graphs)
         # decode the fixed images once, so that no trial has to
         Scorer(plan.run, plan.settings, "cpu")
     if earlier:

@@ -42,9 +42,11 @@ class Recorder:
             return
         current = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(current)
-        with torch.cuda.stream(self.stream):
-            yield
-        current.wait_stream(self.stream)
+        try:
+            with torch.cuda.stream(self.stream):
+                yield
+        finally:  # also where memory was too little, and work goes on with less
+            current.wait_stream(self.stream)
 
     def record(self, work: Work, pool: Any) -> Work:
         """Record a piece of work that was done at least once before.

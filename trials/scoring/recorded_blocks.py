@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 
 from spaces.errors import InputError
+from trials.common.distributed import use_cuda
 from trials.networks.fused_conv import Kernel
 from trials.networks.recorder import RECORDED_PIXELS, Recorder, Work
 from trials.scoring.shared_blocks import BNStatistics, Count, Node, Pass, copy_strided
@@ -25,6 +26,21 @@ from trials.scoring.shared_blocks import BNStatistics, Count, Node, Pass, copy_s
 # How often a recording should be repeated. It takes the launch of a block and the making of a graph, about 1 ms, and saves some
 # 0.2 ms each time: an estimate from the launches of an H100, not a measurement.
 USES = 10
+
+
+def scoring_device(device: str, cuda_graphs: str) -> torch.device:
+    """Where scores are computed.
+
+    Args:
+        device: auto, cpu or cuda.
+        cuda_graphs: auto, on or off.
+    Raises:
+        InputError: a GPU is asked for, or needed, and none is visible or wanted.
+    """
+    found = torch.device("cuda" if use_cuda(device) else "cpu")
+    if cuda_graphs == "on" and found.type != "cuda":
+        raise InputError(f"--cuda-graphs on needs a GPU, not {found.type}; leave it out")
+    return found
 
 
 class Piece(NamedTuple):
@@ -124,13 +140,9 @@ class Graphs:
     Args:
         wanted: auto, on or off.
         device: where the blocks are.
-    Raises:
-        InputError: on, and no GPU.
     """
 
     def __init__(self, wanted: str, device: torch.device) -> None:
-        if wanted == "on" and device.type != "cuda":
-            raise InputError(f"--cuda-graphs on needs a GPU, not {device.type}; leave it out")
         self.wanted, self.device = wanted, device
         self.recorded: RecordedBlocks | None = None
 

@@ -19,7 +19,6 @@ import torch
 from torch import nn
 
 from spaces.arch import Arch, arch_id, validate
-from trials.common.distributed import use_cuda
 from trials.common.supernet_run import SupernetRun
 from trials.images.dataset import normalise
 from trials.networks.accuracy import Graded, grade, topk_hits
@@ -31,7 +30,7 @@ from trials.scoring.finetune import finetune
 from trials.scoring.fixed_images import images_of_run
 from trials.scoring.precision import PRECISIONS
 from trials.scoring.prefix_tree import PrefixTree
-from trials.scoring.recorded_blocks import Graphs, RecordedBlocks
+from trials.scoring.recorded_blocks import Graphs, RecordedBlocks, scoring_device
 from trials.scoring.score_store import ScoreStore
 from trials.scoring.score_value import has_value
 from trials.scoring.shared_blocks import Pass, SharedBlocks
@@ -86,7 +85,7 @@ class Scorer:
         self.config, self.table, self.chain = supernet_run.config, supernet_run.table, supernet_run.chain
         self.weights = supernet_run.weights
         self.store = ScoreStore(self.run, supernet_run.hash, settings)
-        self.device = torch.device("cuda" if use_cuda(device) else "cpu")
+        self.device = scoring_device(device, cuda_graphs)
         self.graphs = Graphs(cuda_graphs, self.device)
         self.precision_name = AUTO_PRECISION[self.device.type] if settings.precision == "auto" else settings.precision
         self.precision = PRECISIONS[self.precision_name]
