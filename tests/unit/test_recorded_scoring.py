@@ -8,9 +8,9 @@ from spaces.chain import Chain, Choice
 from spaces.errors import InputError
 from tests.unit.test_prefix_tree import CPU, alone, evolved, statistics_of, supernet
 from trials.networks import batchnorm, fused_conv
-from trials.scoring import batches, recorded_blocks
+from trials.scoring import batches, recorded_blocks, self_check
 from trials.scoring.batches import Batches, fit_scoring_batch
-from trials.scoring.evaluate_config import Settings
+from trials.scoring.evaluate_config import Config, Settings
 from trials.scoring.fixed_images import FixedImages
 from trials.scoring.precision import PRECISIONS
 from trials.scoring.prefix_tree import PrefixTree
@@ -205,3 +205,24 @@ def test_a_larger_scoring_batch_leaves_calibration_and_the_first_accuracy_alone(
     assert [len(x) for x, _ in made.scoring()] == [6, 3]
     assert made.first()[1].tolist() == [0, 1, 2, 3]
     assert made.sizes() == ((3, 3), (6, 2))
+
+
+def test_a_scoring_batch_changes_no_score_but_by_rounding(own_run):
+    """It is told, where it is not --batch-size, and is none of the settings; self-check agrees with it."""
+    settings, found = Settings(64, 100, 32), []
+    for size in (0, 50):
+        scorer = Scorer(own_run, settings, scoring_batch=size)
+        found += scorer.score([scorer.table.arch([0, 1, 2, 3] * 5)])
+    assert "scoring_batch" not in found[0]
+    assert found[1]["scoring_batch"] == 50
+    assert found[0]["settings"] == found[1]["settings"]
+    assert found[0]["top1_before_recalibration"] == found[1]["top1_before_recalibration"]
+    assert found[0]["loss"] == pytest.approx(found[1]["loss"], abs=1e-4)
+    assert ("together equals one by one", "bit for bit") in self_check.run(
+        own_run, settings, "cpu", 2, scoring_batch=50
+    )
+
+
+def test_a_scoring_batch_below_0_is_refused():
+    with pytest.raises(InputError, match="--scoring-batch -1 is below 0; give 0 or more"):
+        Config(run="", scoring_batch=-1)
