@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spaces.chain import Chain
 from spaces.errors import InputError, unknown, user_code
-from spaces.preset import check_number
+from spaces.preset import Preset, check_number
 
 if TYPE_CHECKING:
     from nni.nas.nn.pytorch import ModelSpace
@@ -84,6 +84,16 @@ def presets(name: str) -> list[tuple[str, dict[str, Any]]]:
     module = importlib.import_module(SPACES[name].partition(":")[0])
     variants: tuple[dict[str, Any], ...] = getattr(module, "VARIANTS", ({},))
     return [(preset, options) for options in variants for preset in module.PRESETS]
+
+
+def macro_table(name: str, preset: str, resolution: int | None = None) -> Preset:
+    """The macro table of a preset of a space, at a resolution; None: its own.
+
+    Args:
+        name: a key of SPACES.
+    """
+    table: Preset = importlib.import_module(SPACES[name].partition(":")[0]).PRESETS[preset]
+    return table if resolution is None else dataclasses.replace(table, resolution=resolution)
 
 
 def same_preset(name: str, one: str, other: str) -> bool:

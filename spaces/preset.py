@@ -37,6 +37,11 @@ class Preset:
         """Stride of the first convolution at this resolution."""
         return 1 if self.resolution < self.keep_below else self.stride
 
+    @property
+    def last_map(self) -> int:
+        """Height and width of what the last block gives, pixels."""
+        return self.resolution // (self.stem_stride * math.prod(stride for _, _, stride in self.stages))
+
     def widened(self: PresetType, factor: float) -> PresetType:
         """The same table with other widths. The last width never falls, as in MobileNetV2 (arXiv:1801.04381, section 6.1)."""
         return replace(

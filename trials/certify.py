@@ -29,6 +29,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     from trials.certifying import issue
     from trials.certifying.certificate import FILE
     from trials.common import run_files
+    from trials.export_formats.model_card import renew_certificate
     from trials.reporting.page import write_report
 
     # what a user can get wrong is refused before anything is written
@@ -39,10 +40,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
     # score, train, test, compare; what is there already is not done again
     stopped = issue.issue_certificate(plan)
+    certificate = run_files.read(plan.run.path / FILE, "certificate")
+    for card in renew_certificate(plan.winner.folder, certificate):
+        print(f"model card: {card} has this verdict now")
     report = write_report(plan.run.path)
     print(f"report: {report}")
     issue.require_all_trained(stopped)
-    certificate = run_files.read(plan.run.path / FILE, "certificate")
     following = certificate["verdict"]["next"]
     return answer("certify", run=plan.run.path, certificate=certificate, report=report, next=following)
 

@@ -1,43 +1,52 @@
-"""The whole road with its defaults: look at the images, supernet, search, retrain, export, certificate, report.
+"""The whole road with its defaults: look at the images, supernet, search, retrain, certificate, export, report.
 
     python -m trials.run ~/images --max-macs 100M                  everything below runs/images
+    python -m trials.run ~/images --max-macs 8M --resolution 64    other options, for the steps that have them
     python -m trials.run ~/images --max-macs 100M --dry-run        the commands, none of which is run
     python -m trials.run ~/images --max-macs 100M --config run.yml options of every step, under its name
 
+Space, preset, resolution and width are chosen for the images and the budget, as trials.space --for does, unless they are given.
 Each step is a command of its own, which is printed and can be typed alone. Steps that are complete are not done again, so after
-Ctrl-C or any kill the same command goes on; one that is complete with other options, or other images, is refused. It ends with the verdict: is the winner better than random networks of its cost?
+Ctrl-C or any kill the same command goes on; one that is complete with other options, or other images, is refused. It stops before
+a search of a supernet that knows nothing, and ends with the verdict: is the winner better than random networks of its cost?
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from spaces.errors import InputError, shown
-from spaces.files import save_json
+from spaces.errors import InputError, Stopped
 from strategies.limits import Limits
 from trials.common import cli, option_files, run_dir, run_files, typed
 from trials.common.answers import Answered, answer
 from trials.common.cli import option, reuse
-from trials.common.commands import VERBS, config_module
-from trials.common.options import LimitOptions
+from trials.common.options import LimitOptions, OptimizerOptions, SpaceOptions
+from trials.evidence import gates
+from trials.evidence.comparison import verdict_text
 from trials.images.options import IN_MEMORY
+from trials.road import steps as road
+from trials.road.form import check_names, choose_form
+from trials.road.record import earlier_road, is_complete, keep_record
 
-RECORD = "road.json"  # in the run: its images, its limit, and the options of the steps that are complete
-# What trials.retrain does instead of training the winner from scratch, which is the road's
-OTHER_TRAININGS = ("frontier", "top", "top-random", "baseline", "pretrained", "from-supernet", "import-official")
 PATIENCE = 30.0  # seconds that a step has to end by itself after Ctrl-C
+CHOSEN = "by images and --max-macs"
+# what a step warns of that makes those after it meaningless, and why
+ENDS = {
+    "supernet": (gates.NEAR_CHANCE, "a search of this supernet would choose by luck"),
+    "search": (gates.EQUAL_SCORES, "nothing was chosen, and training it would prove nothing"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Options of trials.run."""
+    """Options of trials.run; `road.PASSED` says which steps take them."""
 
     positional: ClassVar[str] = "images"
 
@@ -47,13 +56,26 @@ class Config:
     )
     out: str = option(None, "Run directory to write", unset="runs/ and the name of the images")
     max_macs: str = reuse(LimitOptions, "max_macs")
+    space: str = reuse(SpaceOptions, "space", default=None, unset=CHOSEN)
+    preset: str = reuse(SpaceOptions, "preset", default=None, unset=CHOSEN)
+    resolution: int | None = reuse(SpaceOptions, "resolution", unset=CHOSEN)
+    width_mult: float = option(None, "Factor on the channels of the space, such as 0.75", unset=CHOSEN)
+    epochs: int = reuse(
+        OptimizerOptions, "epochs", help="Passes over the training images, of supernet and networks alike"
+    )
+    max_trials: int = option(None, "Architectures that the search scores", unset="by the preset")
+    seeds: int = option(None, "Trainings of each network", unset=str(road.SEEDS))
+    random: int = option(None, "Random architectures that the winner is compared with", unset="8")
+    jobs: int = option(None, "Trainings of networks at the same time", unset="that of each step")
+    device: str = option(None, "Where is trained: auto, cpu or cuda", unset="auto")
     in_process: bool = option(False, "Search in one process, without NNI's manager and portal")
     dry_run: bool = option(False, "Print the commands and run none")
+    resume: bool = option(False, "Go on, which the same command does without this, too")
 
     def __post_init__(self) -> None:
+        Limits.of({"max_macs": self.max_macs or None})
         if self.images not in IN_MEMORY and not Path(self.images).is_dir():
             raise InputError(f"'{self.images}' is no folder; give one of images, or one of: {', '.join(IN_MEMORY)}")
-        Limits.of({"max_macs": self.max_macs or None})
         name = Path(self.images).resolve().name
         if self.out is None and not name:
             raise InputError(f"'{self.images}' gives the run no name; give --out RUN")
@@ -65,162 +87,143 @@ class Config:
             )
 
 
-def steps(config: Config) -> list[tuple[list[str], Path | None]]:
-    """The commands of the road.
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A step with what it is given.
 
-    Returns:
-        Words of each command without `trials.`, and the file that is there when it need not be done again; None: it looks itself.
+    Attributes:
+        options: that were given for it, for the record.
+        more: words that are added to those of the road.
     """
-    run, folder = Path(config.out), config.images not in IN_MEMORY
-    data = ["--data", "folder", "--data-root", config.images] if folder else ["--data", config.images]
-    limit = ["--strategy", "window", "--max-macs", config.max_macs] if config.max_macs else []
-    search = ["search", str(run), "--resume"] + ["--in-process"] * config.in_process
-    retrain = ["retrain", "--fixed-arc", str(run / "arc.json"), "--supernet", str(run), "--resume"]
-    road: list[tuple[list[str], Path | None]] = [
-        (["supernet", *data, *limit, "--out", str(run), "--resume"], None),  # refuses options that have changed
-        (search, run / "arc.json"),
-        (retrain, run / "retrain" / "result.json"),
-        (["export", "--weights", str(run / "retrain")], run / "retrain" / "export" / "export.json"),
-        (["certify", str(run)], None),
-        (["report", str(run)], None),
-    ]
-    if folder:  # exits with 1 where files are left out, which the supernet does too, and says
-        road.insert(0, (["data", "check", config.images, "--out", str(run / "check.png")], run / "check.png"))
-    return road
+
+    options: dict[str, Any]
+    more: list[str]
+    complete: bool
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = cli.parse(Config, argv, __doc__, "trials.run")
-    file, _ = option_files.split(sys.argv[1:] if argv is None else argv, "--config")
-    given = option_files.read(file) if file else {}  # a step takes its own section of it
+    words = sys.argv[1:] if argv is None else argv
+    file, _ = option_files.split(words, "--config")
+    typed.remember(
+        "trials.run", option_files.split(words, "--save-config")[1]
+    )  # with its --config, for what is advised
     record = earlier_road(config)
-    plan = []  # all of it, so that what is refused is refused before the first step
-    for words, done in steps(config):
-        options = options_of(words[0], config, given)
-        if given.get(words[0]) is not None:
-            words = [*words, "--config", file]
-            check_section(words, options, file)
-        if words[0] == "retrain" and "seeds" not in options:
-            words = [*words, "--seeds", "2"]
-        plan.append((words, done, options, is_complete(words[0], done, options, record, config.out)))
+    plan = plan_steps(config, file, record)  # all of it, so that what is refused is refused before the first step
     told = []
-    for words, done, options, complete in plan:
+    for number, planned in enumerate(plan):
+        words, done = road.steps(config)[number]  # the search decides where its winner is trained
+        words = [*words, *planned.more]
         line = cli.command(words[0], *words[1:])
-        told.append({"command": line, "did": "was complete" if complete else "would run" if config.dry_run else "ran"})
-        if not (complete or config.dry_run):
+        does = not (planned.complete or config.dry_run)
+        told.append({"command": line, "did": "ran" if does else "was complete" if planned.complete else "would run"})
+        if does:
             keep_record(config, record)
-        print(f"# complete: {line}" if complete else f"$ {line}", flush=True)
-        if not (complete or config.dry_run):
+        print(f"# complete: {line}" if planned.complete else f"$ {line}", flush=True)
+        if does:
             run_step(words, done)
-            record["steps"][words[0]] = options
+            record["steps"][words[0]] = planned.options
             keep_record(config, record)
+        if not config.dry_run:
+            stop_at_gate(words[0], config)
     if config.dry_run:
         return answer("run", run=config.out, steps=told)
-    verdict, report = (
-        run_files.read(Path(config.out) / "certificate.json", "certificate")["verdict"],
-        f"{config.out}/report.html",
-    )
-    print(f"\nverdict: the winner is {verdict['sentence']}; all of it: {report}")
+    certificate = run_files.read(Path(config.out) / "certificate.json", "certificate")
+    verdict, report = certificate["verdict"], f"{config.out}/report.html"
+    print(f"\nverdict: {verdict_text(verdict)}; all of it: {report}")
+    if "trials.export" not in verdict["next"] and " export " not in verdict["next"]:  # that is done
+        print(f"next: {verdict['next']}    # {verdict['why']}")
     return answer("run", run=config.out, steps=told, verdict=verdict, report=report)
 
 
-def check_section(words: list[str], options: Mapping[str, Any], file: str) -> None:
-    """Refuse a section of the file of options that its step would refuse, or that the road decides.
+def plan_steps(config: Config, file: str, record: dict[str, Any]) -> list[Planned]:
+    """Decide what each step is given, and refuse what a step would refuse; what takes long comes last.
 
     Args:
-        words: of the step, with --config.
+        file: of --config; "" where none is given.
+        record: of the road; what is chosen for the supernet is put into it.
     Raises:
-        InputError: an option that is not known, cannot have this value, or is decided here.
+        InputError: an option that is not known, cannot have this value, or differs from that of a complete step.
     """
-    module = importlib.import_module(config_module(words[0]))
-    start = 2 if words[0] in VERBS else 1
-    cli.read(module.Config, words[start:], None, f"trials.{words[0]}")
-    decided = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--resume", "--config"}
-    positional = getattr(module.Config, "positional", None)
-    for name in options:
-        if (cli.flag(name) in decided and name != "in-process") or name.replace("-", "_") == positional:
-            raise InputError(f"'{file}', {words[0]}: {name} is decided by trials.run itself; leave it out there")
-        if words[0] == "retrain" and name.replace("_", "-") in OTHER_TRAININGS:
-            raise InputError(
-                f"'{file}', retrain: {name} has no place in trials.run, which trains the winner; leave it out there, and give it "
-                "to trials.retrain --supernet RUN afterwards"
-            )
+    sections = option_files.read(file) if file else {}
+    given, fixed = {}, {words[0]: words for words, _ in road.steps(config)}
+    for step, words in fixed.items():
+        section, own = road.section_for(step, sections), road.typed_for(step, config)
+        if step == "supernet" and config.width_mult is not None:
+            if "space-options" in section:
+                raise InputError(
+                    f"--width-mult and space-options in '{file}': give width_mult={config.width_mult:g} there, and leave "
+                    "--width-mult out"
+                )
+            own["space-options"] = f"width_mult={config.width_mult:g}"
+        if step == "retrain" and "seeds" not in section:
+            own.setdefault("seeds", road.SEEDS)
+        if section or sections.get(step) is not None:
+            words = [*words, "--config", file]
+        given[step] = section, own
+        road.check([*words, *road.as_words(own)], fixed[step], section, file)
+    chosen = choose_network(config, given["supernet"], record)
+    plan = []
+    for words, done in road.steps(config):
+        step = words[0]
+        section, own = given[step]
+        options = section | own | ({"in-process": True} if step == "search" and config.in_process else {})
+        if step == "retrain" and "seeds" not in section and config.seeds is None:
+            del options["seeds"]  # nobody gave it
+        more = road.as_words(chosen if step == "supernet" else own)
+        more += ["--config", file] if section or sections.get(step) is not None else []
+        plan.append(Planned(options, more, is_complete(step, done, options, record, config.out)))
+    return plan
 
 
-def keep_record(config: Config, record: Mapping[str, Any]) -> None:
-    """Write road.json. Raises InputError: it cannot be written."""
-    try:
-        save_json(Path(config.out) / RECORD, record)
-    except OSError as error:
-        raise InputError(f"cannot write to '{config.out}' ({error.strerror}); choose another --out") from None
+def choose_network(
+    config: Config, given: tuple[Mapping[str, Any], Mapping[str, Any]], record: dict[str, Any]
+) -> dict[str, Any]:
+    """The options that the supernet is given: those that were typed, and what the budget decides; a road that has begun keeps it.
+
+    Args:
+        given: the supernet's section of the file of options, and what was typed.
+    """
+    section, own = given
+    width = config.width_mult
+    check_names({**section, **own} | ({} if width is None else {"width-mult": width}))
+    if run_dir.begun(config.out) or not config.max_macs:
+        chosen = record.get("network", {})
+    else:
+        options = {**section, **own} if width is None else {**section, **own, "width-mult": width}
+        if width is not None:
+            del options["space-options"]
+        chosen, said = choose_form(config.images, config.max_macs, options)
+        record["network"] = chosen
+        if said:
+            print(said, flush=True)
+    found = {name: value for name, value in chosen.items() if name not in section}
+    if width == cli.space_options(str(found.get("space-options", ""))).get(
+        "width_mult", 1
+    ):  # it has the width, and more
+        own = {name: value for name, value in own.items() if name != "space-options"}
+    return {**found, **own}
 
 
-def earlier_road(config: Config) -> dict[str, Any]:
-    """What road.json says of the road that is to go on; a new record where there is none, or nothing was trained on it.
+def stop_at_gate(step: str, config: Config) -> None:
+    """End where a gate says that the steps to come would be meaningless.
 
     Raises:
-        InputError: it is a road of other images, or of another limit.
+        Stopped: with the command that does better.
     """
+    gate, why = ENDS.get(step, ("", ""))
     run = Path(config.out)
-    images = config.images if config.images in IN_MEMORY else str(Path(config.images).resolve())
-    new: dict[str, Any] = {"images": images, "max_macs": config.max_macs, "steps": {}}
-    stored = run_files.read_if_there(run / RECORD, "record of a road")
-    if stored is None:  # of an older version, or of commands that were typed one by one
-        began = run_files.read_if_there(run / "config.json", "run configuration", {"config": {}})["config"]
-        folder = began.get("data") == "folder" and began.get("data_root")
-        first = str(Path(folder).resolve()) if folder else began.get("data", images)
-        stored = {**new, "images": first, "max_macs": began.get("max_macs", "")}
-    if not run_dir.begun(run):
-        return stored if stored["images"] == images and stored["max_macs"] == config.max_macs else new
-    moved = stored["images"] not in IN_MEMORY and not Path(stored["images"]).is_dir()
-    if stored["images"] != images and not moved:
-        raise InputError(
-            f"'{run}' is a run of the images '{stored['images']}', not of '{images}'; give another --out, such as {typed.free_name(run)}"
-        )
-    if stored["max_macs"] != config.max_macs:
-        was, now = (
-            f"--max-macs {value}" if value else "no --max-macs" for value in (stored["max_macs"], config.max_macs)
-        )
-        raise InputError(
-            f"'{run}' was begun with {was}, not with {now}; give that, or another --out, such as {typed.free_name(run)}"
-        )
-    return {**stored, "images": images}
-
-
-def options_of(step: str, config: Config, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given for a step: its section of the file of options, and --in-process for the search."""
-    section = given.get(step)
-    options = (
-        {str(name).replace("_", "-"): value for name, value in section.items()} if isinstance(section, dict) else {}
-    )
-    return options | ({"in-process": True} if step == "search" and config.in_process else {})
-
-
-def is_complete(step: str, done: Path | None, options: Mapping[str, Any], record: Mapping[str, Any], out: str) -> bool:
-    """Whether a step need not be done again.
-
-    Args:
-        done: the file that it writes last; None where the step looks itself.
-        options: what is given for it now.
-        record: of the road.
-    Raises:
-        InputError: it was done with other options.
-    """
-    if done is None or not done.exists() or not (step in record["steps"] or run_dir.begun(out)):
-        return False
-    was = record["steps"].get(step)
-    if was is None:  # done by a command of its own, or by an older version
-        if options:
-            print(f"# {step} was not done by this command: whether with the options of today is not known")
-        return True
-    for name in {**was, **options}:
-        if was.get(name) != options.get(name):
-            old, new = (f"{name} {shown(of[name])}" if name in of else f"no {name}" for of in (was, options))
-            raise InputError(
-                f"{step} of '{out}' is complete, with {old} and not with {new}; give that under {step} in --config, or another --out, "
-                f"such as {typed.free_name(out)}"
-            )
-    return True
+    found = [entry for entry in gates.warnings_from(run, step) if entry["gate"] == gate] if gate else []
+    if not found:
+        return
+    command = shlex.split(found[0]["command"])
+    changes: dict[str, object] = {"--out": typed.free_name(run)}
+    if "--epochs" in command:
+        changes["--epochs"] = command[command.index("--epochs") + 1]
+    again = typed.changed(str(typed.line("trials.run")), changes)
+    if "--epochs" not in command:  # what the gate would change is no option here
+        again = f"{found[0]['command']} && {again}"
+    raise Stopped(f"{step} of '{run}': {found[0]['text']}; {why}; train for longer: {again}")
 
 
 def run_step(words: list[str], done: Path | None) -> None:

@@ -170,14 +170,14 @@ def show_reach(config: Config) -> list[dict[str, Any]]:
     budget = amount(config.for_, "--for")
     resolution, classes = config.resolution or 128, config.classes or 10
     found = list(budgets.reach(budget, resolution, classes, config.space))
-    if not any(item.share for item in found):
-        least = min(found, key=lambda item: item.bounds.min_macs)
+    reached = [item for item in found if item.reached]
+    if not reached:
         raise InputError(
-            f"no space reaches {budget:,} MACs at {resolution}x{resolution} pixels: the least are {least.bounds.min_macs:,}, of "
-            f"{least.space} {space_options_text(least.options)}; give a smaller --resolution, or more"
+            f"no space reaches {budget:,} MACs at {resolution}x{resolution} pixels; "
+            f"{budgets.least_text(budgets.least_of(found, classes))}; give a smaller "
+            "--resolution, or more"
         )
-    limited = [item for item in found if item.fits]
-    best = min(limited, key=lambda item: abs(item.share - budgets.GOOD_SHARE), default=None)
+    best = budgets.choose(reached)
     rows = [
         (
             "*" * (item is best),
@@ -188,28 +188,28 @@ def show_reach(config: Config) -> list[dict[str, Any]]:
             f"{100 * item.share:.1f}",
             f"{item.anchor[0]} {item.anchor[1] / 1e6:,.1f}" if item.anchor else "",
         )
-        for item in found
-        if item.share
+        for item in reached
     ]
-    reached = [
+    header = ("", "space", "preset", "options", "million MACs", "% within the budget", "nearest published architecture")
+    print(f"{budget:,} MACs at {resolution}x{resolution} pixels, {classes} classes\n")
+    print(cli.table(rows, header, as_is=True), "\n")
+    least, most = (round(100 * part) for part in budgets.ROOM)
+    print(
+        f"% within the budget: of all architectures. Of each preset the width is shown that leaves {least} to {most} %, or comes nearest "
+        "to that; width_mult goes finer."
+    )
+    answered = [
         {
             **{"space": item.space, "preset": item.preset, "options": dict(item.options)},
             **{"min_macs": item.bounds.min_macs, "max_macs": item.bounds.max_macs, "share": item.share},
             **{"nearest": item.anchor[0] if item.anchor else None, "best": item is best},
         }
-        for item in found
-        if item.share
+        for item in reached
     ]
-    header = ("", "space", "preset", "options", "million MACs", "% within the budget", "nearest published architecture")
-    print(f"{budget:,} MACs at {resolution}x{resolution} pixels, {classes} classes\n")
-    print(cli.table(rows, header, as_is=True), "\n")
-    print(
-        "% within the budget: of all architectures. Narrower widths than those shown stay within it, or none is offered."
-    )
     if best is None:
         print("The budget leaves nearly all of each space, or nearly none: try another --resolution or budget.")
-        return reached
-    print("* of this one the budget leaves nearest to a quarter, so that it is a limit and a choice. How it begins:")
+        return answered
+    print("* is the first that leaves a limit and a choice, and the one that trials.run takes. How it begins:")
     arguments = ["--space", best.space, "--preset", best.preset, "--resolution", resolution]
     if best.options:
         arguments += ["--space-options", space_options_text(best.options)]
@@ -217,7 +217,7 @@ def show_reach(config: Config) -> list[dict[str, Any]]:
     print(
         f"  {cli.command('supernet', *arguments, *limits, '--data', 'folder', '--data-root', 'IMAGES', '--out', 'RUN')}"
     )
-    return reached
+    return answered
 
 
 def show_all() -> list[dict[str, Any]]:

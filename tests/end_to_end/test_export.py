@@ -86,8 +86,8 @@ def test_a_model_card_lies_beside_the_files(digits):
 def test_a_model_card_has_the_certificate_of_its_own_network_alone(tmp_path):
     metadata = {"classes": ["a", "b"], "architecture": {"id": "abc"}, "made_by": "Onepath"}
     search = {"limits": {"max_macs": 100_000_000, "min_macs": None}}
-    for winner, said in (("abc", "It won."), ("other", "none for this architecture")):
-        certificate = {"winner": {"id": winner}, "verdict": {"sentence": "It won."}}
+    for winner, said in (("abc", "the winner is better"), ("other", "none for this architecture")):
+        certificate = {"winner": {"id": winner}, "verdict": {"sentence": "better"}}
         text = model_card.card("net", ["A network."], metadata, ["net.onnx"], search=search, certificate=certificate)
         assert f"## Certificate\n{said}" in text
         assert "## Budget\nmax_macs 100,000,000\n" in text

@@ -10,6 +10,7 @@ from trials.common import typed
 from trials.evidence import gates
 from trials.evidence.gates import GateWarning, keep_warnings, read_warnings
 from trials.evidence.intervals import Interval, accuracy_interval
+from trials.evidence.learned import learned_nothing
 from trials.images.looks import Blank
 
 FLOOR = {"top1": 93.0, "interval": [84.6, 97.0], "name": "random forest on 16x16 pixels", "test_images": 71}
@@ -41,6 +42,11 @@ FIRES = {
         "1.300 in the first fifth, 1.420 in",
     ),
     "near chance": (gates.near_chance, ([20.7, 27.6, 34.5], 29, 22.6), "3 fixed paths score 27.59% [14.7, 45.7], near"),
+    "few scoring images": (
+        gates.near_chance,
+        ([30.0, 40.0], 29, 22.6),
+        "[19.9, 52.7], which 29 scoring images cannot tell from the 22.6% of always",
+    ),
     "noisy scores": (gates.noisy_scores, ([80.0, 80.5, 81.0], 29), "noise of 7.25 that 29 scoring images"),
     "equal scores": (gates.noisy_scores, ([24.1] * 4, 29), "all 4 architectures score 24.10%"),
     "small test part": (gates.small_test, ({"a": 35, "b": 36},), "71 test images: one answer is 1.4 points"),
@@ -222,3 +228,33 @@ def test_warnings_of_one_run_have_one_command(tmp_path):
         None,
         "x {'--epochs': 9, '--class-weights': 'balanced'}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "says"),
+    [
+        (
+            [60.0, 70.0, 50.0],
+            "none of these 3 networks reaches what needs no deep learning (random forest on 16x16 pixels: 93.0%)",
+        ),
+        ([60.0, 97.0, 50.0], ""),
+        ([91.0, 60.0], ""),  # within the noise of the floor
+    ],
+)
+def test_networks_that_learned_nothing_are_said_so_first(accuracies, says):
+    floor = {"name": "random forest on 16x16 pixels", "top1": 93.0, "test_images": 71}
+    assert learned_nothing([Interval(value, 0.0, 100.0) for value in accuracies], floor) == says
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "says"),
+    [
+        ([22.0, 25.0], "none of these 2 networks knows more than always answering 'cat' does (22.0%)"),
+        ([22.0, 60.0], ""),
+    ],
+)
+def test_networks_at_chance_are_said_so_first(accuracies, says):
+    """The forest is no better than chance either, so they are not below the floor."""
+    same = {"class": "cat", "top1": 22.0}
+    floor = {"name": "random forest on 16x16 pixels", "top1": 24.0, "test_images": 71, "majority": same}
+    assert learned_nothing([Interval(value, 0.0, 100.0) for value in accuracies], floor) == says

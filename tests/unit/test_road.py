@@ -3,29 +3,32 @@
 import json
 
 import pytest
+from PIL import Image
 
-from spaces.errors import InputError
+from spaces.errors import InputError, Stopped
 from tests.commands import ROOT
 from tests.unit.test_options import config_of
 from trials import run
-from trials.common import cli
+from trials.common import cli, typed
 from trials.common.answers import Answered
+from trials.road import form, record, steps
 
 
 def test_every_step_is_a_command_that_parses(tmp_path):
-    road = run.steps(run.Config(images="digits", max_macs="3M", out=str(tmp_path)))
-    assert [words[0] for words, _ in road] == ["supernet", "search", "retrain", "export", "certify", "report"]
-    for words, _ in road[:2] + road[4:]:
+    road = steps.steps(run.Config(images="digits", max_macs="3M", out=str(tmp_path)))
+    # the export comes after the certificate, which its model card has
+    assert [words[0] for words, _ in road] == ["supernet", "search", "retrain", "certify", "export", "report"]
+    for words, _ in [*road[:2], road[3], road[5]]:
         cli.parse(config_of(words[0]), words[1:], "", f"trials.{words[0]}")
-    assert run.steps(run.Config(images=str(tmp_path), out="runs/x"))[0][0][:2] == ["data", "check"]
+    assert steps.steps(run.Config(images=str(tmp_path), out="runs/x"))[0][0][:2] == ["data", "check"]
 
 
 def road(tmp_path, **changes):
     """A run whose supernet is trained and whose search is complete, with the record of this road, or without one."""
     for name in ("supernet.pt", "arc.json"):
-        (tmp_path / name).write_text("{}")
-    record = {"images": "digits", "max_macs": "", "steps": {"supernet": {}, "search": {}}} | changes
-    (tmp_path / run.RECORD).write_text(json.dumps(record))
+        (tmp_path / name).write_text('{"block0": "k3"}')
+    kept = {"images": "digits", "max_macs": "", "steps": {"supernet": {}, "search": {}}} | changes
+    (tmp_path / record.RECORD).write_text(json.dumps(kept))
 
 
 def test_complete_steps_are_not_done_again(tmp_path, capsys):
@@ -38,7 +41,7 @@ def test_complete_steps_are_not_done_again(tmp_path, capsys):
 
 
 def test_a_file_of_a_start_that_trained_nothing_counts_for_nothing(tmp_path, capsys):
-    (tmp_path / "arc.json").write_text("{}")
+    (tmp_path / "arc.json").write_text('{"block0": "k3"}')
     run.main(["digits", "--out", str(tmp_path), "--dry-run"])
     assert "# complete" not in capsys.readouterr().out
 
@@ -72,7 +75,7 @@ def test_other_options_and_images_are_refused_in_one_line(tmp_path, changes, wor
 def test_a_section_that_changed_is_refused(tmp_path):
     road(tmp_path, steps={"search": {"max-trials": 6}})
     (tmp_path / "run.yml").write_text("search: {max_trials: 4}")
-    with pytest.raises(InputError, match="with max-trials 6 and not with max-trials 4; give that under search"):
+    with pytest.raises(InputError, match="with max-trials 6 and not with max-trials 4; give that again"):
         run.main(["digits", "--out", str(tmp_path), "--dry-run", "--config", str(tmp_path / "run.yml")])
 
 
@@ -128,6 +131,141 @@ def test_folders_of_one_name_do_not_meet_in_one_run(tmp_path, monkeypatch):
         run.main(["b/pics", "--dry-run"])
     (tmp_path / "a" / "pics").rename(tmp_path / "c")  # images that have moved are the same
     run.main(["c", "--out", "runs/pics", "--dry-run"])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--max-macs", "-3"], "max_macs is '-3'; give a positive number"),
+        (
+            ["--max-macs", "1k", "--space", "fbnet"],
+            r"out of reach at 32x32 pixels; the least .* python -m trials.run .* --max-macs [\d.]+[kM]$",
+        ),
+        (["--preset", "tini"], "unknown preset 'tini'; did you mean 'tiny'"),
+        (["--space", "spso"], "unknown space 'spso'; did you mean 'spos'"),
+        (["--resolution", "4"], "resolution of space spos is 4; give a whole number, at least 8"),
+        (["--width-mult", "9"], "width_mult of space spos is 9.0; give 0.1 to 4"),
+        (["--epochs", "0"], "--epochs 0 is not above 0"),
+        (["--seeds", "0"], "--seeds 0 is not above 0"),
+        (["--random", "0"], "--random 0 is below 1"),
+        (["--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
+        (["--max-macs", "3M", "--preset", "gpu", "--space", "spos"], "unknown preset 'gpu'"),
+    ],
+)
+def test_options_are_refused_before_the_images_are_looked_at(tmp_path, words, says, monkeypatch):
+    monkeypatch.setattr(run, "run_step", lambda *_: pytest.fail("a step was begun"))
+    with pytest.raises(InputError, match=says) as raised:
+        run.main(["digits", "--out", str(tmp_path / "new"), *words])
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "new").exists()
+
+
+def commands(capsys, *words):
+    found = run.main([*words, "--dry-run"])
+    capsys.readouterr()
+    return {step["command"].split()[2].removeprefix("trials."): step["command"] for step in found["steps"]}
+
+
+def test_options_are_passed_on_to_the_steps_that_have_them(tmp_path, capsys):
+    words = ["--epochs", "3", "--seeds", "4", "--random", "5", "--max-trials", "6", "--jobs", "2", "--device", "cpu"]
+    found = commands(capsys, "digits", "--out", str(tmp_path), *words)
+    takes = {name: {word for word in line.split() if word.startswith("--")} for name, line in found.items()}
+    assert takes["supernet"] == {"--data", "--out", "--resume", "--epochs", "--device"}
+    assert takes["search"] == {"--resume", "--max-trials"}
+    assert takes["retrain"] >= {"--epochs", "--device", "--seeds", "--jobs"}
+    assert takes["certify"] == {"--seeds", "--random", "--jobs", "--device"}
+    assert "--seeds 4" in found["retrain"]
+
+
+def test_what_is_typed_wins_over_the_file(tmp_path, capsys):
+    (tmp_path / "run.yml").write_text("retrain: {seeds: 3, epochs: 9}")
+    words = ["digits", "--out", str(tmp_path / "new"), "--config", str(tmp_path / "run.yml"), "--seeds", "4"]
+    assert "--seeds 4" in commands(capsys, *words)["retrain"]
+    assert "--epochs" not in commands(capsys, *words)["retrain"]  # the step reads it
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """1,160 images of 64 pixels in two classes; most are links, as only headers are read."""
+    for name in ("a", "b"):
+        (tmp_path / "pics" / name).mkdir(parents=True)
+        first = tmp_path / "pics" / name / "0.png"
+        Image.new("RGB", (64, 80)).save(first)
+        for number in range(1, 725):
+            (tmp_path / "pics" / name / f"{number}.png").hardlink_to(first)
+    return tmp_path / "pics"
+
+
+def test_a_small_budget_takes_a_smaller_preset_at_the_resolution_of_the_images(folder, capsys, monkeypatch):
+    """Preset small, which such images take, needs 15M MACs and more."""
+    monkeypatch.chdir(folder.parent)
+    options, said = form.choose_form("pics", "8M", {"space": "fbnet"})
+    assert options == {"preset": "tiny", "resolution": 64, "space-options": "width_mult=0.65"}
+    assert said == (
+        "chosen for --max-macs 8M and about 1,160 training images of 64 pixels: fbnet tiny at 64x64 pixels, width_mult 0.65; "
+        "32 % of its architectures stay within the budget"
+    )
+    assert form.choose_form("pics", "60M", {"space": "fbnet"})[0]["preset"] == "small"
+    options, _ = form.choose_form("pics", "8M", {"space": "fbnet", "width-mult": 0.7, "preset": "tiny"})
+    assert options == {"resolution": 64, "space-options": "width_mult=0.7"}
+
+
+def test_a_budget_that_nothing_reaches_names_the_commands_that_do(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    typed.remember("trials.run", ["pics", "--max-macs", "2M", "--resolution", "64", "--preset", "tiny"])
+    with pytest.raises(InputError) as raised:
+        form.choose_form("pics", "500k", {"space": "fbnet", "resolution": 64, "preset": "tiny"})
+    assert str(raised.value).startswith("--max-macs 500k is out of reach at 64x64 pixels; the least with room")
+    assert "trials.run pics --resolution 64 --preset tiny --max-macs " in str(raised.value)
+    with pytest.raises(InputError, match="or python -m trials.run pics --max-macs 2M --preset tiny --resolution 32"):
+        form.choose_form("pics", "3M", {"space": "fbnet", "resolution": 64, "preset": "tiny", "width-mult": 1.0})
+
+
+def test_a_budget_above_all_is_said(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    options, said = form.choose_form("pics", "100G", {"space": "fbnet"})
+    assert not options
+    assert said.startswith("note: --max-macs 100G limits nothing, for all of fbnet ")
+
+
+def test_what_was_chosen_stays(tmp_path, capsys):
+    """A road that has begun is not measured anew, and a width that was given is in what was chosen."""
+    road(tmp_path, max_macs="3M", network={"space": "spos", "space-options": "variant=channel,width_mult=0.9"})
+    line = commands(capsys, "digits", "--out", str(tmp_path), "--max-macs", "3M")["supernet"]
+    assert "--space spos --space-options variant=channel,width_mult=0.9" in line
+    line = commands(capsys, "digits", "--out", str(tmp_path), "--max-macs", "3M", "--width-mult", "0.9")["supernet"]
+    assert line.count("--space-options") == 1
+    assert "variant=channel,width_mult=0.9" in line
+    line = commands(capsys, "digits", "--out", str(tmp_path), "--max-macs", "3M", "--width-mult", "0.5")["supernet"]
+    assert "--space-options width_mult=0.5" in line  # which the supernet refuses
+
+
+@pytest.mark.parametrize(
+    ("command", "ends"),
+    [
+        (
+            "python -m trials.supernet --epochs 60 --out x-2",
+            "train for longer: python -m trials.run digits --seeds 2 --out RUN-2 --epochs 60",
+        ),
+        (
+            "python -m trials.supernet --lr 1 --out x-2",
+            "--lr 1 --out x-2 && python -m trials.run digits --seeds 2 --out RUN-2",
+        ),
+    ],
+)
+def test_a_gate_ends_the_road_with_the_command_that_does_better(tmp_path, command, ends):
+    typed.remember("trials.run", ["digits", "--resume", "--seeds", "2"])
+    config = run.Config(images="digits", out=str(tmp_path))
+    warning = {"from": "supernet", "gate": "near chance", "text": "5 paths know nothing", "command": command}
+    (tmp_path / "warnings.json").write_text(json.dumps([{**warning, "gate": "few scoring images"}]))
+    run.stop_at_gate("supernet", config)
+    (tmp_path / "warnings.json").write_text(json.dumps([warning]))
+    for step in ("search", "retrain", "report"):
+        run.stop_at_gate(step, config)
+    with pytest.raises(Stopped) as stopped:
+        run.stop_at_gate("supernet", config)
+    assert str(stopped.value).endswith(ends.replace("RUN", str(tmp_path)))
+    assert stopped.value.exit_code == 3
 
 
 @pytest.mark.parametrize("words", [["none"], ["digits", "--max-macs", "many"], ["digits", "--config", "none.yml"]])

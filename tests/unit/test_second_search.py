@@ -76,3 +76,26 @@ def test_a_training_is_refused_while_a_search_goes_on(run, capsys):
     with locks.exclusive(run, "search"):
         retrain.keep_apart(given, out)
     assert not capsys.readouterr().out
+
+
+def test_a_card_that_is_older_than_the_certificate_gets_its_verdict(tmp_path):
+    from trials.export_formats import model_card
+
+    metadata = {"classes": ["a", "b"], "architecture": {"id": "abc"}, "made_by": "Onepath"}
+    text = model_card.card("net", ["Architecture abc."], metadata, ["net.onnx"])
+    for place, content in (
+        ("export/model.md", text),
+        ("export/model-hf/README.md", f"---\n{text}"),
+        ("export/x.md", "# x\n"),
+    ):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text(content)
+    certificate = {"winner": {"id": "abc"}, "verdict": {"first": r"none \1 learned", "sentence": "better"}}
+    renewed = model_card.renew_certificate(tmp_path, certificate)
+    assert [path.name for path in renewed] == ["model.md", "README.md"]
+    said = "## Certificate\nnone \\1 learned. Of these, the winner is better\n\n## Intended use\n"
+    assert said in (tmp_path / "export" / "model.md").read_text()
+    assert not model_card.renew_certificate(tmp_path, certificate)  # it has it
+    assert not model_card.renew_certificate(
+        tmp_path, {**certificate, "winner": {"id": "other"}, "verdict": {"sentence": ""}}
+    )

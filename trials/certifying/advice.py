@@ -34,6 +34,7 @@ class Adviser:
         few_steps: the warning of too few steps; None where there are enough.
         images: the test images.
         floor: what `trials.evidence.floor` measured on them.
+        nothing: that no network has learned enough for a comparison, in words; "" where one has.
     """
 
     run: Path
@@ -44,6 +45,7 @@ class Adviser:
     few_steps: GateWarning | None
     images: Data
     floor: Mapping[str, Any]
+    nothing: str = ""
 
     def advise(self, code: str, comparison: Comparison, accuracy: Interval) -> Advice:
         """The next command, and why.
@@ -54,6 +56,8 @@ class Adviser:
         """
         if self.warn(accuracy):
             return self._train_longer(), f"the networks are undertrained: the winner's {accuracy} % is below the floor"
+        if self.nothing:
+            return self._train_longer(), f"the networks are undertrained: {self.nothing}"
         if self.few_steps:
             return self._train_longer(), f"the networks were trained too briefly: {self.few_steps.text}"
         if code == "better":

@@ -91,6 +91,7 @@ def make_certificate(
     scoring_images: int | None,
     advise: Callable[[str, Comparison, Interval], tuple[str, str]],
     about: Mapping[str, Any],
+    first: str = "",
 ) -> dict[str, Any]:
     """Compare the winner with the random architectures.
 
@@ -99,6 +100,7 @@ def make_certificate(
         scoring_images: that a score was measured on; None where that is not known.
         advise: gives the next command and why, of the verdict's code, the comparison and the winner's accuracy.
         about: what else certificate.json says: recipe, provenance.
+        first: what must be said before the verdict; "" where nothing must.
     Returns:
         What certificate.json holds.
     """
@@ -109,7 +111,7 @@ def make_certificate(
     everything = [winner, *([cheapest] if cheapest else []), *randoms]
     once = list({tested.network.id: tested for tested in everything}.values())
     return {
-        "verdict": {"code": code, "sentence": sentence, "next": command, "why": why},
+        "verdict": {"code": code, "first": first, "sentence": sentence, "next": command, "why": why},
         "winner": winner.plain(),
         "cheapest": cheapest and cheapest.plain(),
         "random": [tested.plain() for tested in randoms],

@@ -36,6 +36,7 @@ from trials.common.distributed import use_cuda
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.floor import floor_of, floor_text
 from trials.evidence.gates import FEW_STEPS, GateWarning, keep_warnings
+from trials.evidence.learned import learned_nothing
 from trials.images.options import default_workers
 from trials.scoring import noise
 from trials.scoring.run_scores import score_archs
@@ -258,7 +259,10 @@ def certify(
     randoms = [tested[network.id] for network in networks.randoms if network.id in tested]
     longer = run_gates.longer_training(config, data)
     few_steps = next((warning for warning in warnings if warning and warning.gate == FEW_STEPS), None)
-    adviser = Adviser(plan.run.path, networks.winner.folder, plan.seeds, len(randoms), longer, few_steps, data, floor)
+    nothing = learned_nothing([network.interval for network in tested.values()], floor)
+    adviser = Adviser(
+        plan.run.path, networks.winner.folder, plan.seeds, len(randoms), longer, few_steps, data, floor, nothing
+    )
     keep_warnings(plan.run.path, "certify", [adviser.warn(tested[networks.winner.id].interval)], more=True)
     by_top1 = searched_by(plan.run.path) == "top1"  # only of a top-1 is the noise known from the number of images
     images = [number for score in scores.values() if (number := noise.scoring_images(score, plan.run.path))]
@@ -269,6 +273,7 @@ def certify(
         randoms,
         band=networks.band,
         scoring_images=min(images, default=None) if by_top1 else None,
+        first=f"{nothing}: train them longer" if nothing else "",
         advise=adviser.advise,
         about={
             "recipe": {"from": plan.recipe} | {name: getattr(config, name) for name in names},

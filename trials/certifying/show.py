@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trials.common import cli
+from trials.evidence.comparison import as_sentence, verdict_text
 from trials.evidence.intervals import Interval
 
 
@@ -37,7 +38,7 @@ def print_certificate(certificate: dict[str, Any], floor: str) -> None:
     print(ranking_line(certificate["ranking"]))
     print(noise_line(certificate["noise"]))
     verdict = certificate["verdict"]
-    print(f"\nThe winner is {verdict['sentence']}.")
+    print(f"\n{as_sentence(verdict_text(verdict))}")
     print(f"next: {verdict['next']}    # {verdict['why']}")
 
 

@@ -92,7 +92,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     "run": {
         "run": "the run",
         "steps": "the commands of the road, each with `command` and `did`: ran, or was complete; would run with --dry-run",
-        "verdict": "of the certificate: code, sentence, next, why; null with --dry-run",
+        "verdict": "of the certificate: code, first, sentence, next, why; null with --dry-run",
         "report": "the HTML file; null with --dry-run",
     },
     "search": {

@@ -234,7 +234,7 @@ def schemas() -> Mapping[str, schema.Schema]:
             Optional("latency"): Or(None, str),
         },
         "certificate": {
-            "verdict": _part({"code": str, "sentence": str, "next": str, "why": str}),
+            "verdict": _part({"code": str, "sentence": str, "next": str, "why": str, Optional("first"): str}),
             "winner": _part(node),
             "cheapest": Or(None, _part(node)),
             "random": [_part(node)],

@@ -5,9 +5,9 @@ booleans, paired by image: every network has answered the same images in the sam
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,6 +168,23 @@ def verdict(comparison: Comparison) -> tuple[Literal["better", "not distinguisha
             "not distinguishable from random: one random architecture says nothing about the others",
         )
     return "not distinguishable", f"not distinguishable from random ({points(difference)}): {beats}"
+
+
+def verdict_text(verdict: Mapping[str, Any]) -> str:
+    """The verdict of certificate.json without a full stop: first whether the networks were worth comparing.
+
+    Args:
+        verdict: its `sentence`, and `first` where none of the networks has learned enough.
+    """
+    first = verdict.get("first")
+    return (
+        f"{first}. Of these, the winner is {verdict['sentence']}" if first else f"the winner is {verdict['sentence']}"
+    )
+
+
+def as_sentence(text: str) -> str:
+    """A text as a sentence of its own."""
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def points(difference: Interval) -> str:

@@ -21,16 +21,18 @@ from spaces.files import save_json
 from trials.common import places, run_files
 from trials.common.commands import as_typed
 from trials.evidence.intervals import Interval, accuracy_interval, percent, score_sd
+from trials.evidence.learned import LEAST_ABOVE_CHANCE, above_chance, is_below
 from trials.images.looks import Blank, notable
 
 FILE = "warnings.json"
 FEW_STEPS, SMALL_TEST, BLANK = "few steps", "small test part", "blank images"
+FEW_SCORING = "few scoring images"
+NEAR_CHANCE, EQUAL_SCORES = "near chance", "equal scores"  # after these nothing can be learned from what follows
 STEPS_SHARE = 0.25  # fewer steps than this part of the recipe's are too few
 BATCH_SHARE = 1 / 8  # the largest part of the training images that one batch may be
 RATE_FACTOR = 3.0  # how far rate per image of a batch may be from the recipe's
 LEAST_FALL = 0.02  # the part of itself that a loss falls by in any training that learns
 SIGMAS = 2  # standard deviations that a change is more than noise from
-LEAST_ABOVE_CHANCE = 0.1  # of the way from chance to 100 %
 LEAST_TEST_IMAGES, LEAST_TEST_IMAGES_OF_A_CLASS = 100, 5
 LONGER = 3  # factor of the epochs, and divisor of the rate, where the recipe's own did not do
 LINES_OF_A_TREND = 10  # a loss with fewer lines in the log says nothing
@@ -124,7 +126,7 @@ def flat_loss(losses: Sequence[float], command: str, *, whole: bool = True) -> G
 
 
 def near_chance(top1: Sequence[float], images: int, chance: float, command: str) -> GateWarning | None:
-    """Paths of a trained supernet that know hardly more than chance.
+    """Paths of a trained supernet that know hardly more than chance, or that too few images tell from it.
 
     Args:
         top1: of the fixed paths.
@@ -134,10 +136,13 @@ def near_chance(top1: Sequence[float], images: int, chance: float, command: str)
     if not top1:
         return None
     interval = accuracy_interval([round(statistics.fmean(top1) / 100 * images)], images)
-    if interval.low > chance and interval.value - chance >= LEAST_ABOVE_CHANCE * (100 - chance):
+    if above_chance(interval, chance):
         return None
-    text = f"{len(top1)} fixed paths score {percent(interval)}, near the {chance:.1f}% of always the same class"
-    return GateWarning("near chance", text, command)
+    scored = f"{len(top1)} fixed paths score {percent(interval)}"
+    if interval.value - chance >= LEAST_ABOVE_CHANCE * (100 - chance):
+        text = f"{scored}, which {images:,} scoring images cannot tell from the {chance:.1f}% of always the same class"
+        return GateWarning(FEW_SCORING, text, command)
+    return GateWarning(NEAR_CHANCE, f"{scored}, near the {chance:.1f}% of always the same class", command)
 
 
 def noisy_scores(scores: Sequence[float], images: int, command: str) -> GateWarning | None:
@@ -151,7 +156,7 @@ def noisy_scores(scores: Sequence[float], images: int, command: str) -> GateWarn
         return None
     if len(set(scores)) == 1:
         text = f"all {len(scores)} architectures score {scores[0]:.2f}%: the search has nothing to choose by"
-        return GateWarning("equal scores", text, command)
+        return GateWarning(EQUAL_SCORES, text, command)
     spread, noise = statistics.stdev(scores), score_sd(statistics.fmean(scores), images)
     if noise <= spread:
         return None
@@ -220,10 +225,7 @@ def below_floor(accuracy: Interval, floor: Mapping[str, Any], command: str) -> G
         accuracy: the test accuracy of the network, with its interval.
         floor: what `trials.evidence.floor` measured on the same test part.
     """
-    # few seeds that differ have a wide interval; whether these networks are good enough is a matter of the images alone
-    images = floor.get("test_images")
-    high = accuracy_interval([round(accuracy.value * images / 100)], images).high if images else accuracy.high
-    if high >= floor["top1"]:
+    if not is_below(accuracy, floor):
         return None
     text = (
         f"the network is undertrained: {percent(accuracy)} is below the floor of {floor['top1']:.1f}% ({floor['name']})"

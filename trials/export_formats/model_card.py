@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from spaces.files import atomic
 from trials.common import run_files
+from trials.evidence.comparison import verdict_text
 
 SUFFIX = ".md"
 MOST_CLASSES = 30  # that are named
@@ -40,7 +42,7 @@ def card(
         f"{key} {value:,}" if isinstance(value, int | float) else f"{key} {value}" for key, value in limits.items()
     )
     own = certificate is not None and certificate["winner"]["id"] == metadata["architecture"].get("id")
-    verdict = certificate["verdict"]["sentence"] if certificate and own else None
+    verdict = verdict_text(certificate["verdict"]) if certificate and own else None
     sections = {
         "Network": " ".join(filter(None, lines)),
         "Files": ", ".join(f"`{file}`" for file in files) + ": each was run over the test images and agreed.",
@@ -83,3 +85,25 @@ def write_card(target: Path, text: str, files: Sequence[str]) -> None:
         return
     with atomic(target.with_name(target.name + SUFFIX)) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def renew_certificate(run: Path, certificate: Mapping[str, Any]) -> list[Path]:
+    """Write the verdict into the model cards of a winner that was exported before it was certified, or certified anew.
+
+    Args:
+        run: of trials.retrain, with the exports of the winner in it.
+        certificate: certificate.json.
+    Returns:
+        The cards that are written anew.
+    """
+    found = []
+    for pattern in ("export/*.md", "export/*/README.md", "seed*/export/*.md", "seed*/export/*/README.md"):
+        for path in sorted(run.glob(pattern)):
+            text = path.read_text(encoding="utf-8", errors="surrogateescape")
+            verdict = verdict_text(certificate["verdict"])
+            anew = re.sub(r"(?<=\n## Certificate\n).*", lambda _, verdict=verdict: verdict, text, count=1)  # type: ignore[misc]
+            if anew != text and f"Architecture {certificate['winner']['id']}" in text:
+                with atomic(path) as temporary:
+                    temporary.write_text(anew, encoding="utf-8", errors="surrogateescape")
+                found.append(path)
+    return found

@@ -22,10 +22,12 @@ class Survey(NamedTuple):
     Attributes:
         images: training images, those that score candidates among them; about, as bad files are not known yet.
         short_side: median of their short sides in pixels; 0 where none can be read.
+        classes: how many there are.
     """
 
     images: int
     short_side: float
+    classes: int
 
 
 def survey_folder(options: DataOptions) -> Survey:
@@ -45,4 +47,4 @@ def survey_folder(options: DataOptions) -> Survey:
                 sides.append(min(image.size))
         except Exception:  # whatever a damaged file leads PIL to; the scan reports it
             continue
-    return Survey(images, statistics.median(sides) if sides else 0.0)
+    return Survey(images, statistics.median(sides) if sides else 0.0, len(listing.classes))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spaces.arch import arch_id
+from trials.evidence.comparison import as_sentence, verdict_text
 from trials.evidence.floor import floor_text
 from trials.reporting.collect import RunContents
 from trials.reporting.next_steps import Step, certify_step, next_steps
@@ -104,7 +105,9 @@ def better_than_chance(contents: RunContents) -> Answer:
     ]
     if comparison.get("blind") is not None:
         facts.append(("A network drawn blindly beats as many", f"in {100 * comparison['blind']:.0f} of 100 cases"))
-    return Answer(question, short, f"The winner is {verdict['sentence']}.", state, facts, [CHANCE])
+    return Answer(
+        question, short, as_sentence(verdict_text(verdict)), "bad" if verdict.get("first") else state, facts, [CHANCE]
+    )
 
 
 def can_be_trusted(contents: RunContents) -> Answer:

@@ -21,7 +21,7 @@ def with_preset(config: C) -> C:
     """
     if config.preset is not None:
         return config
-    images, short_side = survey_folder(config)
+    images, short_side, _ = survey_folder(config)
     preset = preset_of_folder(images, short_side)
     fitting = resolution_of_folder(preset, short_side) if config.resolution is None else None
     at = f" at {fitting}x{fitting} pixels" if fitting else ""

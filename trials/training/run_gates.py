@@ -27,6 +27,7 @@ from trials.training.retrain_result import seed_results
 from trials.training.strategy_options import DIFFERENTIABLE
 
 MOST_TEST = 0.4  # the largest part of the images that is worth testing on
+MOST_SCORE = 0.4  # the largest part of the training images that is worth scoring on
 BALANCED = {"--class-weights": "balanced"}  # what mends classes of unequal size
 Found = list[GateWarning | None]
 Again = Callable[[Mapping[str, object]], str]
@@ -86,15 +87,15 @@ def after_supernet(config: supernet_config.Config, data: Data) -> Found:
     counts = data.class_counts("score")
     differences = _supernet_differences(config, data)
     measured = [entry["fixed_paths"] for entry in _log(Path(config.out)) if "fixed_paths" in entry]
-    near = gates.near_chance(
-        measured[-1] if measured else [],
-        min(SCORING_IMAGES, sum(counts.values())),
-        100 * max(counts.values()) / sum(counts.values()),
-        "",
-    )
-    wanted = [
+    images, chance = min(SCORING_IMAGES, sum(counts.values())), 100 * max(counts.values()) / sum(counts.values())
+    near = gates.near_chance(measured[-1] if measured else [], images, chance, "")
+    more = {"--score-fraction": min(MOST_SCORE, 2 * config.score_fraction)}
+    wanted: list[Wanted] = [
         (supernet_loss(config, data, whole=True), differences or {"--lr": _lower(config.lr)}),
-        (near, differences or {"--epochs": LONGER * config.epochs}),
+        (
+            near,
+            more if near and near.gate == gates.FEW_SCORING else differences or {"--epochs": LONGER * config.epochs},
+        ),
     ]
     return _with_one_command(wanted, lambda changes: typed.again(config.out, changes))
 

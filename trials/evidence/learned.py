@@ -1,0 +1,55 @@
+"""Whether networks have learned enough to be worth a comparison: more than chance, and what needs no deep learning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trials.evidence.intervals import Interval, accuracy_interval
+
+LEAST_ABOVE_CHANCE = 0.1  # of the way from chance to 100 %
+
+
+def above_chance(interval: Interval, chance: float) -> bool:
+    """Whether an accuracy is above that of always the same class, beyond noise and by a tenth of the way to 100 %.
+
+    Args:
+        interval: of the accuracy.
+        chance: the share of the most frequent class, in percent.
+    """
+    return interval.low > chance and interval.value - chance >= LEAST_ABOVE_CHANCE * (100 - chance)
+
+
+def is_below(accuracy: Interval, floor: Mapping[str, Any]) -> bool:
+    """Whether a method without deep learning beats a network, beyond noise.
+
+    Args:
+        accuracy: the test accuracy of the network, with its interval.
+        floor: what `trials.evidence.floor` measured on the same test part.
+    """
+    return _of_images(accuracy, floor).high < floor["top1"]
+
+
+def learned_nothing(accuracies: Sequence[Interval], floor: Mapping[str, Any]) -> str:
+    """What must be said first of networks of which none has learned enough for a comparison; "" where one has.
+
+    Args:
+        accuracies: test accuracies of all of them, with their intervals.
+        floor: as for `is_below`.
+    """
+    which = f"none of these {len(accuracies)} networks"
+    if all(is_below(accuracy, floor) for accuracy in accuracies):
+        return f"{which} reaches what needs no deep learning ({floor['name']}: {floor['top1']:.1f}%)"
+    same = floor.get("majority")
+    if same and not any(above_chance(_of_images(accuracy, floor), same["top1"]) for accuracy in accuracies):
+        return f"{which} knows more than always answering '{same['class']}' does ({same['top1']:.1f}%)"
+    return ""
+
+
+def _of_images(accuracy: Interval, floor: Mapping[str, Any]) -> Interval:
+    """An accuracy with the interval that its images alone leave.
+
+    Few seeds that differ have a wide interval; whether such networks are good enough is a matter of the images alone.
+    """
+    images = floor.get("test_images")
+    return accuracy_interval([round(accuracy.value * images / 100)], images) if images else accuracy
