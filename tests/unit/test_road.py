@@ -144,7 +144,7 @@ def test_folders_of_one_name_do_not_meet_in_one_run(tmp_path, monkeypatch):
         (["--preset", "tini"], "unknown preset 'tini'; did you mean 'tiny'"),
         (["--space", "spso"], "unknown space 'spso'; did you mean 'spos'"),
         (["--resolution", "4"], "resolution of space spos is 4; give a whole number, at least 8"),
-        (["--width-mult", "9"], "width_mult of space spos is 9.0; give 0.1 to 4"),
+        (["--width-mult", "9"], "width_mult of space spos.* is 9.0; give 0.1"),
         (["--epochs", "0"], "--epochs 0 is not above 0"),
         (["--seeds", "0"], "--seeds 0 is not above 0"),
         (["--random", "0"], "--random 0 is below 1"),
