@@ -130,11 +130,16 @@ class LatencyTable:
         return f"+- {self.check['mean_absolute_error_percent']:.1f}%" if self.check else ""
 
     def __str__(self) -> str:
-        """The device and how it was measured, such as `cpu, onnxruntime, 1 thread`."""
-        words = [str(self.measured[name]) for name in ("device", "runtime") if self.measured.get(name)]
-        threads, batch = self.measured.get("threads"), self.measured.get("batch", 1)
-        words += [f"{threads} thread{'s' * (threads > 1)}"] if threads else []
-        return ", ".join(words + ([f"batch {batch}"] if batch > 1 else [])) or "an unknown device"
+        """The device and how it was measured, such as `cpu, onnxruntime, 1 thread, batch 1`; what is not known is said, too."""
+        measured = self.measured
+        words = [str(measured.get("device") or "an unknown device")]
+        words += [str(measured["runtime"])] if measured.get("runtime") else []
+        if threads := measured.get("threads"):
+            words.append(f"{threads} thread{'s' * (threads > 1)}")
+        words += [f"batch {measured['batch']}"] if measured.get("batch") else []
+        # threads are None where a GPU was measured
+        missing = [name for name in ("runtime", "threads", "batch") if name not in measured]
+        return ", ".join(words) + (f" ({', '.join(missing)} not said)" if missing else "")
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, atomically."""

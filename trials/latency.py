@@ -15,17 +15,21 @@ the table is from them is printed and kept in it. Milliseconds are of a batch of
 from __future__ import annotations
 
 import dataclasses
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from spaces.cost import measure
 from spaces.errors import InputError, require_library
-from spaces.latency import FIT_NETWORKS, MIN_CHECK_NETWORKS
-from spaces.spec import SpaceSpec
+from spaces.latency import FIT_NETWORKS, MIN_CHECK_NETWORKS, NANOSECONDS_PER_MS, LatencyTable
+from spaces.spec import SpaceSpec, space_options_text
+from strategies.feasible import FeasibleSpace
+from strategies.limits import Limits
 from trials.common import cli
 from trials.common.answers import answer
 from trials.common.supernet_run import SupernetRun
+from trials.search_driver.experiment_file import quantile_of_macs, write_experiment
 from trials.timing.latency_config import Config
 
 
@@ -70,8 +74,32 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     table.save(config.out)
     verdict = table_report.print_table(table, config.out)
     fastest, slowest = table.bounds_ms()
-    check = table.check or None
-    return answer("latency", table=config.out, fastest_ms=fastest, slowest_ms=slowest, check=check, verdict=verdict)
+    following = next_command(config, table, can_rank=not str(verdict).startswith("cannot rank"))
+    print(f"next: {following}")
+    following = following.partition("    #")[0]
+    found = {"fastest_ms": fastest, "slowest_ms": slowest, "check": table.check or None, "verdict": verdict}
+    return answer("latency", table=config.out, **found, next=following)
+
+
+def next_command(config: Config, table: LatencyTable, *, can_rank: bool) -> str:
+    """The command that comes next: a search below the milliseconds that a quarter of the space needs, by MACs where the table cannot rank.
+
+    Of a supernet that is trained, the experiment is written beside its own; of a space, a supernet is trained first.
+    """
+    limit = float(f"{quantile_of_macs(FeasibleSpace(table.costs, Limits())) / NANOSECONDS_PER_MS:.3g}")
+    limit = max(limit, math.ceil(1e6 * table.bounds_ms()[0]) / 1e6)
+    if config.supernet:
+        run = SupernetRun.open(config.supernet, trained=False)
+        if not can_rank:
+            return cli.command("search", run.path, "--in-process")
+        feasible = FeasibleSpace(run.table, Limits(max_latency_ms=limit), table)
+        name = f"search-{Path(config.out).stem}.yml"
+        return cli.command("search", write_experiment(run.path, feasible, config.out, name=name), "--in-process")
+    space = table.costs.space
+    words: list[object] = ["--space", space["name"], "--preset", space["preset"], "--resolution", space["resolution"]]
+    words += ["--space-options", options] if (options := space_options_text(space["options"])) else []
+    words += ["--strategy", "window", "--latency-table", config.out, "--max-latency-ms", limit] if can_rank else []
+    return f"{cli.command('supernet', *words)}    # with images of {space['classes']} classes: --data or --data-root"
 
 
 def space_of(config: Config) -> SpaceSpec:

@@ -111,7 +111,7 @@ def test_a_kit_makes_a_table_after_a_kill(kit, alone, tmp_path, capsys):
     latency.main([*words[:-4], "--csv", str(tmp_path / "pi.csv"), "--out", str(table)])
     found = LatencyTable.load(table, costs)
     assert found.check["networks"] == 20
-    assert str(found) == f"{about['device']}, {about['runtime']}, 1 thread"
+    assert str(found) == f"{about['device']}, {about['runtime']}, 1 thread, batch 1"
     assert re.search(r"verdict +(can|cannot) rank", capsys.readouterr().out)
     with pytest.raises(
         InputError,

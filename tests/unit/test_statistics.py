@@ -11,7 +11,7 @@ from scipy import stats
 from benchmarks.certificate import made_up_answers as answers
 from trials.evidence.comparison import Comparison, compare_with_random, limiting_factor, verdict
 from trials.evidence.intervals import Interval, accuracy_interval, accuracy_text, score_sd
-from trials.evidence.ranking import given_up, kendall, seed_ceiling, tau_difference
+from trials.evidence.ranking import LEAST, given_up, kendall, seed_ceiling, tau_difference, too_few
 from trials.evidence.sample_sizes import disagreement, images_needed, seeds_needed, seeds_sd
 
 # intervals of an accuracy
@@ -257,7 +257,14 @@ def test_kendall_at_a_true_0(networks, half):
 def test_kendall_where_little_can_be_said():
     assert kendall([1, 1, 1], [1, 2, 3]).tau is None
     assert (kendall([1], [1]).tau, kendall([], []).low) == (None, -1)
-    assert (kendall([1, 2, 3, 4], [1, 2, 3, 4]).low, kendall([1, 2, 3, 4], [1, 2, 3, 4]).high) == (-1, 1)
+    for n in range(2, LEAST):
+        found = kendall(range(n), range(n))
+        assert (found.tau, found.low, found.high, found.needed) == (None, -1, 1, None)
+        assert too_few(n) == f"too few networks ({n}) to rank; 5 are the fewest"
+        assert seed_ceiling(np.array([range(n), range(n)], float).T) is None
+    least = kendall(range(LEAST), range(LEAST))
+    assert least.low > 0  # the fewest of which an interval can be without 0
+    assert too_few(LEAST) == ""
     same = kendall(range(10), range(10))
     assert 0.8 < same.low < 0.97
     assert same.high == same.tau == pytest.approx(1)
@@ -273,7 +280,7 @@ def test_networks_needed_to_tell_a_tau_from_0():
     assert lower[0] >= 0 > lower[1]
     assert kendall([1, 2, 3, 4, 5], [3, 1, 5, 2, 4]).tau == pytest.approx(0.2)
     assert kendall([1, 2, 3, 4, 5, 6], [4, 1, 6, 3, 2, 5]).needed is not None
-    assert kendall([1, 2, 3, 4], [2, 4, 1, 3]).needed is None  # tau is 0
+    assert kendall([1, 2, 3, 4, 5], [1, 4, 5, 3, 2]).needed is None  # tau is 0
 
 
 def test_tau_difference():
@@ -292,7 +299,7 @@ def test_tau_difference():
 
 
 def test_tau_difference_where_little_can_be_said():
-    assert tau_difference([1, 2, 3], [3, 1, 2], [1, 2, 3]) == Interval(pytest.approx(4 / 3), -2, 2)
+    assert tau_difference([1, 2, 3], [3, 1, 2], [1, 2, 3]) is None
     assert tau_difference([1, 1, 1, 1, 1], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5]) is None
     same = tau_difference(range(9), range(9), range(9))
     assert same.low < same.value == 0 < same.high

@@ -144,26 +144,25 @@ def rank(randoms: Sequence[Tested]) -> dict[str, Any]:
     figures: dict[str, Any] = {"n": len(randoms), "score": None, "score_minus_macs": None, "given_up": None}
     for name in ("macs", "params"):
         costs = [float(getattr(tested.network, name)) for tested in randoms]
-        figures[name] = plain_tau(kendall(costs, accuracies)) if len(randoms) > 1 else None
+        figures[name] = plain_tau(kendall(costs, accuracies))
     figures["seeds"] = plain_tau(seed_ceiling(np.array([tested.top1 for tested in randoms])))
 
     # those that have a score
     scores = [tested.score for tested in randoms if tested.score is not None]
     of_scored = [tested.mean for tested in randoms if tested.score is not None]
     macs = [float(tested.network.macs) for tested in randoms if tested.score is not None]
-    if scores:
-        figures["given_up"] = given_up(scores, of_scored)
+    figures["score"] = plain_tau(kendall(scores, of_scored))
     if len(scores) > 1:
-        figures["score"] = plain_tau(kendall(scores, of_scored))
-        difference = tau_difference(scores, macs, of_scored)
-        if difference is not None:
-            interval = [difference.low, difference.high]
-            figures["score_minus_macs"] = {"difference": difference.value, "interval": interval}
+        figures["given_up"] = given_up(scores, of_scored)
+    difference = tau_difference(scores, macs, of_scored)
+    if difference is not None:
+        interval = [difference.low, difference.high]
+        figures["score_minus_macs"] = {"difference": difference.value, "interval": interval}
     return figures
 
 
 def plain_tau(tau: Tau | None) -> dict[str, Any] | None:
-    """A tau for certificate.json; None where it does not exist, because one side is constant."""
+    """A tau for certificate.json; None where it does not exist: one side is constant, or there are too few networks."""
     if tau is None or tau.tau is None:
         return None
     return {"tau": tau.tau, "interval": [tau.low, tau.high], "needed": tau.needed}

@@ -54,6 +54,7 @@ class CertificatePlan:
     Attributes:
         retrainings: one for each network, the winner's first.
         recipe: where the recipe is from.
+        latency: how the milliseconds of the table were measured; None without a table.
     """
 
     config: certify_config.Config
@@ -62,6 +63,7 @@ class CertificatePlan:
     retrainings: list[Retraining]
     seeds: int
     recipe: str
+    latency: str | None
 
     @property
     def winner(self) -> Retraining:
@@ -91,7 +93,8 @@ def plan_certificate(config: certify_config.Config) -> CertificatePlan:
     source = recipe_source(run.path, folder)
     retrainings = plan_retrainings(run, networks, seeds, config)
     recipe = f"that of '{source}'" if source else f"{retrainings[0].plan.config.recipe}, the default of trials.retrain"
-    return CertificatePlan(config, run, networks, retrainings, seeds, recipe)
+    latency = str(searched.latency) if searched.latency else None
+    return CertificatePlan(config, run, networks, retrainings, seeds, recipe, latency)
 
 
 def _earlier_randoms(run: SupernetRun, winner: Mapping[str, Any]) -> int:
@@ -279,6 +282,7 @@ def certify(
             "recipe": {"from": plan.recipe} | {name: getattr(config, name) for name in names},
             "choice": how_chosen(plan.run, networks.winner.arch),
             "rivals": rivals_of(plan.run.path),
+            "latency": plan.latency,
             "supernet": plan.run.hash if plan.run.trained else None,
             "provenance": run_dir.provenance(),
         },

@@ -7,6 +7,7 @@ from typing import Any
 from trials.common import cli
 from trials.evidence.comparison import as_sentence, verdict_text
 from trials.evidence.intervals import Interval
+from trials.evidence.ranking import too_few
 
 
 def print_certificate(certificate: dict[str, Any], floor: str) -> None:
@@ -26,8 +27,20 @@ def print_certificate(certificate: dict[str, Any], floor: str) -> None:
         score = "-" if node["score"] is None else f"{node['score']:.2f}"
         cost = (f"{node['latency_ms']:.3g}",) if latency else ()
         rows.append((role, node["id"], f"{node['macs']:,}", f"{node['params']:,}", *cost, shown, score))
-    header = ("network", "architecture", "MACs", "params", *(("ms",) if latency else ()), "test top-1 %", "score %")
+    header = (
+        "network",
+        "architecture",
+        "MACs",
+        "params",
+        *(("ms by table",) if latency else ()),
+        "test top-1 %",
+        "score %",
+    )
     print(cli.table(rows, header, as_is=True))
+    if latency:
+        print(
+            f"milliseconds by the table: {certificate.get('latency') or 'of an older version, which did not say how they were measured'}"
+        )
     seeds, images = certificate["seeds"], certificate["test_images"]
     beside = f"; {floor}" if floor else ""
     print(f"{seeds} seed{'s' * (seeds != 1)}, {images:,} test images, intervals of 95 %{beside}")
@@ -44,6 +57,9 @@ def print_certificate(certificate: dict[str, Any], floor: str) -> None:
 
 def ranking_line(ranking: dict[str, Any]) -> str:
     """Kendall's tau of score, costs and seeds in one line."""
+    few = too_few(ranking["n"])  # older versions wrote a tau of any two
+    if few:
+        return f"ranking: {few}"
     names = {"score": "score", "macs": "MACs", "params": "params", "seeds": "one seed with another"}
     parts = [
         f"{names[key]} {Interval(figure['tau'], *figure['interval'])}" for key in names if (figure := ranking[key])

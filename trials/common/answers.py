@@ -73,6 +73,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "check": "how the table stands beside whole networks, as in its file; null where it was not checked",
         "verdict": "whether the table can rank; null where it was not checked",
         "compared": "with --table the rows of its table, name -> text; null without it",
+        "next": NEXT,
     },
     "report": {
         "run": "the run",

@@ -16,7 +16,6 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from tabulate import tabulate
 from tqdm import tqdm
 
 from spaces.errors import InputError, Stopped, shown
@@ -24,6 +23,7 @@ from trials.common import answers, machine, numbers, option_files, short_help, t
 from trials.common.commands import as_typed
 from trials.common.fields import REQUIRED, flag, groups, option, reuse, sentence  # noqa: F401  for other modules
 from trials.common.parser import Parser
+from trials.common.tables import table  # noqa: F401  for other modules
 
 C = TypeVar("C")
 NO_FIELDS = ("config", "save_config", "json")  # options of every command, which are read here
@@ -280,8 +280,3 @@ def short(text: str, width: int) -> str:
         return text
     head = (width - 1) // 2
     return text[:head] + "…" + text[len(text) - (width - 1 - head) :]
-
-
-def table(rows: Sequence[Sequence[Any]], header: Sequence[str], *, as_is: bool = False) -> str:
-    """A plain text table; numbers are set right-aligned, integers with thousands separators; `as_is` leaves cells alone."""
-    return tabulate(rows, header, tablefmt="simple", intfmt=",", floatfmt=".2f", disable_numparse=as_is)

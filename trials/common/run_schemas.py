@@ -232,6 +232,7 @@ def schemas() -> Mapping[str, schema.Schema]:
         "comparison": {
             "rows": [_part({Optional("latency_ms"): maybe, Optional("spread_ms"): maybe})],
             Optional("latency"): Or(None, str),
+            Optional("runtime"): str,
         },
         "certificate": {
             "verdict": _part({"code": str, "sentence": str, "next": str, "why": str, Optional("first"): str}),
@@ -246,6 +247,7 @@ def schemas() -> Mapping[str, schema.Schema]:
             "seeds": _some,
             "test_images": _some,
             Optional("choice"): _part({"by": str, "sentence": str, Optional("candidate_epochs"): _count}),
+            Optional("latency"): Or(None, str),
             Optional("rivals"): [_part({"network": str, "start": str, "accuracy": str, "run": str})],
         },
         "fixed arc": _arch,

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from trials.evidence.intervals import NORMAL, Interval
 
+LEAST = 5  # networks: with four or fewer the interval of any tau is all of -1 to 1, so that it says nothing
 DISTINCT = 0.05  # a tau below this is called 0: no number of networks that is ever trained would tell
 
 
 @dataclass(frozen=True)
 class Tau:
-    """Kendall's tau-b with its interval; None where one side is constant.
+    """Kendall's tau-b with its interval; None where one side is constant, or where there are fewer than LEAST networks.
 
     `needed` is the number of networks with which the interval of this tau would not contain 0; None where tau is about 0.
     """
@@ -30,8 +31,8 @@ class Tau:
 def kendall(x: Sequence[float], y: Sequence[float]) -> Tau:
     """Kendall's tau-b of two rankings of n networks.
 
-    The interval is that of atanh(tau), whose variance is 0.437 / (n - 4) whatever the distribution; four networks or fewer
-    leave all of -1 to 1. At a tau of 1 or -1 half a pair is taken for turned round, so that no interval has width 0.
+    The interval is that of atanh(tau), whose variance is 0.437 / (n - 4) whatever the distribution; with fewer than LEAST networks
+    there is none, and no tau is claimed. At a tau of 1 or -1 half a pair is taken for turned round, so that no interval has width 0.
 
     Source: Fieller, Hartley and Pearson (1957), doi:10.1093/biomet/44.3-4.470.
     """
@@ -40,7 +41,7 @@ def kendall(x: Sequence[float], y: Sequence[float]) -> Tau:
     n = len(x)
     if len(y) != n:
         raise ValueError(f"{n} and {len(y)} values to rank; give one of each for every network")
-    if len(set(x)) < 2 or len(set(y)) < 2:
+    if n < LEAST or len(set(x)) < 2 or len(set(y)) < 2:
         return Tau(None, -1.0, 1.0, n, None)
     return _with_interval(float(kendalltau(x, y).statistic), n)
 
@@ -49,10 +50,13 @@ def _with_interval(tau: float, n: int) -> Tau:
     most = 1 - 2 / max(n * (n - 1), 4)
     angle = math.atanh(max(-most, min(tau, most)))
     needed = math.ceil(4 + 0.437 * (NORMAL / angle) ** 2) if abs(tau) >= DISTINCT else None
-    if n <= 4:
-        return Tau(tau, -1.0, 1.0, n, needed)
     half = NORMAL * math.sqrt(0.437 / (n - 4))
     return Tau(tau, min(math.tanh(angle - half), tau), max(math.tanh(angle + half), tau), n, needed)
+
+
+def too_few(n: int) -> str:
+    """What stands in place of every tau where there are too few networks; "" where there are enough."""
+    return f"too few networks ({n}) to rank; {LEAST} are the fewest" if n < LEAST else ""
 
 
 def tau_difference(
@@ -60,7 +64,7 @@ def tau_difference(
 ) -> Interval | None:
     """How much better `scores` rank the accuracies of n networks than `other` do: the difference of the two tau-b.
 
-    Paired bootstrap over networks. Four networks or fewer leave all of -2 to 2; None where a tau does not exist.
+    Paired bootstrap over networks. None where a tau does not exist.
     """
     from scipy.stats import bootstrap
 
@@ -68,8 +72,6 @@ def tau_difference(
     if first.tau is None or second.tau is None:
         return None
     value, n = first.tau - second.tau, len(accuracies)
-    if n <= 4:
-        return Interval(value, -2.0, 2.0)
 
     def difference(*columns: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
         mine, others, truth = (np.sign(column[..., :, None] - column[..., None, :]) for column in columns)
@@ -101,13 +103,13 @@ def _tau_b(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[n
 def seed_ceiling(accuracies: NDArray[np.float64]) -> Tau | None:
     """Tau of one seed with another, the mean over pairs of seeds: what the noise of retraining leaves of a ranking.
 
-    A score with this tau ranks networks as well as retraining each once would. None with one seed or one network.
+    A score with this tau ranks networks as well as retraining each once would. None with one seed, or fewer than LEAST networks.
 
     Args:
         accuracies: (K, S).
     """
     networks, seeds = accuracies.shape
-    if networks < 2 or seeds < 2:
+    if networks < LEAST or seeds < 2:
         return None
     pairs = [kendall(one, two).tau for one, two in combinations(accuracies.T.tolist(), 2)]
     known = [tau for tau in pairs if tau is not None]

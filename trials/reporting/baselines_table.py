@@ -22,7 +22,7 @@ RECIPE_OPTIONS = (
     "hold_out",
     "precision",
 )  # options that have to be equal for a fair comparison
-HEADER = ("network", "test top-1", "balanced", "MACs", "params", "latency ms", "recipe")
+HEADER = ("network", "test top-1", "balanced", "MACs", "params", "ms", "recipe")  # of "ms" the runtime is said, too
 FILE = "comparison.json"
 
 
@@ -118,6 +118,12 @@ def latency_note(run: Path) -> str:
     """How the latencies of a run were measured last; "" where they were not."""
     conditions = _stored_comparison(run).get("latency")
     return f"Latency: {conditions}." if conditions else ""
+
+
+def latency_runtime(run: Path) -> str:
+    """The runtime of the latencies that were measured last; older versions knew torch alone. "" where they were not."""
+    stored = _stored_comparison(run)
+    return str(stored.get("runtime", "torch")) if stored.get("latency") else ""
 
 
 def recipe_differences(config: dict[str, Any], first: dict[str, Any]) -> str:

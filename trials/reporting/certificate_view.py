@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from trials.evidence.ranking import too_few
 from trials.reporting.collect import RunContents
 from trials.reporting.verdict import with_interval
 
@@ -25,6 +26,8 @@ def ranking_lines(certificate: dict[str, Any]) -> list[Line]:
     """How well the score, MACs, parameters and another seed put the networks in the order of their test accuracies."""
     ranking = certificate["ranking"]
     n = ranking["n"]
+    if few := too_few(n):  # older versions wrote a tau of any two
+        return [Line("Kendall's tau", "-", f"{few[:1].upper()}{few[1:]}.")]
     names = {
         "score": "Score on the supernet",
         "macs": "MACs alone",

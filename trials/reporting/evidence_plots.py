@@ -22,7 +22,7 @@ def plot_against_cost(contents: RunContents) -> str:
     assert contents.certificate is not None
     found, band = points(contents.certificate), contents.certificate.get("band") or {}
     timed = band.get("cost") == "latency_ms" and all(point.latency_ms is not None for point in found)
-    label = "milliseconds for one image" if timed else "million MACs for one image"
+    label = "milliseconds by the latency table" if timed else "million MACs for one image"
     costs = [float(point.latency_ms or 0) if timed else point.macs / 1e6 for point in found]
     return _scatter(contents, found, costs, label, "certificate-cost")
 

@@ -30,6 +30,7 @@ class TrainedNetwork:
         stored: its config.json, with the options under "config".
         seconds: training and test of each seed.
         latency: median milliseconds for one image, as printed; "" where trials.retrain --baseline did not measure it.
+        runtime: that these were measured in.
         start: the weights that it started from: "pretrained", "supernet", or "" for fresh ones.
         balanced: its balanced accuracy, as shown; "" where an older version did not write it.
     """
@@ -47,6 +48,7 @@ class TrainedNetwork:
     stored: dict[str, Any]
     seconds: list[float]
     latency: str
+    runtime: str
     start: str
     balanced: str
 
@@ -86,10 +88,11 @@ def collect_networks(run: Path) -> list[TrainedNetwork]:
         for row in (stored.get("rows", []) if isinstance(stored, dict) else [])
         if row.get("latency_ms") is not None
     }
-    return [_read_network(run, folder, measured) for folder in folders if (folder / "config.json").exists()]
+    runtime = baselines_table.latency_runtime(run)
+    return [_read_network(run, folder, measured, runtime) for folder in folders if (folder / "config.json").exists()]
 
 
-def _read_network(run: Path, folder: Path, measured: dict[tuple[Any, Any], str]) -> TrainedNetwork:
+def _read_network(run: Path, folder: Path, measured: dict[tuple[Any, Any], str], runtime: str) -> TrainedNetwork:
     """Read one run of trials.retrain, finished or not."""
     stored = run_files.read(folder / "config.json", "run configuration")
     finished = (folder / "result.json").exists()
@@ -124,6 +127,7 @@ def _read_network(run: Path, folder: Path, measured: dict[tuple[Any, Any], str])
         latency=next(
             (measured[label, result.get("macs")] for label in labels if (label, result.get("macs")) in measured), ""
         ),
+        runtime=runtime,
         start=start,
         balanced=percent(Interval(balanced["accuracy"], *balanced["interval"])) if balanced else "",
     )

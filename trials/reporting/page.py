@@ -129,6 +129,7 @@ def _networks(contents: RunContents) -> dict[str, Any]:
             for network in rows
         ],
         "timed": any(network.latency for network in rows),
+        "runtime": baselines_table.latency_runtime(contents.path),
         "fine_tuned": any(network.start for network in rows),
         "floor": f"{contents.floor['top1']:.1f}%" if contents.floor else "",
         "floor_name": contents.floor["name"] if contents.floor else "",

@@ -12,13 +12,14 @@ from trials.reporting.collect import RunContents
 from trials.reporting.verdict import answer_all, latency_of
 from trials.scoring import noise
 
-WIDTH = 90  # characters of a sentence in the table of the terminal; commands stay on one line
+WIDTH = 80  # characters of a sentence in the table of the terminal
+INDENT = "  "  # before a command that mends something
 
 
 def summary_rows(contents: RunContents) -> list[tuple[str, str]]:
     """The table that trials.report prints: a name and a value per row; the four answers come last."""
     _, chance, trust, following = answer_all(contents)
-    warnings = [line for step in trust.steps for line in (_wrapped(step.why), f"  {step.command}")]
+    warnings = [line for step in trust.steps for line in (_wrapped(step.why), f"{INDENT}{step.command}")]
     rows = [
         *fact_rows(contents),
         *_accuracy_rows(contents),
@@ -131,7 +132,7 @@ def _accuracy_rows(contents: RunContents) -> list[tuple[str, str]]:
     for network in contents.networks:
         if network.place.startswith("baselines/") or (network.start and network.arch == contents.winner):
             costs = [f"{network.macs:,} MACs"] if network.macs else []
-            costs += [f"{network.latency} ms"] if network.latency else []
+            costs += [f"{network.latency} ms in {network.runtime}"] if network.latency else []
             what = "baseline " if network.arch is None else ""
             rows.append((f"{what}{network.label}", ", ".join([network.accuracy, *costs])))
     return rows

@@ -12,6 +12,7 @@ from typing import Any
 from spaces.arch import arch_id
 from trials.evidence.comparison import as_sentence, verdict_text
 from trials.evidence.floor import floor_text
+from trials.reporting.baselines_table import latency_note
 from trials.reporting.collect import RunContents
 from trials.reporting.next_steps import Step, certify_step, next_steps
 
@@ -149,7 +150,8 @@ def latency_of(contents: RunContents) -> str:
     """The winner's milliseconds: by the clock where they were measured beside a baseline, else by the latency table."""
     retrained = contents.retrained
     if retrained and retrained.latency:
-        return f"{retrained.latency} ms, measured"
+        how = latency_note(contents.path).removeprefix("Latency: ").rstrip(".")
+        return f"{retrained.latency} ms, measured ({how})"
     latency = contents.summary.get("latency") or (not contents.results and (contents.learned or {}).get("latency"))
     if latency and "latency_ms" in contents.score:
         return f"{contents.score['latency_ms']:.3g} ms {latency['error']} ({latency['on']}; by the table)"

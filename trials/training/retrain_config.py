@@ -12,7 +12,7 @@ from spaces.spec import space_options_text
 from trials.common import cli
 from trials.common.cli import flag, option, reuse
 from trials.common.options import RECIPE, CheckpointOptions, SpaceOptions, TrainingDeviceOptions
-from trials.common.run_dir import load_run, take_stored
+from trials.common.run_dir import take_stored
 from trials.common.supernet_run import SupernetRun
 from trials.images.options import DataOptions
 from trials.networks.baselines import baseline_folder
@@ -21,6 +21,7 @@ from trials.training.choice_options import ChoiceOptions, check_choice, take_fro
 from trials.training.frontier_options import FrontierOptions, check_frontier, take_from_frontier
 from trials.training.network_options import NetworkOptimizerOptions, RegularizationOptions
 from trials.training.start_options import FINETUNE, SUFFIX, StartOptions, check_start, check_start_folder
+from trials.training.winners_options import class_weights_of, winners_config
 from trials.watching.options import LoggerOptions, decide_loggers
 
 FROM_SUPERNET = (
@@ -120,11 +121,10 @@ class Config(
         self.decide_preprocessing(official=bool(self.import_official))
         winner = winners_config(self)
         if winner:
-            for name in ("recipe", "class_weights", *recipes.OPTIONS):
+            for name in ("recipe", *recipes.OPTIONS):
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, winner.get(name))
-        if self.class_weights == "none":  # the default has one form
-            object.__setattr__(self, "class_weights", None)
+        object.__setattr__(self, "class_weights", class_weights_of(self))
         if self.recipe not in (None, *recipes.RECIPES):
             raise InputError(unknown("recipe", self.recipe, recipes.RECIPES))
         if self.import_official:
@@ -235,22 +235,6 @@ class Config(
         for name, value in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-
-
-def winners_config(config: Config) -> dict[str, Any] | None:
-    """Read the options of RUN/retrain, whose recipe a baseline takes.
-
-    Returns:
-        None where there is no such run, where another --recipe is given, or where no baseline is trained from scratch.
-    """
-    if (
-        not (config.baseline and config.supernet)
-        or config.start
-        or not (Path(config.supernet) / "retrain" / "config.json").exists()
-    ):
-        return None
-    stored = load_run(Path(config.supernet) / "retrain", "retrain")
-    return stored if config.recipe in (None, stored.get("recipe")) else None
 
 
 def _default_out(config: Config) -> Path:

@@ -26,8 +26,9 @@ from trials.training import memory, sizing
 from trials.training.choose_preset import with_preset
 from trials.training.compilation import require_compiler, require_layers
 from trials.training.initial_weights import Start, check_start
-from trials.training.retrain_config import Config, winners_config
+from trials.training.retrain_config import Config
 from trials.training.retrain_trainer import open_data
+from trials.training.winners_options import winners_class_weights, winners_config
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,9 @@ def print_notes(plan: RetrainPlan) -> None:
         )
     if winners_config(config):
         print(f"recipe: options that are not given are those of the winner, '{config.supernet}/retrain'")
+    if config.start and config.class_weights == "balanced":
+        source = ", as the winner's" if winners_class_weights(config) else ""
+        print(f"class weights: balanced{source}, in fine-tuning too; --class-weights none: not")
     if config.baseline and data.resolution < sizing.SMALL_SIDE:
         stronger = baselines.stronger_baseline(config.baseline, len(data.classes), data.resolution, plan.macs)
         if stronger:

@@ -242,7 +242,7 @@ def _batch_and_rate(
 
 def _unequal(config: supernet_config.Config | retrain_config.Config, data: Data) -> GateWarning | None:
     """A class with most of the images, unless the loss makes up for it; the command is still to come."""
-    return None if config.class_weights else gates.unequal_classes(data.class_counts("all"), "")
+    return None if config.class_weights == "balanced" else gates.unequal_classes(data.class_counts("all"), "")
 
 
 def _blank(config: supernet_config.Config | retrain_config.Config, data: Data, name: str) -> Wanted:
