@@ -39,10 +39,9 @@ PATH = "/a/folder/" + "that/is/deep/" * 20 + "network.pt"
 def test_no_table_is_wider_than_the_terminal(rows, header):
     text = cli.table(rows, header, as_is=True)
     assert max(map(len, text.splitlines())) <= WIDTH == 120
-    together = "".join(text.split())
     for row in rows:
         for word in str(row[0]).split():
-            assert word in together
+            assert word in text  # names are not broken
     assert len(text.splitlines()) > 3
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from tabulate import tabulate
 
 WIDTH = 120  # columns of the terminal that a table takes at most
+PADDING = 2  # that tabulate gives a heading
 LEAST_COLUMN = 8  # that the widest columns of a table are folded to at most
 
 
@@ -27,14 +28,21 @@ def table(rows: Sequence[Sequence[Any]], header: Sequence[str], *, as_is: bool =
         return text
     rule = next(line for line in text.splitlines() if line and not line.strip("- "))
     widths = [len(dashes) for dashes in rule.split()]
-    most = max(widths)
-    while sum(min(width, most) for width in widths) > WIDTH - 2 * (len(widths) - 1) and most > LEAST_COLUMN:
-        most -= 1
+    room = WIDTH - 2 * (len(widths) - 1)
+    columns = [[*map(str, cells)] for cells in zip(header, *rows, strict=True)]
+    words = [max(map(len, [*itertools.chain.from_iterable(map(str.split, column)), ""])) for column in columns]
+    # the widest give way first; a word is broken only where there is no room for whole ones
+    for least in ([max(word + PADDING, LEAST_COLUMN) for word in words], [LEAST_COLUMN] * len(widths)):
+        while sum(widths) > room and (wide := [n for n, width in enumerate(widths) if width > least[n]]):
+            widths[max(wide, key=widths.__getitem__)] -= 1
 
-    def folded(cell: Any) -> Any:
+    def folded(cell: Any, width: int) -> Any:
         if not isinstance(cell, str):
             return cell
-        lines = (textwrap.wrap(line, most, break_on_hyphens=False) or [""] for line in cell.split("\n"))
+        lines = (textwrap.wrap(line, width, break_on_hyphens=False) or [""] for line in cell.split("\n"))
         return "\n".join(itertools.chain.from_iterable(lines))
 
-    return tabulate([[folded(cell) for cell in row] for row in rows], [folded(name) for name in header], **form)
+    cells = [[folded(cell, width) for cell, width in zip(row, widths, strict=True)] for row in rows]
+    return tabulate(
+        cells, [folded(name, max(1, width - PADDING)) for name, width in zip(header, widths, strict=True)], **form
+    )
