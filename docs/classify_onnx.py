@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,7 @@ if __name__ == "__main__":
         sys.exit(
             "error: give a network that exists, and pictures: python classify_onnx.py MODEL.onnx PICTURE [PICTURE ...]"
         )
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
     metadata = session.get_modelmeta().custom_metadata_map
     preprocessing, classes = json.loads(metadata["preprocessing"]), json.loads(metadata["classes"])
@@ -71,8 +73,8 @@ if __name__ == "__main__":
     for path in sys.argv[2:]:
         try:
             image = open_rgb(path, preprocessing)
-        except OSError as error:  # no such file, or no picture
-            print(f"error: {path}: {error.strerror or error}", file=sys.stderr)
+        except (OSError, Image.DecompressionBombError) as error:  # no such file, no picture, or far too large a one
+            print(f"error: {path}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
             failed = True
             continue
         (logits,) = session.run(["logits"], {"images": prepare(image, preprocessing)})

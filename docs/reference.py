@@ -44,7 +44,7 @@ def cell(text: object) -> str:
 def options_page() -> str:
     """The page: a table for each command, a heading row for each group."""
     lines = [HEAD]
-    for command in COMMANDS:
+    for command in sorted([*COMMANDS, "data shrink"]):
         lines += [f"## trials.{command}", "", "| option | default | what it is |", "|---|---|---|"]
         for group, fields in cli.groups(config_of(command)).items():
             lines.append(f"| **{group or 'this command'}** | | |")

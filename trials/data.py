@@ -2,6 +2,7 @@
 
     python -m trials.data check DIR            look at an image folder: parts, classes, sizes, bad and odd files, a picture
     python -m trials.data check DIR --out sheet.png --val-labels LOC_val_solution.csv
+    python -m trials.data shrink DIR --side 336 --out DIR-336    copy it once with smaller images, which every epoch then reads faster
 
 Every data set offers the same to the other commands:
 
@@ -23,27 +24,45 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from spaces.errors import InputError
+import spaces
+from spaces.errors import InputError, shown
 from trials.common import cli
 from trials.common.answers import HELP, Answered, answer
+from trials.common.commands import VERBS
+from trials.images import shrink_config
 from trials.images.check_config import Config
+from trials.training import sizing
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] != ["check"] and not HELP & set(argv):
+    verb = argv[0] if argv else ""
+    if verb not in VERBS["data"] and not HELP & set(argv):
         raise InputError(
-            f"trials.data has one verb, check, not '{' '.join(argv[:1])}'; run: python -m trials.data check DIR"
+            f"trials.data has the verbs {' and '.join(VERBS['data'])}, not '{shown(verb)}'; run: python -m trials.data check DIR"
         )
-    config = cli.parse(Config, argv[1:] if argv[:1] == ["check"] else argv, __doc__, "trials.data check")
+    words = argv[1:] if verb in VERBS["data"] else argv
 
     # Torch is imported when the options are known to be right.
-    from trials.images.check import check_folder
+    if verb == "shrink":
+        copying = cli.parse(shrink_config.Config, words, __doc__, "trials.data shrink")
+        from trials.images.shrink import shrink_folder
 
-    found = answer("data", **check_folder(config))
+        found = answer("data", **shrink_folder(copying))
+    else:
+        config = cli.parse(Config, words, __doc__, "trials.data check")
+        from trials.images.check import check_folder
+
+        found = answer("data", **check_folder(config, network_for))
     if found["left_out"]:
         raise Answered(1, found)
     return found
+
+
+def network_for(images: int, short_side: float) -> tuple[str, int]:
+    """The preset, and its resolution in pixels, that trials.supernet takes for a folder where none is given; as `sizing` has it."""
+    preset = sizing.preset_of_folder(images, short_side)
+    return preset, sizing.resolution_of_folder(preset, short_side) or spaces.describe("spos", preset).resolution
 
 
 if __name__ == "__main__":

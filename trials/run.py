@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shlex
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from strategies.limits import Limits
 from trials.common import cli, option_files, run_dir, run_files, typed
 from trials.common.answers import Answered, answer
 from trials.common.cli import option, reuse
+from trials.common.commands import IN_ROAD
 from trials.common.options import LimitOptions, OptimizerOptions, SpaceOptions
 from trials.evidence import gates
 from trials.evidence.comparison import verdict_text
@@ -232,7 +234,8 @@ def run_step(words: list[str], done: Path | None) -> None:
     Args:
         done: the file that it writes; a check of images that wrote its picture did its work.
     """
-    process = subprocess.Popen([sys.executable, "-m", f"trials.{words[0]}", *words[1:]])
+    command = [sys.executable, "-m", f"trials.{words[0]}", *words[1:]]
+    process = subprocess.Popen(command, env=os.environ | {IN_ROAD: "1"})
     try:
         code = process.wait()
     except BaseException as ended:  # Ctrl-C, SIGTERM: the step ends first, with all that it writes

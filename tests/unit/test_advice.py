@@ -27,6 +27,7 @@ def flags_of(command: str) -> set[str]:
 
 
 KNOWN = {command: flags_of(command) for command in COMMANDS}
+KNOWN["data"] |= flags_of("data shrink")
 FILES = [
     ROOT / "onepath.py",
     *(path for room in ("trials", "spaces", "strategies") for path in (ROOT / room).rglob("*.py")),

@@ -51,7 +51,7 @@ def test_the_object_stands_alone_on_the_output(tmp_path):
         ("serch --json", "unknown command 'serch'"),
         ("report --json runs/none", "'runs/none' does not exist; make one with"),
         ("supernet --json --out", "argument --out: expected one argument"),
-        ("data --json", "trials.data has one verb"),
+        ("data --json", "trials.data has the verbs check and shrink"),
         ("run --json none", "'none' is no folder"),
         ("space --json --preset", "argument --preset: expected one argument"),
         ("search x --json --no-json", "unknown option '--no-json'; did you mean '--json'?"),

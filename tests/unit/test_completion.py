@@ -50,7 +50,7 @@ def offered(script, line, folder=ROOT):
         ("onepath supernet --data cifar", ["cifar10", "cifar100"]),
         ("onepath supernet --epochs ", []),
         ("onepath supernet --max-macs ", []),
-        ("onepath data ", ["check"]),
+        ("onepath data ", ["check", "shrink"]),
         ("onepath data check READM", ["README.md"]),
         ("onepath report docs/glos", ["docs/glossary.md"]),
         ("onepath certify --config pypr", ["pyproject.toml"]),

@@ -11,7 +11,7 @@ from trials.evidence import gates
 from trials.evidence.gates import GateWarning, keep_warnings, read_warnings
 from trials.evidence.intervals import Interval, accuracy_interval
 from trials.evidence.learned import learned_nothing
-from trials.images.looks import Blank
+from trials.images.blank import Blank
 
 FLOOR = {"top1": 93.0, "interval": [84.6, 97.0], "name": "random forest on 16x16 pixels", "test_images": 71}
 

@@ -663,5 +663,5 @@ def test_check_shows_a_folder(copy, tmp_path):
     done = onepath("data", "check", copy, "--out", "/proc/x.png")
     assert done.returncode == 1
     assert done.stderr.startswith("error: --out '/proc/x.png' cannot be written")
-    assert_one_clear_line(onepath("data", "look", copy), "trials.data has one verb, check, not 'look'")
+    assert_one_clear_line(onepath("data", "look", copy), "trials.data has the verbs check and shrink, not 'look'")
     assert "check DIR" in onepath("data", "--help").stdout

@@ -21,8 +21,8 @@ from trials.evidence import gates
 from trials.export_formats.module_file import constant, preprocess_source
 from trials.images import check, check_config, image_list, scan
 from trials.images.background import DROP, colour_of, normal_form
+from trials.images.blank import Blank, blank_classes, shown_colour
 from trials.images.inspect_file import inspect_image
-from trials.images.looks import Blank, blank_classes, shown_colour
 from trials.images.options import DataOptions
 from trials.images.torch_loader import decode
 from trials.training import retrain_config, run_gates, supernet_config

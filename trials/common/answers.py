@@ -42,7 +42,10 @@ ANSWERS: dict[str, dict[str, str]] = {
         "unusual": "files that are readable but odd: [path, why]",
         "left_out": "files that cannot be used: [path, why]; the exit code is 1 where there are some",
         "not_read": "files that are no images: [path, why]",
-        "picture": "the picture sheet; null where none was drawn",
+        "picture": "the picture sheet; null where none was drawn, and with shrink",
+        "shrink": "the command that makes a copy with smaller images; null where it is not worth it, and with shrink",
+        "copy": "with shrink, the folder with the smaller images; null with check",
+        "shrunk": "with shrink, images that are smaller now; null with check",
         "next": NEXT,
     },
     "evaluate": {

@@ -10,7 +10,7 @@ import os
 HEADINGS = {
     "the road": {
         "run": "the whole road in one: images in, verdict and exported files out",
-        "data": "check an image folder: classes, sizes, broken and duplicate files",
+        "data": "check an image folder, or copy it with smaller images",
         "supernet": "train a supernet on the images",
         "search": "search the supernet under a budget, in NNI or in one process",
         "retrain": "train an architecture, or a baseline, from scratch and test it",
@@ -24,9 +24,13 @@ HEADINGS = {
         "evaluate": "score one architecture on a trained supernet",
     },
 }
+IN_ROAD = "ONEPATH_IN_ROAD"  # set for the steps of trials.run
 COMMANDS = {name: what for commands in HEADINGS.values() for name, what in commands.items()}
-VERBS = {"data": "check"}  # the word between a command and its options
-CONFIGS = {"data": "trials.images.check_config"}  # modules with a Config that is not in the command's own file
+VERBS = {"data": ("check", "shrink")}  # the word between a command and its options; the first is the command's own
+CONFIGS = {
+    "data": "trials.images.check_config",
+    "data shrink": "trials.images.shrink_config",
+}  # modules with a Config that is not in the command's own file
 
 
 def config_module(command: str) -> str:

@@ -74,7 +74,7 @@ def script(shell: str, configs: Mapping[str, type], offers: Mapping[str, Sequenc
             kinds = {hints[field.name], *typing.get_args(hints[field.name])}
             name = flag(field.name)
             if field.name == positional:
-                first = [VERBS[command]] if command in VERBS else offers.get(field.name, ())
+                first = VERBS[command] if command in VERBS else offers.get(field.name, ())
                 before = f"{command} {command}"
                 if first:
                     values.append(

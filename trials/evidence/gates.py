@@ -22,7 +22,7 @@ from trials.common import places, run_files
 from trials.common.commands import as_typed
 from trials.evidence.intervals import Interval, accuracy_interval, percent, score_sd
 from trials.evidence.learned import LEAST_ABOVE_CHANCE, above_chance, is_below
-from trials.images.looks import Blank, notable
+from trials.images.blank import Blank, notable
 
 FILE = "warnings.json"
 FEW_STEPS, SMALL_TEST, BLANK = "few steps", "small test part", "blank images"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from spaces.errors import InputError, shown
 
@@ -39,6 +40,11 @@ def colour_of(background: str | None) -> Colour | None:
 def laid_on(background: str) -> str:
     """What is done with transparent images, for people."""
     return "and their transparency is dropped" if background == DROP else f"and laid on {background}"
+
+
+def in_hex(colour: Sequence[int]) -> str:
+    """A colour as #rrggbb."""
+    return "#" + bytes(colour).hex()
 
 
 def _of_hex(text: str) -> Colour:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import textwrap
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,10 @@ from spaces.errors import InputError
 from spaces.files import atomic
 from trials.common import cli
 from trials.common.cli import flag
+from trials.common.commands import IN_ROAD
+from trials.images import large
 from trials.images.background import colour_of, laid_on
+from trials.images.blank import Blank, blank_classes, notable
 from trials.images.check_config import Config
 from trials.images.crops import CROP_DRAWS, central_crops, random_crops
 from trials.images.image_list import (
@@ -29,22 +34,24 @@ from trials.images.image_list import (
     without_training_images,
 )
 from trials.images.listing import Listing, find_images
-from trials.images.looks import Blank, blank_classes, notable
 from trials.images.options import require_data_folder
+from trials.images.print_files import LIST_LENGTH, WIDTH, print_facts, print_files, print_two
 from trials.images.scan import Scan, scan
 from trials.images.torch_loader import TorchLoader
 
-LIST_LENGTH = 10  # files that are named of those that are unusual, or left out
-NAME = 40  # characters of the name of a class in a line
+NAME = 24  # characters of the name of a class in a line
 SHEET_CLASSES = 10  # rows of the picture sheet
 SHEET_IMAGES = 8  # columns of the picture sheet
 UNEVEN = 0.25  # difference of the shares of transparent images of two classes that is worth a word
 SHEET_PIXELS = 96  # height and width of an image on the sheet
 
 
-def check_folder(config: Config) -> dict[str, Any]:
+def check_folder(config: Config, network_for: Callable[[int, float], tuple[str, int]] | None = None) -> dict[str, Any]:
     """Look into all files of a folder, print what is in them, and draw a picture sheet.
 
+    Args:
+        network_for: the preset of a network for so many training images with such a median of their short sides, and its
+            resolution in pixels; None: nothing is said of large images.
     Returns:
         What --json says; `left_out` are the files that training would leave out.
     Raises:
@@ -62,6 +69,7 @@ def check_folder(config: Config) -> dict[str, Any]:
     _print_facts(listing, scanned, images, config)
     _print_transparent(images, config.background)
     _print_blank(blank)
+    shrink = _advise_copy(images, root, config, network_for) if network_for and len(images.sizes) else None
     drawn, following = None, None
     if config.out and len(images.labels):
         try:
@@ -71,7 +79,7 @@ def check_folder(config: Config) -> dict[str, Any]:
             raise InputError(f"--out '{config.out}' cannot be written ({error.strerror}); name another file") from None
         drawn = config.out
         print(f"\npicture: {drawn}")
-    if not without_training_images(images):
+    if not without_training_images(images) and not os.environ.get(IN_ROAD):  # the road goes on by itself
         words = ["--data", "folder", "--data-root", config.data_root, *_given(config), "--out", "runs/mine"]
         following = cli.command("supernet", *words)
         print(f"next: {following}")
@@ -90,8 +98,23 @@ def check_folder(config: Config) -> dict[str, Any]:
         "left_out": images.left_out,
         "not_read": images.others,
         "picture": drawn,
+        "shrink": shrink,
         "next": following,
     }
+
+
+def _advise_copy(
+    images: ImageList, root: Path, config: Config, network_for: Callable[[int, float], tuple[str, int]]
+) -> str | None:
+    """Say what large images cost. Returns: the command that makes a copy with smaller ones; None where it is not worth it."""
+    training = int((images.parts != PARTS.index("test")).sum())
+    network = network_for(training, float(np.median(images.sizes.min(1))))
+    side = large.advised_side(images.sizes, network[1])
+    if not side:
+        return None
+    line = large.command(config.data_root, side, config.val_labels)
+    large.print_advice(images.paths.under(root), images.sizes, training, network, (side, line))
+    return line
 
 
 def _unusual(listing: Listing, scanned: Scan) -> list[tuple[str, str]]:
@@ -132,24 +155,26 @@ def _print_facts(listing: Listing, scanned: Scan, images: ImageList, config: Con
         rows.append((f"format {images.kinds[kind]}", f"{count:,}"))
     if clear := count_transparent(images):
         rows.append(("transparent", f"{clear:,}, {laid_on(config.background)} (--background)"))
-    print(cli.table(rows, ("images", ""), as_is=True))
+    print_facts(rows, "images")
 
     total = np.sum(counts, axis=0)
     order = np.argsort(total, kind="stable")
     if total.max() > 2 * total.min():
-        few = ", ".join(f"{images.classes[k]} {total[k]:,}" for k in order[:3])
-        many = ", ".join(f"{images.classes[k]} {total[k]:,}" for k in order[:-4:-1])
-        print(f"\nclasses differ in size: fewest {few}; most {many}")
+        print()
+        few, many = (
+            [f"{cli.short(images.classes[k], NAME)} {total[k]:,}" for k in some] for some in (order[:3], order[:-4:-1])
+        )
+        print_two("classes differ in size", f"fewest {', '.join(few)}", f"most {', '.join(many)}")
         print("if the small ones matter as much: --class-weights balanced, and look at the balanced accuracy")
 
-    _print_files(
+    print_files(
         f"unusual, but readable (EXIF orientation is {'' if config.exif_orientation else 'not '}applied)",
         _unusual(listing, scanned),
     )
-    _print_files("left out", images.left_out)
-    _print_files("not read", images.others)
+    print_files("left out", images.left_out)
+    print_files("not read", images.others)
     for note in listing.notes:
-        print(f"\nnote: {note}")
+        print("\n" + textwrap.fill(f"note: {note}", WIDTH, break_long_words=False, break_on_hyphens=False))
 
 
 def _blank(listing: Listing, scanned: Scan, background: str) -> list[Blank]:
@@ -172,7 +197,8 @@ def _print_transparent(images: ImageList, background: str) -> None:
         ", ".join(f"{cli.short(images.classes[k], NAME)} {clear[k]:,} of {totals[k]:,}" for k in some)
         for some in (order[:3], order[:-4:-1])
     )
-    print(f"\nclasses differ in transparent images: most in {most}; least in {least}")
+    print()
+    print_two("classes differ in transparent images", f"most in {most}", f"least in {least}")
     print("a network may tell these classes by the background; look at the picture, or try another --background")
 
 
@@ -182,29 +208,12 @@ def _print_blank(blanks: list[Blank]) -> None:
         return
     print(f"\none single colour, which teaches nothing: {sum(blank.count for blank in blanks):,}")
     for blank in blanks[:LIST_LENGTH]:
-        print(f"  {blank}")
+        print("  " + cli.short(str(blank), WIDTH - 2))
     if more := blanks[LIST_LENGTH:]:
         print(f"  and {sum(blank.count for blank in more):,} in {len(more)} more classes")
     ink = sum(blank.ink for blank in blanks)
     if notable(blanks) and ink:
         print(f"  {ink:,} of them are drawn in the colour of the background: try another --background")
-
-
-def _print_files(title: str, files: list[tuple[str, str]]) -> None:
-    """Print how many files there are for each reason, and the first few of them.
-
-    Args:
-        files: path and reason; what follows the first quotation mark of a reason differs from file to file.
-    """
-    if not files:
-        return
-    kinds = Counter(reason.split(" '")[0] for _, reason in files)
-    print(f"\n{title}: {len(files):,}")
-    for kind, count in kinds.most_common():
-        paths = [f"'{path}'{reason.removeprefix(kind)}" for path, reason in files if reason.split(" '")[0] == kind]
-        shown = min(count, max(1, LIST_LENGTH // len(kinds)))
-        more = f" and {count - shown:,} more" if count > shown else ""
-        print(f"  {kind} ({count:,}): " + ", ".join(paths[:shown]) + more)
 
 
 def _draw_sheet(images: ImageList, root: Path, path: Path, config: Config) -> None:

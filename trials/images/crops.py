@@ -80,6 +80,15 @@ def short_side_of(resolution: int) -> int:
     return round(resolution * 256 / 224)
 
 
+def side_for_copies(resolution: int) -> int:
+    """Pixels of the short side that copies of large images need, so that a network of this resolution loses nothing much.
+
+    1.3 times what the images that are scored are resized to: a training crop of half of the area, the mean, still has no fewer
+    pixels than the network sees, and is not enlarged.
+    """
+    return 8 * math.ceil(1.3 * short_side_of(resolution) / 8)
+
+
 def central_crops(indices: np.ndarray, sizes: np.ndarray, resolution: int, *, spos: bool) -> CropPlan:
     """Plan images to score: resize the short side to 256/224 of the resolution, then take the RxR pixels in the centre.
 

@@ -11,7 +11,7 @@ import torch
 from spaces.errors import InputError
 from trials.images.augment import CUTOUT_DRAWS, JITTER_DRAWS, Augmentation, color_jitter, cutout, rand_augment
 from trials.images.background import Colour
-from trials.images.looks import Blank
+from trials.images.blank import Blank
 
 SPLIT_SEED = 0  # the parts are cut with it, never with the run's seed, or the parts of two runs would mix
 ARCH_FRACTION = 0.2  # fraction of `train` that architecture parameters learn from

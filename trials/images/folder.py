@@ -18,17 +18,16 @@ import torch
 
 from spaces.errors import InputError, Stopped
 from trials.images.augment import Augmentation
-from trials.images.background import colour_of, laid_on
+from trials.images.background import colour_of
+from trials.images.blank import blank_classes
 from trials.images.crops import CROP_DRAWS, CropPlan, central_crops, random_crops, short_side_of
 from trials.images.dali_loader import DaliLoader
 from trials.images.dataset import Batch, Data
+from trials.images.first_look import report
 from trials.images.image_list import (
-    LEFT_OUT,
     LIST,
     PARTS,
     ImageList,
-    count_transparent,
-    count_turned,
     load_list,
     save_list,
     select_images,
@@ -37,11 +36,9 @@ from trials.images.image_list import (
 )
 from trials.images.inspect_file import PLAIN, TURNED
 from trials.images.listing import Listing, find_images
-from trials.images.looks import blank_classes
 from trials.images.options import TEST_FRACTION, DataOptions, require_data_folder
 from trials.images.scan import scan
 from trials.images.torch_loader import TorchLoader
-from trials.images.walk import by_reason
 
 MAX_MISSING = 0.01  # fraction of the images of a score or a test that may turn bad during the run
 MAX_BAD_IN_A_ROW = 8  # after so many unreadable images of a batch in a row, the disk is to blame
@@ -88,17 +85,9 @@ class FolderData(Data):
             scanned = scan(listing.paths.under(listing.root), options.workers)
             self.images = select_images(listing, scanned, score_fraction, options.test_fraction)
             _check_usable(self.images, scanned.problems, listing, options)
-            _report_left_out(self.images, listing.notes)
             good = {number: flat for number, flat in scanned.flats.items() if number not in scanned.problems}
-            background = str(options.background)
-            self.blank = blank_classes(good, listing.paths, listing.labels, listing.classes, background)
-            if clear := count_transparent(self.images):
-                print(f"note: {clear:,} images are transparent, {laid_on(background)}; another: --background")
-            turned = count_turned(self.images)
-            if turned and not options.exif_orientation:
-                print(
-                    f"note: {turned:,} images have an EXIF orientation and are used as stored; --exif-orientation turns them"
-                )
+            self.blank = blank_classes(good, listing.paths, listing.labels, listing.classes, str(options.background))
+            report(self.images, listing.notes, options, resolution)
         images = self.images
         self.files = images.paths.under(root)
         self.labels = torch.from_numpy(images.labels)
@@ -281,19 +270,3 @@ def _check_usable(images: ImageList, problems: dict[int, str], listing: Listing,
         )
     if name := without_training_images(images):
         raise InputError(f"class '{name}' of '{options.data_root}' has no usable image to train on; {check}")
-
-
-def _report_left_out(images: ImageList, notes: list[str]) -> None:
-    """Print what is doubtful, how many images are not used, with the first of them, and what else is not, by suffix."""
-    for note in notes:
-        print(f"note: {note}")
-    if images.left_out:
-        path, reason = images.left_out[0]
-        more = (
-            f", and {len(images.left_out) - 1:,} more, which the run's {LEFT_OUT} lists"
-            if len(images.left_out) > 1
-            else ""
-        )
-        print(f"left out of {len(images.paths) + len(images.left_out):,} files: '{path}' {reason}{more}")
-    if images.others:
-        print(f"not read (the run's {LEFT_OUT} lists them): {by_reason(images.others)}")

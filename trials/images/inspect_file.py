@@ -9,7 +9,7 @@ import contextlib
 import errno
 import hashlib
 import io
-import warnings
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,30 +97,24 @@ def inspect_image(path: str) -> FileInfo:
     problem = _not_an_image(content)
     if not problem:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                with Image.open(io.BytesIO(content)) as image:
-                    (width, height), form = image.size, FORMATS.get(str(image.format), str(image.format))
-                    key = transparent_colour(image)  # before EXIF is asked for, which loads a PNG
-                    sixteen = image.mode.startswith("I") or (form == "PNG" and content[24:25] == b"\x10")
-                    kind = f"{form} {image.mode}" + (" 16-bit" if sixteen else "")
-                    orientation = (
-                        image.getexif().get(ORIENTATION, 1) if form != "TIFF" else 1
-                    )  # a TIFF is turned by PIL
-                    turned = int(orientation) if orientation in range(2, 9) else 0
-                    unusual = _describe_unusual(image, path, form, kind.split(" ", 1)[1], turned)
-                    problem, looks = (
-                        _look_at_jpeg(content) if form == "JPEG" else (unknown_white(image), Looks(False, ""))
-                    )
-                    if problem:
-                        image.load()  # raises where the image is not whole
-                    elif form != "JPEG":
-                        looks = looks_of(image, key)  # raises too
-                    if looks.transparent:
-                        unusual = _describe_unusual(image, path, form, TRANSPARENT.strip(), turned)
-                        kind += TRANSPARENT
-                    kind += f"{TURNED}{turned}" if turned else ""
-                    problem, flat = problem.removeprefix(UNDECIDED), looks.flat
+            with Image.open(io.BytesIO(content)) as image:
+                (width, height), form = image.size, FORMATS.get(str(image.format), str(image.format))
+                key = transparent_colour(image)  # before EXIF is asked for, which loads a PNG
+                sixteen = image.mode.startswith("I") or (form == "PNG" and content[24:25] == b"\x10")
+                kind = f"{form} {image.mode}" + (" 16-bit" if sixteen else "")
+                orientation = image.getexif().get(ORIENTATION, 1) if form != "TIFF" else 1  # a TIFF is turned by PIL
+                turned = int(orientation) if orientation in range(2, 9) else 0
+                unusual = _describe_unusual(image, path, form, kind.split(" ", 1)[1], turned)
+                problem, looks = _look_at_jpeg(content) if form == "JPEG" else (unknown_white(image), Looks(False, ""))
+                if problem:
+                    image.load()  # raises where the image is not whole
+                elif form != "JPEG":
+                    looks = looks_of(image, key)  # raises too
+                if looks.transparent:
+                    unusual = _describe_unusual(image, path, form, TRANSPARENT.strip(), turned)
+                    kind += TRANSPARENT
+                kind += f"{TURNED}{turned}" if turned else ""
+                problem, flat = problem.removeprefix(UNDECIDED), looks.flat
         except Image.UnidentifiedImageError:
             problem = "is no image"
         except Image.DecompressionBombError:
@@ -193,4 +187,6 @@ def _describe_unusual(image: Image.Image, path: str, form: str, mode: str, orien
         remarks.append("16-bit" if "16-bit" in mode else MODES.get(mode, mode))
     if orientation:
         remarks.append(f"EXIF orientation {orientation}")
+    if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+        remarks.append(f"very large '{image.width:,} x {image.height:,} pixels'")
     return ", ".join(remarks)

@@ -8,9 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from trials.images.heic import teach_pillow
 from trials.images.layout import SPLITS_ON_DISK
 from trials.images.listing import find_images
 from trials.images.options import DataOptions, require_data_folder
+
+teach_pillow()
 
 LOOKED_AT = 200  # images whose size is read
 SURVEY_SEED = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -34,11 +33,9 @@ def decode(path: str, *, turn: bool = False, background: Colour | None = None) -
     Raises:
         OSError, ValueError, SyntaxError: the file is missing, truncated, no image, or has no known white.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PIL warns of large images and odd metadata; the scan lists what matters
-        # a file that PIL opens itself it maps, and then scrambles a grey TIFF that has an orientation (Pillow 13.0)
-        with open(path, "rb") as file, Image.open(file) as image:
-            pixels = to_rgb(image, turn=turn, background=background)
+    # a file that PIL opens itself it maps, and then scrambles a grey TIFF that has an orientation (Pillow 13.0)
+    with open(path, "rb") as file, Image.open(file) as image:
+        pixels = to_rgb(image, turn=turn, background=background)
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
