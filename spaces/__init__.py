@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spaces.catalog import SPACES, choices, describe, macro_table, presets, same_preset
+    from spaces.catalog import DEFAULT, SPACES, choices, describe, macro_table, presets, same_preset
     from spaces.model_space import build
 
-__all__ = ["SPACES", "build", "choices", "describe", "macro_table", "presets", "same_preset"]
+__all__ = ["DEFAULT", "SPACES", "build", "choices", "describe", "macro_table", "presets", "same_preset"]
 
 
 def __getattr__(name: str) -> Any:

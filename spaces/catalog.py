@@ -15,6 +15,7 @@ from spaces.preset import Preset, check_number
 if TYPE_CHECKING:
     from nni.nas.nn.pytorch import ModelSpace
 
+DEFAULT = "spos"  # where none is given
 Option = int | float | str | bool | None
 # name -> "module:function"; the function takes (preset, *, classes, resolution, ...) and returns a Chain
 SPACES = {

@@ -20,7 +20,6 @@ from spaces.published import PUBLISHED, Published
 
 # Widths that are offered: between the least and the largest of MobileNetV2's published models (arXiv:1801.04381)
 WIDTHS = tuple(number / 20 for number in range(7, 29))  # 0.35 to 1.4
-DEFAULT = "spos"  # space of trials.supernet; it is asked first
 ROOM = (0.10, 0.75)  # parts of a space between which a limit bites, and leaves room to choose in
 GOOD_SHARE = 0.25  # of a space: the part that a limit should leave
 NO_LIMIT = 0.99  # of a space; a limit that leaves so much is none
@@ -84,7 +83,7 @@ def forms_for(
     """
     seen: list[tuple[Any, ...]] = []
     found = []
-    for name in sorted(spaces.SPACES, key=lambda name: name != DEFAULT):
+    for name in sorted(spaces.SPACES, key=lambda name: name != spaces.DEFAULT):
         for preset, options in spaces.presets(name) if space in (None, name) else ():
             table = spaces.macro_table(name, preset, resolution)
             own = spaces.macro_table(name, preset).resolution
@@ -202,7 +201,11 @@ def _in_best_width(
         if not WIDTHS[0] * FAR < wanted < WIDTHS[-1] / FAR:
             break  # no width comes near
         at = min(WIDTHS, key=lambda offered: abs(offered - wanted))
-    return min(tried.values(), key=lambda item: abs(item.share - GOOD_SHARE), default=None)
+    return min(
+        tried.values(),
+        key=lambda item: (abs(item.share - GOOD_SHARE), abs(math.log(item.usual / budget))),
+        default=None,
+    )
 
 
 def _reach_at(budget: int, resolution: int, classes: int, name: str, preset: str, options: Mapping[str, Any]) -> Reach:

@@ -261,13 +261,11 @@ def test_what_a_budget_leaves(capsys):
     said = capsys.readouterr().out
     rows = [line.split() for line in said.splitlines() if " small " in line and "trials" not in line]
     assert rows == [
-        ["proxylessnas", "small", "width_mult=0.5", "12.1", "-", "77.7", "100.0", "proxyless-cpu", "34.5"],
-        ["*", "proxylessnas", "small", "width_mult=0.75", "24.6", "-", "149.5", "84.2", "proxyless-cpu", "72.7"],
-        ["proxylessnas", "small", "35.1", "-", "226.0", "0.7", "proxyless-mobile", "104.2"],
+        ["*", "proxylessnas", "small", "width_mult=0.8", "25.7", "-", "156.1", "71.1", "proxyless-cpu", "76.6"]
     ]
-    arguments = "--space proxylessnas --preset small --resolution 128 --space-options width_mult=0.75"
+    arguments = "--space proxylessnas --preset small --resolution 128 --space-options width_mult=0.8"
     assert f"python -m trials.supernet {arguments} --strategy window --max-macs 100M --data folder" in said
-    space.main(["--for", "1G", "fbnet"])
+    space.main(["--for", "100G", "fbnet"])
     assert "The budget leaves nearly all of each space" in capsys.readouterr().out
 
 
@@ -276,31 +274,50 @@ def test_a_share_is_that_of_the_whole_space():
     from strategies.feasible import FeasibleSpace
     from strategies.limits import Limits
 
-    found = {tuple(item.options.items()): item for item in budget.reach(100_000_000, 128, 8, "single-path-nas")}
-    assert list(found) == [(("width_mult", 0.75),), (), (("width_mult", 1.4),)]
+    found = {item.preset: item for item in budget.reach(100_000_000, 128, 8, "single-path-nas")}
+    assert {name: item.options for name, item in found.items()} == {
+        "small": {},
+        "cifar": {},
+        "tiny": {"width_mult": 1.1},
+    }
     table = spaces.cost.measure(described("single-path-nas", classes=8))
     exact = FeasibleSpace(table, Limits(max_macs=100_000_000)).share()
-    assert found[()].share == pytest.approx(exact, abs=0.015)
-    assert found[()].anchor == ("spnasnet", 108_479_488)
-    assert found[()].fits
-    assert not found[(("width_mult", 1.4),)].fits
+    assert found["small"].share == pytest.approx(exact, abs=0.015)
+    assert found["small"].anchor == ("spnasnet", 108_479_488)
+    assert {name: item.fits for name, item in found.items()} == {"small": True, "cifar": False, "tiny": True}
+    assert budget.choose(found.values()) == found["small"]
 
 
-def test_forms_are_those_of_the_nearest_resolution():
-    at = {pixels: {preset for _, preset, _ in budget.forms_for(pixels)} for pixels in (32, 64, 160, 224)}
-    assert (at[32], at[64], at[160]) == ({"cifar", "tiny"}, {"small"}, {"small"})
-    assert at[224] == {"imagenet", "cpu", "gpu", "mobile-14", "fairnas"}  # mobile is imagenet under another name
-    names = [(name, options.get("variant")) for name, _, options in budget.forms_for(128)]
+def test_forms_are_those_that_work_at_a_resolution():
+    """Those made for the nearest resolution first; none ends smaller than its layers take, and none is there twice."""
+    at = {
+        pixels: [*dict.fromkeys(preset for _, preset, _ in budget.forms_for(pixels))] for pixels in (32, 64, 128, 224)
+    }
+    assert at[32] == ["cifar", "tiny"]
+    assert at[64] == ["small", "cifar", "tiny"]
+    own = ["cpu", "gpu", "mobile-14", "fairnas"]  # of proxylessnas
+    assert at[128] == ["small", *own, "cifar", "tiny"]  # imagenet is small there
+    assert at[224] == ["imagenet", *own, "cifar", "tiny"]  # mobile is imagenet under another name
+    names = [(name, options.get("variant")) for name, preset, options in budget.forms_for(128) if preset == "small"]
     assert names == [
-        *(("fbnet", None), ("proxylessnas", None), ("single-path-nas", None)),
         *(("spos", variant) for variant in (None, "channel", "plus")),
+        *(("fbnet", None), ("proxylessnas", None), ("single-path-nas", None)),
     ]
+    assert next(preset for _, preset, _ in budget.forms_for(64, "spos", "tiny")) == "tiny"
+
+
+def test_macs_are_typed_to_two_figures_and_not_below():
+    macs = {11_833_001: "12M", 2_810_000: "2.9M", 1_010_000_000: "1.1G", 64_000: "64K", 600_000: "0.6M"}
+    assert {number: budget.amount_text(number) for number in macs} == macs
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--for", "1M", "fbnet"], "no space reaches 1,000,000 MACs at 128x128 pixels: the least are "),
+        (
+            ["--for", "1M", "fbnet"],
+            "no space reaches 1,000,000 MACs at 128x128 pixels; the least with room to choose in are about 15M, of fbnet small at",
+        ),
         (["--for", "much"], "--for is 'much'; give a positive number"),
         (["--for", "-3"], "--for is '-3'; give a positive number"),
         (["--for", "0"], "--for is '0'; give a positive number"),

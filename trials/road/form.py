@@ -13,7 +13,6 @@ from strategies.budget import Reach
 from strategies.limits import amount
 from trials.common import typed
 from trials.images.options import IN_MEMORY, DataOptions
-from trials.images.survey import survey_folder
 from trials.training.sizing import LARGE_SIDE, PRESETS, STEP, preset_of_folder
 
 CLASSES = {"cifar100": 100}  # of the data sets in memory that have not 10
@@ -51,7 +50,7 @@ def choose_form(images: str, max_macs: str, given: Mapping[str, Any]) -> tuple[d
     Raises:
         InputError: nothing reaches the budget; with the commands that would do.
     """
-    if "space-options" in given or given.get("space", budgets.DEFAULT) not in spaces.SPACES:
+    if "space-options" in given or given.get("space", spaces.DEFAULT) not in spaces.SPACES:
         return {}, ""
     budget, seen = amount(max_macs, "--max-macs"), look_at(images, given)
     found, taken = _measure(budget, seen.side, seen, given)
@@ -95,7 +94,7 @@ def check_names(given: Mapping[str, Any]) -> None:
     known = {name: None for own in spaces.SPACES if space in (None, own) for name, _ in spaces.presets(own)}
     if preset is not None and known and preset not in known:
         raise InputError(unknown("preset", preset, known))
-    spaces.describe(space or budgets.DEFAULT, resolution=given.get("resolution"), width_mult=given.get("width-mult"))
+    spaces.describe(space or spaces.DEFAULT, resolution=given.get("resolution"), width_mult=given.get("width-mult"))
 
 
 def look_at(images: str, given: Mapping[str, Any]) -> Images:
@@ -106,8 +105,10 @@ def look_at(images: str, given: Mapping[str, Any]) -> Images:
     """
     if images in IN_MEMORY:
         preset, side = PRESETS[images], given.get("resolution")
-        own = spaces.macro_table(budgets.DEFAULT, preset).resolution
+        own = spaces.macro_table(spaces.DEFAULT, preset).resolution
         return Images(images, CLASSES.get(images, 10), preset, side or own, side or own)
+    from trials.images.survey import survey_folder  # it imports Pillow
+
     options = {name.replace("-", "_"): given[name] for name in OF_IMAGES if name in given}
     number, short, classes = survey_folder(DataOptions(data="folder", data_root=images, **options))
     preset = preset_of_folder(number, short)
@@ -115,7 +116,7 @@ def look_at(images: str, given: Mapping[str, Any]) -> Images:
     if "resolution" in given:
         return Images(text, classes, preset, given["resolution"], given["resolution"])
     worth = max(STEP, int(short) // STEP * STEP)  # enlarged images cost as much as larger ones, and hold no more
-    own = spaces.macro_table(budgets.DEFAULT, preset).resolution
+    own = spaces.macro_table(spaces.DEFAULT, preset).resolution
     return Images(text, classes, preset, min(own, worth), min(worth, max(own, LARGE_SIDE)))
 
 
