@@ -190,7 +190,7 @@ def test_copies_are_large_enough_for_a_crop_of_half_of_the_area(resolution, side
     assert side_for_copies(resolution) == side
     assert side >= short_side_of(resolution)
     assert side / 2**0.5 >= resolution
-    sizes = np.full((3, 2), [3 * side, 1.5 * side], int)
+    sizes = np.full((3, 2), [3 * max(side, 500), max(1.5 * side, 500)], int)
     assert large.advised_side(sizes, resolution) == side
     assert large.advised_side(sizes - 2, resolution) == 0
     assert large.advised_side(sizes[:0], resolution) == 0

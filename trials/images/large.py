@@ -15,7 +15,8 @@ from trials.images.crops import side_for_copies
 from trials.images.shrink import save_image, small_image
 from trials.images.to_rgb import to_rgb
 
-WORTH = 1.5  # times the side of the copies that the median image must have, for a word about it
+# short side of the median image from which on it is worth a word: times that of the copies, and in pixels; smaller ones decode fast
+WORTH, LARGE = 1.5, 500
 MEASURED = 6  # images that are decoded for it
 SAMPLE_SEED = 0
 
@@ -36,7 +37,7 @@ def advised_side(sizes: np.ndarray, resolution: int) -> int:
         resolution: height and width of the images that the network sees, pixels.
     """
     side = side_for_copies(resolution)
-    return side if len(sizes) and np.median(sizes.min(1)) >= WORTH * side else 0
+    return side if len(sizes) and np.median(sizes.min(1)) >= max(LARGE, WORTH * side) else 0
 
 
 def command(root: str, side: int, val_labels: str = "") -> str:
