@@ -209,10 +209,10 @@ def blank_images(blanks: Sequence[Blank], command: str) -> GateWarning | None:
     if not found:
         return None
     first = found[0]
-    others = sum(blank.count for blank in found[1:])
+    others = sum(blank.images for blank in found[1:])
     more = f", and {others:,} in {len(found) - 1} more class{'es' * (len(found) > 2)}" if others else ""
     text = (
-        f"{first.count:,} of {first.total:,} images of class '{shown(first.name)}' are all {first.colour}, such as "
+        f"{first.images:,} of {first.total:,} images of class '{shown(first.name)}' are all {first.colour}, such as "
         f"'{shown(first.example)}'{more}; one that shows nothing teaches nothing"
     )
     return GateWarning(BLANK, text, command)

@@ -20,21 +20,21 @@ class Blank(NamedTuple):
 
     Attributes:
         name: of the class.
-        count, total: of these images, and of all of the class.
+        images, total: of these images, and of all of the class.
         colour: of the first of them, such as "black" and "#ff8000".
         example: path of the first, from the data folder.
         ink: how many of them show nothing because they were drawn in the colour of the background.
     """
 
     name: str
-    count: int
+    images: int
     total: int
     colour: str
     example: str
     ink: int
 
     def __str__(self) -> str:
-        return f"class '{self.name}': {self.count:,} of {self.total:,}, all {self.colour} '{self.example}'"
+        return f"class '{self.name}': {self.images:,} of {self.total:,}, all {self.colour} '{self.example}'"
 
 
 def shown_colour(flat: str, background: str) -> str:
@@ -80,12 +80,12 @@ def blank_classes(
         )
         for label, numbers in by_class.items()
     ]
-    return sorted(found, key=lambda blank: (-blank.count / blank.total, blank.name))
+    return sorted(found, key=lambda blank: (-blank.images / blank.total, blank.name))
 
 
 def notable(blanks: Sequence[Blank]) -> list[Blank]:
     """Those that are so many that something is probably wrong."""
-    return [blank for blank in blanks if blank.count >= max(NOTABLE_COUNT, NOTABLE_SHARE * blank.total)]
+    return [blank for blank in blanks if blank.images >= max(NOTABLE_COUNT, NOTABLE_SHARE * blank.total)]
 
 
 def _distance(one: str, two: str) -> int:

@@ -93,7 +93,7 @@ def check_folder(config: Config, network_for: Callable[[int, float], tuple[str, 
         "formats": {images.kinds[kind]: count for kind, count in Counter(images.kind_numbers.tolist()).most_common()},
         "transparent": count_transparent(images),
         "background": config.background,
-        "blank": {one.name: one.count for one in blank},
+        "blank": {one.name: one.images for one in blank},
         "unusual": _unusual(listing, scanned),
         "left_out": images.left_out,
         "not_read": images.others,
@@ -206,11 +206,11 @@ def _print_blank(blanks: list[Blank]) -> None:
     """Print which classes have images of one single colour."""
     if not blanks:
         return
-    print(f"\none single colour, which teaches nothing: {sum(blank.count for blank in blanks):,}")
+    print(f"\none single colour, which teaches nothing: {sum(blank.images for blank in blanks):,}")
     for blank in blanks[:LIST_LENGTH]:
         print("  " + cli.short(str(blank), WIDTH - 2))
     if more := blanks[LIST_LENGTH:]:
-        print(f"  and {sum(blank.count for blank in more):,} in {len(more)} more classes")
+        print(f"  and {sum(blank.images for blank in more):,} in {len(more)} more classes")
     ink = sum(blank.ink for blank in blanks)
     if notable(blanks) and ink:
         print(f"  {ink:,} of them are drawn in the colour of the background: try another --background")

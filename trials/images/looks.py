@@ -44,8 +44,7 @@ def looks_of(image: Image.Image, key: Any) -> Looks:
         return Looks(True, _ink(np.dstack((pixels, np.where(clear, 0, 255).astype(np.uint8)))))
     if image.has_transparency_data:
         image = with_alpha(image, key)
-        lowest = image.getextrema()[3][0]  # type: ignore[index]
-        if lowest < 255:
+        if np.asarray(image.getchannel("A")).min() < 255:
             return Looks(True, _ink(np.asarray(image)))
     colours = [pair for pair in image.convert("RGB").getextrema() if isinstance(pair, tuple)]
     if any(high - low > SAME for low, high in colours):

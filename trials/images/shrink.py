@@ -177,11 +177,13 @@ def small_image(path: str | Path, side: int) -> tuple[Image.Image, str, str]:
             raise ValueError(reason)
         key, scale = transparent_colour(image), side / min(image.size)
         if form == "JPEG" and DRAFT * scale < 1:
-            image.draft(None, tuple(round(DRAFT * scale * length) for length in image.size))
+            image.draft(None, (round(DRAFT * scale * image.width), round(DRAFT * scale * image.height)))
         plain = _of_8_bits(ImageOps.exif_transpose(image), key)
     scale = side / min(plain.size)
     if scale < 1:
-        plain = plain.resize(tuple(max(side, round(scale * length)) for length in plain.size), Image.Resampling.LANCZOS)
+        plain = plain.resize(
+            (max(side, round(scale * plain.width)), max(side, round(scale * plain.height))), Image.Resampling.LANCZOS
+        )
     kept, suffix = KEPT.get(form, OTHERS)
     if kept == "JPEG" and plain.mode == "RGBA":
         kept, suffix = OTHERS

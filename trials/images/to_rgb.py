@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from trials.images.background import Colour
 from trials.images.heic import teach_pillow
@@ -59,7 +59,7 @@ def transparent_colour(image: Image.Image) -> Any:
     the image is loaded.
     """
     key = image.info.get("transparency")
-    raw = image.tile[0].args if image.format == "PNG" and image.tile else None
+    raw = image.tile[0].args if isinstance(image, PngImagePlugin.PngImageFile) and image.tile else None
     if isinstance(key, int) and raw in ("L;2", "L;4"):
         return key * (85 if raw == "L;2" else 17)
     if isinstance(key, tuple) and raw == "RGB;16B":

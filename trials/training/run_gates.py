@@ -256,7 +256,7 @@ def _blank(config: supernet_config.Config | retrain_config.Config, data: Data, n
     if data.blank is None:
         kept = [entry for entry in gates.warnings_from(Path(config.out), name) if entry["gate"] == gates.BLANK]
         return (GateWarning(gates.BLANK, kept[0]["text"], kept[0]["command"]) if kept else None), {}
-    ink, blank = sum(one.ink for one in data.blank), sum(one.count for one in data.blank)
+    ink, blank = sum(one.ink for one in data.blank), sum(one.images for one in data.blank)
     if 2 * ink <= blank:
         return gates.blank_images(data.blank, _look_at(config)), {}
     other = "black" if config.background == "grey" else "grey"  # on which they show
