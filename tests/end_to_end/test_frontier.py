@@ -17,7 +17,7 @@ from trials.common import run_files
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.floor import floor_text
 from trials.evidence.gates import read_warnings
-from trials.evidence.trade import cheapest_sentence
+from trials.evidence.trade import cheapest_sentence, search_name
 from trials.frontier import places, trade
 from trials.frontier.places import AT_A_STEP
 from trials.reporting import collect, tradeoff_view
@@ -71,7 +71,7 @@ def test_points_are_trained_exported_and_timed_after_a_kill(searched, tmp_path, 
     assert len(list((run / "search").glob("*.json"))) == scored  # none is scored twice
     assert "2 of 3 trainings are left to do" in printed
     assert [len(set(trained)), len(trained)] == [3, 4]
-    stored, search_of = run_files.read(run / trade.FILE, "trade-off"), load_json(run / "search.json", "")["experiment"]
+    stored, search_of = run_files.read(run / trade.FILE, "trade-off"), search_name(load_json(run / "search.json", ""))
     assert answer["tradeoff"] == stored
     rows, table = stored["networks"], SupernetRun.open(run).table
     assert [row["point"] for row in rows] == ["cheapest", "step 1 of 1", "winner"]
@@ -116,9 +116,11 @@ def test_points_are_trained_exported_and_timed_after_a_kill(searched, tmp_path, 
     # after a later search it stays, and names the search that it is of
     summary = load_json(run / "search.json", "")
     assert tradeoff_view.view(collect.collect_run(run))["earlier"] == ""
-    save_json(run / "search.json", summary | {"experiment": "later"})
+    save_json(run / "search.json", summary | {"ranking": summary["ranking"][::-1]})
     view = tradeoff_view.view(collect.collect_run(run))
-    assert view["earlier"].startswith(f"These points are of search {search_of}, and the last search is later.")
+    assert view["earlier"].startswith(
+        f"These points are of an earlier search ({search_of}), and the last search is another"
+    )
     assert [row["search"] for row in view["rows"]] == [search_of] * 3
     # one of a version without that, of another frontier
     old = {key: value for key, value in stored.items() if key not in ("search", "floor", "reach", "latency_limit")}
@@ -213,6 +215,8 @@ def test_the_sentence_names_the_cheapest_that_may_be_as_good():
     assert "b cannot be told apart from the most accurate, c (95 %), and takes 25 % less time" in cheapest_sentence(
         [row("a", 1.0), row("b", 3.0, alike=True), row("c", 4.0, best=True)]
     )
+    below = [row("a", 1.0) | {"below_floor": True}, row("c", 4.0, best=True) | {"below_floor": True}]
+    assert cheapest_sentence(below).startswith("All points are below the floor: they are undertrained")
     assert cheapest_sentence([row("a", 1.0), row("c", 4.0, best=True)]).startswith(
         "c is the most accurate, and no faster"
     )

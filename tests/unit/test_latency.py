@@ -397,3 +397,20 @@ def test_a_table_that_cannot_rank_says_so(error, spread, tau, said):
 def test_a_part_that_only_the_newer_exporter_writes_prints_no_graph(capfd):
     assert runtimes.onnx_bytes(torch.nn.ChannelShuffle(2), torch.zeros(1, 8, 4, 4))
     assert "graph" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("measured", "says"),
+    [
+        (
+            {"device": "Xeon", "runtime": "torch", "threads": 2, "batch": 1},
+            "Xeon, torch, 2 threads, batch 1",
+        ),
+        ({"device": "H100", "runtime": "torch", "threads": None, "batch": 8}, "H100, torch, batch 8"),
+        ({"device": "that of phone.csv"}, "that of phone.csv (runtime, threads, batch not said)"),
+        ({}, "an unknown device (runtime, threads, batch not said)"),
+    ],
+)
+def test_a_table_says_how_it_was_measured_and_what_is_not_known(measured, says):
+    table = LatencyTable({}, [{"block": ["a", "b"]}], 5, [[1, 2]], measured=measured)
+    assert str(table) == says

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,9 +26,11 @@ from spaces.errors import InputError
 from spaces.latency import LatencyTable
 from tests.commands import ROOT
 from trials import latency
+from trials.common import cli
 from trials.timing import kit as kit_module
 from trials.timing import latency_csv, passes, runtimes
 from trials.timing import measure as timing
+from trials.training import supernet_config
 
 OWN = "--space docs.own_space:space --preset tiny --classes 10 --resolution 32"
 TIMING = ROOT / "trials" / "timing"
@@ -112,7 +115,15 @@ def test_a_kit_makes_a_table_after_a_kill(kit, alone, tmp_path, capsys):
     found = LatencyTable.load(table, costs)
     assert found.check["networks"] == 20
     assert str(found) == f"{about['device']}, {about['runtime']}, 1 thread, batch 1"
-    assert re.search(r"verdict +(can|cannot) rank", capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    assert re.search(r"verdict +(can|cannot) rank", printed)
+    # the command that is said comes next, as it is typed
+    line = re.search(r"next: python -m trials.supernet (.*?)    # with images of 10 classes", printed)[1]
+    if "can rank" in printed:
+        words = [*shlex.split(line), "--data", "digits", "--out", str(tmp_path / "run")]
+        chosen = cli.parse(supernet_config.Config, words, "", "trials.supernet")
+        assert chosen.latency_table == str(table)
+        assert found.bounds_ms()[0] <= float(chosen.max_latency_ms) < found.bounds_ms()[1]
     with pytest.raises(
         InputError,
         match=r"is of docs.own_space:space tiny, 10 classes, 32x32 pixels, .*, and this space is .*, 64x64 pixels, ",

@@ -26,7 +26,8 @@ from trials.common.checkpoint import load_checkpoint
 from trials.common.supernet_run import SupernetRun
 from trials.networks import pretrained
 from trials.training import retrain_trainer, supernet_config
-from trials.training.retrain_plan import plan_retraining
+from trials.training.retrain_config import Config
+from trials.training.retrain_plan import plan_retraining, print_notes
 
 MODEL = "timm:test_resnet"
 SMALL = ["--preset", "tiny", "--data", "digits", "--resolution", "16", "--batch-size", "128", "--epochs", "2"]
@@ -222,6 +223,29 @@ def test_mistakes_are_named(flags, says, weights, tmp_path):
         retrain.main([*words, "--data", "digits", "--device", "cpu", "--out", str(tmp_path / "x")])
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("start", [[], ["--pretrained", "seven.pth"]])
+@pytest.mark.parametrize(("given", "expected"), [(None, "balanced"), ("none", "none"), ("balanced", "balanced")])
+def test_rivals_count_classes_as_the_winner_does(start, given, expected, weights, tmp_path, capsys):
+    """Trained from scratch or fine-tuned; what is given wins, and stays when the options are made anew."""
+    run = tmp_path / "run"
+    make_run(run, "spos", {"variant": "channel"})
+    winner = Config(fixed_arc=str(run / "arc.json"), supernet=str(run), class_weights="balanced")
+    save_json(run / "retrain" / "config.json", {"command": "retrain", "config": dataclasses.asdict(winner)})
+    pretrained = str(weights / start[1]) if start else None
+    config = Config(baseline=MODEL, supernet=str(run), pretrained=pretrained, class_weights=given)
+    assert config.class_weights == expected
+    assert dataclasses.replace(config, seeds=2).class_weights == expected
+    plan = plan_retraining(dataclasses.replace(config, epochs=1, batch_size=64))
+    print_notes(plan)
+    said = "class weights: balanced, as the winner's, in fine-tuning too; --class-weights none: not"
+    assert (said in capsys.readouterr().out) == bool(start and expected == "balanced")
+    save_json(
+        run / "retrain" / "config.json",
+        {"command": "retrain", "config": {**dataclasses.asdict(winner), "class_weights": None}},
+    )
+    assert Config(baseline=MODEL, supernet=str(run), pretrained=pretrained).class_weights is None
 
 
 def test_mistakes_with_a_run(tmp_path):

@@ -23,6 +23,8 @@ def cheapest_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
         rows: `networks` of tradeoff.json.
     """
     best = next(row for row in rows if row["best"])
+    if all(row.get("below_floor") for row in rows):
+        return "All points are below the floor: they are undertrained, and their order says nothing of the trade"
     cheapest = min((row for row in rows if row["like_the_best"]), key=lambda row: row["latency_ms"])
     if cheapest is best:
         return f"{best['id']} is the most accurate, and no faster point is as accurate, beyond the noise of the images (95 %)"
@@ -31,3 +33,15 @@ def cheapest_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
         f"{cheapest['id']} cannot be told apart from the most accurate, {best['id']} (95 %), and takes {saved:.0f} % less time; more "
         "test images or seeds tell more"
     )
+
+
+def search_name(summary: Mapping[str, Any]) -> str:
+    """A name that tells the searches of a run apart, such as `search.yml, 100 scored, best 84c7f6000c3f`.
+
+    Args:
+        summary: search.json.
+    """
+    history = summary.get("history", [])
+    best = summary.get("ranking", [])[:1]
+    words = [str(summary.get("yaml") or summary.get("experiment") or "a search"), f"{len(history):,} scored"]
+    return ", ".join([*words, *(f"best {name}" for name in best)])

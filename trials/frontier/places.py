@@ -19,6 +19,7 @@ from trials.choosing.cheapest import cheapest_arch
 from trials.choosing.searched import Searched, read_searched
 from trials.common import cli, run_files
 from trials.common.supernet_run import SupernetRun
+from trials.evidence.trade import search_name
 from trials.scoring import noise
 from trials.scoring.run_scores import score_archs, stored_scores
 from trials.scoring.score_store import score_path
@@ -72,7 +73,7 @@ class Road:
     Attributes:
         cost: "macs" or "latency_ms" (by the search's table), which the places are even in.
         scored: how many architectures the search has scored, from the cost `low` to `high`.
-        search: the id of the search.
+        search: the name of the search.
         missing: names of steps at which no architecture costs as much.
     """
 
@@ -163,7 +164,7 @@ def find_places(run: SupernetRun, count: int) -> Road:
     places.append(Place("winner", [winner], 1, high))
     costs = [cost_of(arch) for arch in archs] or [high]
     about = {"scored": len(archs), "low": min(costs), "high": max(costs)}
-    return Road(run, searched, places, cost, search=str(summary.get("experiment", "")), missing=missing, **about)
+    return Road(run, searched, places, cost, search=search_name(summary), missing=missing, **about)
 
 
 def choose(road: Road, device: str, *, score: bool = True) -> list[Chosen | Place]:

@@ -9,7 +9,7 @@ from typing import Any
 from trials.common import cli, run_files
 from trials.evidence.floor import floor_text
 from trials.evidence.intervals import accuracy_text
-from trials.evidence.trade import beside_the_best, cheapest_sentence, trained_enough
+from trials.evidence.trade import beside_the_best, cheapest_sentence, search_name, trained_enough
 from trials.reporting.collect import RunContents
 from trials.reporting.figures import BLUE, INK, ORANGE, draw_intervals, for_page, new_figure, style, to_svg
 
@@ -50,16 +50,16 @@ def view(contents: RunContents) -> dict[str, Any] | None:
 
 def _earlier(contents: RunContents, trade: dict[str, Any]) -> str:
     """A sentence that says that the points are of an earlier search than the last one; "" where they are of that."""
-    last = str(contents.summary.get("experiment", ""))
+    last = search_name(contents.summary)
     if "search" in trade:
-        same, of = trade["search"] == last, f"search {trade['search']}"
+        same, of = trade["search"] == last, f"an earlier search ({trade['search']})"
     else:  # of an older version: its points were all of the frontier that the search had then
         same = {row["id"] for row in trade["networks"]} <= set(contents.summary.get("frontier", []))
         of = "an earlier search"
     if same:
         return ""
     command = cli.command("retrain", "--supernet", contents.path, "--frontier", len(trade["networks"]), "--resume")
-    return f"These points are of {of}, and the last search is {last}. Those of the last one: {command}"
+    return f"These points are of {of}, and the last search is another one ({last}). Those of the last one: {command}"
 
 
 def _folder(run: Path, row: dict[str, Any]) -> str:
@@ -86,6 +86,7 @@ def plot(rows: Sequence[dict[str, Any]]) -> str:
             draw_intervals(axes, [row["latency_ms"] for row in chosen], points, marker, size, color=color, label=label)
         axes.set(xlabel="milliseconds for one image, ONNX Runtime", ylabel="test accuracy, %")
         axes.margins(x=0.08)
+        axes.locator_params(axis="x", nbins=5)
         figure.legend(loc="outside upper left", ncols=3, handletextpad=0.3, columnspacing=1.0)
         times = [row["latency_ms"] for row in rows]
         said = f"{len(rows)} networks between {min(times):.3g} and {max(times):.3g} milliseconds; {cheapest_sentence(rows)}."
