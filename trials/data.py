@@ -1,6 +1,6 @@
 """Images for training, scoring and testing.
 
-    python -m trials.data check DIR            look at an image folder: parts, classes, sizes, bad and odd files, a picture
+    python -m trials.data check DIR         look at an image folder: parts, classes, sizes, bad and odd files, a picture
     python -m trials.data check DIR --out sheet.png --val-labels LOC_val_solution.csv
     python -m trials.data shrink DIR --side 336 --out DIR-336    copy it once with smaller images, which every epoch then reads faster
 

@@ -1,10 +1,10 @@
 """Measure what every candidate of a search space takes on this machine, and check it against whole networks.
 
-    python -m trials.latency --space spos --out runs/latency/spos.json                   on the CPU, or the GPU where there is one
+    python -m trials.latency --space spos --out runs/latency/spos.json            on the CPU, or the GPU
     python -m trials.latency --supernet runs/digits --runtime onnxruntime --threads 1 --out runs/digits/latency.json
-    python -m trials.latency --table runs/latency/spos.json --fixed-arc arc.json         one network: the table's word, and the clock's
-    python -m trials.latency --space spos --kit runs/pi-kit                              a folder that measures on a Raspberry Pi
-    python -m trials.latency --space spos --template phone.csv                           a form, to be filled in on another device
+    python -m trials.latency --table runs/latency/spos.json --fixed-arc arc.json  the table's word, and the clock's
+    python -m trials.latency --space spos --kit runs/pi-kit                       for a Raspberry Pi
+    python -m trials.latency --space spos --template phone.csv                    a form to be filled in
     python -m trials.latency --space spos --csv phone.csv --out runs/latency/phone.json  what was filled in, checked
 
 The table goes to tuners (classArgs latency_table, max_latency_ms) and to trials.supernet (--latency-table, --max-latency-ms).

@@ -1,10 +1,10 @@
 """Train one network from scratch with a paper's recipe, as a plain torch network, and test it.
 
     python -m trials.retrain --fixed-arc runs/digits/arc.json --supernet runs/digits --seeds 3
-    python -m trials.retrain --supernet runs/digits --top 4 --top-random 4 --jobs 2             # by short trainings, of eight
-    python -m trials.retrain --supernet runs/digits --frontier 5 --seeds 3 --jobs 2             # accuracy beside cost, of five
-    python -m trials.retrain --fixed-arc spos-block --data folder --data-root ~/imagenet        # a published network
-    python -m trials.retrain --baseline timm:mobilenetv2_100 --supernet runs/digits             # with the winner's recipe
+    python -m trials.retrain --supernet runs/digits --top 4 --top-random 4 --jobs 2       # by short trainings, of eight
+    python -m trials.retrain --supernet runs/digits --frontier 5 --seeds 3 --jobs 2       # accuracy beside cost
+    python -m trials.retrain --fixed-arc spos-block --data folder --data-root ~/imagenet  # a published network
+    python -m trials.retrain --baseline timm:mobilenetv2_100 --supernet runs/digits       # with the winner's recipe
     torchrun --nproc-per-node 8 -m trials.retrain --fixed-arc spos-block --data folder --data-root ~/imagenet
     python -m trials.retrain --import-official NETWORK.pth.tar --data folder --data-root ~/imagenet --out RUN
 

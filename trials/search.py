@@ -1,11 +1,11 @@
 """Search a supernet: an experiment YAML, run in the foreground, guarded, watched and resumable.
 
-    python -m trials.search runs/mine                                     a run of trials.supernet, by its search.yml
-    python -m trials.search experiments/quickstart.yml                    in NNI, with its web portal
+    python -m trials.search runs/mine                                   a run of trials.supernet, by its search.yml
+    python -m trials.search experiments/quickstart.yml                  in NNI, with its web portal
     python -m trials.search experiments/spos_evo.yml --concurrency 8
-    python -m trials.search experiments/quickstart.yml --in-process       without NNI's manager: the same search, faster
-    python -m trials.search experiments/spos_evo.yml --resume             goes on after Ctrl-C or any kill
-    python -m trials.search experiments/spos_evo_remote.yml --check       looks at everything, workers too; starts nothing
+    python -m trials.search experiments/quickstart.yml --in-process     without NNI's manager: the same search, faster
+    python -m trials.search experiments/spos_evo.yml --resume           goes on after Ctrl-C or any kill
+    python -m trials.search experiments/spos_evo_remote.yml --check     looks at everything, workers too; starts nothing
 
 The same YAML works with `nnictl create --config`. This command adds: everything is checked before NNI starts; NNI's
 known faults are mended (trials/nni_guard.js); failed trials are tried again; a dead tuner, a full disk or a stalled
@@ -204,7 +204,7 @@ def run_in_nni(plan: Plan, config: Config, earlier: dict[str, Any] | None) -> tu
     print("starting NNI")
     with nni_manager.running_manager(plan, port, earlier["id"] if earlier else None, record) as manager:
         print(f"experiment {manager.id}: portal {ports.portal_addresses(port)}, log {manager.folder / 'log'}")
-        print(f"in the portal: {metric_text(plan.evaluate.score_by)}")
+        cli.say(f"in the portal: {metric_text(plan.evaluate.score_by)}")
         with SearchProgress(plan, curves) as progress:
 
             def count_trial(job: dict[str, Any]) -> None:

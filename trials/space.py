@@ -105,7 +105,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if ":" not in config.space and (config.classes, config.resolution) == (None, None):
         networks = published_rows(config.space, config.preset, None if config.counting == "macs" else table)
         if networks:
-            print(cli.table(networks, ("published network", "options", counted, "params", "top-1 %", "source")))
+            header = ("published network", "options", counted, "params", "top-1 %", "arXiv, or GitHub")
+            print(cli.table([(*row[:-1], row[-1].removeprefix("github.com/")) for row in networks], header, fit=True))
             names = [row[0] for row in networks]
             published = listed({config.space: {name: PUBLISHED[config.space][name] for name in names}})
             print_counts_only(item for item in PUBLISHED[config.space].items() if item[0] in names)
@@ -190,12 +191,12 @@ def show_reach(config: Config) -> list[dict[str, Any]]:
         )
         for item in reached
     ]
-    header = ("", "space", "preset", "options", "million MACs", "% within the budget", "nearest published architecture")
+    header = ("", "space", "preset", "options", "million MACs", "% within", "nearest published")
     print(f"{budget:,} MACs at {resolution}x{resolution} pixels, {classes} classes\n")
-    print(cli.table(rows, header, as_is=True), "\n")
+    print(cli.table(rows, header, as_is=True, fit=True), "\n")
     least, most = (round(100 * part) for part in budgets.ROOM)
-    print(
-        f"% within the budget: of all architectures. Of each preset the width is shown that leaves {least} to {most} %, or comes nearest "
+    cli.say(
+        f"% within: of all architectures those within the budget. Of each preset the width is shown that leaves {least} to {most} %, or comes nearest "
         "to that; width_mult goes finer."
     )
     answered = [
@@ -252,7 +253,7 @@ def show_all() -> list[dict[str, Any]]:
                 )
             )
     header = ("space", "preset", "options", "image", "blocks", "architectures", "million MACs", "million params")
-    print(cli.table(rows, header, as_is=True), "\n")
+    print(cli.table(rows, header, as_is=True, fit=True), "\n")
     networks = [
         (key, name, e.preset, space_options_text(e.options), f"{e.macs:,}", f"{e.params:,}", top1_text(e))
         for name, published in PUBLISHED.items()
@@ -271,7 +272,7 @@ def print_counts_only(networks: Iterable[tuple[str, Published]]) -> None:
     """Say of which published networks only the counts are those of their authors, and why."""
     for key, entry in networks:
         if entry.counts_only:
-            print(
+            cli.say(
                 f"* {key}: only the counts are those of its authors, the top-1 is of their function: {entry.counts_only}"
             )
 

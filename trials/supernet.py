@@ -2,7 +2,7 @@
 
     python -m trials.supernet --preset tiny --data digits --out runs/digits
     python -m trials.supernet --preset tiny --data digits --out runs/digits --resume
-    python -m trials.supernet --space proxylessnas --strategy gumbel --max-macs 320M --cost-loss power --data ... --out RUN
+    python -m trials.supernet --space proxylessnas --strategy gumbel --max-macs 320M --cost-loss power --out RUN
     python -m trials.supernet --data folder --data-root ~/imagenet --workers 16 --out runs/spos-imagenet [--dry-run]
     torchrun --nproc-per-node 8 -m trials.supernet --data folder --data-root ~/imagenet --workers 8 --out RUN
     python -m trials.supernet --epochs 0 --max-macs 3M --out RUN      # no supernet: for trials.retrain --top-random
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
             save_json(run / "search_space.json", search_space(plan.chain.choices))
         if config.trains_none:
             choose = cli.command("retrain", "--supernet", run, "--top-random", 8)
-            print(f"no supernet is trained; next: {choose}    # the best of random architectures, by short trainings")
+            print(f"no supernet is trained; the best of random architectures, by short trainings:\nnext: {choose}")
             return told(run, choose)
         return told(run, train(run, plan, config, speaks))
 
@@ -128,11 +128,10 @@ def print_next(run: Path, plan: SupernetPlan, config: Config) -> str:
     search = cli.command("search", run)
     if (run / "learned_arc.json").exists():
         certify = cli.command("certify", run)
-        print(f"next: {certify}    # or a search of this supernet: {search}")
+        print(f"next: {certify}\nor a search of this supernet: {search}")
         return certify
-    print(
-        f"next: {search} --in-process    # under the limit in {experiment}; without --in-process in NNI, with its portal"
-    )
+    print(f"next: {search} --in-process")
+    cli.say(f"its limits are those in {experiment}; without --in-process it is in NNI, with its portal")
     return f"{search} --in-process"
 
 

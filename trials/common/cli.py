@@ -22,6 +22,7 @@ from spaces.errors import InputError, Stopped, shown
 from trials.common import answers, machine, numbers, option_files, short_help, typed
 from trials.common.commands import as_typed
 from trials.common.fields import REQUIRED, flag, groups, option, reuse, sentence  # noqa: F401  for other modules
+from trials.common.lines import refilled, say, table  # noqa: F401
 from trials.common.parser import Parser
 from trials.common.tables import table  # noqa: F401  for other modules
 
@@ -93,7 +94,12 @@ def read(
     prog = as_typed(f"python -m {command}")
     usage = " ".join((prog, *needed, "[options]"))
     parser = Parser(
-        prog=prog, usage=usage, description=doc, formatter_class=formatter, allow_abbrev=False, add_help=False
+        prog=prog,
+        usage=usage,
+        description=refilled(doc or ""),
+        formatter_class=formatter,
+        allow_abbrev=False,
+        add_help=False,
     )
     parser.short = short_help.short_help(config, doc, usage)
     for group, fields in groups(config).items():

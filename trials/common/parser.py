@@ -65,6 +65,7 @@ class Parser(argparse.ArgumentParser):
     def require_known(self, words: Sequence[str]) -> None:
         """Raises InputError: an option that is not known, with the nearest one that is; before anything else is missed."""
         flags = [known for action in self._actions for known in action.option_strings]
+        unflagged = [action.dest for action in self._actions if not action.option_strings]
         for word in words:
             given = word.partition("=")[0]
             if word == "--":
@@ -72,4 +73,6 @@ class Parser(argparse.ArgumentParser):
             if word.startswith("--") and " " not in word and given not in flags:
                 close = difflib.get_close_matches(given, flags, n=1)
                 hint = f"did you mean '{close[0]}'? " if close else ""
+                if given[2:].replace("-", "_") in unflagged:
+                    hint = f"give {given[2:].upper()} without a flag; "
                 raise InputError(f"unknown option '{shown(given)}'; {hint}see: {self.prog} --help")

@@ -18,6 +18,7 @@ from typing import Any
 from spaces.errors import InputError, Stopped, is_whole_number
 from spaces.files import CLONE, RESTORE, atomic, read_jsonl, save_json
 from trials.common import machine, places, run_files, typed
+from trials.common.lines import say
 from trials.common.locks import same_file
 from trials.common.near_runs import no_run
 
@@ -161,7 +162,7 @@ def open_run(
         raise InputError(f"cannot write to '{run}' ({error.strerror}); choose another --out") from None
     if quiet:
         return run
-    print(f"{command}: {given_text(config)}")
+    say(f"{command}: {given_text(config)}")
     print(
         f"commit {contents['commit'][:12]}, "
         + ", ".join(f"{name} {number}" for name, number in contents["versions"].items())

@@ -111,10 +111,11 @@ def announce_end_of_choice(run: Path) -> None:
     given = [("--top", choice.get("top", len(choice["candidates"]))), ("--top-random", choice.get("top_random", 0))]
     options = [word for pair in given if pair[1] for word in pair] + ["--seeds", choice["seeds"], "--resume"]
     command = cli.command("retrain", "--supernet", run, *options)
-    print(
+    cli.say(
         f"arc.json of '{run}' is {choice['chosen']}, which retrain --top chose; the search replaces it by its own "
-        f"winner; then choose again, nothing is trained twice: {command}"
+        f"winner; then choose again, nothing is trained twice:"
     )
+    print(f"  {command}")
 
 
 def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) -> dict[str, Any]:
@@ -222,7 +223,7 @@ def _print_results(
         "MACs",
         "params",
     ]
-    print(cli.table(rows, header + ([f"ms {latency.error()}"] if latency else []), as_is=True))
+    print(cli.table(rows, header + ([f"ms {latency.error()}"] if latency else []), as_is=True, fit=True))
     unsuccessful = sum(job["status"] not in ("SUCCEEDED", "RUNNING", "WAITING") for job in jobs)
     print(
         f"{len(results)} architectures scored, the best {len(rows)} above"
@@ -230,18 +231,18 @@ def _print_results(
     )
     print(noise_line(plan.run, results, alike))
     if winner is not ranked[0][0]:
-        print(
+        cli.say(
             f"the winner is {arch_id(winner['arch'])}, {noise.short_score_text(winner, plan.run)}: of what noise cannot tell "
             "apart from the best, a model of all scores expects most of it"
         )
     if len(results) < plan.wanted:
         print(f"that is less than {plan.wanted:,}: the limits leave nothing new, or maxExperimentDuration was over")
     if plan.tuner and summary["failed"]:
-        print(f"failed {plan.tuner.tries} times and were left out: {', '.join(summary['failed'])}")
+        cli.say(f"failed {plan.tuner.tries} times and were left out: {', '.join(summary['failed'])}")
     if latency:
         print(f"latency: {latency}, by the table")
     print(f"limits ({plan.limits}) leave {100 * summary['share_of_space']:.1f}% of the space")
-    print(
+    cli.say(
         f"best architecture: {plan.run / 'arc.json'}; the best for each cost ({len(summary['frontier'])}): "
         f"{plan.run / 'frontier'}/"
     )

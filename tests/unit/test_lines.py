@@ -1,0 +1,109 @@
+"""What is printed fits a terminal of 120 columns, but for commands, which must stay whole, and errors and warnings, which are one line."""
+
+import importlib
+import re
+
+import pytest
+
+from docs.reference import COMMANDS
+from spaces.errors import InputError
+from strategies.limits import Limits
+from tests.commands import ROOT
+from trials import space
+from trials.common import cli
+from trials.common.lines import LEAST_COLUMN, WIDTH, folded, refilled
+from trials.common.run_dir import open_run
+from trials.scoring.score_value import SCORE_BY, metric_text
+from trials.search_driver import results
+from trials.training import supernet_config
+
+LONG = "runs/" + "a folder with a long name " * 8
+WHOLE = re.compile(r"python -m|onepath |^(error|warning|next): |&& ")
+
+
+def too_wide(text: str) -> list[str]:
+    return [line for line in text.splitlines() if len(line) > WIDTH and not WHOLE.search(line)]
+
+
+@pytest.mark.parametrize("option", ["--help", "--help-all"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits(command, option, capsys):
+    with pytest.raises(SystemExit):
+        importlib.import_module(f"trials.{command}").main([option])
+    said = capsys.readouterr().out
+    assert len(said) > 500
+    assert [line for line in said.splitlines() if len(line) > WIDTH and not line.startswith("usage: ")] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--list"],
+        *(
+            [name, *more]
+            for name in ("spos", "fbnet", "proxylessnas", "single-path-nas")
+            for more in ([], ["--preset", "small", "--max-macs", "100M"])
+        ),
+        ["spos", "--for", "100M", "--resolution", "128"],
+    ],
+)
+def test_spaces_fit(words, capsys):
+    space.main(words)
+    assert too_wide(capsys.readouterr().out) == []
+
+
+def test_prose_is_folded_and_long_words_stay_whole():
+    text = f"  a list: {'word ' * 60}\nand {'x' * 150} is one word"
+    lines = folded(text).split("\n")
+    assert [len(line) > WIDTH for line in lines] == [False] * (len(lines) - 2) + [True, False]
+    assert [re.match(" *", line)[0] for line in lines] == ["  ", "    ", "    ", "", "  ", "  "]
+    assert " ".join(folded(text).split()) == " ".join(text.split())
+    assert folded("short") == "short"
+
+
+def test_docstrings_are_refilled_and_their_commands_are_not():
+    doc = f"Title.\n\n    python -m trials.x {'--long ' * 30}\n\n{'word ' * 30}\nend.\n\nshort\nlines\n"
+    title, command, prose, short = refilled(doc).split("\n\n")
+    assert (title, short) == ("Title.", "short\nlines")
+    assert command.split() == ["python", "-m", "trials.x", *["--long"] * 30]
+    assert len(command.split("\n")) == 1
+    assert [len(line) <= WIDTH for line in prose.split("\n")] == [True, True]
+
+
+@pytest.mark.parametrize("as_is", [True, False])
+def test_tables_fold_their_widest_column(as_is):
+    rows = [("name", "word " * 40, 1234567), ("other", "b", 1)]
+    text = cli.table(rows, ("", "what it is", "MACs"), as_is=as_is, fit=True)
+    assert max(map(len, text.split("\n"))) <= WIDTH
+    assert " ".join(text.split()).count("word") == 40
+    assert ("1,234,567" in text) != as_is
+    assert max(map(len, cli.table(rows, ("", "what it is", "MACs")).split("\n"))) > WIDTH
+    assert LEAST_COLUMN < WIDTH
+
+
+@pytest.mark.parametrize("score_by", SCORE_BY)
+def test_texts_of_a_search_fit(score_by, capsys):
+    cli.say(f"in the portal: {metric_text(score_by)}")
+    cli.say(f"limits ({Limits(max_macs=10**12, min_macs=10**11, max_params=10**12)}) leave 0.1% of the space")
+    entries = [{"scoring_images": 1000} for _ in range(1000)]
+    cli.say(results.noise_line(ROOT, entries, [True] * 999 + [False]))
+    said = capsys.readouterr().out
+    assert "is maximised" in said
+    assert "998 of the 999 others" in said
+    assert too_wide(said) == []
+
+
+def test_the_line_of_options_fits(tmp_path, capsys):
+    config = supernet_config.Config(
+        out=str(tmp_path / "run"), data="digits", preset="tiny", space_options="x=1", lr=0.123
+    )
+    open_run(config.out, "supernet", config, resume=False)
+    said = capsys.readouterr().out
+    assert said.startswith("supernet: --")
+    assert too_wide(said) == []
+
+
+def test_long_paths_stay_whole_in_errors():
+    with pytest.raises(InputError) as caught:
+        cli.parse(supernet_config.Config, [LONG, "--out", "x"], None, "trials.supernet")
+    assert "\n" not in str(caught.value)
