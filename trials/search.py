@@ -65,6 +65,9 @@ class Config(LoggerOptions):
         decide_loggers(self)
         if self.port is not None and not 1 <= self.port <= 65535:
             raise InputError(f"--port {self.port} is not a port; give 1 to 65535")
+        for name in ("concurrency", "max_trials"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise InputError(f"{cli.flag(name)} {getattr(self, name)} is below 1; give a whole number above 0")
         if not self.stall_minutes > 0:
             raise InputError(f"--stall-minutes {self.stall_minutes} is not above 0; give a larger number")
 

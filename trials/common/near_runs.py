@@ -7,7 +7,7 @@ import difflib
 from pathlib import Path
 
 from spaces.errors import NEAREST, InputError, shown
-from trials.common import run_files
+from trials.common import run_files, typed
 
 
 def no_run(run: str | Path, command: str) -> str:
@@ -18,8 +18,12 @@ def no_run(run: str | Path, command: str) -> str:
     """
     there = nearest_runs(Path(run), command)
     others = f"; or name one that is there: {', '.join(there)}" if there else ""
-    state = "holds no run" if Path(run).exists() else "does not exist"
-    return f"'{shown(str(run))}' {state}; make one with: python -m trials.{command} --out {shown(str(run))}{others}"
+    state, place = "does not exist", str(run)
+    if Path(run).exists():
+        state = "holds no run"
+        if not (Path(run).is_dir() and not any(Path(run).iterdir())):  # other files are there, such as images
+            place = "runs/mine" if not Path("runs/mine").exists() else typed.free_name("runs/mine")
+    return f"'{shown(str(run))}' {state}; make one with: python -m trials.{command} --out {shown(place)}{others}"
 
 
 def nearest_runs(run: Path, command: str) -> list[str]:

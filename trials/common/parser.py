@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -60,6 +61,13 @@ class Parser(argparse.ArgumentParser):
         """One line, no usage block."""
         for word in self.words:  # a message shows what was given, which may be long
             message = message.replace(word, shown(word)) if len(word) > SHOWN else message
+        beyond = "unrecognized arguments: "
+        if message.startswith(beyond):
+            flags = "--data folder --data-root" if "--data-root" in self._option_string_actions else "an option"
+            message = f"'{shown(message.removeprefix(beyond))}' belongs to no option; give it to {flags}, or leave it out"
+        needed = re.fullmatch(r"the following arguments are required: (--\S+)", message)
+        if needed and self.words and not self.words[0].startswith("-"):
+            message += f"; give {needed[1]} {shown(self.words[0])}"
         raise InputError(f"{message}; see: {self.prog} --help")
 
     def require_known(self, words: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from spaces.errors import InputError, require_library, unknown
+from spaces.errors import InputError, require_library, shown, unknown
 from trials.common import cli
 from trials.common.cli import option
 from trials.common.machine import usable_cores
@@ -78,6 +78,10 @@ class DataOptions:
             raise InputError(unknown("loader", self.loader, LOADERS))
         elif self.loader == "dali":
             require_library("nvidia.dali", "--loader dali", "give --loader torchvision", package="nvidia-dali-cuda120")
+        if self.data == "digits" and self.data_root:
+            raise InputError(
+                f"--data digits has no folder, and --data-root is '{shown(self.data_root)}'; leave it out, or give --data folder"
+            )
         if self.data == "folder":
             object.__setattr__(self, "background", background.normal_form(self.background or background.DEFAULT))
         if not 0 < self.test_fraction < 1:
