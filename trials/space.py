@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         networks = published_rows(config.space, config.preset, None if config.counting == "macs" else table)
         if networks:
             header = ("published network", "options", counted, "params", "top-1 %", "arXiv, or GitHub")
-            print(cli.table([(*row[:-1], row[-1].removeprefix("github.com/")) for row in networks], header, fit=True))
+            print(cli.table([(*row[:-1], row[-1].removeprefix("github.com/")) for row in networks], header))
             names = [row[0] for row in networks]
             published = listed({config.space: {name: PUBLISHED[config.space][name] for name in names}})
             print_counts_only(item for item in PUBLISHED[config.space].items() if item[0] in names)
@@ -193,7 +193,7 @@ def show_reach(config: Config) -> list[dict[str, Any]]:
     ]
     header = ("", "space", "preset", "options", "million MACs", "% within", "nearest published")
     print(f"{budget:,} MACs at {resolution}x{resolution} pixels, {classes} classes\n")
-    print(cli.table(rows, header, as_is=True, fit=True), "\n")
+    print(cli.table(rows, header, as_is=True), "\n")
     least, most = (round(100 * part) for part in budgets.ROOM)
     cli.say(
         f"% within: of all architectures those within the budget. Of each preset the width is shown that leaves {least} to {most} %, or comes nearest "
@@ -253,7 +253,7 @@ def show_all() -> list[dict[str, Any]]:
                 )
             )
     header = ("space", "preset", "options", "image", "blocks", "architectures", "million MACs", "million params")
-    print(cli.table(rows, header, as_is=True, fit=True), "\n")
+    print(cli.table(rows, header, as_is=True), "\n")
     networks = [
         (key, name, e.preset, space_options_text(e.options), f"{e.macs:,}", f"{e.params:,}", top1_text(e))
         for name, published in PUBLISHED.items()

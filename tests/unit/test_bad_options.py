@@ -126,3 +126,28 @@ def test_a_folder_that_is_spelt_in_another_way_is_the_same(tmp_path, monkeypatch
         assert run_dir.changed_option(stored, Options(same)) is None
     assert run_dir.changed_option(stored, Options("other.csv")) == ("--val-labels", "labels.csv", "other.csv")
     assert run_dir.changed_option(stored, Options()) == ("--val-labels", "labels.csv", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "says"),
+    [
+        (
+            "supernet",
+            "images --out x",
+            "'images' belongs to no option; give it to --data folder --data-root, or leave it out",
+        ),
+        ("report", "runs/a runs/b", "'runs/b' belongs to no option; give it to an option, or leave it out"),
+        ("space", "--space spos", "unknown option '--space'; give SPACE without a flag; see"),
+        ("export", "runs/a", "the following arguments are required: --weights; give --weights runs/a; see"),
+        (
+            "supernet",
+            "--data digits --data-root images --out x",
+            "--data digits has no folder, and --data-root is 'images'; leave",
+        ),
+        ("search", "x --concurrency 0", "--concurrency 0 is below 1; give a whole number above 0"),
+        ("search", "x --max-trials -4", "--max-trials -4 is below 1; give a whole number above 0"),
+        ("export", "--weights x --int8-drop -5", "--int8-drop -5.0 is below 0; give 0 or more"),
+    ],
+)
+def test_what_new_users_type(command, words, says):
+    assert says in refusal(config_of(command), *words.split())

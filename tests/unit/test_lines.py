@@ -11,7 +11,7 @@ from strategies.limits import Limits
 from tests.commands import ROOT
 from trials import space
 from trials.common import cli
-from trials.common.lines import LEAST_COLUMN, WIDTH, folded, refilled
+from trials.common.lines import WIDTH, folded, refilled
 from trials.common.run_dir import open_run
 from trials.scoring.score_value import SCORE_BY, metric_text
 from trials.search_driver import results
@@ -56,6 +56,8 @@ def test_prose_is_folded_and_long_words_stay_whole():
     assert [re.match(" *", line)[0] for line in lines] == ["  ", "    ", "    ", "", "  ", "  "]
     assert " ".join(folded(text).split()) == " ".join(text.split())
     assert folded("short") == "short"
+    command = f"do this:\n  python -m trials.retrain {'--option ' * 20}"
+    assert folded(command) == command
 
 
 def test_docstrings_are_refilled_and_their_commands_are_not():
@@ -65,17 +67,6 @@ def test_docstrings_are_refilled_and_their_commands_are_not():
     assert command.split() == ["python", "-m", "trials.x", *["--long"] * 30]
     assert len(command.split("\n")) == 1
     assert [len(line) <= WIDTH for line in prose.split("\n")] == [True, True]
-
-
-@pytest.mark.parametrize("as_is", [True, False])
-def test_tables_fold_their_widest_column(as_is):
-    rows = [("name", "word " * 40, 1234567), ("other", "b", 1)]
-    text = cli.table(rows, ("", "what it is", "MACs"), as_is=as_is, fit=True)
-    assert max(map(len, text.split("\n"))) <= WIDTH
-    assert " ".join(text.split()).count("word") == 40
-    assert ("1,234,567" in text) != as_is
-    assert max(map(len, cli.table(rows, ("", "what it is", "MACs")).split("\n"))) > WIDTH
-    assert LEAST_COLUMN < WIDTH
 
 
 @pytest.mark.parametrize("score_by", SCORE_BY)

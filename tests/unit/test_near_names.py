@@ -34,7 +34,11 @@ def runs(tmp_path, monkeypatch):
     [
         ("runs/digts", "supernet", "'runs/digts' does not exist; .* is there: runs/digits, runs/digits-2, runs/icons$"),
         ("elsewhere/icon", "supernet", "'elsewhere/icon' does not exist; .* is there: runs/icons, "),
-        ("runs", "supernet", "'runs' holds no run; make one with: python -m trials.supernet --out runs/mine; or name one"),
+        (
+            "runs",
+            "supernet",
+            "'runs' holds no run; make one with: python -m trials.supernet --out runs/mine; or name one",
+        ),
         ("runs/none", "retrain", "make one with: python -m trials.retrain --out runs/none; .* is there: runs/digit$"),
     ],
 )

@@ -64,7 +64,9 @@ class Parser(argparse.ArgumentParser):
         beyond = "unrecognized arguments: "
         if message.startswith(beyond):
             flags = "--data folder --data-root" if "--data-root" in self._option_string_actions else "an option"
-            message = f"'{shown(message.removeprefix(beyond))}' belongs to no option; give it to {flags}, or leave it out"
+            message = (
+                f"'{shown(message.removeprefix(beyond))}' belongs to no option; give it to {flags}, or leave it out"
+            )
         needed = re.fullmatch(r"the following arguments are required: (--\S+)", message)
         if needed and self.words and not self.words[0].startswith("-"):
             message += f"; give {needed[1]} {shown(self.words[0])}"

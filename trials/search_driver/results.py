@@ -223,7 +223,7 @@ def _print_results(
         "MACs",
         "params",
     ]
-    print(cli.table(rows, header + ([f"ms {latency.error()}"] if latency else []), as_is=True, fit=True))
+    print(cli.table(rows, header + ([f"ms {latency.error()}"] if latency else []), as_is=True))
     unsuccessful = sum(job["status"] not in ("SUCCEEDED", "RUNNING", "WAITING") for job in jobs)
     print(
         f"{len(results)} architectures scored, the best {len(rows)} above"
