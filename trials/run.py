@@ -34,7 +34,6 @@ from trials.evidence import gates
 from trials.evidence.comparison import verdict_text
 from trials.images.options import IN_MEMORY
 from trials.road import steps as road
-from trials.road.form import check_names, choose_form
 from trials.road.record import earlier_road, is_complete, keep_record
 
 PATIENCE = 30.0  # seconds that a step has to end by itself after Ctrl-C
@@ -186,6 +185,8 @@ def choose_network(
     Args:
         given: the supernet's section of the file of options, and what was typed.
     """
+    from trials.road.form import check_names, choose_form  # they import Pillow
+
     section, own = given
     width = config.width_mult
     check_names({**section, **own} | ({} if width is None else {"width-mult": width}))

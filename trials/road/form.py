@@ -13,6 +13,7 @@ from strategies.budget import Reach
 from strategies.limits import amount
 from trials.common import typed
 from trials.images.options import IN_MEMORY, DataOptions
+from trials.images.survey import survey_folder
 from trials.training.sizing import LARGE_SIDE, PRESETS, STEP, preset_of_folder
 
 CLASSES = {"cifar100": 100}  # of the data sets in memory that have not 10
@@ -107,8 +108,6 @@ def look_at(images: str, given: Mapping[str, Any]) -> Images:
         preset, side = PRESETS[images], given.get("resolution")
         own = spaces.macro_table(spaces.DEFAULT, preset).resolution
         return Images(images, CLASSES.get(images, 10), preset, side or own, side or own)
-    from trials.images.survey import survey_folder  # it imports Pillow
-
     options = {name.replace("-", "_"): given[name] for name in OF_IMAGES if name in given}
     number, short, classes = survey_folder(DataOptions(data="folder", data_root=images, **options))
     preset = preset_of_folder(number, short)
