@@ -102,8 +102,11 @@ def _checked_factor(subject: str, plan: PresetType, value: object, usable: Calla
         InputError: it is not; the message has the least one of two decimals that is.
     """
     least, most = WIDTH_MULT
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or (isinstance(value, float) and not math.isfinite(value)):  # which fails for very long integers
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or (isinstance(value, float) and not math.isfinite(value))  # which fails for very long integers
+    ):
         raise InputError(f"width_mult of {subject} is {shown(value)}; give a number, such as 0.75")
     if not (least <= value <= most and usable(plan.widened(value))):
         factors = (percent / 100 for percent in range(round(100 * least), round(100 * most) + 1))

@@ -2,7 +2,7 @@
 
     python -m trials.data check DIR         look at an image folder: parts, classes, sizes, bad and odd files, a picture
     python -m trials.data check DIR --out sheet.png --val-labels LOC_val_solution.csv
-    python -m trials.data shrink DIR --side 336 --out DIR-336    copy it once with smaller images, which every epoch then reads faster
+    python -m trials.data shrink DIR --side 336 --out DIR-336    copy it once, smaller, which epochs read faster
 
 Every data set offers the same to the other commands:
 
