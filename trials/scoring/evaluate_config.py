@@ -73,8 +73,8 @@ class Config(LimitOptions, DeviceOptions):
             raise InputError("--self-check compares candidates that are scored together; leave --finetune-steps out")
         if self.self_check and self.arch:
             raise InputError("--self-check draws its own candidates; leave --arch out")
-        if self.calibration_images < 1 or self.batch_size < 1 or self.scoring_images < 0:
-            raise InputError("--calibration-images and --batch-size must be at least 1, --scoring-images at least 0")
+        cli.fill_and_check(self, {}, positive=("calibration_images", "batch_size"), fractions=())
+        cli.not_negative(self, "scoring_images")
         if bool(self.max_latency_ms) != bool(self.latency_table):
             raise InputError("--max-latency-ms and --latency-table go together; give both or none")
 
