@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
         return answer("retrain", estimate=dict(rows))
 
     if speaks:
-        keep_apart(config, run)
+        keep_apart(config, run, plan.arch)
     with locks.exclusive(run, "training") if speaks else contextlib.nullcontext():
         if speaks:
             run_dir.open_run(
@@ -110,30 +110,39 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
         from trials.reporting.compare_baselines import compare_baselines
 
         compare_baselines(Path(config.supernet) if config.supernet else run, run, config.device)
-    elif config.supernet and run.resolve() == winners_run(Path(config.supernet)).resolve():
+    elif config.supernet and run.resolve() == winners_run(config, plan.arch):
         following = cli.command("certify", config.supernet)
         print(f"next: {following}    # is it better than random architectures of the same cost?")
     warned = warnings_from(run, "retrain")
     return answer("retrain", run=run, result=result, floor=floor, warnings=warned, next=following)
 
 
-def winners_run(supernet: Path) -> Path:
-    """Where trials.certify looks for the winner of a supernet's run."""
-    return places.winners_folder(supernet, run_files.read_if_there(supernet / "arc.json", "fixed arc"))
+def winners_run(config: Config, arch: Arch | None) -> Path | None:
+    """Where trials.certify looks for the winner of the supernet's run; None where the winner, in arc.json, is not what is trained.
+
+    Args:
+        arch: what is trained; arc.json itself may be in another form than ours.
+    """
+    supernet, file = Path(config.supernet or ""), Path(config.fixed_arc or "")
+    if not config.supernet or file.resolve() != (supernet / "arc.json").resolve():
+        return None
+    return places.winners_folder(supernet, arch).resolve()
 
 
-def keep_apart(config: Config, run: Path) -> None:
+def keep_apart(config: Config, run: Path, arch: Arch | None) -> None:
     """Keep what is trained apart from the winner of another search.
 
+    Args:
+        arch: what is trained.
     Raises:
         InputError: a search of the supernet is going on, which replaces the arc.json that would be trained.
     """
-    file = Path(config.fixed_arc or "")
-    if not config.supernet or file.resolve() != (Path(config.supernet) / "arc.json").resolve():
+    winners = winners_run(config, arch)
+    if winners is None:
         return
-    locks.refuse_while(Path(config.supernet), "search", f"which replaces '{file}' at its end")
-    usual = Path(config.supernet) / "retrain"
-    if run.resolve() == winners_run(Path(config.supernet)).resolve() != usual.resolve() and not run_dir.begun(run):
+    locks.refuse_while(Path(str(config.supernet)), "search", f"which replaces '{config.fixed_arc}' at its end")
+    usual = Path(str(config.supernet)) / "retrain"
+    if run.resolve() == winners != usual.resolve() and not run_dir.begun(run):
         print(f"'{usual}' is of the winner of an earlier search and stays as it is; this winner goes to '{run}'")
 
 

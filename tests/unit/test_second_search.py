@@ -68,13 +68,13 @@ def options(run: Path, out: Path):
 
 def test_a_training_is_refused_while_a_search_goes_on(run, capsys):
     given, out = options(run, run / f"retrain-{arch_id(SECOND)}")
-    retrain.keep_apart(given, out)
+    retrain.keep_apart(given, out, SECOND)
     assert "is of the winner of an earlier search and stays as it is; this winner goes to" in capsys.readouterr().out
     with locks.exclusive(run, "search"), pytest.raises(InputError, match=r"a search of .* which replaces '.*arc.json'"):
-        retrain.keep_apart(given, out)
+        retrain.keep_apart(given, out, SECOND)
     given.fixed_arc = str(run / "frontier" / "1-x.json")
     with locks.exclusive(run, "search"):
-        retrain.keep_apart(given, out)
+        retrain.keep_apart(given, out, SECOND)
     assert not capsys.readouterr().out
 
 
