@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from spaces.errors import InputError
-from trials.common import cli, places, run_files
+from trials.common import cli
 from trials.common.commands import VERBS, config_module
 from trials.images.options import IN_MEMORY
+from trials.training.start_options import retrain_folder
 
 # Options of trials.run that are passed on, and the steps that take them; what they may be is known there
 PASSED = {
@@ -42,7 +43,7 @@ def steps(config: Any) -> list[Step]:
     limit = ["--strategy", "window", "--max-macs", config.max_macs] if config.max_macs else []
     search = ["search", str(run), "--resume"] + ["--in-process"] * config.in_process
     retrain = ["retrain", "--fixed-arc", str(run / "arc.json"), "--supernet", str(run), "--resume"]
-    network = places.winners_folder(run, run_files.read_if_there(run / "arc.json", "fixed arc"))
+    network = retrain_folder(run / "arc.json", "")
     road: list[Step] = [
         (["supernet", *data, *limit, "--out", str(run), "--resume"], None),  # refuses options that have changed
         (search, run / "arc.json"),
