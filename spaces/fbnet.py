@@ -67,7 +67,7 @@ def fbnet(
         InputError: unknown preset, or a number out of range.
     """
     sizes = {"classes": classes, "resolution": resolution, "last_width": last_width}
-    plan = choose_preset("fbnet", PRESETS, preset, width_mult=width_mult, **sizes)
+    plan = choose_preset("fbnet", PRESETS, preset, sizes, width_mult=width_mult)
     check_flag("fbnet", "bias", bias)
     style = Style(bias=bias)
     blocks = [residual_choice(style, layer, CANDIDATES) for layer in layers(plan.stages, plan.stem[0])]

@@ -68,19 +68,19 @@ def choose_preset(
     space: str,
     presets: Mapping[str, PresetType],
     preset: str,
+    changes: Mapping[str, int | None],
     *,
     width_mult: float | None = None,
     usable: Callable[[PresetType], bool] = lambda _: True,
-    **changes: int | None,
 ) -> PresetType:
     """Look up a preset of a space, widen it, and replace some of its fields.
 
     Args:
         space: the space's name, for errors.
         presets: name -> macro table.
+        changes: field -> a whole number; None leaves the preset's value.
         width_mult: factor on all channels but those before the classifier, which only grow; None: 1.
         usable: whether a widened table leaves every convolution channels; wider ones do where a narrower one does.
-        changes: field -> a whole number; None leaves the preset's value.
     Raises:
         InputError: unknown preset, or a change that is not a whole number or is too small.
     """

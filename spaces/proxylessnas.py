@@ -101,7 +101,7 @@ def proxylessnas(
         InputError: unknown preset, or a number out of range.
     """
     sizes = {"classes": classes, "resolution": resolution, "last_width": last_width}
-    plan = choose_preset("proxylessnas", PRESETS, preset, width_mult=width_mult, **sizes)
+    plan = choose_preset("proxylessnas", PRESETS, preset, sizes, width_mult=width_mult)
     style = Style(nn.ReLU6, eps=plan.eps)
     blocks = [residual_choice(style, layer, CANDIDATES, skip=plan.skip) for layer in layers(plan.stages, plan.stem[1])]
     head = partial(pooled_classifier, style, plan.stages[-1][0], plan.last_width, plan.classes, dropout=plan.dropout)

@@ -87,7 +87,7 @@ def single_path_nas(
         InputError: unknown preset, or a number out of range.
     """
     sizes = {"classes": classes, "resolution": resolution, "last_width": last_width}
-    plan = choose_preset("single-path-nas", PRESETS, preset, width_mult=width_mult, **sizes)
+    plan = choose_preset("single-path-nas", PRESETS, preset, sizes, width_mult=width_mult)
     style = Style()
     blocks = []
     for layer in layers(plan.stages, plan.stem[1]):

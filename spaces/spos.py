@@ -112,7 +112,7 @@ def spos(
         raise InputError(unknown("variant of space spos:", variant, WIDTHS))
     sizes = {"classes": classes, "resolution": resolution, "last_width": last_width}
     usable = partial(_has_channels, min(WIDTHS[variant], default=1.0))
-    plan = choose_preset("spos", PRESETS, preset, width_mult=width_mult, usable=usable, **sizes)
+    plan = choose_preset("spos", PRESETS, preset, sizes, width_mult=width_mult, usable=usable)
     check_flag("spos", "affine", affine)
     plus = variant == "plus"
     relu, hswish = Style(nn.ReLU, affine=affine), Style(nn.Hardswish, affine=affine)

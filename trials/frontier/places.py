@@ -163,8 +163,7 @@ def find_places(run: SupernetRun, count: int) -> Road:
             missing.append(name)
     places.append(Place("winner", [winner], 1, high))
     costs = [cost_of(arch) for arch in archs] or [high]
-    about = {"scored": len(archs), "low": min(costs), "high": max(costs)}
-    return Road(run, searched, places, cost, search=search_name(summary), missing=missing, **about)
+    return Road(run, searched, places, cost, len(archs), min(costs), max(costs), search_name(summary), missing)
 
 
 def choose(road: Road, device: str, *, score: bool = True) -> list[Chosen | Place]:
