@@ -193,14 +193,19 @@ def take_stored(config: Any, command: str, names: Iterable[str], run: str | Path
         names: options whose default is None, because something else decides it.
         run: the run; `config.out` where it is None.
     """
-    path = Path(config.out if run is None else run) / "config.json"
+    stored = begun_with(config, command, config.out if run is None else run) or {}
+    for name in names if stored else ():
+        if getattr(config, name) is None:
+            object.__setattr__(config, name, stored.get(name))
+
+
+def begun_with(config: Any, command: str, run: str | Path) -> dict[str, Any] | None:
+    """The options that a run was begun with, as far as its version stored them; None where --resume goes on with none."""
+    path = Path(run) / "config.json"
     if not (config.resume and path.exists() and begun(path.parent)):
-        return
+        return None
     stored = run_files.read(path, "run configuration")
-    if stored.get("command") == command:
-        for name in names:
-            if getattr(config, name) is None:
-                object.__setattr__(config, name, stored["config"].get(name))
+    return stored["config"] if stored.get("command") == command else None
 
 
 def load_run(run: str | Path, command: str) -> dict[str, Any]:

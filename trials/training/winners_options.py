@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trials.common.run_dir import begun, load_run
+from trials.common.run_dir import begun_with, load_run
 
 
 def winners_config(config: Any) -> dict[str, Any] | None:
@@ -31,8 +31,8 @@ def class_weights_of(config: Any) -> str | None:
     where a run that goes on was begun so.
     """
     given = config.class_weights
-    if config.resume and begun(config.out):
-        stored = load_run(config.out, "retrain").get("class_weights")
+    if (options := begun_with(config, "retrain", config.out)) is not None:
+        stored = options.get("class_weights")
         return stored if given in (None, "none") and stored in (None, "none") else given
     winners = winners_class_weights(config)
     return winners if given is None else given if given != "none" or winners else None
