@@ -36,7 +36,7 @@ class Config(LimitOptions, DeviceOptions):
         brief="Images at a time in the scoring pass; 0 fits a GPU",
     )
     cuda_graphs: str = option(
-        "auto",
+        "off",  # until it was measured on a GPU
         "Record the passes as CUDA graphs, which changes no score; auto does so on a GPU for small images in many batches",
         choices=("auto", "on", "off"),
     )

@@ -78,7 +78,7 @@ class Scorer:
         *,
         reference: bool = False,
         scoring_batch: int = 0,
-        cuda_graphs: str = "auto",
+        cuda_graphs: str = "off",
     ) -> None:
         self.run, self.settings, self.reference = Path(run), settings, reference
         supernet_run = SupernetRun.open(run)
