@@ -1,5 +1,6 @@
 """trials.run: the whole road as commands, each of which its own parser takes."""
 
+import dataclasses
 import json
 
 import pytest
@@ -238,6 +239,20 @@ def test_what_was_chosen_stays(tmp_path, capsys):
     assert "variant=channel,width_mult=0.9" in line
     line = commands(capsys, "digits", "--out", str(tmp_path), "--max-macs", "3M", "--width-mult", "0.5")["supernet"]
     assert "--space-options width_mult=0.5" in line  # which the supernet refuses
+
+
+def test_a_road_of_a_folder_goes_on_with_a_retraining_that_has_begun(folder, capsys, monkeypatch):
+    """What the retraining stored of the images is checked beside the supernet's images, not beside the default ones."""
+    monkeypatch.chdir(folder.parent)
+    supernet = config_of("supernet")(data="folder", data_root=str(folder), out="run", space="spos", preset="tiny")
+    stored = {"command": "supernet", "config": dataclasses.asdict(supernet)}
+    retrain = {"command": "retrain", "config": {"data": "folder", "data_root": str(folder), "background": "white"}}
+    for run_folder, config in (("run", stored), ("run/retrain", retrain)):
+        (folder.parent / run_folder / "checkpoints").mkdir(parents=True)
+        (folder.parent / run_folder / "checkpoints" / "last.pt").touch()
+        (folder.parent / run_folder / "config.json").write_text(json.dumps(config))
+    (folder.parent / "run" / "arc.json").write_text('{"block0": "k3"}')
+    assert "--resume" in commands(capsys, "pics", "--out", "run")["retrain"]
 
 
 @pytest.mark.parametrize(

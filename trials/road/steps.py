@@ -100,6 +100,6 @@ def check(words: list[str], fixed: list[str], section: Mapping[str, Any], file: 
                 f"'{file}', retrain: {name} has no place in trials.run, which trains the winner; leave it out there, and give it "
                 "to trials.retrain --supernet RUN afterwards"
             )
-    if step == "retrain":
-        options["supernet"] = None  # it may be still to come
+    if step == "retrain" and not (Path(options["supernet"]) / "config.json").exists():
+        options["supernet"] = None  # it is still to come
     module.Config(**options)
