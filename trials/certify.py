@@ -20,6 +20,7 @@ from typing import Any
 from trials.certifying.certify_config import Config
 from trials.common import cli
 from trials.common.answers import answer
+from trials.common.commands import as_typed
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     report = write_report(plan.run.path)
     print(f"report: {report}")
     issue.require_all_trained(stopped)
-    following = certificate["verdict"]["next"]
+    following = as_typed(certificate["verdict"]["next"])
     return answer("certify", run=plan.run.path, certificate=certificate, report=report, next=following)
 
 

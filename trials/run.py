@@ -28,7 +28,7 @@ from strategies.limits import Limits
 from trials.common import cli, option_files, run_dir, run_files, typed
 from trials.common.answers import Answered, answer
 from trials.common.cli import option, reuse
-from trials.common.commands import IN_ROAD
+from trials.common.commands import IN_ROAD, as_typed, neutral
 from trials.common.options import LimitOptions, OptimizerOptions, SpaceOptions
 from trials.evidence import gates
 from trials.evidence.comparison import verdict_text
@@ -132,8 +132,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     certificate = run_files.read(Path(config.out) / "certificate.json", "certificate")
     verdict, report = certificate["verdict"], f"{config.out}/report.html"
     print(f"\nverdict: {verdict_text(verdict)}; all of it: {report}")
-    if "trials.export" not in verdict["next"] and " export " not in verdict["next"]:  # that is done
-        print(f"next: {verdict['next']}    # {verdict['why']}")
+    if "trials.export" not in neutral(verdict["next"]):  # that is done
+        print(f"next: {as_typed(verdict['next'])}    # {verdict['why']}")
     return answer("run", run=config.out, steps=told, verdict=verdict, report=report)
 
 

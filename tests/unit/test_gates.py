@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from trials.common import typed
+from trials.common import cli, typed
 from trials.evidence import gates
 from trials.evidence.gates import GateWarning, keep_warnings, read_warnings
 from trials.evidence.intervals import Interval, accuracy_interval
@@ -147,11 +147,21 @@ def test_warnings_are_printed_and_kept_by_command(tmp_path, capsys):
     assert [entry["from"] for entry in read_warnings(tmp_path)] == ["search"]
 
 
-def test_a_warning_names_the_entry_that_was_used_and_its_file_the_module(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("ONEPATH_ENTRY", "./onepath ")
-    keep_warnings(tmp_path, "supernet", [GateWarning("few steps", "a", "python -m trials.supernet --epochs 60")])
-    assert capsys.readouterr().out == "warning: a; ./onepath supernet --epochs 60\n"
-    assert read_warnings(tmp_path)[0]["command"] == "python -m trials.supernet --epochs 60"
+@pytest.mark.parametrize("kept_by", ["", "./onepath ", "'/my clone/onepath' "])
+@pytest.mark.parametrize(("shown_by", "begins"), [("", "python -m trials."), ("./onepath ", "./onepath ")])
+def test_a_kept_command_is_shown_for_the_entry_that_shows_it(tmp_path, monkeypatch, capsys, kept_by, shown_by, begins):
+    monkeypatch.setenv("ONEPATH_ENTRY", kept_by)
+    mends = f"mkdir a && mv my-onepath search a && {cli.command('retrain', '--out', 'x/onepath run')}"
+    keep_warnings(tmp_path, "retrain", [GateWarning("few steps", "a", mends)])
+    assert capsys.readouterr().out == f"warning: a; {mends}\n"
+    neutral = "mkdir a && mv my-onepath search a && python -m trials.retrain --out 'x/onepath run'"
+    entries = json.loads((tmp_path / "warnings.json").read_text())
+    assert [entry["command"] for entry in entries] == [neutral]
+    monkeypatch.setenv("ONEPATH_ENTRY", shown_by)
+    shown = neutral.replace("python -m trials.", begins)
+    assert [entry["command"] for entry in read_warnings(tmp_path)] == [shown]
+    (tmp_path / "warnings.json").write_text(json.dumps([entries[0] | {"command": mends}]))  # of older code
+    assert [entry["command"] for entry in read_warnings(tmp_path)] == [shown]
 
 
 def test_warnings_of_all_networks_of_a_run_are_read(tmp_path):

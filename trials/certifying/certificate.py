@@ -16,6 +16,7 @@ import numpy as np
 
 from trials.certifying.controls import Network
 from trials.choosing.band import Band
+from trials.common.commands import neutral
 from trials.evidence.comparison import Comparison, compare_with_random, verdict
 from trials.evidence.intervals import Interval, accuracy_interval, score_sd
 from trials.evidence.ranking import Tau, given_up, kendall, seed_ceiling, tau_difference
@@ -111,7 +112,7 @@ def make_certificate(
     everything = [winner, *([cheapest] if cheapest else []), *randoms]
     once = list({tested.network.id: tested for tested in everything}.values())
     return {
-        "verdict": {"code": code, "first": first, "sentence": sentence, "next": command, "why": why},
+        "verdict": {"code": code, "first": first, "sentence": sentence, "next": neutral(command), "why": why},
         "winner": winner.plain(),
         "cheapest": cheapest and cheapest.plain(),
         "random": [tested.plain() for tested in randoms],

@@ -6,6 +6,7 @@ The entry (`./onepath`), files of options, completion and the reference in docs/
 from __future__ import annotations
 
 import os
+import re
 
 HEADINGS = {
     "the road": {
@@ -32,6 +33,9 @@ CONFIGS = {
     "data shrink": "trials.images.shrink_config",
 }  # modules with a Config that is not in the command's own file
 
+# ./onepath, onepath, or a quoted path to it, where a command begins
+ENTRY = re.compile(rf"(?:^|(?<=&& ))(?:'[^']*onepath'|\S*onepath) (?=(?:{'|'.join(COMMANDS)})(?!\S))")
+
 
 def config_module(command: str) -> str:
     """The module that has the options of a command as its `Config`."""
@@ -43,6 +47,11 @@ def entry() -> str:
     return os.environ.get("ONEPATH_ENTRY", "") or "python -m trials."
 
 
+def neutral(command: str) -> str:
+    """A command line as it is stored: `python -m trials.search ...`, whichever entry it was made for, at its start and after each &&."""
+    return ENTRY.sub("python -m trials.", command)
+
+
 def as_typed(text: str) -> str:
     """A text with its commands as they are typed here: through ./onepath where it was begun so."""
-    return text.replace("python -m trials.", entry())
+    return neutral(text).replace("python -m trials.", entry())

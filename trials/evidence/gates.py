@@ -10,7 +10,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from spaces.errors import shown
 from spaces.files import save_json
 from trials.common import places, run_files
-from trials.common.commands import as_typed
+from trials.common.commands import as_typed, neutral
 from trials.evidence.intervals import Interval, accuracy_interval, percent, score_sd
 from trials.evidence.learned import LEAST_ABOVE_CHANCE, above_chance, is_below
 from trials.images.blank import Blank, notable
@@ -45,7 +45,7 @@ class GateWarning:
     Attributes:
         gate: its name, such as "few steps"; docs/trust.md has a paragraph with this title.
         text: what is wrong, with the numbers.
-        command: what mends it, as it is typed.
+        command: what mends it, of any entry.
     """
 
     gate: str
@@ -53,7 +53,7 @@ class GateWarning:
     command: str
 
     def __str__(self) -> str:
-        return f"warning: {self.text}; {self.command}"
+        return f"warning: {self.text}; {as_typed(self.command)}"
 
 
 def few_steps(steps: int, wanted: int, images: int, command: str, *, after: str = "") -> GateWarning | None:
@@ -247,12 +247,15 @@ def keep_warnings(
     """
     found = [warning for warning in warnings if warning is not None]
     for warning in () if quiet else found:
-        tqdm.write(as_typed(str(warning)))  # above a progress bar, where there is one
+        tqdm.write(str(warning))  # above a progress bar, where there is one
     path = run / FILE
     earlier = run_files.read_if_there(path, "warnings", [])
     gates = {warning.gate for warning in found}
     kept = [entry for entry in earlier if entry["from"] != command or (more and entry["gate"] not in gates)]
-    entries = kept + [{"from": command, **asdict(warning)} for warning in found]
+    stored = [
+        replace(warning, command=neutral(warning.command)) for warning in found
+    ]  # of no entry: another one may show it
+    entries = kept + [{"from": command, **asdict(warning)} for warning in stored]
     if entries != earlier:
         save_json(path, entries)
 
@@ -266,7 +269,7 @@ def read_warnings(run: Path) -> list[dict[str, Any]]:
     """All warnings of a run and of the networks that were retrained in it.
 
     Returns:
-        For each `from` (the command), `gate`, `text`, `command` (what mends it) and `run`: "" for the run itself, else the
+        For each `from` (the command), `gate`, `text`, `command` (what mends it, as it is typed here) and `run`: "" for the run itself, else the
         folder in it, such as "retrain" or "baselines/NAME". What two of them say in the same words is there once. [] for a
         run of an older version.
     """
@@ -280,5 +283,5 @@ def read_warnings(run: Path) -> list[dict[str, Any]]:
             for entry in run_files.read_if_there(path, "warnings", []):
                 if (entry["gate"], entry["text"]) not in {(other["gate"], other["text"]) for other in found}:
                     command = places.follow(entry.get("command", ""), was, run)
-                    found.append({**entry, "command": command, "run": "" if name == "." else name})
+                    found.append({**entry, "command": as_typed(command), "run": "" if name == "." else name})
     return found

@@ -161,7 +161,7 @@ def print_estimate(config: Config, road: Road, points: Sequence[Point], waiting:
     )
     print(advise(plan.config, plan.config.recipe_values(), plan.data.size(plan.config.training_part), plan.config.kind))
     for warning in filter(None, before_training(points, road.run.path)):
-        print(as_typed(str(warning)))
+        print(warning)
     print(floor_text(floor_of(road.run.path) or measure_floor(plan.data)))
     return dict(took)
 
