@@ -27,7 +27,7 @@ LEAST_MAP = 3  # pixels, height and width before the pooling; the presets end as
 DRAWS = 20_000  # architectures that a share is counted on
 FAR = 0.6  # part of the least width, below which that one is out of reach as well
 LOOKED_AT = 6  # forms that the least budget is looked for in
-TRIES = 4  # widths of a form that are measured, at most
+TRIES = 6  # widths of a form that are measured, at most
 POWER = 0.55  # width over MACs: pointwise convolutions are quadratic in it, depthwise ones linear
 
 
@@ -201,6 +201,9 @@ def _in_best_width(
         if not WIDTHS[0] * FAR < wanted < WIDTHS[-1] / FAR:
             break  # no width comes near
         at = min(WIDTHS, key=lambda offered: abs(offered - wanted))
+        if at in tried:  # it is nearest by the rule, and misses: the next one on the other side of the budget
+            place = WIDTHS.index(at) + (1 if tried[at].usual <= budget else -1)
+            at = WIDTHS[min(max(place, 0), len(WIDTHS) - 1)]
     return min(
         tried.values(),
         key=lambda item: (abs(item.share - GOOD_SHARE), abs(math.log(item.usual / budget))),
