@@ -32,7 +32,8 @@ from trials.evidence.classes import balanced_accuracy
 from trials.evidence.intervals import accuracy_interval
 from trials.images.load import load_data
 from trials.images.options import DataOptions
-from trials.reporting import answers, data_view, page
+from trials.networks.baselines import check_baseline
+from trials.reporting import answers, data_view, next_steps, page
 from trials.reporting.collect import collect_run
 from trials.reporting.summary import summary_rows
 from trials.training import retrain_config, supernet_config
@@ -516,3 +517,19 @@ def test_a_phone_shows_it_without_scrolling_sideways(runs, pages):
             )
             assert min(heights) >= 8
         browser.close()
+
+
+@pytest.mark.parametrize(
+    ("macs", "resolution", "model"),
+    [
+        (8_000_000, 64, "timm:mobilenetv2_050"),
+        (3_000_000, 32, "timm:mobilenetv2_035,output_stride=8"),  # wider than the network, and the narrowest there is
+        (330_000_000, 224, "timm:mobilenetv2_100"),
+        (100_000_000, 128, "timm:mobilenetv2_100"),
+    ],
+)
+def test_the_rival_that_is_advised_costs_what_the_winner_costs(macs, resolution, model):
+    assert next_steps.rival(macs, resolution) == model
+    found, _ = check_baseline(model, 10, resolution)
+    width, small = model.partition("_")[2][:3], resolution < next_steps.SMALL
+    assert found / 1e6 == pytest.approx(next_steps.RIVALS[width][small] * (resolution / 224) ** 2, rel=0.03)

@@ -12,6 +12,12 @@ from trials.common.commands import as_typed, neutral
 from trials.reporting.collect import RunContents
 from trials.search_driver import experiment_file
 
+# MobileNetV2's widths in timm and their million MACs at 224x224 pixels, which grow with the number of pixels: as it is, and, for
+# images below SMALL pixels a side, of which it would leave one pixel, with an output stride of 8
+RIVALS = {"035": (58.0, 318), "050": (95.9, 553), "075": (208, 1109), "100": (299, 1789), "140": (580, 3482)}
+SMALL = 64
+WITHIN = 1.1  # a rival may have a tenth more MACs
+
 
 @dataclass(frozen=True)
 class Step:
@@ -48,13 +54,20 @@ def next_steps(contents: RunContents) -> list[Step]:
             command = cli.command("export", "--weights", retrained.folder)
             steps.append(Step("Write the network as files that run without Onepath", command))
         if not (run / "baselines").is_dir():
-            small = contents.table.space["resolution"] < 64
-            model = "timm:mobilenetv2_100,output_stride=8" if small else "timm:mobilenetv2_100"
+            model = rival(contents.table.macs(contents.winner), contents.table.space["resolution"])
             command = cli.command("retrain", "--baseline", model, "--supernet", run)
             steps.append(Step("See what a network does that one could have taken without a search", command))
     return [
         step for number, step in enumerate(steps) if step.command not in [other.command for other in steps[:number]]
     ]
+
+
+def rival(macs: int, resolution: int) -> str:
+    """The model of timm that one could have taken without a search: the widest MobileNetV2 of a network's MACs, else the narrowest."""
+    small = resolution < SMALL
+    budget = WITHIN * macs / 1e6 * (224 / resolution) ** 2
+    width = max((width for width, cost in RIVALS.items() if cost[small] <= budget), default=min(RIVALS))
+    return f"timm:mobilenetv2_{width}" + ",output_stride=8" * small
 
 
 def certify_step(contents: RunContents) -> Step:
