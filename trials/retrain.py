@@ -63,12 +63,13 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
         if "tradeoff" in found:
             print(f"report: {write_report(Path(str(config.supernet)))}")
         return answer("retrain", **found)
+    arch = None
     if config.chooses:
         from trials.choosing import top
 
-        config = top.choose_winner(config)
+        config, arch = top.choose_winner(config)
 
-    plan = plan_retraining(config)
+    plan = plan_retraining(config, arch)
     config = plan.config
     run = Path(config.out)
     print_notes(plan)

@@ -20,10 +20,12 @@ from trials.evidence.gates import read_warnings
 from trials.evidence.trade import cheapest_sentence, search_name
 from trials.frontier import places, trade
 from trials.frontier.places import AT_A_STEP
+from trials.frontier.points import plan_points, train_points
 from trials.reporting import collect, tradeoff_view
 from trials.scoring.score_store import score_path
 from trials.search_driver.plan import plan_experiment
 from trials.training import frontier_options, parallel
+from trials.training.retrain_config import Config
 
 RECIPE = ["--epochs", "1", "--batch-size", "256", "--lr", "0.05", "--device", "cpu"]
 
@@ -158,6 +160,33 @@ def test_points_lie_at_even_steps_between_the_cheapest_and_the_winner(searched, 
     assert [one.arch for one in again] == [one.arch for one in chosen]
     retrain.main(["--supernet", str(run), "--frontier", "4", *RECIPE, "--dry-run"])
     assert "to score" not in capsys.readouterr().out
+
+
+def test_a_winner_that_was_retrained_is_taken_with_its_options(searched, tmp_path, capsys):
+    """Without --resume and without its recipe; its second seed stays, and an unfinished point is still asked about."""
+    run = Path(shutil.copytree(searched, tmp_path / "run"))
+    flags = ["--fixed-arc", str(run / "arc.json"), "--supernet", str(run), "--seeds", "2"]
+    retrain.main([*flags, *RECIPE, "--class-weights", "balanced"])
+    held = load_json(run / "retrain" / "result.json", "")
+    command = ["--supernet", str(run), "--frontier", "2"]
+    capsys.readouterr()
+    retrain.main([*command, "--dry-run"])
+    printed = capsys.readouterr().out
+    assert f"recipe: options that are not given are those of the winner, '{run / 'retrain'}'\n" in printed
+    assert "2 points of 1 trainings each, 1 of them done: at most 1 times the hours above" in printed
+    config = Config(supernet=str(run), frontier=2, device="cpu")
+    assert (config.epochs, config.batch_size, config.lr, config.class_weights) == (1, 256, 0.05, "balanced")
+    road = places.find_places(SupernetRun.open(run), 2)
+    points, _ = plan_points(config, road)
+    assert [point.plan.config.class_weights for point in points] == ["balanced"] * 2
+    train_points(points, run, 1)
+    assert "1 of 2 trainings are left to do" in capsys.readouterr().out
+    assert load_json(run / "retrain" / "result.json", "") == held
+    with pytest.raises(InputError, match="retrain' was trained with --lr 0.05, not 0.1"):
+        retrain.main([*command, "--lr", "0.1", "--dry-run"])
+    (run / "retrain" / "seed0" / "result.json").unlink()
+    with pytest.raises(InputError, match="holds a training already; add --resume to go on"):
+        plan_points(config, road)
 
 
 def test_a_winner_that_is_the_cheapest_leaves_nothing_to_choose(searched, tmp_path):

@@ -248,6 +248,51 @@ def test_rivals_count_classes_as_the_winner_does(start, given, expected, weights
     assert Config(baseline=MODEL, supernet=str(run), pretrained=pretrained).class_weights is None
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("", (4, 32, 0.01, "cosine", "tiny")),
+        ("--batch-size 64 --epochs 3", (3, 64, 0.01, "cosine", "tiny")),
+        ("--recipe tiny", (4, 32, 0.01, "cosine", "tiny")),
+        ("--recipe small", (60, 128, 0.0625, "cosine", "small")),
+    ],
+)
+def test_a_network_from_its_supernet_is_trained_as_the_winner_is(flags, expected, tmp_path, capsys):
+    """In a quarter of its epochs; what is given wins, and another recipe is taken as it is."""
+    run = tmp_path / "run"
+    make_run(run, "spos", {})
+    own = ["--fixed-arc", run / "arc.json", "--supernet", run, "--device", "cpu"]
+    winner = configured(*own, "--epochs", 14, "--batch-size", 32, "--lr", 0.01, images=1438)
+    save_json(run / "retrain" / "config.json", {"command": "retrain", "config": dataclasses.asdict(winner)})
+    config = configured(*own, "--from-supernet", *flags.split(), images=1438)
+    assert (config.epochs, config.batch_size, config.lr, config.schedule, config.recipe) == expected
+    print_notes(plan_retraining(config))
+    said = f"recipe: options that are not given are those of the winner, '{run / 'retrain'}', in 1/4 of its epochs"
+    assert (said in capsys.readouterr().out) == (expected[-1] == "tiny")
+    # a run that was begun otherwise goes on as it was
+    stored = {**dataclasses.asdict(config), "epochs": 60, "batch_size": 128, "recipe": "small"}
+    save_json(run / "retrain-from-supernet" / "config.json", {"command": "retrain", "config": stored})
+    save_json(run / "retrain-from-supernet" / "result.json", {})
+    again = configured(*own, "--from-supernet", "--resume", images=1438)
+    assert (again.epochs, again.batch_size, again.recipe) == (60, 128, "small")
+
+
+def test_a_dry_run_of_a_choice_needs_no_winner(tmp_path, capsys):
+    """What is timed is the first candidate: no arc.json is there before one is chosen."""
+    run = tmp_path / "run"
+    make_run(run, "spos", {})
+    (run / "arc.json").unlink()
+    stored = load_json(run / "config.json", "")
+    save_json(run / "config.json", {**stored, "config": {**stored["config"], "max_macs": 3_000_000}})
+    flags = ["--supernet", str(run), "--top-random", "3", "--epochs", "4", "--batch-size", "256", "--device", "cpu"]
+    found = retrain.main([*flags, "--dry-run"])
+    said = capsys.readouterr().out
+    assert "3 candidates (3 random ones of one cost; 1 epoch and 1 seed each: 3 epochs in all) come first" in said
+    assert "hours expected" in found["estimate"]
+    assert not (run / "arc.json").exists()
+    assert not (run / "top").exists()
+
+
 def test_mistakes_with_a_run(tmp_path):
     run = tmp_path / "run"
     make_run(run, "spos", {})

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from spaces.arch import arch_id, save_arch
+from spaces.arch import Arch, arch_id, save_arch
 from spaces.errors import InputError
 from spaces.files import save_json
 from trials.choosing.candidates import Found, find_candidates
@@ -84,13 +84,14 @@ class Candidate:
         }
 
 
-def choose_winner(config: Config) -> Config:
+def choose_winner(config: Config) -> tuple[Config, Arch]:
     """Train the candidates that have no result yet, choose one, write top.json and arc.json of the supernet's run.
 
     Args:
         config: with --top or --top-random, and --supernet.
     Returns:
-        The options of the winner's own retraining, into RUN/retrain; of a dry run those for the first candidate.
+        The options of the winner's own retraining, into RUN/retrain, and the winner; a dry run, which writes no arc.json, has
+        the first candidate in its place.
     Raises:
         InputError: there are not enough architectures, or the candidates were trained in another way.
         Stopped: a training stopped.
@@ -110,7 +111,7 @@ def choose_winner(config: Config) -> Config:
         rounds, own = (math.ceil(n / min(config.jobs, n)) for n in (networks, config.seeds))
         times = 1 + rounds / own * epochs / winner.config.epochs
         print(f"{candidates_text(candidates, epochs)} come first: in all {times:.3g} times the hours below")
-        return winner.config
+        return winner.config, found[0].arch
     chosen_among = {"top": config.top, "top_random": config.top_random, "top_epochs": epochs}
     with contextlib.ExitStack() as held:
         for candidate in candidates:
@@ -132,10 +133,10 @@ def choose_winner(config: Config) -> Config:
         "candidates": figures,
     }
     save_json(run / TOP_FILE, summary)
-    save_arch(run / "arc.json", candidates[chosen].found.arch)
+    arch = candidates[chosen].found.arch
+    save_arch(run / "arc.json", arch)
     _print_choice(run, candidates, figures, chosen)
-    resume = make_room(winner.config, candidates[chosen].found.arch)
-    return dataclasses.replace(winner.config, resume=resume)
+    return dataclasses.replace(winner.config, resume=make_room(winner.config, arch)), arch
 
 
 def short_epochs(given: int | None, epochs: int) -> int:

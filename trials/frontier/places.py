@@ -28,6 +28,7 @@ from trials.search_driver.ranking import rank
 
 AT_A_STEP = 24  # architectures that are scored around a step, those of the search among them
 REACH = 0.25  # of a step: how far from it an architecture may cost
+WINNER = "winner"  # the last place
 SEED = 29  # of the draws; those of candidates and certificates are others
 
 
@@ -161,7 +162,7 @@ def find_places(run: SupernetRun, count: int) -> Road:
             places.append(Place(name, [*own, *drawn], len(own), middle))
         else:
             missing.append(name)
-    places.append(Place("winner", [winner], 1, high))
+    places.append(Place(WINNER, [winner], 1, high))
     costs = [cost_of(arch) for arch in archs] or [high]
     return Road(run, searched, places, cost, len(archs), min(costs), max(costs), search_name(summary), missing)
 

@@ -16,7 +16,7 @@ from spaces.files import save_json
 from trials.common import cli, locks, run_dir, run_files, typed
 from trials.evidence.gates import keep_warnings
 from trials.evidence.intervals import accuracy_text
-from trials.frontier.places import Chosen, Place, Road, choose
+from trials.frontier.places import WINNER, Chosen, Place, Road, choose
 from trials.training import run_gates
 from trials.training.frontier_options import point_file, point_folder
 from trials.training.parallel import Job, train_jobs
@@ -92,7 +92,7 @@ def plan_points(config: Config, road: Road) -> tuple[list[Point], list[Place]]:
             network, macs, params = describe_network(own, arch, first.data)
             plan = dataclasses.replace(first, config=own, arch=arch, network=network, macs=macs, params=params)
         point = Point(chosen, plan)
-        _check_folder(point, resume=config.resume)
+        _check_folder(point, resume=config.resume or config.dry_run)
         return point
 
     by_place: dict[str, Point] = {}
@@ -109,10 +109,15 @@ def plan_points(config: Config, road: Road) -> tuple[list[Point], list[Place]]:
 
 
 def _check_folder(point: Point, *, resume: bool) -> None:
-    """Raises InputError: the point is trained already and `resume` is off, or was begun with another recipe."""
+    """A winner that was retrained to the end is taken as it is; nothing is trained twice.
+
+    Raises:
+        InputError: the point is trained already and `resume` is off, or was begun with another recipe.
+    """
     if not run_dir.begun(point.run):
         return
-    if not resume:
+    taken = point.chosen.place == WINNER and (point.run / "result.json").exists() and not point.missing()
+    if not (resume or taken):
         raise InputError(
             f"'{point.run}' holds a training already; add --resume to go on, which trains nothing twice, or move it away"
         )
@@ -177,7 +182,8 @@ def train_points(points: Sequence[Point], path: Path, jobs: int) -> None:
         )
         failures = train_jobs(todo, jobs, title="frontier", on_done=_result_line) if todo else {}
         for point in points:
-            if not point.missing():
+            held = run_files.read_if_there(point.run / "result.json", "result", {}).get("test_top1", [])
+            if not point.missing() and len(held) <= point.plan.config.seeds:  # a winner may have more seeds
                 save_json(point.run / "result.json", point.result())
         if failures:
             raise next(iter(failures.values()))

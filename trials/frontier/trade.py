@@ -28,7 +28,7 @@ from trials.evidence.intervals import Interval, accuracy_text
 from trials.evidence.trade import beside_the_best, cheapest_sentence, trained_enough
 from trials.export_formats import export_config, export_record
 from trials.export_formats.export_network import export_network
-from trials.frontier.places import AT_A_STEP, Place, Road, find_places
+from trials.frontier.places import AT_A_STEP, WINNER, Place, Road, find_places
 from trials.frontier.points import Point, again_with, before_training, plan_points, train_points
 from trials.networks import answers
 from trials.networks.build import load_network
@@ -39,6 +39,7 @@ from trials.timing.stopwatch import time_networks
 from trials.training import run_gates
 from trials.training.dry_run import advise, estimate_network
 from trials.training.retrain_config import Config
+from trials.training.retrain_plan import print_winners_recipe
 
 FILE = "tradeoff.json"
 RESULT_KEYS = ("macs", "params", "mean", "interval", "test_top1", "test_correct", "test_images")
@@ -62,6 +63,7 @@ def retrain_frontier(config: Config) -> dict[str, Any]:
     points, waiting = plan_points(config, road)
     if points[-1].plan.recipe:
         print(points[-1].plan.recipe)
+    print_winners_recipe(config)
     print_reach(road, writes=not config.dry_run)
     if config.dry_run:
         return {"estimate": print_estimate(config, road, points, waiting)}
@@ -155,9 +157,11 @@ def print_estimate(config: Config, road: Road, points: Sequence[Point], waiting:
     took = estimate_network(plan)
     print(cli.table(took, ("dry run, the winner", ""), as_is=True))
     networks = config.seeds * len(road.places)
-    rounds, own = (math.ceil(number / min(config.jobs, number)) for number in (networks, config.seeds))
+    done = sum(config.seeds - len(point.missing()) for point in points)
+    rounds, own = (math.ceil(number / config.jobs) for number in (networks - done, config.seeds))
+    held = f", {done} of them done" if done else ""
     print(
-        f"{len(road.places)} points of {config.seeds} trainings each: at most {rounds / own:.3g} times the hours above"
+        f"{len(road.places)} points of {config.seeds} trainings each{held}: at most {rounds / own:.3g} times the hours above"
     )
     print(advise(plan.config, plan.config.recipe_values(), plan.data.size(plan.config.training_part), plan.config.kind))
     for warning in filter(None, before_training(points, road.run.path)):
@@ -236,7 +240,7 @@ def compare_points(points: Sequence[Point], road: Road, floor: Mapping[str, Any]
                 "spread_ms": timing.spread_ms,
                 "like_the_best": same,
                 "best": number == best,
-                "winner": point.chosen.place == "winner",
+                "winner": point.chosen.place == WINNER,
                 "files": f"{folder}/export",
             }
         )

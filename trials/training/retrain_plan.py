@@ -22,13 +22,13 @@ from trials.networks import baselines, official_spos
 from trials.networks.baselines import parse_baseline
 from trials.networks.build import build_network
 from trials.networks.pretrained import find_weights, input_of
-from trials.training import memory, sizing
+from trials.training import memory, recipes, sizing
 from trials.training.choose_preset import with_preset
 from trials.training.compilation import require_compiler, require_layers
 from trials.training.initial_weights import Start, check_start
 from trials.training.retrain_config import Config
 from trials.training.retrain_trainer import open_data
-from trials.training.winners_options import winners_class_weights, winners_config
+from trials.training.winners_options import winners_class_weights, winners_config, winners_folder
 
 
 @dataclass(frozen=True)
@@ -174,8 +174,7 @@ def print_notes(plan: RetrainPlan) -> None:
             f"note: of {config.fixed_arc} only the counts are those of its authors, {network.top1}% is of their function: "
             f"{network.counts_only}"
         )
-    if winners_config(config):
-        print(f"recipe: options that are not given are those of the winner, '{config.supernet}/retrain'")
+    print_winners_recipe(config)
     if config.start and config.class_weights == "balanced":
         source = ", as the winner's" if winners_class_weights(config) else ""
         print(f"class weights: balanced{source}, in fine-tuning too; --class-weights none: not")
@@ -186,3 +185,10 @@ def print_notes(plan: RetrainPlan) -> None:
                 f"note: this model shrinks images of {data.resolution}x{data.resolution} pixels to very few; it does so less as "
                 f"--baseline {stronger}, a stronger baseline"
             )
+
+
+def print_winners_recipe(config: Config) -> None:
+    """Say where the options that are not given are from, where that is the winner's training."""
+    if winners_config(config):
+        part = f", in 1/{recipes.SHORTER} of its epochs" if config.from_supernet else ""
+        print(f"recipe: options that are not given are those of the winner, '{winners_folder(config)}'{part}")

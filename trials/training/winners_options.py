@@ -5,23 +5,43 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trials.common.run_dir import begun_with, load_run
+from trials.common import run_files
+from trials.common.run_dir import begun, begun_with, load_run
+from trials.training import recipes
+from trials.training.frontier_options import point_folder
+
+
+def winners_folder(config: Any) -> Path | None:
+    """The run whose options are taken by what is trained to stand beside it; None where nothing stands beside a winner.
+
+    The points of a frontier stand beside the winner of the last search, all others beside RUN/retrain.
+    """
+    if not config.supernet or not (config.baseline or config.start or config.frontier):
+        return None
+    supernet, folder = Path(config.supernet), Path(config.supernet) / "retrain"
+    if config.frontier:
+        folder = point_folder(supernet, run_files.read_if_there(supernet / "arc.json", "fixed arc", {}))
+        if not begun(folder):  # all points have a configuration before the first is trained
+            return None
+    return folder if (folder / "config.json").exists() else None
 
 
 def winners_config(config: Any) -> dict[str, Any] | None:
-    """Read the options of RUN/retrain, whose recipe a baseline takes.
+    """The options of the winner's training that are those of its rivals where nothing is given.
+
+    A network that starts from the supernet's weights has a part of the epochs: see `recipes.shorter`.
 
     Returns:
-        None where there is no such run, where another --recipe is given, or where no baseline is trained from scratch.
+        None where there is no such run, where another --recipe is given, where pretrained weights have a recipe of their own, or
+        where a run goes on as it was begun.
     """
-    if (
-        not (config.baseline and config.supernet)
-        or config.start
-        or not (Path(config.supernet) / "retrain" / "config.json").exists()
-    ):
+    folder = winners_folder(config)
+    if folder is None or config.pretrained or begun_with(config, "retrain", config.out) is not None:
         return None
-    stored = load_run(Path(config.supernet) / "retrain", "retrain")
-    return stored if config.recipe in (None, stored.get("recipe")) else None
+    stored = load_run(folder, "retrain")
+    if config.recipe not in (None, stored.get("recipe")):
+        return None
+    return recipes.shorter(stored) if config.from_supernet and stored.get("epochs") else stored
 
 
 def class_weights_of(config: Any) -> str | None:
@@ -39,9 +59,7 @@ def class_weights_of(config: Any) -> str | None:
 
 
 def winners_class_weights(config: Any) -> str | None:
-    """The factors that RUN/retrain was trained with; None where it has none, or where nothing stands beside it."""
-    if not (config.supernet and (config.baseline or config.start)):
-        return None
-    folder = Path(config.supernet) / "retrain"
-    found = load_run(folder, "retrain").get("class_weights") if (folder / "config.json").exists() else None
+    """The factors that the winner was trained with; None where it has none, or where nothing stands beside it."""
+    folder = winners_folder(config)
+    found = load_run(folder, "retrain").get("class_weights") if folder else None
     return None if found == "none" else found
