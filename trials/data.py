@@ -13,7 +13,7 @@ Every data set offers the same to the other commands:
     data.normalise(images)                                   uint8 to float
     data.to(device)                                          where the batches are to be
 
-Parts: `train` and `score` are the training images, split class-balanced with a fixed seed; `all` is both; `test` is
+Parts: `train` and `score` are the training images, stratified by class with a fixed seed; `all` is both; `test` is
 read by retrain alone. `weights` and `arch` are `train`, split once more for differentiable strategies. There is no iterator
 to save: batches are functions of (seed, epoch, number), so a checkpoint's step number says where the data goes on.
 Shapes: N batch, images (N, 3, R, R), R the resolution in pixels, labels (N,) int64.

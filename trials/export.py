@@ -18,11 +18,17 @@ right after its training.
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from spaces.errors import require_library
+from spaces.files import CLONE
 from trials.common import cli
 from trials.common.answers import answer
+from trials.common.commands import IN_ROAD
 from trials.evidence.comparison import change_text
 from trials.evidence.floor import floor_of, floor_text
 from trials.export_formats.export_config import Config
@@ -56,6 +62,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if exported.layout:
         print(f"layout {config.layout}: {exported.layout}/, which timm has loaded")
     exported.require_good()
+    following = how_to_use(target, exported.good)
+    if following and not os.environ.get(IN_ROAD):  # the road ends by itself
+        print(f"next: {following}    # what is on a photo, by onnxruntime, numpy and pillow alone")
     return answer(
         "export",
         folder=target.parent,
@@ -63,7 +72,21 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         layout=exported.layout,
         card=target.with_name(f"{target.name}.md"),
         checks=run_files.read(target.parent / FILE, "export"),
+        next=following,
     )
+
+
+def how_to_use(target: Path, good: Sequence[str]) -> str | None:
+    """The command that names what is on a photo; None where no file of ONNX is good.
+
+    Args:
+        target: folder and stem of the files.
+        good: names of the files that agree with the network.
+    """
+    file = next((name for name in good if name.endswith(".onnx")), None)
+    script = CLONE / "docs" / "classify_onnx.py"
+    shown = script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script
+    return file and shlex.join(["python", str(shown), str(target.with_name(file)), "photo.jpg"])
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from trials.images.options import DataOptions
 from trials.networks import build
 
 CARD = ("Network", "Files", "Classes", "Budget", "Certificate", "Intended use", "Made by")
+GOOD = {"net.onnx": "the network's answer on each of 3 test images"}
 
 
 def images_of(run, part="test"):
@@ -79,7 +80,15 @@ def test_a_model_card_lies_beside_the_files(digits):
     titles = [line for line in text.splitlines() if line.startswith("## ")]
     assert titles == [f"## {title}" for title in CARD]
     assert "10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in text
-    assert "`model.onnx`" in text
+    files = text.split("## Files\n")[1].split("\n")[0]
+    assert (
+        "`model.py`, `model.safetensors`, `model.pt2`, `model.onnx`: the network's answer on each of 360 test images"
+        in files
+    )
+    table = {entry["format"]: entry for entry in load_json(run / "export" / "export.json", "")["formats"]}
+    assert "; `model-int8.onnx`: the network's answer on " in files
+    if table["int8"]["same_percent"] < 100:
+        assert f"({table['int8']['same_percent']:.2f}%), top-1 {100 * table['int8']['correct'] / 360:.2f}%" in files
     assert "none for this architecture" in text
 
 
@@ -88,12 +97,12 @@ def test_a_model_card_has_the_certificate_of_its_own_network_alone(tmp_path):
     search = {"limits": {"max_macs": 100_000_000, "min_macs": None}}
     for winner, said in (("abc", "the winner is better"), ("other", "none for this architecture")):
         certificate = {"winner": {"id": winner}, "verdict": {"sentence": "better"}}
-        text = model_card.card("net", ["A network."], metadata, ["net.onnx"], search=search, certificate=certificate)
+        text = model_card.card("net", ["A network."], metadata, GOOD, search=search, certificate=certificate)
         assert f"## Certificate\n{said}" in text
         assert "## Budget\nmax_macs 100,000,000\n" in text
     (tmp_path / "search.json").write_text("{}")
     with pytest.raises(InputError, match="search summary '.*' is damaged"):
-        model_card.read_card("net", ["A network."], metadata, ["net.onnx"], str(tmp_path))
+        model_card.read_card("net", ["A network."], metadata, GOOD, str(tmp_path))
     model_card.write_card(tmp_path / "none", "A network.", [])
     assert not (tmp_path / "none.md").exists()
 

@@ -359,7 +359,7 @@ def test_weights_and_architecture_learn_from_disjoint_images():
     assert len(arch) / len(weights | arch) == pytest.approx(0.2, abs=0.01)
     labels = torch.cat([labels for _, labels in data.eval_batches("arch", 100)])
     counts = torch.bincount(labels)
-    assert int(counts.max() - counts.min()) <= 2  # class-balanced
+    assert int(counts.max() - counts.min()) <= 2  # digits has as many images of each class
     seen = {image.numpy().tobytes() for x, _ in data.eval_batches("weights", 100) for image in x}
     assert not seen & {image.numpy().tobytes() for x, _ in data.eval_batches("arch", 100) for image in x}
 

@@ -66,6 +66,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "layout": "the folder that timm loads; null without --layout",
         "card": "the model card",
         "checks": "export.json, all of it: how each format was checked",
+        "next": NEXT,
     },
     "latency": {
         "table": "the table that was written or compared; null with --template and --kit",

@@ -84,6 +84,16 @@ class Comparison:
         """Images on which a file gives the network's answer, percent."""
         return 100 * sum(int(batch.sum()) for batch in self.files[name].same) / self.images
 
+    def told(self, name: str) -> str:
+        """In how many answers a file agrees with the network, and what it gets, in words."""
+        same = sum(int(batch.sum()) for batch in self.files[name].same)
+        if same == self.images:
+            return f"the network's answer on each of {same:,} test images"
+        return (
+            f"the network's answer on {same:,} of {self.images:,} test images ({self.same(name):.2f}%), top-1 "
+            f"{100 * self.files[name].correct / self.images:.2f}% where the network has {self.top1:.2f}%"
+        )
+
     def interval(self, name: str = "") -> Interval:
         """Top-1 accuracy of a file, without a name of the network, with its 95 % interval."""
         return accuracy_interval([self.files[name].correct if name else self.correct], self.images)

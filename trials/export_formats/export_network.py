@@ -88,8 +88,9 @@ def export_network(config: Config) -> Exported:
         rows = [files.table_row(name, draft, target, comparison, name in problems) for name in config.wanted]
         files.publish_files(config, draft, problems)
     write_record(config, comparison, problems, made | {"seconds": time.perf_counter() - began})
-    good = [target.name + suffix for name in config.wanted if name not in problems for suffix in FORMATS[name]]
+    wanted = [name for name in config.wanted if name not in problems]
+    good = {target.name + suffix: comparison.told(name) for name in wanted for suffix in FORMATS[name]}
     card = read_card(target.name, description.lines, description.metadata, good, stored_config.get("supernet"))
     write_card(target, card, good)
     layout = layouts.write_layout(config, network, description, data, card) if config.layout else None
-    return Exported(config, stored_config, comparison, problems, rows, good, layout)
+    return Exported(config, stored_config, comparison, problems, rows, [*good], layout)

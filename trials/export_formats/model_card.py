@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ def card(
     name: str,
     lines: Sequence[str],
     metadata: Mapping[str, Any],
-    files: Sequence[str],
+    files: Mapping[str, str],
     *,
     search: Mapping[str, Any] | None = None,
     certificate: Mapping[str, Any] | None = None,
@@ -30,7 +30,7 @@ def card(
         name: of the files.
         lines: what a `Description` says, line by line.
         metadata: what the files say about themselves.
-        files: names of the files that were checked and found good.
+        files: name of each file that was checked and found good -> how it answers, as `Comparison.told` says it.
         search: search.json of the supernet's run; None where nothing was searched.
         certificate: certificate.json of it; left out where its winner is another architecture.
     """
@@ -45,7 +45,11 @@ def card(
     verdict = verdict_text(certificate["verdict"]) if certificate and own else None
     sections = {
         "Network": " ".join(filter(None, lines)),
-        "Files": ", ".join(f"`{file}`" for file in files) + ": each was run over the test images and agreed.",
+        "Files": "; ".join(
+            f"{', '.join(f'`{file}`' for file in files if files[file] == told)}: {told}"
+            for told in dict.fromkeys(files.values())
+        )
+        + ".",
         "Classes": f"{len(classes)}: {named}{more}",
         "Budget": budget or "none is known: the architecture was not taken from a search under a limit",
         "Certificate": verdict or "none for this architecture: whether a search was better than luck is not known",
@@ -58,7 +62,7 @@ def card(
 
 
 def read_card(
-    name: str, lines: Sequence[str], metadata: Mapping[str, Any], files: Sequence[str], supernet: str | None
+    name: str, lines: Sequence[str], metadata: Mapping[str, Any], files: Mapping[str, str], supernet: str | None
 ) -> str:
     """The text of the model card, with what the supernet's run knows about this network.
 
@@ -73,7 +77,7 @@ def read_card(
     return card(name, lines, metadata, files, search=search, certificate=certificate)
 
 
-def write_card(target: Path, text: str, files: Sequence[str]) -> None:
+def write_card(target: Path, text: str, files: Iterable[str]) -> None:
     """Write STEM.md beside the files; nothing where no file is good.
 
     Args:
@@ -81,7 +85,7 @@ def write_card(target: Path, text: str, files: Sequence[str]) -> None:
         text: what `read_card` returned.
         files: names of the good files.
     """
-    if not files:
+    if not [*files]:
         return
     with atomic(target.with_name(target.name + SUFFIX)) as temporary:
         temporary.write_text(text, encoding="utf-8")

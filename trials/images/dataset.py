@@ -284,7 +284,7 @@ class Data:
 
 
 def split(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Split images in two, class-balanced, with a fixed seed.
+    """Split images in two, the same share of each class, with a fixed seed.
 
     Args:
         labels: class numbers, (n,).

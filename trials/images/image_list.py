@@ -63,7 +63,7 @@ class ImageList:
 def select_images(
     listing: Listing, scanned: Scan, score_fraction: float, test_fraction: float = TEST_FRACTION
 ) -> ImageList:
-    """Leave out what cannot be used, and all but one of the files with the same content; then cut the parts, class-balanced.
+    """Leave out what cannot be used, and all but one of the files with the same content; then cut the parts, stratified by class.
 
     Of files with the same content the one in the test images stays, else the one in val. Where two of them, in the same part,
     have different classes, all of them go, because nobody knows which class is right.
