@@ -427,6 +427,30 @@ def test_class_names_that_are_not_utf_8(part, tmp_path):
         find_images(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("grey", "said", "named"),
+    [
+        (8, "\nall 8 images: grey\n", 0),
+        (6, "\n6 of 8 images: grey\n", 0),
+        (4, "\nunusual, but readable (EXIF orientation is not applied): 4\n  grey (4): ", 4),
+    ],
+)
+def test_what_most_images_are_is_said_in_one_line(tmp_path, monkeypatch, capsys, grey, said, named):
+    monkeypatch.chdir(tmp_path)
+    for number in range(8):
+        path = tmp_path / "cells" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(pixels).convert("L" if number < grey else "RGB").save(path)
+    found = data.main(["check", "cells/", "--workers", "1"])
+    printed = capsys.readouterr().out
+    assert said in printed
+    assert printed.count(".png'") == named
+    assert len(found["unusual"]) == grey
+    assert found["picture"] == "runs/check-cells.png"  # nothing is written beside runs/
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cells", "runs"]
+
+
 @pytest.mark.skipif(heic.READS_HEIC, reason="HEIC is read here")
 def test_check_counts_all_and_names_the_options_for_the_run(tmp_path, capsys):
     fill(*(tmp_path / "train" / name for name in "ab"), tmp_path / "val", count=4)

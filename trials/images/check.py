@@ -58,7 +58,8 @@ def check_folder(config: Config, network_for: Callable[[int, float], tuple[str, 
         InputError: the folder is missing or has no classes, or the picture cannot be written.
     """
     root = require_data_folder(config.data_root, "folder")
-    if config.out and not os.access(Path(config.out).absolute().parent, os.W_OK):
+    beside = Path(config.out).absolute().parent  # runs/ may be missing, and is made
+    if config.out and not os.access(beside if beside.exists() else beside.parent, os.W_OK):
         raise InputError(f"--out '{config.out}' cannot be written; name a file in a folder of yours, or '' for none")
     listing = find_images(root, val_labels=config.val_labels, classes=config.classes, per_class=config.per_class)
     scanned = scan(listing.paths.under(listing.root), config.workers)
@@ -167,14 +168,27 @@ def _print_facts(listing: Listing, scanned: Scan, images: ImageList, config: Con
         print_two("classes differ in size", f"fewest {', '.join(few)}", f"most {', '.join(many)}")
         print("if the small ones matter as much: --class-weights balanced, and look at the balanced accuracy")
 
-    print_files(
-        f"unusual, but readable (EXIF orientation is {'' if config.exif_orientation else 'not '}applied)",
-        _unusual(listing, scanned),
-    )
+    _print_unusual(_unusual(listing, scanned), len(listing.paths), config)
     print_files("left out", images.left_out)
     print_files("not read", images.others)
     for note in listing.notes:
         print("\n" + textwrap.fill(f"note: {note}", WIDTH, break_long_words=False, break_on_hyphens=False))
+
+
+def _print_unusual(odd: list[tuple[str, str]], files: int, config: Config) -> None:
+    """Name the files that are unusual; what more than half of all files are is said in one line, without names.
+
+    Args:
+        odd: path and reason.
+        files: how many there are of all.
+    """
+    turned = f" (EXIF orientation is {'' if config.exif_orientation else 'not '}applied)"
+    usual = {reason for reason, count in Counter(reason for _, reason in odd).items() if 2 * count > files}
+    for reason in usual:  # one at most
+        count = sum(why == reason for _, why in odd)
+        many = f"all {files:,}" if count == files else f"{count:,} of {files:,}"
+        print(f"\n{many} images: {reason}{turned if 'EXIF' in reason else ''}")
+    print_files(f"unusual, but readable{turned}", [(path, reason) for path, reason in odd if reason not in usual])
 
 
 def _blank(listing: Listing, scanned: Scan, background: str) -> list[Blank]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from pathlib import Path
 from typing import ClassVar
 
 from spaces.errors import InputError
@@ -20,7 +22,9 @@ class Config:
 
     data_root: str = option(help="Image folder to look at")
     out: str = option(
-        "check.png", "Picture sheet to write: a row per class, half as scored, half as trained; '' means none"
+        None,
+        "Picture sheet to write: a row per class, half as scored, half as trained; '' means none",
+        unset="runs/check-FOLDER.png",
     )
     score_fraction: float = option(0.1, "Part of the training images that is held out to score candidates")
     test_fraction: float = reuse(DataOptions, "test_fraction")
@@ -33,6 +37,8 @@ class Config:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "background", background.normal_form(self.background))
+        if self.out is None:
+            object.__setattr__(self, "out", f"runs/check-{Path(os.path.abspath(self.data_root)).name or 'root'}.png")
         if self.workers is None:
             object.__setattr__(self, "workers", default_workers())
         for name in ("score_fraction", "test_fraction"):
