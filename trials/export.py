@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     exported.require_good()
     following = how_to_use(target, exported.good)
     if following and not os.environ.get(IN_ROAD):  # the road ends by itself
-        print(f"next: {following}    # what is on a photo, by onnxruntime, numpy and pillow alone")
+        cli.say_next(following, "what is on a photo, by onnxruntime, numpy and pillow alone")
     return answer(
         "export",
         folder=target.parent,

@@ -75,10 +75,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     verdict = table_report.print_table(table, config.out)
     fastest, slowest = table.bounds_ms()
     following = next_command(config, table, can_rank=not str(verdict).startswith("cannot rank"))
-    print(f"next: {following}")
-    following = following.partition("    #")[0]
+    command, _, why = following.partition("    # ")
+    cli.say_next(command, why)
     found = {"fastest_ms": fastest, "slowest_ms": slowest, "check": table.check or None, "verdict": verdict}
-    return answer("latency", table=config.out, **found, next=following)
+    return answer("latency", table=config.out, **found, next=command)
 
 
 def next_command(config: Config, table: LatencyTable, *, can_rank: bool) -> str:

@@ -113,10 +113,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
         compare_baselines(Path(config.supernet) if config.supernet else run, run, config.device)
     elif config.supernet and run.resolve() == winners_run(config, plan.arch):
         following = cli.command("certify", config.supernet)
-        print(f"next: {following}    # is it better than random architectures of the same cost?")
+        cli.say_next(following, "is it better than random architectures of the same cost?")
     elif not config.supernet:  # a network of its own: nothing is compared with it
         following = cli.command("export", "--weights", run)
-        print(f"next: {following}    # files that run without Onepath")
+        cli.say_next(following, "files that run without Onepath")
     warned = warnings_from(run, "retrain")
     return answer("retrain", run=run, result=result, floor=floor, warnings=warned, next=following)
 

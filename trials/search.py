@@ -114,7 +114,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
         report, certify = page.write_report(plan.run), cli.command("certify", plan.run)
         print(f"report: {report}")
-        print(f"next: {certify}    # is it better than random architectures of the same cost?")
+        cli.say_next(certify, "is it better than random architectures of the same cost?")
         return answer(
             "search",
             run=plan.run,

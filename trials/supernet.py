@@ -71,7 +71,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
             save_json(run / "search_space.json", search_space(plan.chain.choices))
         if config.trains_none:
             choose = cli.command("retrain", "--supernet", run, "--top-random", 8)
-            print(f"no supernet is trained; the best of random architectures, by short trainings:\nnext: {choose}")
+            print("no supernet is trained; the best of random architectures, by short trainings")
+            cli.say_next(choose)
             return told(run, choose)
         return told(run, train(run, plan, config, speaks))
 
@@ -128,10 +129,11 @@ def print_next(run: Path, plan: SupernetPlan, config: Config) -> str:
     search = cli.command("search", run)
     if (run / "learned_arc.json").exists():
         certify = cli.command("certify", run)
-        print(f"next: {certify}\nor a search of this supernet: {search}")
+        cli.say_next(certify)
+        cli.say(f"a search of this supernet is possible, too: {search}")
         return certify
-    print(f"next: {search} --in-process")
-    cli.say(f"its limits are those in {experiment}; without --in-process it is in NNI, with its portal")
+    cli.say_next(f"{search} --in-process")
+    cli.say(f"the limits of a search are those in {experiment}; without --in-process it is in NNI, with its portal")
     return f"{search} --in-process"
 
 

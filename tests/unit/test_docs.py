@@ -62,6 +62,10 @@ def test_links_to_headings_lead_somewhere():
 GATES = {call.group(1) for call in re.finditer(r'GateWarning\("([a-z ]+)"', inspect.getsource(gates))} | {
     gates.FEW_STEPS,
     gates.SMALL_TEST,
+    gates.NEAR_CHANCE,
+    gates.NOTHING,
+    gates.FEW_SCORING,
+    gates.EQUAL_SCORES,
 }
 
 

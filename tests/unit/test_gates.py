@@ -4,10 +4,12 @@ import json
 import random
 import subprocess
 
+import numpy as np
 import pytest
 
 from trials.common import cli, typed
 from trials.evidence import gates
+from trials.evidence.classes import balanced_of
 from trials.evidence.gates import GateWarning, keep_warnings, read_warnings
 from trials.evidence.intervals import Interval, accuracy_interval
 from trials.evidence.learned import learned_nothing
@@ -29,6 +31,11 @@ def looks(gate, *arguments, **options):
     return gate(*arguments, "python -m trials.supernet --out runs/x-2", **options)
 
 
+def known(mean: list[float], best: list[float], images: int, classes: int) -> dict:
+    """What the fixed paths tell a gate."""
+    return {"mean": mean, "best": best, "images": images, "classes": classes}
+
+
 FIRES = {
     # the known case: 354 photographs, 254 of them to train on, at defaults that were made for more images
     "few steps": (gates.few_steps, (42, 704, 254), "42 steps are too few for 254 images; about 704 are needed"),
@@ -41,11 +48,15 @@ FIRES = {
         ([1.3] * 5 + [1.32, 1.35, 1.4, 1.42, 1.42],),
         "1.300 in the first fifth, 1.420 in",
     ),
-    "near chance": (gates.near_chance, ([20.7, 27.6, 34.5], 29, 22.6), "3 fixed paths score 27.59% [14.7, 45.7], near"),
+    "near chance": (
+        gates.near_chance,
+        (known([27.6, 14.7, 45.7], [28.0, 15.0, 46.0], 29, 4),),
+        "fixed paths have a balanced accuracy of 27.60% [14.7, 45.7], near the 25.0% of always the same class",
+    ),
     "few scoring images": (
         gates.near_chance,
-        ([30.0, 40.0], 29, 22.6),
-        "[19.9, 52.7], which 29 scoring images cannot tell from the 22.6% of always",
+        (known([35.0, 19.9, 52.7], [36.0, 20.0, 54.0], 29, 4),),
+        "[19.9, 52.7], which 29 scoring images cannot tell from the 25.0% of always",
     ),
     "noisy scores": (gates.noisy_scores, ([80.0, 80.5, 81.0], 29), "noise of 7.25 that 29 scoring images"),
     "equal scores": (gates.noisy_scores, ([24.1] * 4, 29), "all 4 architectures score 24.10%"),
@@ -73,9 +84,10 @@ SILENT = [
     (gates.flat_loss, (falling(2.3, 0.5, 0.05, 20),)),
     (gates.flat_loss, ([2.3] + [0.5] * 9,)),  # learned at once
     (gates.flat_loss, ([1.5] * 9,)),  # too few lines to tell
-    (gates.near_chance, ([80.0, 85.0], 360, 10.2)),
-    (gates.near_chance, ([55.2, 69.0], 29, 22.6)),
-    (gates.near_chance, ([], 29, 22.6)),  # --eval-paths 0
+    (gates.near_chance, (known([82.0, 78.0, 86.0], [85.0, 81.0, 88.0], 360, 10),)),
+    (gates.near_chance, (known([60.3, 52.8, 67.4], [67.4, 59.6, 74.3], 178, 2),)),  # 60 % are right, 68 % of one class
+    (gates.near_chance, (known([54.0, 47.0, 61.0], [67.4, 59.6, 74.3], 178, 2),)),  # one path shows that it learned
+    (gates.near_chance, (known([100.0, 90.0, 100.0], [100.0, 90.0, 100.0], 20, 1),)),
     (gates.noisy_scores, ([80.0, 85.0, 90.0, 93.0], 360)),
     (gates.noisy_scores, ([80.0, 80.0], 360)),  # too few to tell
     (gates.small_test, ({"a": 60, "b": 50},)),
@@ -101,6 +113,21 @@ def test_a_gate_fires_on_its_case(case):
 @pytest.mark.parametrize(("gate", "arguments"), SILENT)
 def test_a_gate_is_silent_on_a_healthy_case(gate, arguments):
     assert looks(gate, *arguments) is None
+
+
+@pytest.mark.parametrize(
+    ("mean", "best", "flat", "gate"),
+    [
+        ([50.0, 48.0, 52.0], [50.4, 48.4, 52.4], True, "nothing learned"),
+        ([50.0, 48.0, 52.0], [50.4, 48.4, 52.4], False, "near chance"),  # the loss fell
+        ([50.0, 42.0, 58.0], [50.4, 42.0, 58.4], True, "near chance"),  # too few images to be certain
+        ([50.0, 48.0, 52.0], [54.0, 49.0, 59.0], True, "near chance"),  # one path may know something
+        ([60.3, 52.8, 67.4], [67.4, 59.6, 74.3], True, None),  # it learned, whatever the loss did
+    ],
+)
+def test_only_with_certainty_is_said_that_nothing_was_learned(mean, best, flat, gate):
+    warning = looks(gates.near_chance, known(mean, best, 2000, 2), flat=flat)
+    assert (warning and warning.gate) == gate
 
 
 @pytest.mark.parametrize("lines", [10, 16, 40])
@@ -268,3 +295,18 @@ def test_networks_at_chance_are_said_so_first(accuracies, says):
     same = {"class": "cat", "top1": 22.0}
     floor = {"name": "random forest on 16x16 pixels", "top1": 24.0, "test_images": 71, "majority": same}
     assert learned_nothing([Interval(value, 0.0, 100.0) for value in accuracies], floor) == says
+
+
+def test_a_balanced_loss_is_not_taken_for_chance():
+    """Of 40 and 160 images of two classes: 90 % and 70 % are right, less than always the larger class is."""
+    labels = np.repeat([0, 1], [40, 160])
+    right = np.concatenate([np.arange(40) < 36, np.arange(160) < 112])[None]
+    balanced, same = balanced_of(right, labels), {"class": "good", "top1": 80.0}
+    assert balanced.value == pytest.approx(80.0)
+    floor = {"name": "forest", "top1": 75.0, "test_images": 200, "majority": same}
+    top1 = [accuracy_interval([148], 200)]  # 74.0 %
+    assert (
+        learned_nothing(top1, floor) == "none of these 1 networks knows more than always answering 'good' does (80.0%)"
+    )
+    assert learned_nothing(top1, floor, [balanced], 2) == ""
+    assert "always answering" in learned_nothing(top1, floor, [balanced_of(labels[None] == 1, labels)], 2)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 from PIL import Image
@@ -12,6 +13,7 @@ from tests.unit.test_options import config_of
 from trials import run
 from trials.common import cli, typed
 from trials.common.answers import Answered
+from trials.report import print_summary
 from trials.road import form, record, steps
 
 
@@ -271,9 +273,10 @@ def test_a_road_of_a_folder_goes_on_with_a_retraining_that_has_begun(folder, cap
 def test_a_gate_ends_the_road_with_the_command_that_does_better(tmp_path, command, ends):
     typed.remember("trials.run", ["digits", "--resume", "--seeds", "2"])
     config = run.Config(images="digits", out=str(tmp_path))
-    warning = {"from": "supernet", "gate": "near chance", "text": "5 paths know nothing", "command": command}
-    (tmp_path / "warnings.json").write_text(json.dumps([{**warning, "gate": "few scoring images"}]))
-    run.stop_at_gate("supernet", config)
+    warning = {"from": "supernet", "gate": "nothing learned", "text": "5 paths know nothing", "command": command}
+    for gate in ("near chance", "few scoring images", "flat loss"):  # weaker evidence
+        (tmp_path / "warnings.json").write_text(json.dumps([{**warning, "gate": gate}]))
+        run.stop_at_gate("supernet", config)
     (tmp_path / "warnings.json").write_text(json.dumps([warning]))
     for step in ("search", "retrain", "report"):
         run.stop_at_gate(step, config)
@@ -301,3 +304,19 @@ def test_a_step_takes_its_section_of_the_file(tmp_path, capsys):
     run.main(["digits", "--out", str(tmp_path), "--dry-run", "--config", str(tmp_path / "run.yml")])
     lines = capsys.readouterr().out.splitlines()
     assert ["--config" in line for line in lines] == [False, True, False, False, False, False]
+
+
+@pytest.mark.parametrize("where", ["", "1"])
+def test_a_step_of_the_road_does_not_say_what_comes_next(where, capsys, monkeypatch):
+    monkeypatch.setenv("ONEPATH_IN_ROAD", where)
+    cli.say_next("python -m trials.search x", "why")
+    print_summary([("run", "x"), ("next", "python -m trials.certify x")])
+    out = capsys.readouterr().out
+    assert out.count("next: python -m trials.") == (0 if where else 2)
+    assert ("# why" in out) == (not where)
+
+
+def test_only_say_next_prints_what_comes_next():
+    """Others would contradict trials.run where it stops; they are the road's own end, and what can be copied of a report."""
+    printed = [path.name for path in (ROOT / "trials").rglob("*.py") if re.search(r"print\(.*next: ", path.read_text())]
+    assert sorted(printed) == ["lines.py", "run.py"]

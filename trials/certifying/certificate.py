@@ -33,11 +33,13 @@ class Tested:
     Attributes:
         right: whether each test image is right, for each seed, bool (S, N).
         score: what the search maximised on the supernet, see `score_value`, percent; None where there is none.
+        balanced: its balanced accuracy; None where it is not asked for.
     """
 
     network: Network
     right: np.ndarray
     score: float | None
+    balanced: Interval | None = None
 
     @property
     def correct(self) -> list[int]:

@@ -34,6 +34,7 @@ from trials.choosing.searched import read_searched
 from trials.common import cli, locks, run_dir, run_files
 from trials.common.distributed import use_cuda
 from trials.common.supernet_run import SupernetRun
+from trials.evidence.classes import balanced_of
 from trials.evidence.floor import floor_of, floor_text
 from trials.evidence.gates import FEW_STEPS, GateWarning, keep_warnings
 from trials.evidence.learned import learned_nothing
@@ -237,9 +238,8 @@ def test_all(
                 )
         network = retraining.network
         score = scores.get(network.id)
-        tested[network.id] = Tested(
-            network, np.stack([one.right for one in found]), score_value(score, score_by) if score else None
-        )
+        right, value = np.stack([one.right for one in found]), score_value(score, score_by) if score else None
+        tested[network.id] = Tested(network, right, value, balanced_of(right, found[0].labels))
     randoms = [network for network in plan.networks.randoms if network.id in tested]
     if plan.networks.winner.id not in tested or not randoms:
         require_all_trained(stopped)
@@ -262,7 +262,9 @@ def certify(
     randoms = [tested[network.id] for network in networks.randoms if network.id in tested]
     longer = run_gates.longer_training(config, data)
     few_steps = next((warning for warning in warnings if warning and warning.gate == FEW_STEPS), None)
-    nothing = learned_nothing([network.interval for network in tested.values()], floor)
+    balanced = [network.balanced for network in tested.values() if network.balanced]
+    classes = sum(number > 0 for number in data.class_counts("test").values())
+    nothing = learned_nothing([network.interval for network in tested.values()], floor, balanced, classes)
     adviser = Adviser(
         plan.run.path, networks.winner.folder, plan.seeds, len(randoms), longer, few_steps, data, floor, nothing
     )

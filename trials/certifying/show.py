@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from trials.common import cli
-from trials.common.commands import as_typed
 from trials.evidence.comparison import as_sentence, verdict_text
 from trials.evidence.intervals import Interval
 from trials.evidence.ranking import too_few
@@ -53,7 +52,7 @@ def print_certificate(certificate: dict[str, Any], floor: str) -> None:
     print(noise_line(certificate["noise"]))
     verdict = certificate["verdict"]
     print(f"\n{as_sentence(verdict_text(verdict))}")
-    print(f"next: {as_typed(verdict['next'])}    # {verdict['why']}")
+    cli.say_next(verdict["next"], verdict["why"])
 
 
 def ranking_line(ranking: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ from spaces.errors import InputError, Stopped, shown
 from trials.common import answers, machine, numbers, option_files, short_help, typed
 from trials.common.commands import as_typed
 from trials.common.fields import REQUIRED, flag, groups, option, reuse, sentence  # noqa: F401  for other modules
-from trials.common.lines import refilled, say  # noqa: F401  for other modules
+from trials.common.lines import refilled, say, say_next  # noqa: F401  for other modules
 from trials.common.parser import Parser
 from trials.common.tables import table  # noqa: F401  for other modules
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import textwrap
 
+from trials.common.commands import IN_ROAD, as_typed
 from trials.common.tables import WIDTH
 
 COMMAND = ("python -m ", "torchrun ", "mkdir ", "mv ")  # how the lines of commands begin
@@ -29,6 +31,12 @@ def folded(text: str) -> str:
 def say(text: str) -> None:
     """Print prose, folded."""
     print(folded(text))
+
+
+def say_next(command: str, why: str = "") -> None:
+    """Print the command that comes next; nothing inside trials.run, which goes on by itself, or stops and says what to do."""
+    if not os.environ.get(IN_ROAD):
+        print(f"next: {as_typed(command)}" + f"    # {why}" * bool(why))
 
 
 def refilled(text: str) -> str:

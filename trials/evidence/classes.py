@@ -85,6 +85,23 @@ def balanced_accuracy(rows: Sequence[ClassRow]) -> Interval:
     return Interval(value, max(0.0, value - below), min(100.0, value + above))
 
 
+def balanced_of(right: np.ndarray, labels: np.ndarray) -> Interval:
+    """The balanced accuracy of answers of which only is known whether they are right.
+
+    Args:
+        right: bool (S, N).
+        labels: class numbers, (N,); classes without an image do not count.
+    """
+    numbers = np.unique(labels).tolist()
+    of_classes = [right[:, labels == number] for number in numbers]
+    return balanced_accuracy(
+        [
+            ClassRow(str(n), one.shape[1], tuple(one.sum(1).tolist()), "")
+            for n, one in zip(numbers, of_classes, strict=True)
+        ]
+    )
+
+
 def figures(rows: Sequence[ClassRow]) -> dict[str, Any]:
     """What result.json says about the classes: `balanced` with its interval, and `classes`, the least accurate first."""
     balanced = balanced_accuracy(rows)

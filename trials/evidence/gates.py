@@ -20,14 +20,15 @@ from spaces.errors import shown
 from spaces.files import save_json
 from trials.common import places, run_files
 from trials.common.commands import as_typed, neutral
-from trials.evidence.intervals import Interval, accuracy_interval, percent, score_sd
+from trials.evidence.intervals import Interval, percent, score_sd
 from trials.evidence.learned import LEAST_ABOVE_CHANCE, above_chance, is_below
 from trials.images.blank import Blank, notable
 
 FILE = "warnings.json"
 FEW_STEPS, SMALL_TEST, BLANK = "few steps", "small test part", "blank images"
 FEW_SCORING = "few scoring images"
-NEAR_CHANCE, EQUAL_SCORES = "near chance", "equal scores"  # after these nothing can be learned from what follows
+NEAR_CHANCE = "near chance"
+NOTHING, EQUAL_SCORES = "nothing learned", "equal scores"  # after these nothing can be learned from what follows
 STEPS_SHARE = 0.25  # fewer steps than this part of the recipe's are too few
 BATCH_SHARE = 1 / 8  # the largest part of the training images that one batch may be
 RATE_FACTOR = 3.0  # how far rate per image of a batch may be from the recipe's
@@ -125,24 +126,31 @@ def flat_loss(losses: Sequence[float], command: str, *, whole: bool = True) -> G
     return GateWarning("flat loss", text, command)
 
 
-def near_chance(top1: Sequence[float], images: int, chance: float, command: str) -> GateWarning | None:
+def near_chance(known: Mapping[str, Any], command: str, *, flat: bool = False) -> GateWarning | None:
     """Paths of a trained supernet that know hardly more than chance, or that too few images tell from it.
 
+    Accuracies are balanced: always the same class has one in the number of classes then, and so has a network that knows
+    nothing, however unequal the classes are and whatever the loss lets them count.
+
     Args:
-        top1: of the fixed paths.
-        images: that they were measured on.
-        chance: the share of the most frequent class, in percent.
+        known: what `FixedPaths.measure` tells a gate; one path that learned shows that the supernet did.
+        flat: whether the loss did not fall. Only with it, and with all of both intervals near chance, nothing was learned.
     """
-    if not top1:
+    mean, best, images, classes = Interval(*known["mean"]), Interval(*known["best"]), known["images"], known["classes"]
+    chance = 100 / classes
+    if classes == 1 or above_chance(mean, chance) or above_chance(best, chance):
         return None
-    interval = accuracy_interval([round(statistics.fmean(top1) / 100 * images)], images)
-    if above_chance(interval, chance):
-        return None
-    scored = f"{len(top1)} fixed paths score {percent(interval)}"
-    if interval.value - chance >= LEAST_ABOVE_CHANCE * (100 - chance):
-        text = f"{scored}, which {images:,} scoring images cannot tell from the {chance:.1f}% of always the same class"
+    scored, same = (
+        f"fixed paths have a balanced accuracy of {percent(mean)}",
+        f"the {chance:.1f}% of always the same class",
+    )
+    least = chance + LEAST_ABOVE_CHANCE * (100 - chance)
+    if mean.value >= least:
+        text = f"{scored}, which {images:,} scoring images cannot tell from {same}"
         return GateWarning(FEW_SCORING, text, command)
-    return GateWarning(NEAR_CHANCE, f"{scored}, near the {chance:.1f}% of always the same class", command)
+    if flat and max(mean.high, best.high) < least:
+        return GateWarning(NOTHING, f"{scored}, like {same}, and the loss did not fall", command)
+    return GateWarning(NEAR_CHANCE, f"{scored}, near {same}", command)
 
 
 def noisy_scores(scores: Sequence[float], images: int, command: str) -> GateWarning | None:

@@ -15,7 +15,8 @@ def above_chance(interval: Interval, chance: float) -> bool:
 
     Args:
         interval: of the accuracy.
-        chance: the share of the most frequent class, in percent.
+        chance: that of always the same class, in percent: the share of the most frequent one, or, of a balanced accuracy,
+            one in the number of classes.
     """
     return interval.low > chance and interval.value - chance >= LEAST_ABOVE_CHANCE * (100 - chance)
 
@@ -30,18 +31,28 @@ def is_below(accuracy: Interval, floor: Mapping[str, Any]) -> bool:
     return _of_images(accuracy, floor).high < floor["top1"]
 
 
-def learned_nothing(accuracies: Sequence[Interval], floor: Mapping[str, Any]) -> str:
+def learned_nothing(
+    accuracies: Sequence[Interval], floor: Mapping[str, Any], balanced: Sequence[Interval] = (), classes: int = 2
+) -> str:
     """What must be said first of networks of which none has learned enough for a comparison; "" where one has.
 
     Args:
         accuracies: test accuracies of all of them, with their intervals.
         floor: as for `is_below`.
+        balanced: balanced accuracies of all of them; where classes are of unequal size, and above all where a loss lets them
+            count alike, a network that knows much can be right less often than always the same class is.
+        classes: how many have test images.
     """
     which = f"none of these {len(accuracies)} networks"
     if all(is_below(accuracy, floor) for accuracy in accuracies):
         return f"{which} reaches what needs no deep learning ({floor['name']}: {floor['top1']:.1f}%)"
     same = floor.get("majority")
-    if same and not any(above_chance(_of_images(accuracy, floor), same["top1"]) for accuracy in accuracies):
+    knows = any(above_chance(accuracy, 100 / classes) for accuracy in balanced)
+    if (
+        same
+        and not knows
+        and not any(above_chance(_of_images(accuracy, floor), same["top1"]) for accuracy in accuracies)
+    ):
         return f"{which} knows more than always answering '{same['class']}' does ({same['top1']:.1f}%)"
     return ""
 

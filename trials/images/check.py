@@ -83,7 +83,7 @@ def check_folder(config: Config, network_for: Callable[[int, float], tuple[str, 
     if not without_training_images(images) and not os.environ.get(IN_ROAD):  # the road goes on by itself
         words = ["--data", "folder", "--data-root", config.data_root, *_given(config), "--out", "runs/mine"]
         following = cli.command("supernet", *words)
-        print(f"next: {following}")
+        cli.say_next(following)
     counts = np.bincount(images.labels, minlength=len(images.classes))
     return {
         "folder": config.data_root,

@@ -83,7 +83,8 @@ def shrink_folder(config: Config) -> dict[str, Any]:
     following = cli.command(
         "data", "check", config.out, *(["--val-labels", config.val_labels] if config.val_labels else [])
     )
-    print(f"\nnext: {following}")
+    print()
+    cli.say_next(following)
     return {
         "folder": config.data_root,
         "layout": listing.layout,

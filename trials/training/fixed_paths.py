@@ -6,12 +6,16 @@ recalibrated on some of the training images, and accuracy is measured on some of
 
 from __future__ import annotations
 
+import dataclasses
+import statistics
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from spaces.arch import Arch
 from spaces.chain import Chain
+from trials.evidence.classes import balanced_of
 from trials.images.dataset import Data
 from trials.networks.batchnorm import equal_batches
 from trials.scoring.precision import PRECISIONS
@@ -58,18 +62,26 @@ class FixedPaths:
         return sum(len(y) for _, y in self.scoring)
 
     @torch.no_grad()
-    def top1(self, weights: dict[str, torch.Tensor]) -> list[float]:
+    def measure(self, weights: dict[str, torch.Tensor]) -> tuple[list[float], dict[str, Any]]:
         """Measure all paths.
 
         Args:
             weights: state dict of the supernet.
         Returns:
-            Top-1 of each path, percent of `images`.
+            Top-1 of each path, percent of `images`; what a gate is told: their mean balanced accuracy and the best one, each
+            as [value, low, high] in percent, the `images` and the `classes` that are among them.
         """
         tree = PrefixTree(SharedBlocks(self.chain, weights, PRECISIONS["32"], self.device), self.paths)
         tree.calibrate(self._images(x) for x in self.calibration)
-        hits = tree.hits((self._images(x), y.to(self.device)) for x, y in self.scoring)
-        return [100 * int(top1_hits) / self.images for top1_hits in hits[:, 0]]
+        answers = tree.answers((self._images(x), y.to(self.device)) for x, y in self.scoring)
+        right, labels = answers.right[:, :, 0].numpy(), torch.cat([y.cpu() for _, y in self.scoring]).numpy()
+        of_paths = [balanced_of(path[None], labels) for path in right]
+        best = max(of_paths, key=lambda one: one.value)
+        # the paths answer the same images, so that the interval of their mean is that of one path with this accuracy
+        middle = [statistics.fmean(values) for values in zip(*map(dataclasses.astuple, of_paths), strict=True)]
+        known = {"mean": middle, "best": list(dataclasses.astuple(best))}
+        top1 = [100 * int(path.sum()) / self.images for path in right]
+        return top1, {**known, "images": self.images, "classes": len(set(labels.tolist()))}
 
     def _images(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images on the device. Until a pass they stay uint8 in the machine's memory, a quarter of the size."""

@@ -22,7 +22,6 @@ from trials.images.dataset import Data
 from trials.images.folder import FolderData
 from trials.images.layout import SPLIT_FOLDER_NAMES
 from trials.training import retrain_config, sizing, supernet_config
-from trials.training.fixed_paths import SCORING_IMAGES
 from trials.training.retrain_result import seed_results
 from trials.training.strategy_options import DIFFERENTIABLE
 
@@ -81,17 +80,17 @@ def supernet_loss(config: supernet_config.Config, data: Data, *, whole: bool) ->
 
 
 def after_supernet(config: supernet_config.Config, data: Data) -> Found:
-    """What is wrong with a supernet that is trained to the end: its loss, and the accuracy of its fixed paths."""
+    """What is wrong with a supernet that is trained to the end: its loss, and the balanced accuracy of its fixed paths."""
     if config.import_official:
         return []
-    counts = data.class_counts("score")
     differences = _supernet_differences(config, data)
-    measured = [entry["fixed_paths"] for entry in _log(Path(config.out)) if "fixed_paths" in entry]
-    images, chance = min(SCORING_IMAGES, sum(counts.values())), 100 * max(counts.values()) / sum(counts.values())
-    near = gates.near_chance(measured[-1] if measured else [], images, chance, "")
+    loss = supernet_loss(config, data, whole=True)
+    measured = [entry for entry in _log(Path(config.out)) if "fixed_paths" in entry]
+    known = measured[-1].get("fixed_paths_balanced") if measured else None  # not in the log of an older version
+    near = known and gates.near_chance(known, "", flat=loss is not None)
     more = {"--score-fraction": min(MOST_SCORE, 2 * config.score_fraction)}
     wanted: list[Wanted] = [
-        (supernet_loss(config, data, whole=True), differences or {"--lr": _lower(config.lr)}),
+        (loss, differences or {"--lr": _lower(config.lr)}),
         (
             near,
             more if near and near.gate == gates.FEW_SCORING else differences or {"--epochs": LONGER * config.epochs},

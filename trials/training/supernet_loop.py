@@ -124,9 +124,9 @@ def _loop(
         # after an epoch: the accuracy of the fixed paths, and what the architecture parameters have learned
         if done % per_epoch == 0:
             if fixed_paths and (done % (per_epoch * config.eval_every) == 0 or done == steps):
-                scores = fixed_paths.top1(trainer.result())
+                scores, balanced = fixed_paths.measure(trainer.result())
                 mean = sum(scores) / len(scores)
-                log.write(done, {"fixed_paths_top1": mean}, fixed_paths=scores)
+                log.write(done, {"fixed_paths_top1": mean}, fixed_paths=scores, fixed_paths_balanced=balanced)
                 shown = fixed_paths_text(scores, fixed_paths.images)
                 bar.write(
                     f"epoch {done // per_epoch}: {len(scores)} fixed paths{FIXED_PATHS * (not explained)} score {shown}"
