@@ -18,7 +18,6 @@ right after its training.
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +27,6 @@ from spaces.errors import require_library
 from spaces.files import CLONE
 from trials.common import cli
 from trials.common.answers import answer
-from trials.common.commands import IN_ROAD
 from trials.evidence.comparison import change_text
 from trials.evidence.floor import floor_of, floor_text
 from trials.export_formats.export_config import Config
@@ -63,7 +61,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         print(f"layout {config.layout}: {exported.layout}/, which timm has loaded")
     exported.require_good()
     following = how_to_use(target, exported.good)
-    if following and not os.environ.get(IN_ROAD):  # the road ends by itself
+    if following:
         cli.say_next(following, "what is on a photo, by onnxruntime, numpy and pillow alone")
     return answer(
         "export",
