@@ -64,6 +64,11 @@ class Config:
     epochs: int = reuse(
         OptimizerOptions, "epochs", help="Passes over the training images, of supernet and networks alike"
     )
+    class_weights: str = reuse(
+        OptimizerOptions,
+        "class_weights",
+        help="Factors of the training loss by class, of supernet and networks alike; balanced lets every class count alike",
+    )
     max_trials: int = option(None, "Architectures that the search scores", unset="by the preset")
     seeds: int = option(None, "Trainings of each network", unset=str(road.SEEDS))
     random: int = option(None, "Random architectures that the winner is compared with", unset="8")

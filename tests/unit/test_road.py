@@ -127,7 +127,8 @@ def test_folders_of_one_name_do_not_meet_in_one_run(tmp_path, monkeypatch):
     for place in ("a/pics", "b/pics", "runs/pics"):
         (tmp_path / place).mkdir(parents=True)
     (tmp_path / "runs" / "pics" / "supernet.pt").write_text("")
-    stored = {"command": "supernet", "config": {"data": "folder", "data_root": "a/pics", "max_macs": ""}}
+    options = {"space": "spos", "preset": "tiny", "space_options": "", "seed": 0, "score_fraction": 0.1, "epochs": 1}
+    stored = {"command": "supernet", "config": {**options, "data": "folder", "data_root": "a/pics", "max_macs": ""}}
     (tmp_path / "runs" / "pics" / "config.json").write_text(json.dumps(stored))
     run.main(["a/pics", "--dry-run"])
     with pytest.raises(InputError, match=r"run of the images '.*/a/pics', not of '.*/b/pics'; .* such as runs/pics-2"):
@@ -178,6 +179,9 @@ def test_options_are_passed_on_to_the_steps_that_have_them(tmp_path, capsys):
     assert takes["retrain"] >= {"--epochs", "--device", "--seeds", "--jobs"}
     assert takes["certify"] == {"--seeds", "--random", "--jobs", "--device"}
     assert "--seeds 4" in found["retrain"]
+    found = commands(capsys, "digits", "--out", str(tmp_path), "--class-weights", "balanced")
+    takes = {name for name, line in found.items() if "--class-weights balanced" in line}
+    assert takes == {"supernet", "retrain"}  # of which the certificate takes it
 
 
 def test_what_is_typed_wins_over_the_file(tmp_path, capsys):

@@ -166,7 +166,10 @@ def _print_facts(listing: Listing, scanned: Scan, images: ImageList, config: Con
             [f"{cli.short(images.classes[k], NAME)} {total[k]:,}" for k in some] for some in (order[:3], order[:-4:-1])
         )
         print_two("classes differ in size", f"fewest {', '.join(few)}", f"most {', '.join(many)}")
-        print("if the small ones matter as much: --class-weights balanced, and look at the balanced accuracy")
+        print(
+            "if the small ones matter as much, look at the balanced accuracy, and give run, or supernet and retrain: "
+            "--class-weights balanced"
+        )
 
     _print_unusual(_unusual(listing, scanned), len(listing.paths), config)
     print_files("left out", images.left_out)

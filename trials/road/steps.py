@@ -16,7 +16,7 @@ from trials.training.start_options import retrain_folder
 # Options of trials.run that are passed on, and the steps that take them; what they may be is known there
 PASSED = {
     **dict.fromkeys(("space", "preset", "resolution"), ("supernet",)),
-    "epochs": ("supernet", "retrain"),
+    **dict.fromkeys(("epochs", "class_weights"), ("supernet", "retrain")),
     "device": ("supernet", "retrain", "certify"),
     "max_trials": ("search",),
     "seeds": ("retrain", "certify"),
