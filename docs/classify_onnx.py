@@ -61,10 +61,10 @@ def prepare(image, how):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3 or not Path(sys.argv[1]).is_file():
-        sys.exit(
-            "error: give a network that exists, and pictures: python classify_onnx.py MODEL.onnx PICTURE [PICTURE ...]"
-        )
+    if len(sys.argv) < 3:
+        sys.exit("error: give a network and pictures: python classify_onnx.py MODEL.onnx PICTURE [PICTURE ...]")
+    if not Path(sys.argv[1]).is_file():
+        sys.exit(f"error: there is no network {sys.argv[1]!r}; give an .onnx file of trials.export before the pictures")
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
     metadata = session.get_modelmeta().custom_metadata_map

@@ -21,13 +21,14 @@ from trials import export, retrain
 from trials.common import run_dir
 from trials.common.checkpoint import load_checkpoint
 from trials.export_formats import model_card
+from trials.export_formats.files import Description
 from trials.export_formats.formats import run_module, run_onnx, run_program
 from trials.images.folder import FolderData
 from trials.images.load import load_data
 from trials.images.options import DataOptions
 from trials.networks import build
 
-CARD = ("Network", "Files", "Classes", "Budget", "Certificate", "Intended use", "Made by")
+CARD = ("Network", "Accuracy", "Files", "How to use", "Classes", "Budget", "Certificate", "Intended use", "Made by")
 GOOD = {"net.onnx": "the network's answer on each of 3 test images"}
 
 
@@ -93,7 +94,7 @@ def test_a_model_card_lies_beside_the_files(digits):
 
 
 def test_a_model_card_has_the_certificate_of_its_own_network_alone(tmp_path):
-    metadata = {"classes": ["a", "b"], "architecture": {"id": "abc"}, "made_by": "Onepath"}
+    metadata = {"classes": ["a", "b"], "architecture": {"id": "abc"}, "made_by": "Onepath", "preprocessing": {}}
     search = {"limits": {"max_macs": 100_000_000, "min_macs": None}}
     for winner, said in (("abc", "the winner is better"), ("other", "none for this architecture")):
         certificate = {"winner": {"id": winner}, "verdict": {"sentence": "better"}}
@@ -102,7 +103,7 @@ def test_a_model_card_has_the_certificate_of_its_own_network_alone(tmp_path):
         assert "## Budget\nmax_macs 100,000,000\n" in text
     (tmp_path / "search.json").write_text("{}")
     with pytest.raises(InputError, match="search summary '.*' is damaged"):
-        model_card.read_card("net", ["A network."], metadata, GOOD, str(tmp_path))
+        model_card.read_card(Description(metadata, [], ["A network."], {}, "digits"), tmp_path, 0, tmp_path)
     model_card.write_card(tmp_path / "none", "A network.", [])
     assert not (tmp_path / "none.md").exists()
 
@@ -244,7 +245,7 @@ def test_classify_onnx_sees_what_the_pipeline_sees(folder_run, tree):
     assert (some.returncode, some.stderr) == (1, "error: /nowhere.png: No such file or directory\n")
     assert some.stdout == done.stdout.splitlines(keepends=True)[0]  # the others are named
     assert_one_clear_line(
-        subprocess.run(command[:2], cwd="/", capture_output=True, text=True), "give a network that exists, and pictures"
+        subprocess.run(command[:2], cwd="/", capture_output=True, text=True), "give a network and pictures"
     )
 
 

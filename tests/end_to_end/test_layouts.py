@@ -91,10 +91,14 @@ def test_its_files_say_what_it_is(run, folder):
     _, header, text = (folder / "README.md").read_text().split("---\n", 2)
     about = yaml.safe_load(header)
     assert (about["library_name"], about["pipeline_tag"]) == ("timm", "image-classification")
-    (metric,) = about["model-index"][0]["results"][0]["metrics"]
+    metrics = about["model-index"][0]["results"][0]["metrics"]
+    assert [metric["name"] for metric in metrics] == [
+        *("top-1, seed 0, which this is", "top-1, mean of the seeds: 1", "balanced accuracy, all seeds")
+    ]
+    metric = metrics[0]
     result = json.loads((run / "seed0" / "result.json").read_text())
     assert metric["value"] == pytest.approx(result["test_top1"] / 100, abs=1e-4)
-    for title in ("Network", "Classes", "Certificate", "Intended use", "How to load it"):
+    for title in ("Network", "Accuracy", "How to use", "Classes", "Certificate", "Intended use", "How to load it"):
         assert f"\n## {title}\n" in text
 
 

@@ -81,7 +81,7 @@ def test_a_training_is_refused_while_a_search_goes_on(run, capsys):
 def test_a_card_that_is_older_than_the_certificate_gets_its_verdict(tmp_path):
     from trials.export_formats import model_card
 
-    metadata = {"classes": ["a", "b"], "architecture": {"id": "abc"}, "made_by": "Onepath"}
+    metadata = {"classes": ["a", "b"], "architecture": {"id": "abc"}, "made_by": "Onepath", "preprocessing": {}}
     text = model_card.card("net", ["Architecture abc."], metadata, {"net.onnx": "the network's answer"})
     for place, content in (
         ("export/model.md", text),

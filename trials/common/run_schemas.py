@@ -196,6 +196,8 @@ def schemas() -> Mapping[str, schema.Schema]:
                         "correct": Or(None, _count),
                         "images": _some,
                         "problem": str,
+                        Optional("network"): str,
+                        Optional("told"): str,
                     }
                 )
             ],

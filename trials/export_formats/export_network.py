@@ -12,6 +12,7 @@ from typing import Any
 from spaces.errors import InputError, Stopped
 from spaces.files import draft_folder
 from trials.common import run_dir
+from trials.common.places import supernet_of
 from trials.export_formats import files, layouts
 from trials.export_formats.compare import Comparison
 from trials.export_formats.export_config import FORMATS, Config
@@ -73,7 +74,7 @@ def export_network(config: Config) -> Exported:
         layouts.require_layout(config, stored["preprocessing"])
     network = load_network(config.network_file).float()
     data, preprocessing = files.open_data(config, stored_config, stored)
-    description = files.describe_network(config, stored, network, preprocessing, data.name)
+    description = files.describe_network(config, stored, network, preprocessing, stored_config, data)
     target = config.target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -87,10 +88,10 @@ def export_network(config: Config) -> Exported:
         problems = files.find_problems(config, comparison)
         rows = [files.table_row(name, draft, target, comparison, name in problems) for name in config.wanted]
         files.publish_files(config, draft, problems)
-    write_record(config, comparison, problems, made | {"seconds": time.perf_counter() - began})
-    wanted = [name for name in config.wanted if name not in problems]
-    good = {target.name + suffix: comparison.told(name) for name in wanted for suffix in FORMATS[name]}
-    card = read_card(target.name, description.lines, description.metadata, good, stored_config.get("supernet"))
-    write_card(target, card, good)
-    layout = layouts.write_layout(config, network, description, data, card) if config.layout else None
-    return Exported(config, stored_config, comparison, problems, rows, [*good], layout)
+    kept = write_record(config, comparison, problems, made | {"seconds": time.perf_counter() - began})
+    good = [target.name + suffix for name in config.wanted if name not in problems for suffix in FORMATS[name]]
+    seed, supernet = stored.get("seed", config.seed), supernet_of(config.run, stored_config)
+    card = read_card(description, config.run, seed, supernet)
+    write_card(target, card.text(target.name, kept), list(kept))
+    layout = layouts.write_layout(config, network, description, data, kept, card) if config.layout else None
+    return Exported(config, stored_config, comparison, problems, rows, good, layout)

@@ -47,7 +47,7 @@ class Description:
         titles: for each child of `network.blocks`, what was chosen there; [] for a network without choices.
         lines: the text at the top of STEM.py.
         result: result.json of the training, with the test accuracy that was measured right after it.
-        data_name: name of the data set.
+        data_name, in_folders: the data set; that of images in folders has the name of their folder.
     """
 
     metadata: dict[str, Any]
@@ -55,6 +55,7 @@ class Description:
     lines: list[str]
     result: dict[str, Any]
     data_name: str
+    in_folders: bool = False
 
 
 def format_path(target: Path, name: str) -> Path:
@@ -130,15 +131,24 @@ def open_data(config: Config, options: dict[str, Any], stored: Mapping[str, Any]
 
 
 def describe_network(
-    config: Config, stored: Mapping[str, Any], network: nn.Module, preprocessing: Mapping[str, Any], data_name: str
+    config: Config,
+    stored: Mapping[str, Any],
+    network: nn.Module,
+    preprocessing: Mapping[str, Any],
+    options: Mapping[str, Any],
+    data: Data,
 ) -> Description:
     """Collect what the files say about themselves.
 
     Args:
         stored: content of network.pt.
         preprocessing: what `open_data` returned.
-        data_name: the data set's name.
+        options: the run's configuration.
+        data: the images.
     """
+    root = str(config.data_root or options.get("data_root") or "")
+    in_folders = options.get("data") == "folder" and bool(root)
+    data_name = Path(root).resolve().name if in_folders else data.name
     seed = stored.get("seed", config.seed)
     result = run_files.read(config.network_file.parent / "result.json", "result of a seed")
     params = sum(parameter.numel() for parameter in network.parameters())
@@ -183,7 +193,7 @@ def describe_network(
         f"Data set {data_name}: top-1 {tested}.",
         f"Made by {made_by}.",
     ]
-    return Description(metadata, titles, lines, result, data_name)
+    return Description(metadata, titles, lines, result, data_name, in_folders)
 
 
 def block_title(number: int, choices: Mapping[str, Sequence[Any]], arch: Arch) -> str:

@@ -32,8 +32,11 @@ from spaces.files import atomic, draft_folder
 from trials.export_formats import formats
 from trials.export_formats.export_config import Config
 from trials.export_formats.files import Description, format_path
+from trials.export_formats.model_card import Card
+from trials.export_formats.usage import with_timm
 from trials.images.dataset import Data
 
+ONNX = "onnx/model.onnx"
 CHECKED = 256  # test images that timm's network is compared on
 LFS = "".join(f"*.{ending} filter=lfs diff=lfs merge=lfs -text\n" for ending in ("safetensors", "onnx"))
 # What a layout adds to the source of a network; `replace` names the classifier
@@ -140,12 +143,15 @@ def timm_config(network: nn.Module, metadata: Mapping[str, Any], classifier: str
     }
 
 
-def write_layout(config: Config, network: nn.Module, description: Description, data: Data, card: str) -> Path:
+def write_layout(
+    config: Config, network: nn.Module, description: Description, data: Data, files: Mapping[str, str], card: Card
+) -> Path:
     """Write the folder of a layout, check it through timm, and give its files their names.
 
     Args:
         network: in eval mode, on the CPU.
-        card: the text of the model card.
+        files: the good files of the export -> how they answer.
+        card: the model card.
     Returns:
         The folder.
     Raises:
@@ -172,14 +178,16 @@ def write_layout(config: Config, network: nn.Module, description: Description, d
         sizes = {"classes": about["num_classes"], "features": about["num_features"]}
         source.write_text(text + TIMM_SOURCE.format(name=name, classifier=linear[-1], **sizes), encoding="utf-8")
         (draft / "config.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
-        readme = front_matter(name, description) + card + usage(name, folder)
-        (draft / "README.md").write_text(readme, encoding="utf-8", errors=formats.ESCAPED)
+        named = dict.fromkeys((source.name, "model.safetensors"), "the network's answers bit for bit, in timm")
         if config.layout == "huggingface":
             (draft / ".gitattributes").write_text(LFS)
             onnx = format_path(config.target, "onnx")
             if "onnx" in config.wanted and onnx.exists():
                 (draft / "onnx").mkdir()
-                shutil.copyfile(onnx, draft / "onnx" / "model.onnx")
+                shutil.copyfile(onnx, draft / ONNX)
+                named[ONNX] = files[onnx.name]
+        readme = front_matter(name, card) + card.text(name, named) + with_timm(name, folder, preprocessing)
+        (draft / "README.md").write_text(readme, encoding="utf-8", errors=formats.ESCAPED)
         compare_with_timm(draft, network, data)
         # the weights come first, config.json last: a folder that is half written is not loaded
         order = ("model.safetensors", "config.json")
@@ -217,11 +225,16 @@ def load_with_timm(folder: Path) -> nn.Module:
     return made.eval()
 
 
-def front_matter(name: str, description: Description) -> str:
-    """The header of README.md that Hugging Face reads."""
-    accuracy = {"type": "accuracy", "name": "top-1", "value": round(float(description.metadata["test_top1"]) / 100, 4)}
-    dataset = {"name": description.data_name, "type": description.data_name}
-    result = {"task": {"type": "image-classification"}, "dataset": dataset, "metrics": [accuracy]}
+def front_matter(name: str, card: Card) -> str:
+    """The header of README.md that Hugging Face reads: the exported seed's accuracy, and beside it that of all seeds."""
+    metrics = [
+        {"type": "accuracy", "name": title, "value": round(value / 100, 4)} for title, value in card.accuracy.metrics()
+    ]
+    description = card.description
+    # Hugging Face's own name for images in folders by class
+    kind = "imagefolder" if description.in_folders else description.data_name
+    dataset = {"name": description.data_name, "type": kind}
+    result = {"task": {"type": "image-classification"}, "dataset": dataset, "metrics": metrics}
     header = {
         "library_name": "timm",
         "pipeline_tag": "image-classification",
@@ -230,20 +243,3 @@ def front_matter(name: str, description: Description) -> str:
     }
     text = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
     return f"---\n# license: name yours here before you publish it\n{text}---\n"
-
-
-def usage(name: str, folder: Path) -> str:
-    """How to load it, for README.md."""
-    return f"""
-## How to load it
-With torch and timm, from this folder; `num_classes=5` gives it a fresh classifier, for fine-tuning:
-
-    import sys, timm
-    sys.path.insert(0, "{folder.name}")
-    import {name}                                                # registers it in timm
-
-    network = timm.create_model("local-dir:{folder.name}", pretrained=True).eval()
-    transform = timm.data.create_transform(**timm.data.resolve_data_config({{}}, model=network))
-
-With torch and safetensors alone: `{name}.load()` and `{name}.preprocess(image)`.
-"""
