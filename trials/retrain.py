@@ -30,9 +30,10 @@ from spaces.files import save_json
 from trials.common import cli, locks, places, run_dir, run_files
 from trials.common.answers import answer
 from trials.evidence.classes import ClassRow, balanced_accuracy
-from trials.evidence.floor import floor_of, floor_text
+from trials.evidence.floor import balanced_text, floor_of, floor_text
 from trials.evidence.gates import keep_warnings, warnings_from
-from trials.evidence.intervals import accuracy_interval, percent
+from trials.evidence.intervals import Interval, accuracy_interval, percent
+from trials.evidence.learned import not_above_text
 from trials.scoring.score_value import TOP5_CLASSES
 from trials.training.retrain_config import Config
 from trials.training.retrain_result import collect_result, missing_seeds, result_text, rows_of_classes, seed_results
@@ -105,6 +106,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     # How good is that, and what comes next?
     floor = floor_of(Path(config.supernet or run), plan.data)
     print(floor_text(floor))
+    said = not_above_text("the network", Interval(result["mean"], *result["interval"]), floor)
+    for line in filter(None, (balanced_text(floor), said)):
+        print(line)
     keep_warnings(run, "retrain", run_gates.after_retraining(config, plan.data, floor), more=True)
     following = None
     if config.baseline or config.start:

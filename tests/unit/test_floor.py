@@ -10,7 +10,7 @@ import torch
 
 from tests.commands import ROOT
 from trials.evidence import floor as floors
-from trials.evidence.floor import floor_of, floor_text, measure_floor, small_images
+from trials.evidence.floor import balanced_text, floor_of, floor_text, measure_floor, small_images
 from trials.images.load import load_data
 from trials.images.options import DataOptions
 
@@ -34,6 +34,14 @@ def test_the_floor_of_digits(few_trees, tmp_path):
     assert (forest["train_images"], forest["test_images"], forest["pixels"], forest["trees"]) == (1438, 359, 16, 20)
     counts = data.class_counts("test")
     assert majority["top1"] == pytest.approx(100 * counts[majority["class"]] / 359)
+    low, high = forest["balanced"]["interval"]
+    assert low < forest["balanced"]["accuracy"] < high
+    assert forest["balanced"]["accuracy"] == pytest.approx(forest["top1"], abs=1)  # classes of one size
+    assert majority["balanced"] == 10
+    said = f"balanced accuracy without deep learning: {forest['balanced']['accuracy']:.2f}% [{low:.1f}, {high:.1f}]"
+    assert balanced_text(floor) == f"{said} (random forest), 10.00% (always '{majority['class']}')"
+    assert balanced_text({key: value for key, value in floor.items() if key != "forest"}) == ""  # of an older version
+    low, high = floor["interval"]
     assert data.class_counts("all")[majority["class"]] == max(data.class_counts("all").values())
     assert floor_text(floor) == (f"floor {floor['top1']:.2f}% [{low:.1f}, {high:.1f}] (random forest on 16x16 pixels)")
     again = measure_floor(digits())  # the same to the last bit

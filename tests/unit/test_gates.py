@@ -12,7 +12,8 @@ from trials.evidence import gates
 from trials.evidence.classes import balanced_of
 from trials.evidence.gates import GateWarning, keep_warnings, read_warnings
 from trials.evidence.intervals import Interval, accuracy_interval
-from trials.evidence.learned import learned_nothing
+from trials.evidence.learned import is_below, learned_nothing, not_above_text
+from trials.evidence.trade import not_above_sentence
 from trials.images.blank import Blank
 
 FLOOR = {"top1": 93.0, "interval": [84.6, 97.0], "name": "random forest on 16x16 pixels", "test_images": 71}
@@ -154,6 +155,30 @@ def test_a_network_is_below_the_floor_only_beyond_its_own_noise():
     unequal = accuracy_interval([50, 59], 71)  # the known case, 70.4 and 83.1 %
     assert unequal.high > 93
     assert "76.76% [44.1, 93.3] is below the floor of 93.0%" in looks(gates.below_floor, unequal, FLOOR).text
+
+
+@pytest.mark.parametrize(
+    ("correct", "below", "said"),
+    [
+        (
+            [346, 350],
+            False,
+            "the winner is not above the floor: 78.20% beside 79.55% (random forest on 16x16 pixels); ",
+        ),
+        ([354], False, "the winner is not above the floor: 79.55% beside 79.55%"),
+        ([334], True, ""),  # the gate says it
+        ([360], False, ""),
+    ],
+)
+def test_a_network_that_is_not_above_the_floor_is_said_to_be_so(correct, below, said):
+    """The known case: 445 test images, a forest with 354 of them, a winner with 78.20 [74.0, 81.9]."""
+    floor = {"top1": 100 * 354 / 445, "name": "random forest on 16x16 pixels", "test_images": 445}
+    accuracy = accuracy_interval(correct, 445)
+    text = not_above_text("the winner", accuracy, floor)
+    assert text.startswith(said) if said else not text
+    assert (looks(gates.below_floor, accuracy, floor) is not None) == is_below(accuracy, floor) == below
+    row = {"id": "a", "mean": accuracy.value, "below_floor": below}
+    assert not_above_sentence([row], floor) == ("not above the floor, within noise: a" if said else "")
 
 
 def test_warnings_are_printed_and_kept_by_command(tmp_path, capsys):

@@ -36,6 +36,7 @@ from trials.networks.baselines import check_baseline
 from trials.reporting import answers, data_view, next_steps, page
 from trials.reporting.collect import collect_run
 from trials.reporting.summary import summary_rows
+from trials.reporting.verdict import what_was_found
 from trials.training import retrain_config, supernet_config
 from trials.training.retrain_result import collect_result
 
@@ -356,6 +357,28 @@ def test_a_page_is_small_and_the_same_again(runs, pages):
 
 
 @pytest.mark.slow
+def test_a_winner_that_is_not_above_the_floor_is_said_to_be_so(runs, tmp_path):
+    """On top of the page and in the terminal, with the balanced accuracy that needs no deep learning."""
+    run = shutil.copytree(runs["retrained"], tmp_path / "run")
+    floor = {"top1": 98.05, "interval": [96.0, 99.1], "name": "random forest on 16x16 pixels", "fingerprint": 1}
+    balanced = {"accuracy": 91.4, "interval": [88.0, 94.1]}
+    more = {"forest": {"balanced": balanced}, "majority": {"class": "good", "balanced": 50.0}, "test_images": 359}
+    save_json(run / "floor.json", floor | more)
+    contents = collect_run(run)
+    found = what_was_found(contents)
+    assert found.state == "unclear"
+    assert found.headline.endswith("That is not above the floor of 98.05%, which needs no deep learning.")
+    said = "alanced accuracy without deep learning: 91.40% [88.0, 94.1] (random forest), 50.00% (always 'good')"
+    shown = " ".join(" ".join(value.split()) for _, value in summary_rows(contents))
+    assert f"b{said}" in shown
+    assert "the winner is not above the floor: 97.77% beside 98.05% (random forest on 16x16 pixels)" in shown
+    text = words(page.render_page(contents))
+    assert found.headline in text
+    assert text.count(f"B{said}.") == 2  # below the first answer, and below the table of networks
+    save_json(run / "floor.json", floor | more | {"top1": 99.9})
+    assert what_was_found(collect_run(run)).headline.endswith("That is below the floor: it is not trained enough.")
+
+
 def test_the_winner_is_what_arc_json_holds(runs, tmp_path):
     """Not the highest score; what retrain/ holds of an earlier search is not the winner's, nor is its certificate."""
     run = tmp_path / "run"
@@ -466,7 +489,7 @@ def test_classes_and_confusions_are_counted():
     rows = {row.name: row for row in found.rows}
     assert [row.name for row in found.rows] == ["c", "a", "b"]
     assert rows["c"].interval == accuracy_interval([2, 3], 4)
-    assert (rows["c"].images, rows["c"].mistaken_for) == (4, "a (3x)")
+    assert (rows["c"].images, rows["c"].mistaken_for) == (4, "a (1.5x a seed)")
     balanced = balanced_accuracy([*rows.values()])
     assert balanced.value == pytest.approx((75 + 75 + 62.5) / 3)
     assert balanced.low < balanced.value < balanced.high

@@ -37,7 +37,7 @@ from trials.common.supernet_run import SupernetRun
 from trials.evidence.classes import balanced_of
 from trials.evidence.floor import floor_of, floor_text
 from trials.evidence.gates import FEW_STEPS, GateWarning, keep_warnings
-from trials.evidence.learned import learned_nothing
+from trials.evidence.learned import learned_nothing, not_above_text
 from trials.images.options import default_workers
 from trials.scoring import noise
 from trials.scoring.run_scores import score_archs
@@ -208,7 +208,8 @@ def issue_certificate(plan: CertificatePlan) -> dict[str, str]:
         floor = floor_of(run, winner.data)
         certificate = certify(plan, tested, scores, floor, warnings)
         save_json(run / FILE, certificate)
-    print_certificate(certificate, floor_text(floor))
+    own = tested[plan.networks.winner.id].interval
+    print_certificate(certificate, floor_text(floor), not_above_text("the winner", own, floor))
     print(f"certificate: {run / FILE}")
     return stopped
 

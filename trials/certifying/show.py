@@ -10,11 +10,12 @@ from trials.evidence.intervals import Interval
 from trials.evidence.ranking import too_few
 
 
-def print_certificate(certificate: dict[str, Any], floor: str) -> None:
+def print_certificate(certificate: dict[str, Any], floor: str, beside_floor: str) -> None:
     """Print the networks, the figures, the verdict and the next command.
 
     Args:
         floor: as text; "" where it is not known.
+        beside_floor: the sentence that the winner is not above it; "" where it is, or where a warning says more.
     """
     rows = []
     nodes = [("winner", certificate["winner"]), ("cheapest", certificate["cheapest"])]
@@ -44,6 +45,8 @@ def print_certificate(certificate: dict[str, Any], floor: str) -> None:
     seeds, images = certificate["seeds"], certificate["test_images"]
     beside = f"; {floor}" if floor else ""
     print(f"{seeds} seed{'s' * (seeds != 1)}, {images:,} test images, intervals of 95 %{beside}")
+    if beside_floor:
+        print(beside_floor)
     if "choice" in certificate:
         print(f"the winner: {certificate['choice']['sentence']}")
     for rival in certificate.get("rivals", []):

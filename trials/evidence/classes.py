@@ -23,7 +23,7 @@ class ClassRow:
         name: of the class.
         images: test images of it.
         correct: how many of them each seed answers rightly, (S,).
-        mistaken_for: the class that it is mistaken for most often, with how often; "": never.
+        mistaken_for: the class that it is mistaken for most often, with how often, the mean of the seeds; "": never.
     """
 
     name: str
@@ -66,7 +66,8 @@ def class_rows(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]
     for number in np.unique(labels).tolist():
         wrong = confusion[number].copy()
         wrong[number] = 0
-        most = f"{classes[int(wrong.argmax())]} ({wrong.max()}x)" if wrong.any() else ""
+        each = f"{wrong.max() / len(predicted):,.4g}x{' a seed' if len(predicted) > 1 else ''}"
+        most = f"{classes[int(wrong.argmax())]} ({each})" if wrong.any() else ""
         correct = tuple(int(one[number, number]) for one in of_seeds)
         rows.append(ClassRow(classes[number], int(of_seeds[0][number].sum()), correct, most))
     return sorted(rows, key=lambda row: row.interval.value)

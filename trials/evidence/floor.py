@@ -18,6 +18,7 @@ import numpy as np
 
 from spaces.files import save_json
 from trials.common import locks, run_files
+from trials.evidence.classes import class_rows, figures
 from trials.evidence.intervals import Interval, accuracy_interval, percent
 
 if TYPE_CHECKING:
@@ -62,19 +63,33 @@ def floor_text(floor: Mapping[str, Any]) -> str:
     return f"floor {percent(Interval(floor['top1'], *floor['interval']))} ({floor['name']})"
 
 
+def balanced_text(floor: Mapping[str, Any]) -> str:
+    """Its balanced accuracy in a line, which stands beside that of a network; "" where an older version did not measure it."""
+    forest, majority = (floor.get(name, {}) for name in ("forest", "majority"))
+    if "balanced" not in forest or "balanced" not in majority:
+        return ""
+    own = forest["balanced"]
+    return (
+        f"balanced accuracy without deep learning: {percent(Interval(own['accuracy'], *own['interval']))} (random forest), "
+        f"{majority['balanced']:.2f}% (always '{majority['class']}')"
+    )
+
+
 def measure_floor(data: Data) -> dict[str, Any]:
     """Measure the floor on the test part.
 
     Returns:
-        {"majority": {"class", "top1", "interval": [low, high]}, "forest": {"top1", "interval", "train_images", "test_images",
-        "pixels", "trees", "seconds"}, "top1": the better of both, "interval", "name": "random forest on 16x16 pixels" or
+        {"majority": {"class", "top1", "interval": [low, high], "balanced": accuracy}, "forest": {"top1", "interval", "balanced":
+        {"accuracy", "interval"}, "train_images", "test_images", "pixels", "trees", "seconds"}, "top1": the better of both, "interval", "name": "random forest on 16x16 pixels" or
         "always 'cat'", "test_images": of the whole part, "fingerprint": int}; accuracies in percent.
     Raises:
         Stopped: too many images cannot be read.
     """
     training, test = data.class_counts("all"), data.class_counts("test")
     most = max(training, key=training.__getitem__)
-    majority = {"class": most, **_accuracy(test[most], sum(test.values()))}
+    tested = [name for name, images in test.items() if images]
+    alike = 100 * (most in tested) / len(tested)  # one class is always right, all others never
+    majority = {"class": most, **_accuracy(test[most], sum(test.values())), "balanced": alike}
     forest = random_forest(data)
     name = f"random forest on {forest['pixels']}x{forest['pixels']} pixels"
     best, name = (forest, name) if forest["top1"] >= majority["top1"] else (majority, f"always '{most}'")
@@ -126,9 +141,10 @@ def random_forest(data: Data, *, pixels: int = PIXELS, grey: bool = False, seed:
         forest = RandomForestClassifier(count, random_state=seed + first, n_jobs=-1).fit(images, labels)
         forest.n_jobs = 1  # several threads would add in any order, and ties be decided by rounding
         votes[:, forest.classes_] += count * forest.predict_proba(test_images)
-    correct = int((votes.argmax(1) == test_labels).sum())
+    answers = votes.argmax(1)
     return {
-        **_accuracy(correct, len(test_labels)),
+        **_accuracy(int((answers == test_labels).sum()), len(test_labels)),
+        **{"balanced": figures(class_rows(test_labels, answers[None], data.classes))["balanced"]},
         **{"train_images": len(labels), "test_images": len(test_labels)},
         **{"pixels": height, "trees": trees, "seconds": round(time.perf_counter() - began, 1)},
     }

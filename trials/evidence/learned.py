@@ -31,6 +31,30 @@ def is_below(accuracy: Interval, floor: Mapping[str, Any]) -> bool:
     return _of_images(accuracy, floor).high < floor["top1"]
 
 
+def not_above(accuracy: Interval, floor: Mapping[str, Any]) -> bool:
+    """Whether a network's accuracy is no higher than what needs no deep learning, and noise hides which of the two is better.
+
+    Args:
+        accuracy, floor: as for `is_below`, which says what noise does not hide.
+    """
+    return accuracy.value <= floor["top1"] and not is_below(accuracy, floor)
+
+
+def not_above_text(what: str, accuracy: Interval, floor: Mapping[str, Any]) -> str:
+    """The sentence that says so, without a full stop; "" for a network that is above the floor, or below it beyond noise.
+
+    Args:
+        what: the network, as the sentence begins.
+        accuracy, floor: as for `is_below`.
+    """
+    if not not_above(accuracy, floor):
+        return ""
+    return (
+        f"{what} is not above the floor: {accuracy.value:.2f}% beside {floor['top1']:.2f}% ({floor['name']}); "
+        "so few test images cannot tell which is better"
+    )
+
+
 def learned_nothing(
     accuracies: Sequence[Interval], floor: Mapping[str, Any], balanced: Sequence[Interval] = (), classes: int = 2
 ) -> str:

@@ -16,6 +16,17 @@ def trained_enough(row: Mapping[str, Any]) -> str:
     return "below the floor" if row.get("below_floor") else ""
 
 
+def not_above_sentence(rows: Sequence[Mapping[str, Any]], floor: Mapping[str, Any]) -> str:
+    """Which networks are neither above the floor of their images nor below it beyond noise, without a full stop; "": none.
+
+    Args:
+        rows: `networks` of tradeoff.json.
+        floor: of these images.
+    """
+    found = [row["id"] for row in rows if row["mean"] <= floor["top1"] and not row.get("below_floor")]
+    return f"not above the floor, within noise: {', '.join(found)}" if found else ""
+
+
 def cheapest_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
     """Which network takes the least time of those that cannot be told apart from the best, without a full stop.
 

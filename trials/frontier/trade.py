@@ -25,7 +25,7 @@ from trials.evidence.comparison import as_good_as_the_best
 from trials.evidence.floor import floor_of, floor_text, measure_floor
 from trials.evidence.gates import below_floor, keep_warnings, warnings_from
 from trials.evidence.intervals import Interval, accuracy_text
-from trials.evidence.trade import beside_the_best, cheapest_sentence, trained_enough
+from trials.evidence.trade import beside_the_best, cheapest_sentence, not_above_sentence, trained_enough
 from trials.export_formats import export_config, export_record
 from trials.export_formats.export_network import export_network
 from trials.frontier.places import AT_A_STEP, WINNER, Place, Road, find_places
@@ -274,7 +274,8 @@ def print_trade(summary: dict[str, Any], run: Path) -> None:
     ]
     header = ("architecture", "point", "test top-1", "beside the best", "MACs", "params", "ms, onnxruntime")
     print(cli.table(cells, header, as_is=True))
-    print(floor_text(summary["floor"]))
+    for line in filter(None, (floor_text(summary["floor"]), not_above_sentence(rows, summary["floor"]))):
+        print(line)
     print(f"latency: {summary['latency']}; exported and timed: the network of seed {summary['exported_seed']} of each")
     if summary["latency_limit"]:
         print(f"the search went by other milliseconds: {summary['latency_limit']}")

@@ -11,6 +11,8 @@ from markupsafe import Markup
 
 from spaces.files import atomic
 from trials.evidence.classes import balanced_accuracy
+from trials.evidence.comparison import as_sentence
+from trials.evidence.floor import balanced_text
 from trials.reporting import (
     answers,
     baselines_table,
@@ -132,6 +134,7 @@ def _networks(contents: RunContents) -> dict[str, Any]:
         "runtime": baselines_table.latency_runtime(contents.path),
         "fine_tuned": any(network.start for network in rows),
         "floor": f"{contents.floor['top1']:.1f}%" if contents.floor else "",
+        "floor_balanced": as_sentence(text) if contents.floor and (text := balanced_text(contents.floor)) else "",
         "floor_name": contents.floor["name"] if contents.floor else "",
         "note": baselines_table.latency_note(contents.path),
         "figures": _retraining(contents),

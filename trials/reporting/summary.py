@@ -7,7 +7,8 @@ import textwrap
 from typing import Any
 
 from spaces.arch import arch_id
-from trials.evidence.floor import floor_text
+from trials.evidence.floor import balanced_text, floor_text
+from trials.evidence.learned import not_above_text
 from trials.reporting.collect import RunContents
 from trials.reporting.verdict import answer_all, latency_of
 from trials.scoring import noise
@@ -129,6 +130,10 @@ def _accuracy_rows(contents: RunContents) -> list[tuple[str, str]]:
         rows.append(("its test accuracy", "not known yet, it is not retrained"))
     if floor:
         rows.append(("floor, without deep learning", floor_text(floor).removeprefix("floor ")))
+        own = retrained.interval if retrained else None
+        beside = not_above_text("the winner", own, floor) if own else ""
+        said = (("balanced accuracy of it", balanced_text(floor)), ("beside the floor", beside))
+        rows += [(name, _wrapped(line)) for name, line in said if line]
     for network in contents.networks:
         if network.place.startswith("baselines/") or (network.start and network.arch == contents.winner):
             costs = [f"{network.macs:,} MACs"] if network.macs else []

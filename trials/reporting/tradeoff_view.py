@@ -9,7 +9,7 @@ from typing import Any
 from trials.common import cli, run_files
 from trials.evidence.floor import floor_text
 from trials.evidence.intervals import accuracy_text
-from trials.evidence.trade import beside_the_best, cheapest_sentence, search_name, trained_enough
+from trials.evidence.trade import beside_the_best, cheapest_sentence, not_above_sentence, search_name, trained_enough
 from trials.reporting.collect import RunContents
 from trials.reporting.figures import BLUE, INK, ORANGE, draw_intervals, for_page, new_figure, style, to_svg
 
@@ -21,7 +21,7 @@ def view(contents: RunContents) -> dict[str, Any] | None:
     trade = contents.tradeoff
     if not trade:
         return None
-    rows = trade["networks"]
+    rows, floor = trade["networks"], trade.get("floor")
     return {
         "sentence": cheapest_sentence(rows),
         "figures": for_page(plot(rows), CAPTION),
@@ -41,7 +41,7 @@ def view(contents: RunContents) -> dict[str, Any] | None:
             for row in rows
         ],
         "earlier": _earlier(contents, trade),
-        "floor": floor_text(trade["floor"]) if "floor" in trade else "",
+        "floor": "; ".join(filter(None, (floor_text(floor), not_above_sentence(rows, floor)))) if floor else "",
         "reach": trade.get("reach", ""),
         "note": f"Milliseconds: {trade['latency']}. Exported and timed: the network of seed {trade['exported_seed']} of each.",
         "limit": trade.get("latency_limit") or "",

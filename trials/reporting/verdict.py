@@ -11,7 +11,8 @@ from typing import Any
 
 from spaces.arch import arch_id
 from trials.evidence.comparison import as_sentence, verdict_text
-from trials.evidence.floor import floor_text
+from trials.evidence.floor import balanced_text, floor_text
+from trials.evidence.learned import is_below, not_above
 from trials.reporting.baselines_table import latency_note
 from trials.reporting.collect import RunContents
 from trials.reporting.next_steps import Step, certify_step, next_steps
@@ -73,8 +74,11 @@ def what_was_found(contents: RunContents) -> Answer:
         notes.append(
             "The brackets are a 95 % interval: the accuracy on endlessly many such images, over many seeds, probably lies in them."
         )
-        if contents.floor and retrained.interval and retrained.interval.high < contents.floor["top1"]:
+        if contents.floor and retrained.interval and is_below(retrained.interval, contents.floor):
             text, state = f"{text} That is below the floor: it is not trained enough.", "bad"
+        elif contents.floor and retrained.interval and not_above(retrained.interval, contents.floor):
+            text = f"{text} That is not above the floor of {contents.floor['top1']:.2f}%, which needs no deep learning."
+            state = "unclear"
         if len(retrained.top1) == 1:
             notes.append("It was trained once: how much another seed would differ is not known.")
     else:
@@ -84,6 +88,8 @@ def what_was_found(contents: RunContents) -> Answer:
     if contents.floor:
         facts.append(("Floor beside it", floor_text(contents.floor).removeprefix("floor ")))
         notes.append(FLOOR)
+        if balanced := balanced_text(contents.floor):
+            notes.append(as_sentence(balanced))
     return Answer(question, short, text, state, facts=facts, notes=notes)
 
 
