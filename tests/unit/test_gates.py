@@ -1,5 +1,6 @@
 """Every gate fires on a case made for it, is silent on a healthy one, and names a command; warnings are kept in the run."""
 
+import contextlib
 import json
 import random
 import subprocess
@@ -7,7 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from trials.common import cli, typed
+from trials.common import cli, locks, typed
 from trials.evidence import gates
 from trials.evidence.classes import balanced_of
 from trials.evidence.gates import GateWarning, keep_warnings, read_warnings
@@ -15,6 +16,7 @@ from trials.evidence.intervals import Interval, accuracy_interval
 from trials.evidence.learned import is_below, learned_nothing, not_above_text
 from trials.evidence.trade import not_above_sentence
 from trials.images.blank import Blank
+from trials.reporting import verdict
 
 FLOOR = {"top1": 93.0, "interval": [84.6, 97.0], "name": "random forest on 16x16 pixels", "test_images": 71}
 
@@ -214,6 +216,25 @@ def test_a_kept_command_is_shown_for_the_entry_that_shows_it(tmp_path, monkeypat
     assert [entry["command"] for entry in read_warnings(tmp_path)] == [shown]
     (tmp_path / "warnings.json").write_text(json.dumps([entries[0] | {"command": mends}]))  # of older code
     assert [entry["command"] for entry in read_warnings(tmp_path)] == [shown]
+
+
+@pytest.mark.parametrize("held", [None, "retrain", "retrain/seed", "baselines"])
+def test_a_folder_that_is_being_trained_is_not_to_be_moved(tmp_path, capsys, held):
+    mends = f"{typed.put_aside(tmp_path / 'undertrained', tmp_path / 'retrain')} && python -m trials.retrain --epochs 9"
+    found = [GateWarning("few steps", "7 are few", mends, "--epochs 9"), GateWarning("small test part", "71", "look")]
+    entries = [
+        {"from": "retrain", "run": "", "gate": each.gate, "text": each.text, "command": each.command} for each in found
+    ]
+    with locks.exclusive(tmp_path / held, "training") if held else contextlib.nullcontext():
+        keep_warnings(tmp_path, "retrain", found)
+        trained = held in ("retrain", "retrain/seed")
+        first = "better with --epochs 9" if trained else mends
+        assert capsys.readouterr().out.splitlines() == [f"warning: 7 are few; {first}", "warning: 71; look"]
+        assert read_warnings(tmp_path) == entries  # kept whole, for later
+        commands = [verdict.mending(entry).command for entry in entries]
+        assert commands == ["" if trained else mends, "look"]
+    assert verdict.mending(entries[0]).command == mends
+    assert not typed.moves_what_is_trained(mends)
 
 
 def test_warnings_of_all_networks_of_a_run_are_read(tmp_path):

@@ -4,11 +4,13 @@ import dataclasses
 
 import pytest
 
+from trials.common import cli, run_dir
 from trials.common.run_dir import given_text
 from trials.evidence.comparison import change_text
 from trials.evidence.intervals import Interval
 from trials.images.options import DataOptions
 from trials.scoring.score_value import SCORE_BY, metric_text
+from trials.training.supernet_config import Config
 
 
 @pytest.mark.parametrize(
@@ -25,6 +27,18 @@ def test_a_loss_below_0_is_a_gain(lost, says):
 def test_the_line_of_options_has_what_differs():
     config = dataclasses.replace(DataOptions(), cutout=8, workers=3, test_fraction=0.5)
     assert given_text(config) == "--workers 3 --test-fraction 0.5 --cutout 8"
+    assert given_text(config, {"cutout", "background"}) == "--cutout 8"  # the rest was decided by a recipe
+
+
+def test_what_a_recipe_decides_is_not_in_the_line_of_options(tmp_path, capsys):
+    out = str(tmp_path / "run")
+    config = cli.parse(Config, ["--preset", "tiny", "--out", out, "--epochs", "3"], None, "trials.supernet")
+    fitted, _ = config.fitted(1000)
+    assert fitted.batch_size  # and much else, which stands in config.json
+    run_dir.open_run(out, "supernet", fitted, resume=False)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"supernet: --epochs 3 --preset tiny --out {out}"
+    assert [line.split()[0] for line in printed[1:]] == ["commit"]
 
 
 @pytest.mark.parametrize("score_by", SCORE_BY)

@@ -55,10 +55,11 @@ def parse(config: type[C], argv: Sequence[str] | None, doc: str | None, command:
         InputError: unknown option, missing or unusable value.
     """
     options, defaults, words, written = read(config, sys.argv[1:] if argv is None else list(argv), doc, command)
-    typed.remember(command, words)
+    given = {name: value for name, value in options.items() if value != defaults[name]}
+    typed.remember(command, words, given)
     checked = config(**options)
     if written:
-        kept = {k: v for k, v in options.items() if v != defaults[k] and flag(k) not in typed.OF_ONE_CALL}
+        kept = {k: v for k, v in given.items() if flag(k) not in typed.OF_ONE_CALL}
         option_files.save(written, name_of(command), kept)
     return checked
 

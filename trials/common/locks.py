@@ -49,6 +49,18 @@ def exclusive(run: Path, name: str) -> Iterator[None]:
                     run.rmdir()
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process, also this one, holds the lock that is this file."""
+    try:
+        if path.exists():
+            _take(path, fcntl.LOCK_SH | fcntl.LOCK_NB).close()
+    except _Held:
+        return True
+    except OSError:  # it cannot be asked
+        return False
+    return False
+
+
 def refuse_while(run: Path, name: str, then: str) -> None:
     """Refuse to begin while a command of another kind works on a run.
 

@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -162,7 +162,7 @@ def open_run(
         raise InputError(f"cannot write to '{run}' ({error.strerror}); choose another --out") from None
     if quiet:
         return run
-    say(f"{command}: {given_text(config)}")
+    say(f"{command}: {given_text(config, typed.given(f'trials.{command}'))}")
     print(
         f"commit {contents['commit'][:12]}, "
         + ", ".join(f"{name} {number}" for name, number in contents["versions"].items())
@@ -170,12 +170,17 @@ def open_run(
     return run
 
 
-def given_text(config: Any) -> str:
-    """The options that differ from their defaults, such as `--data folder --epochs 60`; all of them stand in config.json."""
+def given_text(config: Any, given: Collection[str] | None = None) -> str:
+    """The options that differ from their defaults, such as `--data folder --epochs 60`; all of them stand in config.json.
+
+    Args:
+        given: names of the options that were given: what a recipe or the number of images decides is no difference; None where
+            that is not known.
+    """
     words = []
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if value != field.default and value is not None:
+        if value != field.default and value is not None and (given is None or field.name in given):
             flag = field.name.replace("_", "-")
             words.append(
                 f"--{flag if value is not False else f'no-{flag}'}" + ("" if isinstance(value, bool) else f" {value}")

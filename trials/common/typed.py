@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from trials.common import places, run_files
+from trials.common import locks, places, run_files
 
 # they belong to one call, and have no value
 SWITCHES = tuple(f"--{no}{name}" for name in ("resume", "dry-run", "check", "list") for no in ("", "no-"))
@@ -15,15 +15,18 @@ OF_ONE_CALL = (*SWITCHES, "--stop-after")
 # options that say what a run is of, where its command is not known as it was typed
 NAMED = ("fixed_arc", "baseline", "pretrained", "supernet", "space", "preset", "data", "data_root", "seeds")
 _lines: dict[str, str] = {}  # module -> the command as it was last typed in this process
+_given: dict[str, set[str]] = {}  # module -> the options that were typed, or stood in the file of --config
 
 
-def remember(module: str, arguments: Sequence[str]) -> None:
+def remember(module: str, arguments: Sequence[str], given: Iterable[str] = ()) -> None:
     """Keep a command as it was typed.
 
     Args:
         module: such as "trials.supernet".
         arguments: what follows it on the command line.
+        given: names of the options in it that are not as they are by default.
     """
+    _given[module] = set(given)
     world = int(os.environ.get("WORLD_SIZE", 1))
     start = ["torchrun", "--nproc-per-node", str(world)] if world > 1 else ["python"]
     _lines[module] = shlex.join([*start, "-m", module, *arguments])
@@ -32,6 +35,11 @@ def remember(module: str, arguments: Sequence[str]) -> None:
 def line(module: str) -> str | None:
     """The command as it was typed; None where this process was not started by it."""
     return _lines.get(module)
+
+
+def given(module: str) -> set[str] | None:
+    """The names of the options that were given otherwise than by default; None where this process was not started by that command."""
+    return _given.get(module)
 
 
 def changed(line: str, changes: Mapping[str, object]) -> str:
@@ -85,6 +93,19 @@ def put_aside(name: str | Path, *folders: str | Path) -> str:
     """
     aside = free_name(name)
     return f"{shlex.join(['mkdir', aside])} && {shlex.join(['mv', *map(str, folders), aside])}"
+
+
+def moves_what_is_trained(command: str) -> bool:
+    """Whether a command, as `put_aside` begins it, moves a folder whose training is going on, or that holds such a folder."""
+    moves = [shlex.split(part)[1:-1] for part in command.split(" && ") if part.startswith("mv ")]
+    locked = (
+        path
+        for words in moves
+        for word in words
+        for at in ("", "*/")
+        for path in Path(word).glob(f"{at}.training.lock")
+    )
+    return any(map(locks.is_held, locked))
 
 
 def _began(run: str | Path) -> str:

@@ -10,7 +10,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from spaces.errors import shown
 from spaces.files import save_json
-from trials.common import places, run_files
+from trials.common import places, run_files, typed
 from trials.common.commands import as_typed, neutral
 from trials.evidence.intervals import Interval, percent, score_sd
 from trials.evidence.learned import LEAST_ABOVE_CHANCE, above_chance, is_below
@@ -47,14 +47,23 @@ class GateWarning:
         gate: its name, such as "few steps"; docs/trust.md has a paragraph with this title.
         text: what is wrong, with the numbers.
         command: what mends it, of any entry.
+        options: what mends it, as options of the command that is running; "" where it is no option of it.
     """
 
     gate: str
     text: str
     command: str
+    options: str = ""
 
     def __str__(self) -> str:
-        return f"warning: {self.text}; {as_typed(self.command)}"
+        mends = as_typed(self.command)
+        if typed.moves_what_is_trained(self.command):  # nobody can type it now; the report has it when that has ended
+            mends = f"better with {self.options}" if self.options else "the report says what mends it"
+        return f"warning: {self.text}; {mends}"
+
+    def plain(self) -> dict[str, str]:
+        """What is kept: the command is of no entry, for another one may show it."""
+        return {"gate": self.gate, "text": self.text, "command": neutral(self.command)}
 
 
 def few_steps(steps: int, wanted: int, images: int, command: str, *, after: str = "") -> GateWarning | None:
@@ -260,10 +269,7 @@ def keep_warnings(
     earlier = run_files.read_if_there(path, "warnings", [])
     gates = {warning.gate for warning in found}
     kept = [entry for entry in earlier if entry["from"] != command or (more and entry["gate"] not in gates)]
-    stored = [
-        replace(warning, command=neutral(warning.command)) for warning in found
-    ]  # of no entry: another one may show it
-    entries = kept + [{"from": command, **asdict(warning)} for warning in stored]
+    entries = kept + [{"from": command, **warning.plain()} for warning in found]
     if entries != earlier:
         save_json(path, entries)
 

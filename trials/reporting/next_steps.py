@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from spaces.arch import arch_id
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
-from trials.common import cli, places
+from trials.common import cli, places, typed
 from trials.common.commands import as_typed, neutral
 from trials.reporting.collect import RunContents
 from trials.search_driver import experiment_file
@@ -44,8 +44,9 @@ def next_steps(contents: RunContents) -> list[Step]:
         steps += [Step("Train the winner from scratch, and test it", _retrain(contents)), certify_step(contents)]
     elif contents.certified and contents.certificate:
         verdict, exported = contents.certificate["verdict"], any((retrained.folder / "export").glob("*"))
-        if verdict["next"] and not (exported and "trials.export" in neutral(verdict["next"])):
-            command = as_typed(places.follow(verdict["next"], contents.config.get("out"), run))
+        command = as_typed(places.follow(verdict["next"], contents.config.get("out"), run))
+        done = exported and "trials.export" in neutral(command)
+        if command and not done and not typed.moves_what_is_trained(command):
             steps.append(Step(verdict["why"][:1].upper() + verdict["why"][1:], command))
     else:
         steps.append(certify_step(contents))

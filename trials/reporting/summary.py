@@ -20,7 +20,9 @@ INDENT = "  "  # before a command that mends something
 def summary_rows(contents: RunContents) -> list[tuple[str, str]]:
     """The table that trials.report prints: a name and a value per row; the four answers come last."""
     _, chance, trust, following = answer_all(contents)
-    warnings = [line for step in trust.steps for line in (_wrapped(step.why), f"{INDENT}{step.command}")]
+    warnings = [
+        line for step in trust.steps for line in (_wrapped(step.why), f"{INDENT}{step.command}") if line.strip()
+    ]
     rows = [
         *fact_rows(contents),
         *_accuracy_rows(contents),

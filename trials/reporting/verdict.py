@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spaces.arch import arch_id
+from trials.common import typed
 from trials.evidence.comparison import as_sentence, verdict_text
 from trials.evidence.floor import balanced_text, floor_text
 from trials.evidence.learned import is_below, not_above
@@ -128,8 +129,16 @@ def can_be_trusted(contents: RunContents) -> Answer:
         looked = "Looked at were what is done so far of: steps, batch, rate, loss, fixed paths, noise of scores, test part, floor."
         return Answer(question, short, "No warning.", "good", notes=[looked])
     text = f"With care: {len(warnings)} warning{'s' * (len(warnings) != 1)}."
-    steps = [Step(f"{place(entry)}{entry['text']}", entry.get("command", "")) for entry in warnings]
+    steps = [mending(entry) for entry in warnings]
     return Answer(question, short, text, "bad", steps=steps)
+
+
+def mending(entry: Mapping[str, str]) -> Step:
+    """A warning and the command that mends it; without the command while that would move a folder that is being trained."""
+    why, command = f"{place(entry)}{entry['text']}", entry.get("command", "")
+    if typed.moves_what_is_trained(command):
+        return Step(f"{why}; it is being trained now, and what mends it is said when that has ended", "")
+    return Step(why, command)
 
 
 def what_next(contents: RunContents) -> Answer:
@@ -140,7 +149,7 @@ def what_next(contents: RunContents) -> Answer:
     return Answer(question, short, f"{steps[0].why}.", steps=[Step("", steps[0].command), *steps[1:]])
 
 
-def place(entry: dict[str, Any]) -> str:
+def place(entry: Mapping[str, Any]) -> str:
     """Which step of a run a warning is of, as the beginning of a sentence."""
     where = entry.get("run") or entry.get("from", "")
     return f"{where}: " if where else ""

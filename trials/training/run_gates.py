@@ -183,7 +183,8 @@ def _with_one_command(wanted: Sequence[Wanted], command: Callable[[Mapping[str, 
     """
     changes = {option: value for warning, mending in wanted if warning for option, value in mending.items()}
     line = command(changes) if any(warning for warning, _ in wanted) else ""
-    return [warning and dataclasses.replace(warning, command=line) for warning, _ in wanted]
+    given = " ".join(f"{option} {value}" for option, value in changes.items() if value is not None)
+    return [warning and dataclasses.replace(warning, command=line, options=given) for warning, _ in wanted]
 
 
 def _retrain_again(config: retrain_config.Config, changes: Mapping[str, object]) -> str:
@@ -272,9 +273,7 @@ def _larger_test(config: supernet_config.Config | retrain_config.Config, data: D
 
 def _look_at(config: supernet_config.Config | retrain_config.Config) -> str:
     """The command that shows the images of a run, where there must be more of them."""
-    return (
-        cli.command("data", "check", config.data_root) if config.data_root else cli.command("data", "check", "--help")
-    )
+    return cli.command("data", "check", config.data_root or "--help")
 
 
 def _has_test_folder(data: Data) -> bool:
