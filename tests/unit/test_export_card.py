@@ -25,7 +25,7 @@ def comparison():
 
 def test_a_card_says_how_each_file_answers(comparison):
     files = {"m.py": "onnx", "m.onnx": "onnx", "m-int8.onnx": "int8"}
-    metadata = {"classes": ["a", "b"], "architecture": {}, "made_by": "Onepath"}
+    metadata = {"classes": ["a", "b"], "architecture": {}, "preprocessing": {}, "made_by": "Onepath"}
     text = card("m", [], metadata, {name: comparison.told(kind) for name, kind in files.items()})
     assert text.split("## Files\n")[1].split("\n")[0] == (
         "`m.py`, `m.onnx`: the network's answer on each of 4 test images; `m-int8.onnx`: the network's answer on 3 of 4 test "
