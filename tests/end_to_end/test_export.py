@@ -247,6 +247,10 @@ def test_classify_onnx_sees_what_the_pipeline_sees(folder_run, tree):
     assert_one_clear_line(
         subprocess.run(command[:2], cwd="/", capture_output=True, text=True), "give a network and pictures"
     )
+    missing = [*command[:2], "gone.onnx", files[0]]
+    assert_one_clear_line(
+        subprocess.run(missing, cwd="/", capture_output=True, text=True), "there is no network 'gone.onnx'"
+    )
 
 
 # mistakes, and files that fail
@@ -261,8 +265,12 @@ def test_mistakes_get_one_clear_line(digits, tmp_path):
     for arguments, *says in (
         (["--weights", tmp_path / "none"], "none' does not exist; make one with: python -m trials.retrain"),
         (["--weights", tmp_path / "none.pt"], "network '", "none.pt' does not exist"),
-        (["--weights", tmp_path / "unfinished"], "has no trained network of seed 0; finish it with", "--resume"),
-        (["--weights", run, "--seed", "3"], "has no trained network of seed 3"),
+        (
+            ["--weights", tmp_path / "unfinished"],
+            "has no trained network of seed 0; finish it with: python -m trials.retrain --",
+            " --resume",
+        ),
+        (["--weights", run, "--seed", "3"], "has no trained network of seed 3; choose another --seed: 0"),
         (["--weights", run, "--fixed-arc", tmp_path / "other.json"], "the weights are of", "(block00: k7, not k3)"),
         (["--weights", run, "--formats", "onnx,torchscript"], "unknown format 'torchscript'; choose from: module"),
         (["--weights", run, "--out", tmp_path / "my-net.onnx"], "'my-net' is no name for a Python module; use letters"),

@@ -47,6 +47,47 @@ def test_a_run_that_is_not_there(runs, named, command, says):
         run_dir.load_run(named, command)
 
 
+@pytest.mark.parametrize(
+    ("named", "command", "says"),
+    [
+        (
+            "runs/icons",
+            "retrain",
+            "'runs/icons' holds a run of supernet, not of retrain; .* there: runs/icons/retrain, ",
+        ),
+        (
+            "runs/icons/retrain",
+            "supernet",
+            "holds a run of retrain, not of supernet; name one that is there: runs/icons$",
+        ),
+        ("runs/icons/baselines/m", "supernet", "holds a run of retrain, not of supernet; .* is there: runs/icons$"),
+        ("runs/digits", "retrain", "not of retrain; name one that is there: runs/digit$"),
+        ("runs/digit", "certify", "not of certify; make one with: python -m trials.certify$"),
+    ],
+)
+def test_a_run_of_another_command_leads_to_one_of_this(runs, named, command, says, monkeypatch):
+    monkeypatch.setitem(run_dir.NEEDED, "certify", ())
+    for inner in ("retrain", "baselines/m"):
+        (runs / "icons" / inner).mkdir(parents=True)
+        (runs / "icons" / inner / "config.json").write_text('{"command": "retrain", "config": {}}')
+    with pytest.raises(InputError, match=says):
+        run_dir.load_run(named, command)
+
+
+def test_a_run_that_is_not_at_its_end_says_how_to_go_on(tmp_path):
+    run = tmp_path / "my run"
+    run.mkdir()
+    typed = "python -m trials.supernet --data digits --epochs 9 --resume --out 'my run'"
+    config = {"command": "supernet", "config": {"out": "my run"}, "typed": typed}
+    (run / "config.json").write_text(json.dumps(config))
+    said = (
+        f"is not trained to the end; first: python -m trials.supernet --data digits --epochs 9 --out '{run}' --resume"
+    )
+    with pytest.raises(InputError) as caught:
+        run_dir.require_supernet(run)
+    assert str(caught.value).endswith(said)
+
+
 def test_at_most_five_runs_are_named(runs):
     for number in range(9):
         (runs / f"more{number}").mkdir()

@@ -303,7 +303,7 @@ def test_port_in_use(own_run):
 
 def test_an_interrupted_supernet_is_not_searched(own_run):
     (own_run / "supernet.pt").unlink()
-    with pytest.raises(InputError, match="is not trained to the end; run trials.supernet with --resume first"):
+    with pytest.raises(InputError, match="is not trained to the end; first: .*trials.supernet .* --resume$"):
         plan_experiment(experiment(own_run))
 
 

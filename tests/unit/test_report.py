@@ -33,7 +33,7 @@ from trials.evidence.intervals import accuracy_interval
 from trials.images.load import load_data
 from trials.images.options import DataOptions
 from trials.networks.baselines import check_baseline
-from trials.reporting import answers, data_view, next_steps, page
+from trials.reporting import answers, data_view, next_steps, page, plots
 from trials.reporting.collect import collect_run
 from trials.reporting.summary import summary_rows
 from trials.reporting.verdict import what_was_found
@@ -556,3 +556,9 @@ def test_the_rival_that_is_advised_costs_what_the_winner_costs(macs, resolution,
     found, _ = check_baseline(model, 10, resolution)
     width, small = model.partition("_")[2][:3], resolution < next_steps.SMALL
     assert found / 1e6 == pytest.approx(next_steps.RIVALS[width][small] * (resolution / 224) ** 2, rel=0.03)
+
+
+def test_the_line_over_the_scores_rises_with_the_cost():
+    points = [(7.06, 46.0), (7.22, 34.0), (7.25, 44.0), (7.53, 48.0), (7.53, 40.0), (7.85, 48.0), (7.6, 48.0)]
+    assert plots.highest_so_far(points) == [(7.06, 46.0), (7.53, 48.0)]
+    assert plots.highest_so_far([(1.0, -2.0)]) == [(1.0, -2.0)]

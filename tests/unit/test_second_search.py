@@ -9,6 +9,7 @@ from spaces.arch import arch_id
 from spaces.errors import InputError
 from trials import retrain
 from trials.common import locks, places
+from trials.search_driver import results
 from trials.search_driver.session import refuse_while_retrained
 from trials.training.retrain_config import Config
 from trials.training.start_options import retrain_folder
@@ -99,3 +100,18 @@ def test_a_card_that_is_older_than_the_certificate_gets_its_verdict(tmp_path):
     assert not model_card.renew_certificate(
         tmp_path, {**certificate, "winner": {"id": "other"}, "verdict": {"sentence": ""}}
     )
+
+
+def test_the_winner_stands_first_in_the_last_table():
+    """Five that are equally good, and a winner that is none of them."""
+    found = [{"arch": {"block": number}, "top1": 50.0 - (number == 5) - 9 * (number == 6)} for number in range(7)]
+    alike = [True] * 6 + [False]
+    rows = results.winner_first(found, alike, found[5], "top1")
+    assert [row[2]["arch"]["block"] for row in rows] == [5, 0, 1, 2, 3]
+    assert [row[1] for row in rows] == ["=", "best", "=", "=", "="]
+    assert rows[0][0] == f"{arch_id(found[5]['arch'])} (winner)"
+    assert "winner" not in rows[1][0]
+    best = results.winner_first(found, alike, found[0], "top1")
+    assert [row[2]["arch"]["block"] for row in best] == [0, 1, 2, 3, 4]
+    assert best[0][0].endswith(" (winner)")
+    assert best[0][1] == "best"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 from spaces.errors import NEAREST, InputError, shown
@@ -26,11 +27,32 @@ def no_run(run: str | Path, command: str) -> str:
     return f"'{shown(str(run))}' {state}; make one with: python -m trials.{command} --out {shown(place)}{others}"
 
 
+def other_command(run: Path, holds: str, command: str) -> str:
+    """The message for a run of another command: the runs of this one that lie in it, or that it lies in, else those beside it.
+
+    Args:
+        run: that was named.
+        holds: whose run it is.
+        command: whose run it shall be.
+    """
+    within = sorted(path.parent for path in (*run.glob("*/config.json"), *run.glob("*/*/config.json")))
+    above = [folder for folder in (run.parent, run.parent.parent) if (folder / "config.json").exists()]
+    found = of_command([*sorted(within, key=lambda folder: len(folder.parts)), *above], command)
+    found = found or nearest_runs(run, command)
+    named = f"name one that is there: {', '.join(found)}" if found else f"make one with: python -m trials.{command}"
+    return f"'{shown(str(run))}' holds a run of {holds}, not of {command}; {named}"
+
+
 def nearest_runs(run: Path, command: str) -> list[str]:
     """Runs of a command beside a folder, else in runs/, those of the nearest names first; at most NEAREST."""
     beside = run.parent if any(run.parent.glob("*/config.json")) else Path("runs")
     folders = [path.parent for path in beside.glob("*/config.json")]
     folders.sort(key=lambda path: (-difflib.SequenceMatcher(None, path.name, run.name).ratio(), path.name))
+    return of_command(folders, command)
+
+
+def of_command(folders: Sequence[Path], command: str) -> list[str]:
+    """Those of some folders that hold a run of a command; the first NEAREST."""
     found: list[str] = []
     for folder in folders:
         with contextlib.suppress(InputError):  # a damaged file is no run to be named

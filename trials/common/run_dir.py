@@ -20,7 +20,7 @@ from spaces.files import CLONE, RESTORE, atomic, read_jsonl, save_json
 from trials.common import machine, places, run_files, typed
 from trials.common.lines import say
 from trials.common.locks import same_file
-from trials.common.near_runs import no_run
+from trials.common.near_runs import no_run, other_command
 
 PACKAGES = ("torch", "torchvision", "nni", "pytorch-lightning", "numpy")
 # options of a run that other commands ask for, in all versions
@@ -225,7 +225,7 @@ def load_run(run: str | Path, command: str) -> dict[str, Any]:
         raise InputError(no_run(run, command))
     stored = run_files.read(Path(run) / "config.json", "run configuration")
     if stored.get("command") != command:
-        raise InputError(f"'{run}' holds a run of {stored.get('command')}, not of {command}; name another run")
+        raise InputError(other_command(Path(run), str(stored.get("command")), command))
     for option in NEEDED[command]:
         if option not in stored["config"]:
             raise InputError(f"run configuration '{Path(run) / 'config.json'}' lacks the option '{option}'; {RESTORE}")
@@ -237,7 +237,7 @@ def require_supernet(run: str | Path) -> Path:
     """Return the path of a run's supernet.pt. Raises InputError: the run is not trained to the end yet."""
     path = Path(run) / "supernet.pt"
     if not path.exists():
-        raise InputError(f"'{run}' is not trained to the end; run trials.supernet with --resume first")
+        raise InputError(f"'{run}' is not trained to the end; first: {typed.go_on(run)}")
     return path
 
 

@@ -85,6 +85,11 @@ def anew(run: str | Path, changes: Mapping[str, object]) -> str:
     return f"{put_aside(home / f'undertrained-{run.name}', run)} && {changed(_began(run), changes)}"
 
 
+def go_on(run: str | Path) -> str:
+    """The command that goes on with a run where it stopped: the one that began it, with --resume."""
+    return f"{changed(_began(run), {})} --resume"
+
+
 def put_aside(name: str | Path, *folders: str | Path) -> str:
     """The commands that move folders into a new one, whose name begins with `name`.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from spaces.errors import InputError, Stopped
 from spaces.files import draft_folder
-from trials.common import run_dir
+from trials.common import run_dir, typed
 from trials.common.places import supernet_of
 from trials.export_formats import files, layouts
 from trials.export_formats.compare import Comparison
@@ -62,9 +62,12 @@ def export_network(config: Config) -> Exported:
     """
     stored_config = None if config.names_file else run_dir.load_run(config.run, "retrain")
     if not config.names_file and not config.network_file.exists():
+        seeds = (stored_config or {}).get("seeds", 1)
+        there = [seed for seed in range(seeds) if (config.run / f"seed{seed}" / config.network_file.name).exists()]
+        named = [f"finish it with: {typed.go_on(config.run)}"] if config.seed < seeds else []
+        named += [f"choose another --seed: {', '.join(map(str, there))}"] if there else []
         raise InputError(
-            f"'{config.weights}' has no trained network of seed {config.seed}; finish it with "
-            "python -m trials.retrain ... --resume, or choose another --seed"
+            f"'{config.weights}' has no trained network of seed {config.seed}; {', or '.join(named) or 'name another run'}"
         )
     stored = read_network(config.network_file, "model", "preprocessing")
     stored_config = stored_config or run_dir.load_run(config.run, "retrain")

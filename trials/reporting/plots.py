@@ -121,8 +121,22 @@ def plot_scores(contents: RunContents) -> str:
         return to_svg(figure, "scores", "Scores of the searched architectures", said)
 
 
+def highest_so_far(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The corners of the line of the highest score at or below each cost: costs and scores both rise.
+
+    Args:
+        points: (cost, score) of each architecture.
+    """
+    corners: list[tuple[float, float]] = []
+    for cost, score in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not corners or score > corners[-1][1]:
+            corners.append((cost, score))
+    return corners
+
+
 def plot_front(contents: RunContents) -> str:
-    """Score over MACs, or milliseconds where the search had a latency table; non-dominated architectures are joined."""
+    """Score over MACs, or milliseconds where the search had a latency table: the highest score up to each cost as a line, and the
+    architectures of RUN/frontier, which a model of all scores chose and single scores need not rank so, as points."""
     timed = all("latency_ms" in result for result in contents.results)
     name, unit, label = ("max_latency_ms", 1.0, "milliseconds") if timed else ("max_macs", 1e6, "million MACs")
     costs = [ranking.cost_of(result) / unit for result in contents.results]
@@ -131,15 +145,18 @@ def plot_front(contents: RunContents) -> str:
     with style():
         figure, axes = new_figure(3.3)
         axes.scatter(costs, [contents.value(result) for result in contents.results], s=14, color=GREY, label="scored")
-        line = [(ranking.cost_of(result) / unit, contents.value(result)) for result in front]
+        points = [(ranking.cost_of(result) / unit, contents.value(result)) for result in contents.results]
+        corners = highest_so_far(points)
         axes.plot(
-            *(zip(*line, strict=True) if line else ([], [])),
-            "o-",
-            color=BLUE,
-            markersize=4,
-            linewidth=1.3,
-            label="best for its cost",
+            *zip(*corners, (max(costs), corners[-1][1]), strict=True),
+            color=GREY,
+            linewidth=1.0,
+            drawstyle="steps-post",
+            label="highest up to each cost",
         )
+        if front:
+            chosen = [(ranking.cost_of(result) / unit, contents.value(result)) for result in front]
+            axes.plot(*zip(*chosen, strict=True), "o", color=BLUE, markersize=4, label="frontier/")
         if contents.score:
             place = ranking.cost_of(contents.score) / unit
             score = contents.value(contents.score)
@@ -149,7 +166,7 @@ def plot_front(contents: RunContents) -> str:
             axes.axvline(limit / unit, color=ORANGE, linestyle=":", label="limit")
         axes.set(xlabel=label, ylabel=SCORE_LABELS[contents.score_by])
         figure.legend(loc="outside upper left", ncols=4, handletextpad=0.3, columnspacing=1.0)
-        said = f"{len(costs)} architectures between {min(costs):.3g} and {max(costs):.3g} {label}; {len(front)} are the best for their cost."
+        said = f"{len(costs)} architectures between {min(costs):.3g} and {max(costs):.3g} {label}; {len(front)} are in frontier/."
         return to_svg(figure, "front", f"Score against {label}", said)
 
 

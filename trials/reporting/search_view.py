@@ -11,6 +11,11 @@ from trials.reporting.collect import RunContents
 from trials.reporting.figures import Picture, for_page
 from trials.scoring import noise
 
+FRONT_CAPTION = (
+    "Score over cost. The line is the highest score of all that cost as little. The architectures of frontier/, and the winner, are chosen by a "
+    "model of all scores among those that noise cannot tell apart from the best: single scores are partly luck, and these may lie below the line."
+)
+
 
 def view(contents: RunContents) -> dict[str, Any]:
     """The pictures of the search, its ten best architectures, and the winner's picture."""
@@ -20,9 +25,7 @@ def view(contents: RunContents) -> dict[str, Any]:
     scored = bool(contents.results)
     figures: list[Picture] = []
     if scored:
-        figures += for_page(
-            plots.plot_front(contents), "Score over cost. The line joins architectures that no cheaper one beats."
-        )
+        figures += for_page(plots.plot_front(contents), FRONT_CAPTION)
         figures += for_page(
             plots.plot_progress(contents), "Every architecture in the order of scoring, and the best so far."
         )

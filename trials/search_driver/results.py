@@ -21,6 +21,8 @@ from trials.search_driver.plan import Plan
 from trials.search_driver.ranking import front, rank
 from trials.search_driver.score_gates import check_scores
 
+SHOWN = 5  # architectures in the last table
+
 
 def arch_of(job: dict[str, Any]) -> dict[str, Any] | None:
     """The architecture of one of NNI's trials; None where NNI gave it none yet."""
@@ -191,6 +193,29 @@ def write_results(plan: Plan, name: str, jobs: list[dict[str, Any]], log: Path) 
     }
 
 
+def winner_first(
+    results: Sequence[dict[str, Any]], alike: Sequence[bool], winner: dict[str, Any], score_by: str
+) -> list[tuple[str, str, dict[str, Any]]]:
+    """The rows of the last table: the winner, then the others of the SHOWN highest scores.
+
+    Args:
+        alike: what `noise.like_the_best` says of the results.
+    Returns:
+        For each its id, marked where it is the winner, "best", "=" or "worse", and the result.
+    """
+    ranked = sorted(zip(results, alike, strict=True), key=lambda pair: -score_value(pair[0], score_by))
+    best = ranked[0][0]
+    ranked.sort(key=lambda pair: pair[0] is not winner)  # the others keep their order
+    return [
+        (
+            arch_id(result["arch"]) + " (winner)" * (result is winner),
+            "best" if result is best else "=" if like_best else "worse",
+            result,
+        )
+        for result, like_best in ranked[:SHOWN]
+    ]
+
+
 def _print_results(
     plan: Plan,
     results: list[dict[str, Any]],
@@ -199,21 +224,20 @@ def _print_results(
     jobs: list[dict[str, Any]],
     summary: dict[str, Any],
 ) -> None:
-    """Print the five best architectures, and what else search.json says about the search."""
+    """Print the winner and the highest scores, and what else search.json says about the search."""
     latency = plan.feasible.latency
     score_by = plan.evaluate.score_by
-    ranked = sorted(zip(results, alike, strict=True), key=lambda pair: -score_value(pair[0], score_by))
     by_loss = score_by == "loss"
+    table = winner_first(results, alike, winner, score_by)
     rows = [
         (
-            *(arch_id(r["arch"]), *((f"{r['loss']:.4f}",) if by_loss else ()), noise.short_score_text(r, plan.run)),
-            "=" if like_best else "worse",
+            *(name, *((f"{r['loss']:.4f}",) if by_loss else ()), noise.short_score_text(r, plan.run)),
+            beside,
             *(noise.short_before_text(r, plan.run), f"{r['macs']:,}", f"{r['params']:,}"),
             *((f"{latency.ms(r['arch']):.3g}",) if latency else ()),
         )
-        for r, like_best in ranked[:5]
+        for name, beside, r in table
     ]
-    rows[0] = (*rows[0][: 2 + by_loss], "best", *rows[0][3 + by_loss :])
     header = [
         "architecture",
         *["loss"] * by_loss,
@@ -226,14 +250,14 @@ def _print_results(
     print(cli.table(rows, header + ([f"ms {latency.error()}"] if latency else []), as_is=True))
     unsuccessful = sum(job["status"] not in ("SUCCEEDED", "RUNNING", "WAITING") for job in jobs)
     print(
-        f"{len(results)} architectures scored, the best {len(rows)} above"
+        f"{len(results)} architectures scored; above, the winner and the highest scores"
         + (f"; {unsuccessful} trials failed or were stopped" if unsuccessful else "")
     )
     print(noise_line(plan.run, results, alike))
-    if winner is not ranked[0][0]:
+    if table[0][1] != "best":
         cli.say(
-            f"the winner is {arch_id(winner['arch'])}, {noise.short_score_text(winner, plan.run)}: of what noise cannot tell "
-            "apart from the best, a model of all scores expects most of it"
+            f"the winner is {arch_id(winner['arch'])}, the first of the table: of what noise cannot tell apart from the best, a model "
+            "of all scores expects most of it"
         )
     if len(results) < plan.wanted:
         print(f"that is less than {plan.wanted:,}: the limits leave nothing new, or maxExperimentDuration was over")
