@@ -97,7 +97,7 @@ class Results:
         facts = ", ".join(f"{name} {value}" for name, value in self.content.items() if name not in ("rows", "kernels"))
         header = ("part", "what", "value", "unit", "of the bound", "ratio", "against", "note")
         rows = [cells(Row(**row)) for row in self.content["rows"]]
-        parts = [facts, cli.table(rows, header, as_is=True)]
+        parts = [facts, cli.table(rows, header, as_is=True, fold=False)]
         for title, found in self.content["kernels"].items():
             lines = [
                 (row["kernel"], f"{row['calls']:,}", f"{row['ms']:.2f}", f"{row['share']:.1%}")

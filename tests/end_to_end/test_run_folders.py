@@ -27,7 +27,8 @@ import importlib, resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 command = importlib.import_module(sys.argv[2])
 from trials.common import cli
-cli.run(lambda: command.main(sys.argv[3:]))
+sys.argv[1:] = sys.argv[3:]
+cli.run(command.main)
 """
 
 

@@ -148,7 +148,6 @@ def test_a_folder_that_is_spelt_in_another_way_is_the_same(tmp_path, monkeypatch
         ("evaluate", "--run x --scoring-images -1", "--scoring-images -1 is below 0; give 0 or more"),
         ("search", "x --concurrency 0", "--concurrency 0 is below 1; give a whole number above 0"),
         ("search", "x --max-trials -4", "--max-trials -4 is below 1; give a whole number above 0"),
-        ("export", "--weights x --int8-drop -5", "--int8-drop -5.0 is below 0; give 0 or more"),
     ],
 )
 def test_what_new_users_type(command, words, says):

@@ -14,17 +14,18 @@ PADDING = 2  # that tabulate gives a heading
 LEAST_COLUMN = 8  # that the widest columns of a table are folded to at most
 
 
-def table(rows: Sequence[Sequence[Any]], header: Sequence[str], *, as_is: bool = False) -> str:
+def table(rows: Sequence[Sequence[Any]], header: Sequence[str], *, as_is: bool = False, fold: bool = True) -> str:
     """A plain text table of at most WIDTH columns; numbers are set right-aligned, integers with thousands separators.
 
     Where it would be wider, the texts of its widest columns go on in the next line, and so do their headings.
 
     Args:
         as_is: leave the cells alone, but for that.
+        fold: False for a file, which may be as wide as it is.
     """
     form: dict[str, Any] = {"tablefmt": "simple", "intfmt": ",", "floatfmt": ".2f", "disable_numparse": as_is}
     text = tabulate(rows, header, **form)
-    if max(map(len, text.splitlines()), default=0) <= WIDTH:
+    if not fold or max(map(len, text.splitlines()), default=0) <= WIDTH:
         return text
     rule = next(line for line in text.splitlines() if line and not line.strip("- "))
     widths = [len(dashes) for dashes in rule.split()]

@@ -50,7 +50,7 @@ class Config:
             if name not in FORMATS:
                 raise InputError(unknown("format", name, FORMATS))
         cli.fill_and_check(self, {}, positive=("calibration_images",), fractions=())
-        cli.not_negative(self, "seed", "check_images", "int8_drop")
+        cli.not_negative(self, "seed", "check_images")
         if self.opset not in OPSETS:
             raise InputError(f"--opset {self.opset} is out of range; give {OPSETS[0]} to {OPSETS[-1]}")
         stem = self.target.name
