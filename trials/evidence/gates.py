@@ -244,9 +244,8 @@ def below_floor(accuracy: Interval, floor: Mapping[str, Any], command: str) -> G
     """
     if not is_below(accuracy, floor):
         return None
-    text = (
-        f"the network is undertrained: {percent(accuracy)} is below the floor of {floor['top1']:.1f}% ({floor['name']})"
-    )
+    beaten_by = f"{floor['top1']:.1f}% ({floor['name']})"
+    text = f"the network is undertrained: {percent(accuracy)} is below the floor of {beaten_by}"
     return GateWarning("below the floor", text, command)
 
 
