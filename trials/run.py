@@ -2,7 +2,7 @@
 
     python -m trials.run ~/images --max-macs 100M                  everything below runs/images
     python -m trials.run ~/images --max-macs 8M --resolution 64    other options, for the steps that have them
-    python -m trials.run ~/images --max-macs 100M --dry-run        the commands, none of which is run
+    python -m trials.run ~/images --max-macs 100M --dry-run        the commands, none of which is run, and about how many hours
     python -m trials.run ~/images --max-macs 100M --config run.yml options of every step, under its name
 
 Space, preset, resolution and width are chosen for the images and the budget, as trials.space --for does, unless they are given.
@@ -33,6 +33,7 @@ from trials.common.options import LimitOptions, OptimizerOptions, SpaceOptions
 from trials.evidence import gates
 from trials.evidence.comparison import verdict_text
 from trials.images.options import IN_MEMORY
+from trials.road import hours
 from trials.road import steps as road
 from trials.road.record import earlier_road, is_complete, keep_record
 
@@ -75,7 +76,7 @@ class Config:
     jobs: int = option(None, "Trainings of networks at the same time", unset="that of each step")
     device: str = option(None, "Where is trained: auto, cpu or cuda", unset="auto")
     in_process: bool = option(False, "Search in one process, without NNI's manager and portal")
-    dry_run: bool = option(False, "Print the commands and run none")
+    dry_run: bool = option(False, "Print the commands and about how many hours they take, and run none")
     resume: bool = option(False, "Go on, which the same command does without this, too")
 
     def __post_init__(self) -> None:
@@ -116,6 +117,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     )  # with its --config, for what is advised
     record = earlier_road(config)
     plan = plan_steps(config, file, record)  # all of it, so that what is refused is refused before the first step
+    if not all(planned.complete for planned in plan[:-1]) and (config.dry_run or not run_dir.begun(config.out)):
+        say_hours(config, plan)
     told = []
     for number, planned in enumerate(plan):
         words, done = road.steps(config)[number]  # the search decides where its winner is trained
@@ -180,6 +183,19 @@ def plan_steps(config: Config, file: str, record: dict[str, Any]) -> list[Planne
         more += ["--config", file] if section or sections.get(step) is not None else []
         plan.append(Planned(options, more, is_complete(step, done, options, record, config.out)))
     return plan
+
+
+def say_hours(config: Config, plan: list[Planned]) -> None:
+    """Say about how long the road takes: in a line, and before it by step in a dry run."""
+    print("timing a few steps; --epochs, --seeds and --random change what it takes", flush=True)
+    found = hours.ask([[*words, *planned.more] for (words, _), planned in zip(road.steps(config), plan, strict=True)])
+    if isinstance(found, str):
+        print(f"how many hours it takes is not known: {found}", flush=True)
+        return
+    if config.dry_run:
+        rows = [(step, f"{taken:.2f}", what) for step, taken, what in found]
+        print(cli.table(rows, ("step", "hours, about", ""), as_is=True))
+    print(hours.text(found), flush=True)
 
 
 def choose_network(

@@ -14,7 +14,41 @@ from trials import run
 from trials.common import cli, typed
 from trials.common.answers import Answered
 from trials.report import print_summary
-from trials.road import form, record, steps
+from trials.road import form, hours, record, steps
+
+
+@pytest.fixture(autouse=True)
+def quick(request, monkeypatch):
+    """The hours are timed in one test alone, for it takes seconds."""
+    if "hours" not in request.node.name:
+        monkeypatch.setattr(run, "say_hours", lambda *_: None)
+
+
+def test_a_dry_run_says_about_how_many_hours_each_step_takes(tmp_path, capsys):
+    words = ["digits", "--preset", "tiny", "--epochs", "30", "--seeds", "2", "--random", "3", "--max-trials", "7"]
+    run.main([*words, "--out", str(tmp_path / "new"), "--dry-run"])
+    out = capsys.readouterr().out
+    rows = {
+        line.split()[0]: line
+        for line in out.splitlines()
+        if line.startswith(("supernet ", "search ", "retrain ", "certify "))
+    }
+    assert rows["supernet"].endswith("30 epochs")
+    assert rows["search"].endswith("7 architectures")
+    assert "2 trainings of 30 epochs, about " in rows["retrain"]
+    assert "8 trainings of 30 epochs, about " in rows["certify"]
+    taken = [float(row.split()[1]) for row in rows.values()]
+    all_hours = float(re.search(r"about ([\d.]+) hours in all", out)[1])
+    assert all_hours == pytest.approx(sum(taken), abs=0.03)
+    assert all_hours > 0
+    assert not (tmp_path / "new").exists()
+
+
+def test_hours_that_cannot_be_known_stop_nothing(tmp_path):
+    config = run.Config(images="digits", out=str(tmp_path / "new"))
+    words = [words for words, _ in steps.steps(config)]
+    words[0] += ["--batch-size", "100000"]
+    assert "100000" in hours.ask(words).replace(",", "")
 
 
 def test_every_step_is_a_command_that_parses(tmp_path):

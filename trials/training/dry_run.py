@@ -52,8 +52,7 @@ def estimate(trainer: SupernetTrainer, table: CostTable) -> list[tuple[str, str]
     parameters = sum(p.numel() for p in trainer.supernet.parameters())
     times = time_steps(trainer)
     step_seconds = sum(times.seconds) / len(times.seconds)
-    total_passes = sum(len(trainer.paths_of_step(epoch * trainer.steps_per_epoch)) for epoch in range(config.epochs))
-    hours = sum(times.seconds) / times.passes * total_passes * trainer.steps_per_epoch / 3600
+    hours = supernet_hours(trainer, times)
     memory = weight_bytes(parameters, config.optimizer, config.momentum) + times.activation_bytes
     paths = trainer.paths.paths_per_step() if trainer.paths else 1
     rows = [
@@ -79,6 +78,13 @@ def estimate(trainer: SupernetTrainer, table: CostTable) -> list[tuple[str, str]
         peak = torch.cuda.max_memory_allocated()
         rows.insert(-3, ("GPU memory, measured peak", f"{peak / GIB:.2f} GiB"))
     return rows
+
+
+def supernet_hours(trainer: SupernetTrainer, times: StepTimes) -> float:
+    """Hours that a supernet trains, without evaluations; the passes of a step can differ from epoch to epoch."""
+    per_epoch = trainer.steps_per_epoch
+    passes = per_epoch * sum(len(trainer.paths_of_step(epoch * per_epoch)) for epoch in range(trainer.config.epochs))
+    return sum(times.seconds) / times.passes * passes / 3600
 
 
 def estimate_network(plan: RetrainPlan) -> list[tuple[str, str]]:
