@@ -214,8 +214,8 @@ def test_options_are_passed_on_to_the_steps_that_have_them(tmp_path, capsys):
     assert takes["certify"] == {"--seeds", "--random", "--jobs", "--device"}
     assert "--seeds 4" in found["retrain"]
     found = commands(capsys, "digits", "--out", str(tmp_path), "--class-weights", "balanced")
-    takes = {name for name, line in found.items() if "--class-weights balanced" in line}
-    assert takes == {"supernet", "retrain"}  # of which the certificate takes it
+    weighted = {name for name, line in found.items() if "--class-weights balanced" in line}
+    assert weighted == {"supernet", "retrain"}  # of which the certificate takes it
 
 
 def test_what_is_typed_wins_over_the_file(tmp_path, capsys):
