@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import os
 import shlex
+import statistics
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from spaces.errors import InputError, Stopped
+from spaces.files import read_jsonl
 from strategies.limits import Limits
 from trials.common import cli, option_files, run_dir, run_files, typed
 from trials.common.answers import Answered, answer
@@ -240,14 +242,26 @@ def stop_at_gate(step: str, config: Config) -> None:
     found = [entry for entry in gates.warnings_from(run, step) if entry["gate"] == gate] if gate else []
     if not found:
         return
-    command = shlex.split(found[0]["command"])
-    changes: dict[str, object] = {"--out": typed.free_name(run)}
-    if "--epochs" in command:
-        changes["--epochs"] = command[command.index("--epochs") + 1]
-    again = typed.changed(str(typed.line("trials.run")), changes)
-    if "--epochs" not in command:  # what the gate would change is no option here
-        again = f"{found[0]['command']} && {again}"
-    raise Stopped(f"{step} of '{run}': {found[0]['text']}; {why}; train for longer: {again}")
+    # the step alone with what the gate changes: as options of trials.run these would be those of the networks, too
+    first = found[0]["command"]
+    words = shlex.split(first)
+    out = words[words.index("--out") + 1] if "--out" in words else typed.free_name(run)
+    again = typed.changed(str(typed.line("trials.run")), {"--out": out})
+    raise Stopped(
+        f"{step} of '{run}': {found[0]['text']}; {why}; train for longer{road_time(run, words)}: {first} && {again}"
+    )
+
+
+def road_time(run: Path, words: list[str]) -> str:
+    """About how many hours a supernet takes with the --epochs of a command, by those of this run; "" where that is not known."""
+    log = run / "log.jsonl"
+    lines = [line for line in read_jsonl(log) if line.get("images_per_second")] if log.exists() else []
+    if not lines or "--epochs" not in words:
+        return ""
+    config = run_files.read(run / "config.json", "run configuration")["config"]
+    speed = statistics.median(line["images_per_second"] for line in lines)
+    images = lines[-1]["step"] / lines[-1]["epoch"] * config["batch_size"]  # of an epoch
+    return f" (about {int(words[words.index('--epochs') + 1]) * images / speed / 3600:.2f} hours)"
 
 
 def run_step(words: list[str], done: Path | None) -> None:

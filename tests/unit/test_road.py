@@ -269,6 +269,17 @@ def test_a_budget_above_all_is_said(folder, monkeypatch):
     assert said.startswith("note: --max-macs 100G limits nothing, for all of fbnet ")
 
 
+def test_a_supernet_of_a_command_of_its_own_is_gone_on_with(tmp_path, capsys):
+    """The options that it has and the road has not would otherwise be refused, and a gate advises such a supernet."""
+    options = {"space": "spos", "preset": "tiny", "space_options": "", "seed": 0, "score_fraction": 0.1, "epochs": 150}
+    stored = {"command": "supernet", "config": {**options, "data": "digits", "max_macs": ""}}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    (tmp_path / "supernet.pt").write_text("")
+    found = run.main(["digits", "--out", str(tmp_path), "--epochs", "3", "--dry-run"])["steps"]
+    assert [step["did"] for step in found[:2]] == ["was complete", "would run"]
+    assert "supernet was not done by this command" in capsys.readouterr().out
+
+
 def test_what_was_chosen_stays(tmp_path, capsys):
     """A road that has begun is not measured anew, and a width that was given is in what was chosen."""
     road(tmp_path, max_macs="3M", network={"space": "spos", "space-options": "variant=channel,width_mult=0.9"})
@@ -299,18 +310,22 @@ def test_a_road_of_a_folder_goes_on_with_a_retraining_that_has_begun(folder, cap
     ("command", "ends"),
     [
         (
-            "python -m trials.supernet --epochs 60 --out x-2",
-            "train for longer: python -m trials.run digits --seeds 2 --out RUN-2 --epochs 60",
+            "python -m trials.supernet --epochs 60 --out RUN-2",
+            "train for longer (about 0.10 hours): python -m trials.supernet --epochs 60 --out RUN-2 && "
+            "python -m trials.run digits --seeds 2 --out RUN-2",
         ),
         (
-            "python -m trials.supernet --lr 1 --out x-2",
-            "--lr 1 --out x-2 && python -m trials.run digits --seeds 2 --out RUN-2",
+            "python -m trials.supernet --lr 1 --out RUN-3",
+            "train for longer: python -m trials.supernet --lr 1 --out RUN-3 && python -m trials.run digits --seeds 2 --out RUN-3",
         ),
     ],
 )
 def test_a_gate_ends_the_road_with_the_command_that_does_better(tmp_path, command, ends):
     typed.remember("trials.run", ["digits", "--resume", "--seeds", "2"])
-    config = run.Config(images="digits", out=str(tmp_path))
+    config, command = run.Config(images="digits", out=str(tmp_path)), command.replace("RUN", str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"command": "supernet", "config": {"batch_size": 60}}))
+    line = {"step": 20, "epoch": 2.0, "loss": 1.0, "images_per_second": 100.0}  # 600 images an epoch
+    (tmp_path / "log.jsonl").write_text(json.dumps(line) + "\n")
     warning = {"from": "supernet", "gate": "nothing learned", "text": "5 paths know nothing", "command": command}
     for gate in ("near chance", "few scoring images", "flat loss"):  # weaker evidence
         (tmp_path / "warnings.json").write_text(json.dumps([{**warning, "gate": gate}]))

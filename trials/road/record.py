@@ -65,6 +65,8 @@ def is_complete(step: str, done: Path | None, options: Mapping[str, Any], record
     Raises:
         InputError: it was done with other options.
     """
+    if step == "supernet" and step not in record["steps"]:  # of a command of its own, whose options stay
+        done = Path(out) / "supernet.pt"
     if done is None or not done.exists() or not (step in record["steps"] or run_dir.begun(out)):
         return False
     was = record["steps"].get(step)
