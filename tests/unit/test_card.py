@@ -148,6 +148,14 @@ def test_cards_say_what_is_transparent(exported):
         assert colour in card.read_text()
 
 
+def test_a_layout_of_another_network_is_named(exported, network):
+    place, folder, _ = exported
+    config = Config(weights=str(place), out=str(place / "net"), formats="onnx")
+    assert layouts.stale_layouts(config, network) == []
+    assert layouts.stale_layouts(config, Brightness()) == [folder]
+    assert layouts.stale_layouts(Config(weights=str(place), out=str(place / "none")), network) == []
+
+
 RESULT = {
     **{"macs": 1, "params": 1, "std": 6.2},
     "test_top1": [65.873, 57.143],

@@ -11,6 +11,7 @@ from trials.common import cli
 from trials.common.cli import option
 
 FORMATS = {"module": (".py", ".safetensors"), "program": (".pt2",), "onnx": (".onnx",), "int8": ("-int8.onnx",)}
+LAYOUTS = ("timm", "huggingface")
 OPSETS = range(18, 22)
 SUFFIXES = (".py", ".safetensors", ".pt2", ".onnx")
 
@@ -25,7 +26,7 @@ class Config:
     layout: str = option(
         "",
         "Folder to write beside the files, as timm loads it: source with an entry point, weights, config.json, model card",
-        choices=("timm", "huggingface"),
+        choices=LAYOUTS,
     )
     seed: int = option(0, "Seed of the network in the run")
     formats: str = option("module,program,onnx,int8", "Formats to write, with commas between")

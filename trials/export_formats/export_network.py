@@ -11,7 +11,7 @@ from typing import Any
 
 from spaces.errors import InputError, Stopped
 from spaces.files import draft_folder
-from trials.common import run_dir, typed
+from trials.common import cli, run_dir, typed
 from trials.common.places import supernet_of
 from trials.export_formats import files, layouts
 from trials.export_formats.compare import Comparison
@@ -97,4 +97,6 @@ def export_network(config: Config) -> Exported:
     card = read_card(description, config.run, seed, supernet)
     write_card(target, card.text(target.name, kept), list(kept))
     layout = layouts.write_layout(config, network, description, data, kept, card) if config.layout else None
+    for folder in layouts.stale_layouts(config, network):
+        cli.say(f"note: '{folder}' is of another network, which was exported earlier; renew it with --layout")
     return Exported(config, stored_config, comparison, problems, rows, good, layout)

@@ -25,12 +25,14 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from spaces.errors import InputError, Stopped
 from spaces.files import atomic, draft_folder
 from trials.export_formats import formats
-from trials.export_formats.export_config import Config
+from trials.export_formats.export_config import LAYOUTS, Config
 from trials.export_formats.files import Description, format_path
 from trials.export_formats.model_card import Card
 from trials.export_formats.usage import with_timm
@@ -77,6 +79,22 @@ def {name}(pretrained=False, **kwargs):
 def layout_folder(config: Config) -> Path:
     """The folder of a layout, beside the other files."""
     return config.target.with_name(f"{config.target.name}-{config.layout}")
+
+
+def stale_layouts(config: Config, network: nn.Module) -> list[Path]:
+    """The folders of layouts beside the files that hold other weights than the network, such as of an earlier export."""
+    found = []
+    for name in LAYOUTS:
+        folder, expected = config.target.with_name(f"{config.target.name}-{name}"), network.state_dict()
+        if not (folder / "model.safetensors").is_file():
+            continue
+        try:
+            weights = load_file(folder / "model.safetensors")
+        except (OSError, ValueError, SafetensorError):
+            weights = {}  # damaged
+        same = weights.keys() == expected.keys() and all(torch.equal(weights[key], expected[key]) for key in weights)
+        found += [] if same else [folder]
+    return found
 
 
 def require_layout(config: Config, preprocessing: Mapping[str, Any]) -> None:

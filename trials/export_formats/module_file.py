@@ -96,7 +96,7 @@ def header(lines: Sequence[str], stem: str, *, turned: bool, takes_alpha: bool) 
         turned: it was trained on upright images.
         takes_alpha: `preprocess` lays transparent pixels on a colour.
     """
-    clear = " or RGBA (4, H, W)" if takes_alpha else ""
+    clear = ", of a transparent picture RGBA (4, H, W)," if takes_alpha else ""
     upright = ", turned as its EXIF orientation says" if turned else ""
     use = f"""
     import torch
