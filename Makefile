@@ -71,6 +71,7 @@ docs: export NO_MKDOCS_2_WARNING = 1
 docs: setup
 	@$(BIN)/python -c "import mkdocs, mmdr" 2>/dev/null || $(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	@$(BIN)/python -m mkdocs build -q
+	@echo "site/index.html; with its search: $(BIN)/python -m http.server --directory site"
 
 clean:
 	rm -rf $(VENV) runs site

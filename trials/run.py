@@ -83,6 +83,7 @@ class Config:
 
     def __post_init__(self) -> None:
         Limits.of({"max_macs": self.max_macs or None})
+        cli.named(self, "out")
         if self.images not in IN_MEMORY and not Path(self.images).is_dir():
             raise InputError(f"'{self.images}' is no folder; give one of images, or one of: {', '.join(IN_MEMORY)}")
         name = Path(self.images).resolve().name

@@ -147,6 +147,10 @@ def test_a_folder_that_is_spelt_in_another_way_is_the_same(tmp_path, monkeypatch
         ("evaluate", "--run x --batch-size 0", "--batch-size 0 is not above 0; give a larger number"),
         ("evaluate", "--run x --scoring-images -1", "--scoring-images -1 is below 0; give 0 or more"),
         ("search", "x --concurrency 0", "--concurrency 0 is below 1; give a whole number above 0"),
+        ("supernet", "--out=", "--out '' names nothing; give a name, or leave --out out where it has a default"),
+        ("retrain", "--fixed-arc spos-block --out=", "--out '' names nothing"),
+        ("export", "--weights x --out=", "--out '' names nothing"),
+        ("run", "digits --out=", "--out '' names nothing"),
         ("search", "x --max-trials -4", "--max-trials -4 is below 1; give a whole number above 0"),
     ],
 )

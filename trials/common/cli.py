@@ -176,6 +176,14 @@ def not_negative(config: Any, *names: str) -> None:
             raise InputError(f"{flag(name)} {value} is below 0; give 0 or more")
 
 
+def named(config: Any, name: str) -> None:
+    """Raises InputError: a field that names a file or folder is given and empty, which would be the current folder."""
+    if getattr(config, name) == "":
+        raise InputError(
+            f"{flag(name)} '' names nothing; give a name, or leave {flag(name)} out where it has a default"
+        )
+
+
 def space_options(text: str) -> dict[str, Any]:
     """Options of a space from a command line.
 

@@ -46,6 +46,7 @@ class Config:
     opset: int = option(20, f"Version of ONNX's operators, {OPSETS[0]} to {OPSETS[-1]}; older runtimes take lower ones")
 
     def __post_init__(self) -> None:
+        cli.named(self, "out")
         chosen = [name.strip() for name in self.formats.split(",")]
         for name in chosen:
             if name not in FORMATS:

@@ -28,6 +28,7 @@ class Config:
     workers: int = reuse(DataOptions, "workers")
 
     def __post_init__(self) -> None:
+        cli.named(self, "out")
         if self.workers is None:
             object.__setattr__(self, "workers", default_workers())
         cli.not_negative(self, "workers")

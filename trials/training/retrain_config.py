@@ -92,6 +92,7 @@ class Config(
     checkpoint_every: int = reuse(CheckpointOptions, "checkpoint_every", default=500, unset="")
 
     def __post_init__(self) -> None:
+        cli.named(self, "out")
         check_start(self)
         if self.frontier:
             check_frontier(self)

@@ -98,6 +98,7 @@ class Config(
     eval_every: int = reuse(CheckpointOptions, "eval_every", default=None, unset="a fifth of the epochs")
 
     def __post_init__(self) -> None:
+        cli.named(self, "out")
         take_stored(self, "supernet", ("background",))
         super().__post_init__()
         self.decide_preprocessing(official=bool(self.import_official))
