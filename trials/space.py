@@ -35,6 +35,7 @@ from trials.common.options import RangeOptions, SpaceSizeOptions
 if TYPE_CHECKING:
     from spaces.chain import Chain
 
+SIDES = 32  # pixels between the resolutions that are tried
 STORED = CLONE / "experiments" / "spaces"
 
 
@@ -48,8 +49,9 @@ class Config(SpaceSizeOptions):
     out: str = option("", "Folder to write the NNI search space and the cost table to, as JSON")
     for_: str = option(
         "",
-        "List the spaces, presets and widths that reach this budget of multiply-adds, such as 100M",
-        brief="List the spaces, presets and widths that reach a budget",
+        "List the spaces and presets and widths within a budget of MACs such as 100M at --resolution (128 where it is not given) "
+        "and for --classes (10)",
+        brief="List the spaces within a budget of MACs such as 100M at --resolution (128)",
     )
     counting: str = option("macs", "What is counted; others than macs are for comparison", choices=tuple(COUNTING))
 
@@ -170,13 +172,13 @@ def show_reach(config: Config) -> list[dict[str, Any]]:
     spaces.describe(config.space or "spos", classes=config.classes, resolution=config.resolution)  # refuses bad numbers
     budget = amount(config.for_, "--for")
     resolution, classes = config.resolution or 128, config.classes or 10
+    assumed = [f" (assumed; {cli.flag(name)})" * (getattr(config, name) is None) for name in ("resolution", "classes")]
     found = list(budgets.reach(budget, resolution, classes, config.space))
     reached = [item for item in found if item.reached]
     if not reached:
         raise InputError(
-            f"no space reaches {budget:,} MACs at {resolution}x{resolution} pixels; "
-            f"{budgets.least_text(budgets.least_of(found, classes))}; give a smaller "
-            "--resolution, or more"
+            f"no space reaches {budget:,} MACs at {resolution}x{resolution} pixels{assumed[0]}; "
+            f"{budgets.least_text(budgets.least_of(found, classes))}: give {_smaller(budget, resolution, classes, config.space)}"
         )
     best = budgets.choose(reached)
     rows = [
@@ -192,7 +194,7 @@ def show_reach(config: Config) -> list[dict[str, Any]]:
         for item in reached
     ]
     header = ("", "space", "preset", "options", "million MACs", "% within", "nearest published")
-    print(f"{budget:,} MACs at {resolution}x{resolution} pixels, {classes} classes\n")
+    print(f"{budget:,} MACs at {resolution}x{resolution} pixels{assumed[0]}, {classes} classes{assumed[1]}\n")
     print(cli.table(rows, header, as_is=True), "\n")
     least, most = (round(100 * part) for part in budgets.ROOM)
     cli.say(
@@ -219,6 +221,14 @@ def show_reach(config: Config) -> list[dict[str, Any]]:
         f"  {cli.command('supernet', *arguments, *limits, '--data', 'folder', '--data-root', 'IMAGES', '--out', 'RUN')}"
     )
     return answered
+
+
+def _smaller(budget: int, resolution: int, classes: int, space: str | None) -> str:
+    """What to give where no space reaches a budget: the largest smaller resolution that leaves a choice, where there is one."""
+    for side in range((resolution - 1) // SIDES * SIDES, SIDES - 1, -SIDES):
+        if any(item.fits for item in budgets.reach(budget, side, classes, space)):
+            return f"--resolution {side}, or a larger --for"
+    return "a larger --for"
 
 
 def show_all() -> list[dict[str, Any]]:

@@ -267,7 +267,22 @@ def test_what_a_budget_leaves(capsys):
     arguments = "--space proxylessnas --preset small --resolution 128 --space-options width_mult=0.8"
     assert f"python -m trials.supernet {arguments} --strategy window --max-macs 100M --data folder" in said
     space.main(["--for", "100G", "fbnet"])
-    assert "The budget leaves nearly all of each space" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "The budget leaves nearly all of each space" in said
+    assert "at 128x128 pixels (assumed; --resolution), 10 classes (assumed; --classes)\n" in said
+
+
+def test_a_budget_that_nothing_reaches_names_the_resolution_that_does(capsys):
+    with pytest.raises(
+        InputError, match=r"128x128 pixels \(assumed; --resolution\); .*: give --resolution (\d+)"
+    ) as raised:
+        space.main(["--for", "8M", "fbnet"])
+    side = str(raised.value).split("give --resolution ")[1].split(",")[0]
+    space.main(["--for", "8M", "fbnet", "--resolution", side])
+    assert f"at {side}x{side} pixels, 10" in (said := capsys.readouterr().out)
+    assert "* is the first" in said
+    with pytest.raises(InputError, match=": give a larger --for$"):
+        space.main(["--for", "8k", "fbnet"])
 
 
 def test_a_share_is_that_of_the_whole_space():
@@ -317,7 +332,7 @@ def test_macs_are_typed_to_two_figures_and_not_below():
     [
         (
             ["--for", "1M", "fbnet"],
-            "no space reaches 1,000,000 MACs at 128x128 pixels; the least with room to choose in are about 15M, of fbnet small at",
+            r"no space reaches 1,000,000 MACs at 128x128 pixels \(assumed; --resolution\); the least with room to choose in are about 15M, of fbnet small at",
         ),
         (["--for", "much"], "--for is 'much'; give a positive number"),
         (["--for", "-3"], "--for is '-3'; give a positive number"),
