@@ -92,7 +92,7 @@ def test_at_most_five_runs_are_named(runs):
     for number in range(9):
         (runs / f"more{number}").mkdir()
         (runs / f"more{number}" / "config.json").write_text('{"command": "supernet", "config": {}}')
-    assert len(near_runs.nearest_runs(runs / "mor", "supernet")) == 5
+    assert len(near_runs.nearest_runs(runs / "mores", "supernet")) == 5
 
 
 def test_a_search_of_no_run_names_runs(runs):
