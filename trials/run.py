@@ -34,7 +34,7 @@ from trials.common.commands import IN_ROAD, as_typed, neutral
 from trials.common.options import LimitOptions, OptimizerOptions, SpaceOptions
 from trials.evidence import gates
 from trials.evidence.comparison import verdict_text
-from trials.images.options import IN_MEMORY
+from trials.images.options import IN_MEMORY, DataOptions
 from trials.road import hours
 from trials.road import steps as road
 from trials.road.record import earlier_road, is_complete, keep_record
@@ -72,6 +72,7 @@ class Config:
         "class_weights",
         help="Factors of the training loss by class, of supernet and networks alike; balanced lets every class count alike",
     )
+    background: str = reuse(DataOptions, "background")
     max_trials: int = option(None, "Architectures that the search scores", unset="by the preset")
     seeds: int = option(None, "Trainings of each network", unset=str(road.SEEDS))
     random: int = option(None, "Random architectures that the winner is compared with", unset="8")

@@ -13,6 +13,7 @@ from tests.commands import ROOT, assert_one_clear_line, onepath
 from tests.experiments import IMAGES, SMALL, copy_run, events, experiment, scores
 from trials import search
 from trials.choosing.candidates import best_of
+from trials.common.commands import IN_ROAD
 from trials.common.supernet_run import SupernetRun
 from trials.search_driver import session
 from trials.search_driver.plan import plan_experiment
@@ -110,10 +111,13 @@ def test_one_search_of_a_run_at_a_time(own_run):
     assert_one_clear_line(done, f"another search of '{own_run}' is going on (process ")
 
 
-def test_resume_of_another_search(own_run):
+def test_resume_of_another_search(own_run, monkeypatch):
     path = experiment(own_run, classArgs=SMALL, maxTrialNumber=1)
     search.main([str(path), "--in-process"])
     with pytest.raises(InputError, match="was begun with --in-process; continue it so, or leave --resume out"):
+        search.main([str(path), "--resume"])
+    with monkeypatch.context() as road, pytest.raises(InputError, match="with --in-process; continue it so$"):
+        road.setenv(IN_ROAD, "1")  # trials.run has nothing to leave out
         search.main([str(path), "--resume"])
     checkpoint = torch.load(own_run / "supernet.pt", weights_only=True)
     torch.save(checkpoint | {"model": {k: v * 1.5 for k, v in checkpoint["model"].items()}}, own_run / "supernet.pt")

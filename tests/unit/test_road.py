@@ -304,6 +304,8 @@ def test_a_road_of_a_folder_goes_on_with_a_retraining_that_has_begun(folder, cap
         (folder.parent / run_folder / "config.json").write_text(json.dumps(config))
     (folder.parent / "run" / "arc.json").write_text('{"block0": "k3"}')
     assert "--resume" in commands(capsys, "pics", "--out", "run")["retrain"]
+    found = commands(capsys, "pics", "--out", "other", "--background", "black")
+    assert {name for name, line in found.items() if "--background black" in line} == {"data", "supernet"}
 
 
 @pytest.mark.parametrize(
