@@ -2,7 +2,7 @@
 
     python -m trials.run ~/images --max-macs 100M                  everything below runs/images
     python -m trials.run ~/images --max-macs 8M --resolution 64    other options, for the steps that have them
-    python -m trials.run ~/images --max-macs 100M --dry-run        the commands, none of which is run, and about how many hours
+    python -m trials.run ~/images --max-macs 100M --dry-run        the commands and about how many hours
     python -m trials.run ~/images --max-macs 100M --config run.yml options of every step, under its name
 
 Space, preset, resolution and width are chosen for the images and the budget, as trials.space --for does, unless they are given.

@@ -49,9 +49,9 @@ class Config(SpaceSizeOptions):
     out: str = option("", "Folder to write the NNI search space and the cost table to, as JSON")
     for_: str = option(
         "",
-        "List the spaces and presets and widths within a budget of MACs such as 100M at --resolution (128 where it is not given) "
-        "and for --classes (10)",
-        brief="List the spaces within a budget of MACs such as 100M at --resolution (128)",
+        "List the spaces, presets and widths that reach a budget of MACs, such as 100M; where they are not given, --resolution is "
+        "128 and --classes 10",
+        brief="List what reaches a budget of MACs, such as 100M, at --resolution (128)",
     )
     counting: str = option("macs", "What is counted; others than macs are for comparison", choices=tuple(COUNTING))
 

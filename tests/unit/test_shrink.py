@@ -154,8 +154,8 @@ def test_the_labels_of_a_flat_val_come_along(tmp_path):
     [
         ({"side": 15}, "--side 15 is below 16 pixels; give more, such as 336"),
         ({"side": -3}, "--side -3 is below 16 pixels"),
-        ({"out": ""}, "lies in the image folder, or around it; give a folder beside it, such as"),
-        ({"out": "{root}"}, "lies in the image folder, or around it"),
+        ({"out": ""}, "--out '' names nothing; give a name"),
+        ({"out": "{root}"}, "lies in the image folder, or around it; give a folder beside it, such as"),
         ({"out": "{root}/small"}, "lies in the image folder, or around it"),
         ({"out": "{root}/.."}, "lies in the image folder, or around it"),
         ({"out": str(ROOT / "docs")}, "holds something else than a copy; give a folder that is new or empty"),

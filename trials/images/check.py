@@ -167,7 +167,7 @@ def _print_facts(listing: Listing, scanned: Scan, images: ImageList, config: Con
         )
         print_two("classes differ in size", f"fewest {', '.join(few)}", f"most {', '.join(many)}")
         print(
-            "if the small ones matter as much, look at the balanced accuracy, and give run, or supernet and retrain: "
+            "if the small ones matter as much: look at the balanced accuracy, and give run (or supernet and retrain)\n"
             "--class-weights balanced"
         )
 
