@@ -30,19 +30,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--pixels", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--seeds", type=int, default=2)
     args = parse(parser, argv, {"pixels": [16], "seeds": 1})
-    roots = {"digits": None, "folder": args.photographs, "fashion-mnist": args.fashion_mnist}
+    roots = {"digits": "", "folder": args.photographs, "fashion-mnist": args.fashion_mnist}
     rows = [
         row
         for name, root in roots.items()
-        if root != ""
+        if root or name == "digits"  # which need no folder
         for row in measure(open_data(name, root), args.pixels, args.seeds)
     ]
     print(cli.table(rows, ("images", "trained on", "pixels", "top-1 %", "seconds"), as_is=True))
 
 
-def open_data(name: str, root: str | None) -> Data:
+def open_data(name: str, root: str) -> Data:
     """The images as networks of 32x32 pixels see them."""
-    return load_data(DataOptions(data=name, data_root=root or ""), RESOLUTION, score_fraction=0.1)
+    return load_data(DataOptions(data=name, data_root=root), RESOLUTION, score_fraction=0.1)
 
 
 def measure(data: Data, pixels: Sequence[int], seeds: int) -> list[tuple[str, ...]]:

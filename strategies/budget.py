@@ -85,19 +85,13 @@ def forms_for(
     found = []
     for name in sorted(spaces.SPACES, key=lambda name: name != spaces.DEFAULT):
         for preset, options in spaces.presets(name) if space in (None, name) else ():
-            table = spaces.macro_table(name, preset, resolution)
-            own = spaces.macro_table(name, preset).resolution
-            if table.last_map >= min(LEAST_MAP, spaces.macro_table(name, preset).last_map):
-                away = preset != first, abs(math.log(own / resolution)), -own
-                found.append(
-                    (
-                        away,
-                        name,
-                        preset,
-                        options,
-                        dataclasses.replace(table, classes=2, stride=table.stem_stride, keep_below=0),
-                    )
-                )
+            table, own = spaces.macro_table(name, preset, resolution), spaces.macro_table(name, preset)
+            if table.last_map < min(LEAST_MAP, own.last_map):
+                continue
+            away = preset != first, abs(math.log(own.resolution / resolution)), -own.resolution
+            # what is alike but for this is the same preset here
+            here = dataclasses.replace(table, classes=2, stride=table.stem_stride, keep_below=0)
+            found.append((away, name, preset, options, here))
     for _, name, preset, options, table in sorted(found, key=lambda form: form[0]):
         if (name, options, table) not in seen:
             seen.append((name, options, table))

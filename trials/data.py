@@ -62,7 +62,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 def network_for(images: int, short_side: float) -> tuple[str, int]:
     """The preset, and its resolution in pixels, that trials.supernet takes for a folder where none is given; as `sizing` has it."""
     preset = sizing.preset_of_folder(images, short_side)
-    return preset, sizing.resolution_of_folder(preset, short_side) or spaces.describe("spos", preset).resolution
+    own = spaces.macro_table(spaces.DEFAULT, preset).resolution
+    return preset, sizing.resolution_of_folder(preset, short_side) or own
 
 
 if __name__ == "__main__":

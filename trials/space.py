@@ -31,11 +31,11 @@ from trials.common import cli
 from trials.common.answers import answer
 from trials.common.cli import option, reuse
 from trials.common.options import RangeOptions, SpaceSizeOptions
+from trials.training.sizing import STEP
 
 if TYPE_CHECKING:
     from spaces.chain import Chain
 
-SIDES = 32  # pixels between the resolutions that are tried
 STORED = CLONE / "experiments" / "spaces"
 
 
@@ -225,7 +225,7 @@ def show_reach(config: Config) -> list[dict[str, Any]]:
 
 def _smaller(budget: int, resolution: int, classes: int, space: str | None) -> str:
     """What to give where no space reaches a budget: the largest smaller resolution that leaves a choice, where there is one."""
-    for side in range((resolution - 1) // SIDES * SIDES, SIDES - 1, -SIDES):
+    for side in range((resolution - 1) // STEP * STEP, STEP - 1, -STEP):
         if any(item.fits for item in budgets.reach(budget, side, classes, space)):
             return f"--resolution {side}, or a larger --for"
     return "a larger --for"

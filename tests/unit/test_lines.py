@@ -10,7 +10,7 @@ from spaces.errors import InputError
 from strategies.limits import Limits
 from tests.commands import ROOT
 from trials import space
-from trials.common import cli
+from trials.common import cli, typed
 from trials.common.lines import WIDTH, folded, refilled
 from trials.common.run_dir import open_run
 from trials.scoring.score_value import SCORE_BY, metric_text
@@ -81,7 +81,8 @@ def test_texts_of_a_search_fit(score_by, capsys):
     assert too_wide(said) == []
 
 
-def test_the_line_of_options_fits(tmp_path, capsys):
+def test_the_line_of_options_fits(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(typed, "_given", {})  # what other tests have typed
     config = supernet_config.Config(
         out=str(tmp_path / "run"), data="digits", preset="tiny", space_options="x=1", lr=0.123
     )

@@ -51,14 +51,7 @@ def exclusive(run: Path, name: str) -> Iterator[None]:
 
 def is_held(path: Path) -> bool:
     """Whether a process, also this one, holds the lock that is this file."""
-    try:
-        if path.exists():
-            _take(path, fcntl.LOCK_SH | fcntl.LOCK_NB).close()
-    except _Held:
-        return True
-    except OSError:  # it cannot be asked
-        return False
-    return False
+    return _held(path) is not None
 
 
 def refuse_while(run: Path, name: str, then: str) -> None:
@@ -70,17 +63,11 @@ def refuse_while(run: Path, name: str, then: str) -> None:
     Raises:
         InputError: one is going on.
     """
-    path = run / f".{name}.lock"
-    if not path.exists():
-        return
-    try:
-        _take(path, fcntl.LOCK_SH | fcntl.LOCK_NB).close()
-    except _Held as held:
+    held = _held(run / f".{name}.lock")
+    if held:
         raise InputError(
             f"a {name} of '{run}' is going on (process {held.holder or 'unknown'}), {then}; wait for it or stop it"
-        ) from None
-    except OSError:  # the folder cannot be written, which who writes there says
-        return
+        )
 
 
 @contextlib.contextmanager
@@ -119,6 +106,18 @@ class _Held(Exception):
         lock.seek(0)
         text = lock.read(20)
         self.holder = int(text) if text.isdecimal() else None
+
+
+def _held(path: Path) -> _Held | None:
+    """Who holds the lock that is this file; None where nobody does, or where it cannot be asked."""
+    try:
+        if path.exists():
+            _take(path, fcntl.LOCK_SH | fcntl.LOCK_NB).close()
+    except _Held as held:
+        return held
+    except OSError:  # the folder cannot be written, which who writes there says
+        pass
+    return None
 
 
 def _take(path: Path, how: int) -> IO[str]:

@@ -130,7 +130,7 @@ def print_estimate(config: Config, road: Road, points: Sequence[Point], waiting:
         The rows of its table about the training of the winner: name -> text.
     """
     known = {point.chosen.place: point for point in points}
-    score_by = searched_by(road.run.path)
+    score_by, unscored = searched_by(road.run.path), road.waiting()
     rows = []
     for place in road.places:
         point = known.get(place.name)
@@ -140,7 +140,7 @@ def print_estimate(config: Config, road: Road, points: Sequence[Point], waiting:
                 (place.name, point.name, f"{point.plan.macs:,}", f"{point.plan.params:,}", score_text(score, score_by))
             )
         else:
-            new = sum(arch_id(arch) in road.waiting() for arch in place.archs)
+            new = sum(arch_id(arch) in unscored for arch in place.archs)
             rows.append(
                 (
                     place.name,
@@ -152,7 +152,7 @@ def print_estimate(config: Config, road: Road, points: Sequence[Point], waiting:
             )
     print(cli.table(rows, ("point", "architecture", "MACs", "params", "score %"), as_is=True))
     if waiting:
-        print(f"{len(road.waiting())} architectures are scored on the supernet first, and their scores kept")
+        print(f"{len(unscored)} architectures are scored on the supernet first, and their scores kept")
     plan = points[-1].plan
     took = estimate_network(plan)
     print(cli.table(took, ("dry run, the winner", ""), as_is=True))

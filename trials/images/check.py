@@ -19,6 +19,7 @@ from spaces.files import atomic
 from trials.common import cli
 from trials.common.cli import flag
 from trials.common.commands import IN_ROAD
+from trials.common.tables import WIDTH
 from trials.images import large
 from trials.images.background import colour_of, laid_on
 from trials.images.blank import Blank, blank_classes, notable
@@ -35,7 +36,7 @@ from trials.images.image_list import (
 )
 from trials.images.listing import Listing, find_images
 from trials.images.options import require_data_folder
-from trials.images.print_files import LIST_LENGTH, WIDTH, print_facts, print_files, print_two
+from trials.images.print_files import LIST_LENGTH, print_facts, print_files, print_two
 from trials.images.scan import Scan, scan
 from trials.images.torch_loader import TorchLoader
 
@@ -66,7 +67,7 @@ def check_folder(config: Config, network_for: Callable[[int, float], tuple[str, 
     images = select_images(listing, scanned, config.score_fraction, config.test_fraction)
     if config.exif_orientation:
         images = dataclasses.replace(images, sizes=turned_sizes(images))
-    blank = _blank(listing, scanned, config.background)
+    blank = blank_classes(scanned.flats, listing.paths, listing.labels, listing.classes, config.background)
     _print_facts(listing, scanned, images, config)
     _print_transparent(images, config.background)
     _print_blank(blank)
@@ -192,12 +193,6 @@ def _print_unusual(odd: list[tuple[str, str]], files: int, config: Config) -> No
         many = f"all {files:,}" if count == files else f"{count:,} of {files:,}"
         print(f"\n{many} images: {reason}{turned if 'EXIF' in reason else ''}")
     print_files(f"unusual, but readable{turned}", [(path, reason) for path, reason in odd if reason not in usual])
-
-
-def _blank(listing: Listing, scanned: Scan, background: str) -> list[Blank]:
-    """The classes with images that are one single colour once they are laid on the background."""
-    good = {number: flat for number, flat in scanned.flats.items() if number not in scanned.problems}
-    return blank_classes(good, listing.paths, listing.labels, listing.classes, background)
 
 
 def _print_transparent(images: ImageList, background: str) -> None:

@@ -85,8 +85,8 @@ class FolderData(Data):
             scanned = scan(listing.paths.under(listing.root), options.workers)
             self.images = select_images(listing, scanned, score_fraction, options.test_fraction)
             _check_usable(self.images, scanned.problems, listing, options)
-            good = {number: flat for number, flat in scanned.flats.items() if number not in scanned.problems}
-            self.blank = blank_classes(good, listing.paths, listing.labels, listing.classes, str(options.background))
+            background = str(options.background)
+            self.blank = blank_classes(scanned.flats, listing.paths, listing.labels, listing.classes, background)
             report(self.images, listing.notes, options, resolution)
         images = self.images
         self.files = images.paths.under(root)

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from trials.common import cli
+from trials.common.tables import WIDTH
 
 LIST_LENGTH = 10  # files that are named
-WIDTH = 120  # columns
 
 
 def print_files(title: str, files: list[tuple[str, str]]) -> None:

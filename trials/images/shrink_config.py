@@ -37,7 +37,7 @@ class Config:
                 f"--side {self.side} is below {LEAST_SIDE} pixels; give more, such as 336 for networks of 224"
             )
         source, out = (Path(os.path.realpath(path)) for path in (self.data_root, self.out))
-        if not self.out or out.is_relative_to(source) or source.is_relative_to(out):
+        if out.is_relative_to(source) or source.is_relative_to(out):
             raise InputError(
                 f"--out '{self.out}' lies in the image folder, or around it; give a folder beside it, such as "
                 f"'{os.path.normpath(self.data_root)}-{self.side}'"

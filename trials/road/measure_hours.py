@@ -21,6 +21,7 @@ from trials.certifying.certify_config import RANDOM, SEEDS
 from trials.common import cli
 from trials.common.commands import config_module
 from trials.road.hours import Hours
+from trials.scoring import evaluate_config
 from trials.search_driver.experiment_file import PAPER, SEARCHES
 from trials.training import retrain_config, supernet_config
 from trials.training.dry_run import supernet_hours, time_network, time_steps
@@ -28,7 +29,6 @@ from trials.training.retrain_plan import describe_network
 from trials.training.supernet_plan import plan_supernet
 from trials.training.supernet_trainer import SupernetTrainer
 
-CALIBRATION_IMAGES = 2560  # of a score, see trials.evaluate
 FORWARD = 1 / 3  # of a training step's time that a pass without the way back takes
 
 
@@ -49,7 +49,7 @@ def measure(steps: Sequence[Sequence[str]]) -> list[Hours]:
 
     # a score recalibrates BatchNorm and counts right answers, in passes without the way back
     wanted = given["search"]["max_trials"] or SEARCHES.get(config.preset, PAPER)
-    images = min(CALIBRATION_IMAGES, data.size("train")) + data.size("score")
+    images = min(evaluate_config.Config.calibration_images, data.size("train")) + data.size("score")
     of_score = FORWARD * images / config.batch_size * sum(times.seconds) / times.passes
     found.append(Hours("search", wanted * of_score / 3600, f"{wanted:,} architectures"))
 

@@ -142,13 +142,14 @@ class SharedBlock:
         Returns:
             The module that is to be run.
         """
-        folded = purpose is Pass.SCORE and kernels is not None
-        if folded and kernels is not None:
+        module = self.module
+        if purpose is Pass.SCORE and kernels is not None:
+            module = self.folded_module
             for conv, kernel in kernels.items():
                 give_kernel(conv, kernel)
         for index, layer in self.lent_layers(purpose):
             _lend(layer, statistics[index], purpose is Pass.CALIBRATE, None)  # a cumulative average
-        return self.folded_module if folded else self.module
+        return module
 
     def lent_layers(self, purpose: Pass) -> list[tuple[int, Any]]:
         """The BatchNorm layers that a pass uses, each with its index in a node's list of statistics."""
