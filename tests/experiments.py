@@ -90,7 +90,13 @@ def events(folder: Path) -> dict[str, list[int]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     steps: dict[str, list[int]] = {}
-    for file in sorted(folder.glob("events*")):
+
+    def begun(file: Path) -> tuple[int, int]:
+        """The second, and the number within the process: of one second file 10 comes after file 9."""
+        parts = file.name.split(".")
+        return int(parts[3]), int(parts[-1])
+
+    for file in sorted(folder.glob("events*"), key=begun):
         read = EventAccumulator(str(file), size_guidance={"scalars": 0, "images": 0}, purge_orphaned_data=False)
         read.Reload()
         for tag in read.Tags()["scalars"]:
