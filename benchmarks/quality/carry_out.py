@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.quality.units import LEARNERS, SHORT, SUPERNETS, TUNERS, Plan, Unit
+from benchmarks.quality.units import LEARNERS, LONG, SHORT, SUPERNETS, TUNERS, Plan, Unit
 from spaces.arch import Arch, arch_id, save_arch
 from spaces.errors import InputError
 from spaces.files import load_json, save_json
@@ -82,7 +82,7 @@ def train_network(unit: Unit, plan: Plan, run: Path, work: Path, device: str) ->
 
 def train_supernet(unit: Unit, plan: Plan, run: Path, work: Path, device: str) -> dict[str, Any]:
     """Train a supernet, score all random architectures with it, and search it with every tuner."""
-    epochs = unit.pair.supernet_epochs
+    epochs = LONG.get(unit.name, 1) * unit.pair.supernet_epochs
     if unit.name in SHORT:
         epochs = max(1, round(epochs / paths_of_fair_step(unit)))
     options = call_supernet(unit, SUPERNETS[unit.name], epochs, run, work, device)

@@ -25,8 +25,11 @@ SUPERNETS = {
     "window": "--strategy window --max-macs LIMIT --warm-start 0.3",
     "strict-fair": "--strategy strict-fair --warm-start 0.3",  # as many images go through the network as in uniform
     "uniform-short": "--strategy uniform --warm-start 0.3",  # as many weight updates as in strict-fair
+    "uniform-long": "--strategy uniform --warm-start 0.3",
+    "window-long": "--strategy window --max-macs LIMIT --warm-start 0.3",
 }
 SHORT = ("strict-fair", "uniform-short")  # get as many epochs less as a step of strict fairness has paths
+LONG = {"uniform-long": 4, "window-long": 4}  # times as many epochs
 _LEARN = "--max-macs LIMIT --warm-start 0.3 --arch-warmup 0"
 LEARNERS = {
     "softmax": f"--strategy softmax {_LEARN}",
