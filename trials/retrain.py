@@ -20,6 +20,7 @@ trained in full on all training images. RUN/top.json says how it was chosen.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,14 @@ from trials.evidence.intervals import Interval, accuracy_interval, percent
 from trials.evidence.learned import not_above_text
 from trials.scoring.score_value import TOP5_CLASSES
 from trials.training.retrain_config import Config
-from trials.training.retrain_result import collect_result, missing_seeds, result_text, rows_of_classes, seed_results
+from trials.training.retrain_result import (
+    collect_result,
+    missing_seeds,
+    result_text,
+    rows_of_classes,
+    seed_results,
+    with_finished,
+)
 from trials.training.start_options import FILE
 
 if TYPE_CHECKING:
@@ -96,10 +104,14 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
             plan.data.save(run)
             keep_warnings(run, "retrain", run_gates.before_retraining(config, plan.data))
 
-        # Seeds that have a result are not trained again.
+        # Seeds that have a result are not trained again, and stay in the result where fewer are asked for.
         train_missing_seeds(plan, run)
         if not speaks:
             return None
+        seeds = with_finished(run, config.seeds)
+        if seeds > config.seeds:
+            print(f"--seeds {config.seeds}: '{run}' has results of {seeds} seeds, and all of them count")
+            config = dataclasses.replace(config, seeds=seeds)
         result = summarise(run, config.seeds, plan.summary(), plan.data.classes)
         save_json(run / "result.json", result)
 

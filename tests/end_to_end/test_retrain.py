@@ -83,6 +83,19 @@ def right_answers(path, config):
         )
 
 
+def test_seeds_that_were_trained_stay_in_the_result(arc, tmp_path, capsys):
+    """Fewer seeds than there are: certificate, model card and report read the result of all of them."""
+    out = tmp_path / "out"
+    flags = ["--fixed-arc", str(arc), *SMALL, "--epochs", "1", "--device", "cpu", "--out", str(out)]
+    retrain.main([*flags, "--seeds", "2"])
+    result = load_json(out / "result.json", "")
+    assert len(result["test_top1"]) == 2
+    capsys.readouterr()
+    told = retrain.main([*flags, "--resume"])
+    assert f"--seeds 1: '{out}' has results of 2 seeds, and all of them count" in capsys.readouterr().out
+    assert load_json(out / "result.json", "") == result == told["result"]
+
+
 def test_the_scale_of_fp16_gradients_is_in_the_checkpoint(arc, tmp_path):
     from lightning_fabric.plugins import MixedPrecision
 

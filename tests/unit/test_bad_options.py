@@ -9,7 +9,7 @@ import spaces
 from spaces.errors import InputError
 from tests.unit.test_options import COMMANDS, config_of
 from trials import retrain, supernet
-from trials.common import cli, run_dir
+from trials.common import cli, machine, run_dir
 from trials.export_formats import export_config
 from trials.training import retrain_config, supernet_config
 
@@ -61,6 +61,29 @@ def test_no_option_takes_what_is_no_number(command, value):
 )
 def test_numbers_of_a_supernet_that_mean_nothing(words, says):
     assert says in refusal(supernet_config.Config, *SUPERNET, "--out", "none", *words.split())
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "name"),
+    [
+        ("retrain", "--fixed-arc none --preset tiny --jobs 100000", "--jobs 100000"),
+        ("retrain", "--fixed-arc none --preset tiny --workers 100000", "--workers 100000"),
+        ("supernet", "--out none --preset tiny --workers 100000", "--workers 100000"),
+        ("certify", "none --jobs 100000", "--jobs 100000"),
+        ("data", "none --workers 100000", "--workers 100000"),
+        ("latency", "--space spos --out x.json --threads 100000", "--threads 100000"),
+    ],
+)
+def test_more_processes_than_any_machine_runs(command, words, name, monkeypatch):
+    """All counts that start processes or threads; more cores take more."""
+    monkeypatch.setattr(machine, "usable_cores", lambda: 2)
+    line = refusal(config_of(command), *words.split())
+    assert f"{name} is too many: each is a " in line
+    assert line.endswith("of its own, and this machine has 2 cores; give at most 64")
+    monkeypatch.setattr(machine, "usable_cores", lambda: 100)
+    machine.require_few("--jobs", 800, "a process")
+    with pytest.raises(InputError, match="100 cores; give at most 800"):
+        machine.require_few("--jobs", 801, "a process")
 
 
 @pytest.mark.parametrize(

@@ -327,11 +327,12 @@ def test_networks_that_were_trained_too_briefly(adviser):
     """More seeds of such networks are wasted, and so is shipping them."""
     (adviser.run / "retrain").mkdir()
     save_arch(adviser.run / "arc.json", uniform_path(COSTS.choices, random.Random(0)))
-    brief = dataclasses.replace(adviser, few_steps=few_steps(280, 1500, 899, ""))
+    brief = dataclasses.replace(adviser, few_steps=few_steps(280, 1500, 32, 899, ""))
     for code in ("better", "worse", "not distinguishable"):
         command, why = advised(brief, code, {"seeds": 1.0, "architectures": 0.5, "images": 2.0})
         assert why == (
-            "the networks were trained too briefly: 280 steps are too few for 899 images; about 1,500 are needed"
+            "the networks were trained too briefly: 280 steps of 32 images are too few: each of 899 is seen 10 times, and the "
+            "recipe shows it 53 times (1,500 such steps)"
         )
         assert [name for name, _ in options_of(command)] == ["mkdir", "mv", "retrain", "certify"]
 

@@ -17,6 +17,7 @@ from trials.evidence.learned import is_below, learned_nothing, not_above_text
 from trials.evidence.trade import not_above_sentence
 from trials.images.blank import Blank
 from trials.reporting import verdict
+from trials.training import sizing
 
 FLOOR = {"top1": 93.0, "interval": [84.6, 97.0], "name": "random forest on 16x16 pixels", "test_images": 71}
 
@@ -41,7 +42,11 @@ def known(mean: list[float], best: list[float], images: int, classes: int) -> di
 
 FIRES = {
     # the known case: 354 photographs, 254 of them to train on, at defaults that were made for more images
-    "few steps": (gates.few_steps, (42, 704, 254), "42 steps are too few for 254 images; about 704 are needed"),
+    "few steps": (
+        gates.few_steps,
+        (42, 704, 64, 254),
+        "42 steps of 64 images are too few: each of 254 is seen 11 times, and the recipe shows it 177 times (704 such steps)",
+    ),
     "large batch": (gates.large_batch, (64, 254), "64 is above an eighth of the 254 training images: 3 steps an epoch"),
     "rate and batch": (gates.rate_of_batch, (0.2, 16, 0.2, 64), "0.2 is 4 times too high for batches of 16"),
     "rate too low": (gates.rate_of_batch, (0.025, 1024, 0.1, 64), "0.025 is 64 times too low for batches of 1,024"),
@@ -79,7 +84,7 @@ FIRES = {
     ),
 }
 SILENT = [
-    (gates.few_steps, (224, 840, 1078)),
+    (gates.few_steps, (224, 840, 64, 1078)),
     (gates.large_batch, (64, 1078)),
     (gates.rate_of_batch, (0.1, 64, 0.1, 64)),
     (gates.rate_of_batch, (0.05, 16, 0.2, 64)),  # in proportion
@@ -111,6 +116,14 @@ def test_a_gate_fires_on_its_case(case):
     assert "\n" not in str(warning)
     assert str(warning).endswith("; python -m trials.supernet --out runs/x-2")
     assert len(warning.text) < 160
+
+
+@pytest.mark.parametrize(("batch", "steps"), [(32, "14,400"), (64, "7,200"), (128, "3,600")])
+def test_few_steps_say_what_does_not_follow_the_batch(batch, steps):
+    """The steps of a recipe are those of its batch; how often it shows an image is not."""
+    wanted = sizing.enough_steps({"epochs": 60, "batch_size": 64, "lr": 0.1}, 7680, "network", batch)
+    warning = looks(gates.few_steps, wanted // 10, wanted, batch, 7680)
+    assert f"each of 7,680 is seen 6 times, and the recipe shows it 60 times ({steps} such steps)" in warning.text
 
 
 @pytest.mark.parametrize(("gate", "arguments"), SILENT)

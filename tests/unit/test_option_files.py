@@ -5,7 +5,8 @@ import yaml
 
 from spaces.errors import InputError
 from tests.unit.test_options import COMMANDS
-from trials import space
+from trials import run as road
+from trials import space, supernet
 from trials.certifying.certify_config import Config as CertifyConfig
 from trials.common import cli, commands, typed
 from trials.training.supernet_config import Config
@@ -106,3 +107,38 @@ def test_a_missing_file_is_one_line(words, says):
 def test_an_unknown_option_is_told_before_one_that_is_missing():
     with pytest.raises(InputError, match=r"unknown option '--ouut'; did you mean '--out'\? see: "):
         parse("--ouut", "runs/x")
+
+
+@pytest.mark.parametrize(
+    ("section", "words", "says"),
+    [
+        ("supernet: {epochs: -3}", [], "'run.yml', supernet: --epochs -3 is not above 0"),
+        ("supernet: {epochs: many}", [], "'run.yml', supernet: argument --epochs: invalid int value: 'many'"),
+        ("supernet: {lr: -1}", [], "'run.yml', supernet: --lr -1.0 is not above 0"),
+        ("supernet: {data: pictures}", [], "'run.yml', supernet: unknown data set 'pictures'"),
+        ("supernet: {data: folder, data-root: nowhere}", [], "'run.yml', supernet: data folder 'nowhere'"),
+        ("supernet: {epochs: 3}", ["--epochs", "-3"], "error: --epochs -3 is not above 0"),
+        ("supernet: {epochs: 3}", ["--lr", "-1"], "error: --lr -1.0 is not above 0"),
+        ("supernet: {epoch: 3}", [], "error: 'run.yml', supernet: unknown option 'epoch'"),
+    ],
+)
+def test_a_wrong_value_is_said_with_its_file(tmp_path, monkeypatch, capsys, section, words, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yml").write_text(section)
+    monkeypatch.setattr("sys.argv", ["supernet", "--out", "runs/x", "--config", "run.yml", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.run(supernet.main)
+    assert ended.value.code == 1
+    line = capsys.readouterr().err
+    assert says in line
+    assert line.count("\n") == 1
+    assert line.count("run.yml") == (1 if "'run.yml'" in says else 0)
+
+
+def test_a_wrong_value_for_a_step_of_the_road_is_said_with_its_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yml").write_text("certify: {jobs: 0}")
+    monkeypatch.setattr("sys.argv", ["run", "digits", "--config", "run.yml"])
+    with pytest.raises(SystemExit):
+        cli.run(road.main)
+    assert "error: 'run.yml', certify: --jobs 0 is below 1" in capsys.readouterr().err

@@ -21,7 +21,8 @@ from tests.answering_server import Answer
 from tests.commands import ROOT, assert_one_clear_line, onepath
 from tests.experiments import copy_run, experiment
 from trials import report
-from trials.search_driver import experiment_file, nni_environment, ports
+from trials.common import machine
+from trials.search_driver import experiment_file, experiment_yaml, nni_environment, ports
 from trials.search_driver.experiment_yaml import seconds_of
 from trials.search_driver.plan import make_tuner, plan_experiment
 
@@ -149,6 +150,20 @@ def test_values_of_another_kind_are_refused_in_one_short_line(own_run, changes):
 def test_messages_name_the_fix(own_run, changes, says):
     with pytest.raises(InputError, match=says):
         plan_experiment(experiment(own_run, **changes))
+
+
+def test_more_trials_at_a_time_than_any_machine_runs(own_run, monkeypatch):
+    monkeypatch.setattr(machine, "usable_cores", lambda: 2)
+    path = experiment(own_run, trialConcurrency=100_000)
+    says = "100000 is too many: each is a process of its own, and this machine has 2 cores; give at most 64"
+    with pytest.raises(InputError, match=f"^trialConcurrency of '.*' {says}$"):
+        plan_experiment(path)
+    with pytest.raises(InputError, match=f"^--concurrency {says}$"):
+        plan_experiment(experiment(own_run), concurrency=100_000)
+    assert plan_experiment(path, concurrency=64).concurrency == 64
+    with pytest.raises(InputError, match="^--concurrency 100000 is too many: NNI's manager .*; give at most 1,000$"):
+        experiment_yaml.check_concurrency("--concurrency", 100_000, "remote")
+    experiment_yaml.check_concurrency("--concurrency", 1_000, "remote")  # other machines have cores of their own
 
 
 def test_gpus_at_the_top_level(own_run, monkeypatch):

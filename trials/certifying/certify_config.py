@@ -8,6 +8,7 @@ from typing import ClassVar
 from spaces.errors import InputError
 from trials.common import cli
 from trials.common.cli import option, reuse
+from trials.common.machine import TRAINING, require_few
 from trials.common.options import LimitOptions, TrainingDeviceOptions
 from trials.images.options import DataOptions
 
@@ -48,3 +49,4 @@ class Config(TrainingDeviceOptions):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{cli.flag(name)} {value} is below 1; give a larger number")
+        require_few("--jobs", self.jobs or 1, TRAINING)

@@ -26,7 +26,7 @@ from trials.networks.build import load_network
 from trials.training import memory, parallel
 from trials.training.retrain_config import Config
 from trials.training.retrain_plan import RetrainPlan, describe_network, plan_retraining
-from trials.training.retrain_result import collect_result
+from trials.training.retrain_result import collect_result, with_finished
 
 
 @dataclass(frozen=True)
@@ -197,8 +197,7 @@ def _result_line(job: parallel.Job) -> str:
 
 def write_result(retraining: Retraining, seeds: int) -> None:
     """Write result.json of a run, over all its seeds, at least those of the certificate."""
-    while retraining.trained(seeds):  # it was trained with more
-        seeds += 1
+    seeds = with_finished(retraining.folder, seeds)
     path = retraining.folder / "result.json"
     summary = collect_result(retraining.folder, seeds, retraining.plan.summary(), retraining.plan.data.classes)
     if not path.exists() or run_files.read(path, "result") != summary:

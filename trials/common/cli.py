@@ -54,6 +54,7 @@ def parse(config: type[C], argv: Sequence[str] | None, doc: str | None, command:
     Raises:
         InputError: unknown option, missing or unusable value.
     """
+    option_files.forget()
     options, defaults, words, written = read(config, sys.argv[1:] if argv is None else list(argv), doc, command)
     given = {name: value for name, value in options.items() if value != defaults[name]}
     typed.remember(command, words, given)
@@ -231,7 +232,8 @@ def run(main: Callable[[], dict[str, Any] | None]) -> NoReturn:
     try:
         answer = main()
     except InputError as error:
-        line, code = f"error: {as_typed(str(error))}", error.exit_code
+        begun = isinstance(error, Stopped)  # what stops a run later on is no matter of a file
+        line, code = f"error: {as_typed(str(error) if begun else option_files.with_file(str(error)))}", error.exit_code
     except KeyboardInterrupt:
         line, code = stopped, 130
     except SystemExit as ended:

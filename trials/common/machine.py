@@ -7,7 +7,11 @@ import platform
 import sys
 from collections.abc import Collection, Sequence
 
-from spaces.errors import shown
+from spaces.errors import InputError, shown
+
+# of processes or threads at a time: more than help anywhere, so that what is refused is a slip of the hand
+LEAST_BOUND, EACH_CORE = 64, 8
+TRAINING = "a process"  # that trains a network beside others
 
 
 def processor_name() -> str:
@@ -23,6 +27,24 @@ def processor_name() -> str:
 def usable_cores() -> int:
     """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def require_few(name: str, number: int, what: str) -> None:
+    """Refuse a number of processes or threads that no machine of this size could run.
+
+    Args:
+        name: of the option, such as "--jobs".
+        what: is started so often, such as "a training".
+    Raises:
+        InputError: it is above LEAST_BOUND, and above EACH_CORE for each core.
+    """
+    cores = usable_cores()
+    most = max(LEAST_BOUND, EACH_CORE * cores)
+    if number > most:
+        raise InputError(
+            f"{name} {shown(str(number))} is too many: each is {what} of its own, and this machine has {cores} "
+            f"core{'s' * (cores > 1)}; give at most {most}"
+        )
 
 
 def gpu_names() -> list[str]:

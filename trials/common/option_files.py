@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,44 @@ import yaml
 from spaces.errors import InputError, shown, unknown
 from spaces.files import atomic, parse_yaml, read_text
 from trials.common.commands import COMMANDS
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """What a command took from a file of options: the name of each option that was not typed, and its value there."""
+
+    path: str
+    command: str
+    options: dict[str, Any]
+
+    def is_meant(self, message: str) -> bool:
+        """Whether an error is about one of the options: it begins with the option, or names it or a word with its value."""
+        for name, value in self.options.items():
+            flag = re.escape("--" + name.replace("_", "-"))
+            if re.match(rf"(argument )?{flag}(?![\w-])", message):
+                return True
+            given = re.escape(str(value))
+            if re.search(
+                rf"{flag}[ =]'?{given}(?![\w.-])" + (f"|'{given}'" if isinstance(value, str) else ""), message
+            ):
+                return True
+        return False
+
+
+_taken: list[Section] = []  # by the command that runs
+
+
+def forget() -> None:
+    """Begin another command, which has taken nothing yet."""
+    _taken.clear()
+
+
+def with_file(message: str) -> str:
+    """An error, with the file of options in front where the option that it is about stands there and was not typed."""
+    for section in _taken:
+        if shown(section.path) not in message and section.is_meant(message):
+            return f"'{section.path}', {section.command}: {message}"
+    return message
 
 
 def split(words: Sequence[str], flag: str) -> tuple[str, list[str]]:
@@ -55,6 +95,8 @@ def with_options(
     added: list[str] = []
     first = None
     fields = {name.rstrip("_"): name for name in names}
+    taken = Section(path, command, {})
+    _taken.append(taken)
     for key, value in section.items():
         name = str(key).replace("-", "_")
         if name not in fields:
@@ -65,6 +107,8 @@ def with_options(
         if not isinstance(value, bool | int | float | str):
             raise InputError(f"'{path}', {command}: {key} is '{shown(value)}'; give one number, word, true or false")
         flag = "--" + name.replace("_", "-")
+        if flag not in given:
+            taken.options[name] = value
         if name == positional:
             first = str(value)
         elif flag not in given:

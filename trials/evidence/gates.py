@@ -66,18 +66,19 @@ class GateWarning:
         return {"gate": self.gate, "text": self.text, "command": neutral(self.command)}
 
 
-def few_steps(steps: int, wanted: int, images: int, command: str, *, after: str = "") -> GateWarning | None:
-    """Too few steps to learn.
+def few_steps(steps: int, wanted: int, batch: int, images: int, command: str, after: str = "") -> GateWarning | None:
+    """Too few steps to learn; how often an image is seen is said, too, for that stays much the same in batches of another size.
 
     Args:
         steps: of the weights, after a warm start.
-        wanted: those that the recipe chooses for so many images, counted alike.
-        images: of the training part.
+        wanted: those that the recipe chooses for so many images in such batches, counted alike.
+        batch, images: of a step; of the training part.
         after: what is not counted, such as " after the warm start".
     """
     if steps >= STEPS_SHARE * wanted:
         return None
-    text = f"{steps:,} steps{after} are too few for {images:,} images; about {wanted:,} are needed"
+    text = f"{steps:,} steps of {batch:,} images{after} are too few: each of {images:,} is seen {steps * batch / images:.0f} times, "
+    text += f"and the recipe shows it {wanted * batch / images:.0f} times ({wanted:,} such steps)"
     return GateWarning(FEW_STEPS, text, command)
 
 
@@ -149,10 +150,8 @@ def near_chance(known: Mapping[str, Any], command: str, *, flat: bool = False) -
     chance = 100 / classes
     if classes == 1 or above_chance(mean, chance) or above_chance(best, chance):
         return None
-    scored, same = (
-        f"fixed paths have a balanced accuracy of {percent(mean)}",
-        f"the {chance:.1f}% of always the same class",
-    )
+    scored = f"fixed paths have a balanced accuracy of {percent(mean)}"
+    same = f"the {chance:.1f}% of always the same class"
     least = chance + LEAST_ABOVE_CHANCE * (100 - chance)
     if mean.value >= least:
         text = f"{scored}, which {images:,} scoring images cannot tell from {same}"

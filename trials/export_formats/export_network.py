@@ -63,7 +63,7 @@ def export_network(config: Config) -> Exported:
     stored_config = None if config.names_file else run_dir.load_run(config.run, "retrain")
     if not config.names_file and not config.network_file.exists():
         seeds = (stored_config or {}).get("seeds", 1)
-        there = [seed for seed in range(seeds) if (config.run / f"seed{seed}" / config.network_file.name).exists()]
+        there = sorted(int(path.parent.name[4:]) for path in config.run.glob(f"seed*/{config.network_file.name}"))
         named = [f"finish it with: {typed.go_on(config.run)}"] if config.seed < seeds else []
         named += [f"choose another --seed: {', '.join(map(str, there))}"] if there else []
         raise InputError(

@@ -22,7 +22,7 @@ from trials.training.frontier_options import point_file, point_folder
 from trials.training.parallel import Job, train_jobs
 from trials.training.retrain_config import Config
 from trials.training.retrain_plan import RetrainPlan, describe_network, plan_retraining
-from trials.training.retrain_result import collect_result, missing_seeds
+from trials.training.retrain_result import collect_result, missing_seeds, with_finished
 from trials.training.run_gates import Found
 
 
@@ -53,8 +53,10 @@ class Point:
         return missing_seeds(self.run, self.plan.config.seeds)
 
     def result(self) -> dict[str, Any]:
-        """What result.json says about it, when all seeds have a result."""
-        return collect_result(self.run, self.plan.config.seeds, self.plan.summary(), self.plan.data.classes)
+        """What result.json says about it, when all seeds have a result; a winner may have more of them."""
+        return collect_result(
+            self.run, with_finished(self.run, self.plan.config.seeds), self.plan.summary(), self.plan.data.classes
+        )
 
 
 def plan_points(config: Config, road: Road) -> tuple[list[Point], list[Place]]:
@@ -182,8 +184,7 @@ def train_points(points: Sequence[Point], path: Path, jobs: int) -> None:
         )
         failures = train_jobs(todo, jobs, title="frontier", on_done=_result_line) if todo else {}
         for point in points:
-            held = run_files.read_if_there(point.run / "result.json", "result", {}).get("test_top1", [])
-            if not point.missing() and len(held) <= point.plan.config.seeds:  # a winner may have more seeds
+            if not point.missing():
                 save_json(point.run / "result.json", point.result())
         if failures:
             raise next(iter(failures.values()))

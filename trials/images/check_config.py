@@ -10,8 +10,9 @@ from typing import ClassVar
 from spaces.errors import InputError
 from trials.common import cli
 from trials.common.cli import flag, option, reuse
+from trials.common.machine import require_few
 from trials.images import background
-from trials.images.options import DataOptions, default_workers
+from trials.images.options import DECODER, DataOptions, default_workers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,3 +46,4 @@ class Config:
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"{flag(name)} {getattr(self, name)} is out of range; give a number between 0 and 1")
         cli.not_negative(self, "workers", "classes", "per_class")
+        require_few("--workers", self.workers, DECODER)

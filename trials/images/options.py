@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from spaces.errors import InputError, require_library, shown, unknown
 from trials.common import cli
 from trials.common.cli import option
-from trials.common.machine import usable_cores
+from trials.common.machine import require_few, usable_cores
 from trials.common.options import RECIPE
 from trials.images import background
 
@@ -21,6 +21,7 @@ LOADERS = ("dali", "torchvision")
 # what only image folders have
 OF_FOLDERS = ("loader", "classes", "per_class", "val_labels", "bad_files", "exif_orientation", "background")
 TEST_FRACTION = 0.2
+DECODER = "a process or thread"  # what decodes images
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,6 +92,7 @@ class DataOptions:
         if self.workers is None:
             object.__setattr__(self, "workers", default_workers())
         cli.not_negative(self, "workers", "classes", "per_class", "cutout")
+        require_few("--workers", self.workers, DECODER)
         if self.classes == 1:
             raise InputError("--classes 1: one class teaches nothing; give 2 or more, or 0 for all")
 

@@ -10,7 +10,8 @@ from typing import ClassVar
 from spaces.errors import InputError
 from trials.common import cli
 from trials.common.cli import option, reuse
-from trials.images.options import DataOptions, default_workers
+from trials.common.machine import require_few
+from trials.images.options import DECODER, DataOptions, default_workers
 
 LEAST_SIDE = 16  # pixels; nothing can be seen on less
 
@@ -32,6 +33,7 @@ class Config:
         if self.workers is None:
             object.__setattr__(self, "workers", default_workers())
         cli.not_negative(self, "workers")
+        require_few("--workers", self.workers, DECODER)
         if self.side < LEAST_SIDE:
             raise InputError(
                 f"--side {self.side} is below {LEAST_SIDE} pixels; give more, such as 336 for networks of 224"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from spaces.errors import InputError, is_whole_number, shown, unknown
 from spaces.files import CLONE, parse_yaml, read_text
-from trials.common import cli
+from trials.common import cli, machine
 from trials.common.near_runs import no_run
 from trials.scoring.evaluate_config import Config as EvaluateConfig
 
@@ -25,6 +25,7 @@ TEXTS = (
     "nniManagerIp",
     "logLevel",
 )  # keys whose value is text, where they are given
+MOST_REMOTE = 1_000  # trials at a time on other machines
 MOST_VALUES = 10_000  # in an experiment; the shipped ones have about 40, an inline search space some hundreds
 # keys of NNI 1.x, and what they are called since 2.0 (nni/experiment/config/convert.py)
 OLD_KEYS = {
@@ -206,6 +207,23 @@ def check_count(path: Path, name: str, value: object) -> None:
     """Raises InputError: a number of trials in a YAML is no whole number above 0."""
     if not is_whole_number(value, 1):
         raise InputError(f"{name} of '{path}' is '{shown(value)}'; give a whole number above 0")
+
+
+def check_concurrency(name: str, number: int, platform: str) -> None:
+    """Refuse more trials at a time than there can be.
+
+    Args:
+        name: of the option or of the key of the YAML.
+        platform: of NNI's trainingService; `local` starts a process of this machine for each trial.
+    Raises:
+        InputError: they are too many.
+    """
+    if platform == "local":
+        machine.require_few(name, number, "a process")
+    elif number > MOST_REMOTE:
+        raise InputError(
+            f"{name} {shown(str(number))} is too many: NNI's manager looks after each of them by itself; give at most {MOST_REMOTE:,}"
+        )
 
 
 def service_of(content: dict[str, Any]) -> dict[str, Any]:

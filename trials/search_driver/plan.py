@@ -160,6 +160,8 @@ def plan_experiment(
     experiment_yaml.check_count(path, "trialConcurrency", at_once)
     service = experiment_yaml.service_of(content)
     experiment_yaml.check_service(path, service, content.get("nniManagerIp"), warm=evaluate.warm)
+    named = "--concurrency" if concurrency is not None else f"trialConcurrency of '{path}'"
+    experiment_yaml.check_concurrency(named, at_once, service["platform"])
     return Plan(
         yaml=path,
         content=content,

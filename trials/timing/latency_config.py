@@ -9,6 +9,7 @@ from spaces.errors import InputError
 from spaces.latency import MIN_CHECK_NETWORKS
 from trials.common import cli
 from trials.common.cli import option, reuse
+from trials.common.machine import require_few
 from trials.common.options import DeviceOptions, SpaceSizeOptions
 
 
@@ -39,6 +40,7 @@ class Config(SpaceSizeOptions, DeviceOptions):
 
     def __post_init__(self) -> None:
         cli.not_negative(self, "threads")
+        require_few("--threads", self.threads, "a thread")
         cli.fill_and_check(self, {}, positive=("batch", "rounds"), fractions=())
         if self.networks < MIN_CHECK_NETWORKS:
             raise InputError(f"--networks {self.networks} is too few for a check; give {MIN_CHECK_NETWORKS} or more")

@@ -11,6 +11,7 @@ from spaces.published import find_published
 from spaces.spec import space_options_text
 from trials.common import cli
 from trials.common.cli import flag, option, reuse
+from trials.common.machine import TRAINING, require_few
 from trials.common.options import RECIPE, CheckpointOptions, SpaceOptions, TrainingDeviceOptions
 from trials.common.run_dir import take_stored
 from trials.common.supernet_run import SupernetRun
@@ -147,6 +148,7 @@ class Config(
             ),
             fractions=("warmup", "label_smoothing", "momentum", "color_jitter", "ema", "hold_out"),
         )
+        require_few("--jobs", self.jobs, TRAINING)
         _check(self)
 
     @property

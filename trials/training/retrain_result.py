@@ -44,6 +44,16 @@ def missing_seeds(run: Path, seeds: int) -> list[int]:
     return [seed for seed in range(seeds) if not (run / f"seed{seed}" / "result.json").exists()]
 
 
+def with_finished(run: Path, seeds: int) -> int:
+    """How many seeds from 0 on the result of a run is of: `seeds`, or more where those that follow have a result already.
+
+    So a command that asks for fewer seeds than were trained leaves none of them out of result.json.
+    """
+    while (run / f"seed{seeds}" / "result.json").exists():
+        seeds += 1
+    return seeds
+
+
 def seed_results(run: Path, seeds: int) -> list[dict[str, Any]]:
     """Read seedK/result.json of the seeds from 0 on.
 

@@ -46,6 +46,7 @@ def before_supernet(config: supernet_config.Config, data: Data) -> Found:
         gates.few_steps(
             steps - warm,
             round(enough * (1 - min(config.warm_start, 0.5))),
+            config.batch_size,
             images,
             "",
             after=" after the warm start" if warm else "",
@@ -122,7 +123,7 @@ def before_retraining(config: retrain_config.Config, data: Data, again: Again | 
     steps = config.epochs * (images // config.batch_size)
     enough = sizing.enough_steps(recipe, images, config.kind, config.batch_size)
     differences = _differences(config, _fit(recipe, config, images))
-    found = [gates.few_steps(steps, enough, images, ""), *_batch_and_rate(config, recipe, images)]
+    found = [gates.few_steps(steps, enough, config.batch_size, images, ""), *_batch_and_rate(config, recipe, images)]
     wanted = [*((warning, differences) for warning in found), *wanted]
     return [*_with_one_command(wanted, again), *looked_at]
 
