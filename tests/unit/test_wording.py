@@ -26,7 +26,7 @@ def test_a_loss_below_0_is_a_gain(lost, says):
 
 def test_the_line_of_options_has_what_differs():
     config = dataclasses.replace(DataOptions(), cutout=8, workers=3, test_fraction=0.5)
-    assert given_text(config) == "--workers 3 --test-fraction 0.5 --cutout 8"
+    assert given_text(config) == "--workers 3 --test-fraction 0.5 --mirror off --cutout 8"  # digits are never mirrored
     assert given_text(config, {"cutout", "background"}) == "--cutout 8"  # the rest was decided by a recipe
 
 

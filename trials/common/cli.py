@@ -132,8 +132,8 @@ def read(
     file, words = option_files.split(words, "--config")
     written, words = option_files.split(words, "--save-config")
     if file:
-        names = [field.name for field in dataclasses.fields(config)]
-        words, first = option_files.with_options(file, name_of(command), words, names, positional)
+        fields_of = {field.name: field.metadata["choices"] for field in dataclasses.fields(config)}
+        words, first = option_files.with_options(file, name_of(command), words, fields_of, positional)
         parser.words = words
         if first is not None and parser.lacks(positional, words):
             words = [first, *words]

@@ -74,14 +74,14 @@ def split(words: Sequence[str], flag: str) -> tuple[str, list[str]]:
 
 
 def with_options(
-    path: str, command: str, words: Sequence[str], names: Sequence[str], positional: str | None = None
+    path: str, command: str, words: Sequence[str], choices: Mapping[str, Sequence[str]], positional: str | None = None
 ) -> tuple[list[str], str | None]:
     """A command line with the options of a file in front, but for those that are typed.
 
     Args:
         command: whose section is read, such as "supernet"; a file without it adds nothing.
         words: what was typed.
-        names: the fields of the command.
+        choices: for each field of the command the words that it may be; none where there are no such words.
         positional: the field that is given without a flag.
     Returns:
         The command line; the value of `positional` in the file, for where it is not typed.
@@ -94,7 +94,7 @@ def with_options(
     given = {word.partition("=")[0].replace("--no-", "--") for word in words}
     added: list[str] = []
     first = None
-    fields = {name.rstrip("_"): name for name in names}
+    fields = {name.rstrip("_"): name for name in choices}
     taken = Section(path, command, {})
     _taken.append(taken)
     for key, value in section.items():
@@ -106,6 +106,8 @@ def with_options(
             )
         if not isinstance(value, bool | int | float | str):
             raise InputError(f"'{path}', {command}: {key} is '{shown(value)}'; give one number, word, true or false")
+        if isinstance(value, bool) and "off" in choices[fields[name]]:  # YAML reads on and off as true and false
+            value = "on" if value else "off"
         flag = "--" + name.replace("_", "-")
         if flag not in given:
             taken.options[name] = value

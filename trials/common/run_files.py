@@ -39,6 +39,8 @@ def _complete(config: dict[str, Any]) -> None:
     """Write what older code did into its options, where a newer default does something else."""
     if config.get("data") == "folder":
         config.setdefault("background", "drop")  # transparency was dropped
+    if "data" in config:
+        config.setdefault("mirror", "off" if config["data"] == "digits" else "on")
 
 
 def check(content: object, path: str | Path, kind: str) -> None:

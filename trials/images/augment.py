@@ -20,11 +20,13 @@ class Augmentation:
     """Random changes of the training images of a run, which its options choose.
 
     Attributes:
+        mirror: left to right, half of the time; data sets do it where they crop or shift.
         color_jitter: strength of `color_jitter`; 0: none.
         cutout: side of the square that `cutout` sets to 0, pixels; 0: none.
         randaugment: number of operations of `rand_augment`, and their magnitude; 0 operations: none.
     """
 
+    mirror: bool = True
     color_jitter: float = 0.0
     cutout: int = 0
     randaugment: tuple[int, int] = (0, 0)

@@ -239,9 +239,9 @@ def _draw_sheet(images: ImageList, root: Path, path: Path, config: Config) -> No
     sheet = Image.new("RGB", (margin + SHEET_IMAGES * line, 20 + len(rows) * line), "white")
     text = ImageDraw.Draw(sheet)
     text.text((margin, 4), "as scored", fill="black")
-    text.text(
-        (margin + SHEET_IMAGES // 2 * line, 4), "as trained: random crop, mirrored half of the time", fill="black"
-    )
+    mirror = config.mirror == "on"
+    trained_as = "as trained: random crop" + ", mirrored half of the time" * mirror
+    text.text((margin + SHEET_IMAGES // 2 * line, 4), trained_as, fill="black")
     for row, label in enumerate(rows):
         members = np.flatnonzero(labels == label)
         sampled = generator.permutation(members)[: SHEET_IMAGES // 2]
@@ -249,7 +249,7 @@ def _draw_sheet(images: ImageList, root: Path, path: Path, config: Config) -> No
             continue
         scored, _ = loader.decode_batch(central_crops(sampled, sizes[sampled], SHEET_PIXELS, spos=False))
         draws = generator.random((len(sampled), CROP_DRAWS))
-        trained, _ = loader.decode_batch(random_crops(sampled, sizes[sampled], SHEET_PIXELS, draws))
+        trained, _ = loader.decode_batch(random_crops(sampled, sizes[sampled], SHEET_PIXELS, draws, mirror=mirror))
         text.text((4, 24 + row * line), f"{classes[label][:24]}\n{len(members):,} images", fill="black")
         for half, batch in enumerate((scored, trained)):
             for column, pixels in enumerate(torch.unbind(batch), half * SHEET_IMAGES // 2):

@@ -34,6 +34,7 @@ class Config:
     per_class: int = reuse(DataOptions, "per_class")
     exif_orientation: bool = reuse(DataOptions, "exif_orientation", default=False)
     background: str = reuse(DataOptions, "background", default=background.DEFAULT, unset="")
+    mirror: str = reuse(DataOptions, "mirror", default="on", unset="")
     workers: int = reuse(DataOptions, "workers")
 
     def __post_init__(self) -> None:

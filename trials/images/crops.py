@@ -42,7 +42,9 @@ class CropPlan:
     antialias: bool
 
 
-def random_crops(indices: np.ndarray, sizes: np.ndarray, resolution: int, draws: np.ndarray) -> CropPlan:
+def random_crops(
+    indices: np.ndarray, sizes: np.ndarray, resolution: int, draws: np.ndarray, *, mirror: bool = True
+) -> CropPlan:
     """Plan training images: a random part of each image's area, 3:4 to 4:3 in shape, mirrored half of the time.
 
     The part is 8 to 100 %, below a resolution of 96 pixels 50 to 100 %.
@@ -51,6 +53,7 @@ def random_crops(indices: np.ndarray, sizes: np.ndarray, resolution: int, draws:
         indices: image numbers, (N,).
         sizes: height and width of these images in pixels, (N, 2).
         draws: uniform random numbers in [0, 1), (N, CROP_DRAWS).
+        mirror: whether any is mirrored; what is cropped is the same either way.
     Source: Inception's crop (arXiv:1409.4842) as torchvision's RandomResizedCrop draws it; the 50 % are ours.
     """
     height, width = sizes[:, :1].astype(np.float64), sizes[:, 1:].astype(np.float64)
@@ -72,7 +75,7 @@ def random_crops(indices: np.ndarray, sizes: np.ndarray, resolution: int, draws:
     left = np.where(none, free_x // 2, np.floor(draws[:, -2] * (free_x + 1)))
     crop = np.stack((top, left, h, w), 1).astype(np.int32)
     size = np.full((len(indices), 2), resolution, np.int32)
-    return CropPlan(indices, crop, size, np.zeros_like(size), draws[:, -1] < 0.5, True)
+    return CropPlan(indices, crop, size, np.zeros_like(size), (draws[:, -1] < 0.5) & mirror, True)
 
 
 def short_side_of(resolution: int) -> int:

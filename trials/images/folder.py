@@ -162,7 +162,7 @@ class FolderData(Data):
             """Random crops of the images at some positions of a batch."""
             indices = order[number][positions]
             draws = np.random.default_rng((seed, epoch, number, 2)).random((batch, CROP_DRAWS))[positions]
-            return random_crops(indices, self.sizes[indices], self.resolution, draws)
+            return random_crops(indices, self.sizes[indices], self.resolution, draws, mirror=self.augmentation.mirror)
 
         numbers = range(start, len(order))
         decoded = iter(self.loader().read(plan(number, positions) for number in numbers))

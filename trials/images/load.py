@@ -42,7 +42,7 @@ def load_data(
         raise InputError(
             f"--cutout {options.cutout} is not below the resolution of {resolution} pixels; give 0 to {resolution - 1}"
         )
-    augmentation = Augmentation(options.color_jitter or 0.0, options.cutout, randaugment)
+    augmentation = Augmentation(options.mirror == "on", options.color_jitter or 0.0, options.cutout, randaugment)
     if options.data == "folder":
         run = Path(run) if run else None
         data: Data = FolderData(options, resolution, score_fraction, arch_fraction, run, augmentation)

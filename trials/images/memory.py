@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import math
 import zlib
@@ -22,11 +23,11 @@ from trials.images.dataset import Batch, Data, Key, split
 from trials.images.options import DataOptions, require_data_folder
 
 MOST_TOGETHER, BYTES_TOGETHER = 16, 64 << 20  # of the training batches that are prepared at once
-GEOMETRY = {
+GEOMETRY = {  # but for mirroring, which --mirror decides
     "digits": Geometry(shift=0.125, rotate=10, scale=0.15, padding="border"),
-    "fashion-mnist": Geometry(shift=0.125, flip=True),
-    "cifar10": Geometry(shift=0.125, flip=True),
-    "cifar100": Geometry(shift=0.125, flip=True),
+    "fashion-mnist": Geometry(shift=0.125),
+    "cifar10": Geometry(shift=0.125),
+    "cifar100": Geometry(shift=0.125),
 }
 
 
@@ -139,12 +140,11 @@ class MemoryData(Data):
     def augment_geometry(
         self, images: torch.Tensor, keys: Sequence[Key], positions: np.ndarray, batch: int
     ) -> torch.Tensor:
-        """Shift, turn and mirror normalised images as GEOMETRY allows; arguments as for `prepare`."""
+        """Shift, turn and mirror normalised images as GEOMETRY and --mirror allow; arguments as for `prepare`."""
         seeds = [int(np.random.default_rng(key).integers(2**62)) for key in keys]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        return augment_geometry(
-            images, GEOMETRY[self.name], generators, positions=torch.from_numpy(positions), batch=batch
-        )
+        limits = dataclasses.replace(GEOMETRY[self.name], flip=self.augmentation.mirror)
+        return augment_geometry(images, limits, generators, positions=torch.from_numpy(positions), batch=batch)
 
     def eval_batches(
         self, part: str, batch: int, *, count: int | None = None, rank: int = 0, world: int = 1

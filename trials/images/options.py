@@ -18,6 +18,7 @@ from trials.images import background
 IN_MEMORY = ("digits", "fashion-mnist", "cifar10", "cifar100")
 DATA = (*IN_MEMORY, "folder")
 LOADERS = ("dali", "torchvision")
+ON_OFF = ("on", "off")
 # what only image folders have
 OF_FOLDERS = ("loader", "classes", "per_class", "val_labels", "bad_files", "exif_orientation", "background")
 TEST_FRACTION = 0.2
@@ -63,6 +64,12 @@ class DataOptions:
     color_jitter: float = option(
         None, "Largest part by which brightness, contrast and saturation of training images change", unset=RECIPE
     )
+    mirror: str = option(
+        None,
+        "Mirror training images left to right, half of the time; off for letters, signs, and classes that differ in left and right",
+        choices=ON_OFF,
+        unset="on, for digits off",
+    )
     cutout: int = option(0, "Side in pixels of the square that is cut out of training images; 0 means none")
 
     def __post_init__(self) -> None:
@@ -85,6 +92,10 @@ class DataOptions:
             )
         if self.data == "folder":
             object.__setattr__(self, "background", background.normal_form(self.background or background.DEFAULT))
+        if self.mirror is None:
+            object.__setattr__(self, "mirror", "off" if self.data == "digits" else "on")  # a mirrored 2 is no 2
+        elif self.mirror not in ON_OFF:
+            raise InputError(unknown("value of --mirror", self.mirror, ON_OFF))
         if not 0 < self.test_fraction < 1:
             raise InputError(f"--test-fraction {self.test_fraction} is out of range; give a number between 0 and 1")
         if self.test_fraction != TEST_FRACTION and self.data in IN_MEMORY and self.data != "digits":

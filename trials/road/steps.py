@@ -17,7 +17,7 @@ from trials.training.start_options import retrain_folder
 PASSED = {
     **dict.fromkeys(("space", "preset", "resolution"), ("supernet",)),
     **dict.fromkeys(("epochs", "class_weights"), ("supernet", "retrain")),
-    "background": ("data", "supernet"),
+    **dict.fromkeys(("background", "mirror"), ("data", "supernet")),
     "device": ("supernet", "retrain", "certify"),
     "max_trials": ("search",),
     "seeds": ("retrain", "certify"),

@@ -27,7 +27,7 @@ from trials.watching.options import LoggerOptions, decide_loggers
 
 FROM_SUPERNET = (
     *("space", "preset", "space_options", "data", "data_root", "resolution", "spos_preprocessing"),
-    *("classes", "per_class", "val_labels", "test_fraction", "bad_files", "exif_orientation", "background"),
+    *("classes", "per_class", "val_labels", "test_fraction", "bad_files", "exif_orientation", "background", "mirror"),
 )
 FITTED = (*sizing.SIZED, "decay_epochs")  # of a recipe, what the number of images decides
 
@@ -107,7 +107,10 @@ class Config(
         if self.out is None:
             object.__setattr__(self, "out", str(_default_out(self)))
         check_start_folder(self)
-        decided = ("preset", "resolution", "recipe", "class_weights", "logger", "background", *recipes.OPTIONS)
+        decided = (
+            *("preset", "resolution", "recipe", "class_weights", "logger", "background", "mirror"),
+            *recipes.OPTIONS,
+        )
         if self.frontier:
             take_from_frontier(self, decided)
         elif self.chooses:

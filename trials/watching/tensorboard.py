@@ -29,7 +29,10 @@ NUMBERS = (
     ),
     *("dropout", "mixup", "cutmix", "randaugment", "color_jitter", "cutout", "hold_out", "warm_start", "resolution"),
 )
-NAMES = ("command", "network", "space", "preset", "data", "strategy", "recipe", "optimizer", "schedule", "max_macs")
+NAMES = (
+    *("command", "network", "space", "preset", "data", "strategy", "recipe", "optimizer", "schedule", "max_macs"),
+    "mirror",
+)
 FIRST = ("command", "network", "seed", "epochs", "lr")  # the tab shows five columns until more are ticked
 METRICS = {  # tag -> its column
     "test/top1": "test top-1 %",
