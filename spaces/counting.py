@@ -6,6 +6,7 @@ The module is run on PyTorch's meta device, which computes shapes only: no memor
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -44,6 +45,12 @@ ELEMENTWISE = (
     "ELU",
     "LeakyReLU",
 )
+# classes of torch.nn, and modules all of whose classes, are counted by shapes: see `_is_plain`
+PLAIN_LAYERS = (
+    *("Conv2d", "Linear", "BatchNorm2d", "Sequential", "Identity", "ChannelShuffle", "Flatten", "Dropout"),
+    *("AdaptiveAvgPool2d", "AvgPool2d", "MaxPool2d"),
+)
+PLAIN_MODULES = ("spaces.blocks", "torchvision.ops.misc")
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,9 @@ class Count:
 def count(module: nn.Module, x: torch.Tensor, counting: str = "macs") -> Count:
     """Count MACs and params of a module as part of a fixed network, whose BatchNorm layers are affine.
 
+    What `_is_plain` is counted from the shapes of its convolutions and linear layers, several times faster than PyTorch counts what
+    it sees; everything else is counted by PyTorch.
+
     Args:
         x: an input for one image, (1, ...).
         counting: a key of COUNTING.
@@ -66,21 +76,47 @@ def count(module: nn.Module, x: torch.Tensor, counting: str = "macs") -> Count:
     from torch import nn
     from torch.utils.flop_counter import FlopCounterMode
 
-    training = module.training
-    with FlopCounterMode(display=False) as counter, _extras(module, counting) as extra, torch.no_grad():
+    training, layers = module.training, list(module.modules())
+    plain = all(_is_plain(layer) for layer in layers)
+    seen = None if plain else FlopCounterMode(display=False)
+    with contextlib.ExitStack() as stack:
+        for context in (seen, x.device) if seen else ():  # tensors that a user's own forward makes are where x is
+            stack.enter_context(context)
+        extra = stack.enter_context(_extras(layers, counting, plain))
+        stack.enter_context(torch.no_grad())
         output = module.eval()(x)
     module.train(training)
     params = sum(parameter.numel() for parameter in module.parameters())
-    for layer in module.modules():
+    for layer in layers:
         if isinstance(layer, nn.BatchNorm2d) and not layer.affine:  # affine in a fixed network: weight and bias
             params += 2 * layer.num_features
     # PyTorch counts a multiply-add as two operations.
-    return Count(counter.get_total_flops() // 2 + sum(extra), params, output)
+    return Count((seen.get_total_flops() // 2 if seen else 0) + sum(extra), params, output)
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether the layer itself is a convolution or linear layer of PyTorch's, or does no multiply-adds but those of its parts.
+
+    A subclass, or a layer with hooks or a `forward` of its own, may do anything.
+    """
+    kind = type(layer)
+    known = (
+        kind.__name__ in PLAIN_LAYERS
+        if kind.__module__.startswith("torch.nn.modules.")
+        else kind.__module__ in PLAIN_MODULES
+    )
+    return (known or _activation(layer)) and not (
+        layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer)
+    )
 
 
 @contextlib.contextmanager
-def _extras(module: nn.Module, counting: str) -> Iterator[list[int]]:
-    """Yield a list of the operations that `counting` adds to the multiply-adds; it fills while the module runs."""
+def _extras(layers: list[nn.Module], counting: str, plain: bool) -> Iterator[list[int]]:
+    """Yield a list of the operations that are counted here; it fills while the module of these layers runs.
+
+    Args:
+        plain: whether convolutions and linear layers are among them, and compute nothing but the shape of their output.
+    """
     from torch import nn
 
     factors, extra = COUNTING[counting], [0]
@@ -95,11 +131,22 @@ def _extras(module: nn.Module, counting: str) -> Iterator[list[int]]:
         elif _activation(layer):
             extra.append(factors.get("activation", 0) * output.numel())
 
-    handles = [layer.register_forward_hook(hook) for layer in module.modules() if factors]
+    def multiply_adds(layer: Any, shape_of: Callable[..., torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = shape_of(layer, x)
+        products: int = math.prod(layer.weight.shape[1:])  # that each number of the output is a sum of
+        extra.append(output.numel() * products)
+        return output
+
+    handles = [layer.register_forward_hook(hook) for layer in layers if factors]
     # BatchNorm and activations change no shape, but take more than half of the time on the meta device: pass through.
-    bypassed = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d) or _activation(layer)]
+    bypassed = [layer for layer in layers if isinstance(layer, nn.BatchNorm2d) or _activation(layer)]
     for layer in bypassed:
         layer.forward = lambda x: x
+    shapes: dict[type, Callable[..., torch.Tensor]] = {nn.Conv2d: _convolved, nn.Linear: nn.Linear.forward}
+    for layer in layers if plain else ():
+        if type(layer) in shapes:
+            layer.forward = partial(multiply_adds, layer, shapes[type(layer)])
+            bypassed.append(layer)
     try:
         yield extra
     finally:
@@ -107,6 +154,23 @@ def _extras(module: nn.Module, counting: str) -> Iterator[list[int]]:
             handle.remove()
         for layer in bypassed:
             del layer.forward
+
+
+def _convolved(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    """A tensor of the shape that a convolution gives; what is unusual, and what PyTorch refuses, is left to PyTorch."""
+    from torch import nn
+
+    if x.dim() == 4 and x.shape[1] == layer.in_channels and layer.padding_mode == "zeros" and layer.out_channels:
+        sides = [
+            (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+            for size, padding, dilation, kernel, stride in zip(
+                x.shape[2:], layer.padding, layer.dilation, layer.kernel_size, layer.stride, strict=True
+            )
+            if not isinstance(padding, str)
+        ]
+        if len(sides) == 2 and min(sides) > 0:
+            return x.new_empty((x.shape[0], layer.out_channels, *sides))
+    return nn.Conv2d.forward(layer, x)
 
 
 def _activation(layer: nn.Module) -> bool:
@@ -136,19 +200,18 @@ def count_chain(chain: Chain, counting: str = "macs") -> tuple[Count, list[Block
     import torch
 
     counter = _ModuleCounter(chain, counting)
-    with torch.device("meta"):
-        x = torch.empty(1, 3, chain.resolution, chain.resolution)
-        stem = counter.count(chain.stem, [], x, "the stem")
-        x = stem.output
-        blocks: list[BlockCount] = []
-        previous: list[Any] = []
-        for block in chain.blocks:
-            counts, identities = _count_block(counter, block, x)
-            operations = [x.shape, *_operations(block)]
-            blocks.append(BlockCount(counts, identities, bool(identities) and operations == previous))
-            previous = operations
-            x = counts[0].output
-        head = counter.count(chain.head, [], x, "the head")
+    x = torch.empty(1, 3, chain.resolution, chain.resolution, device="meta")
+    stem = counter.count(chain.stem, [], x, "the stem")
+    x = stem.output
+    blocks: list[BlockCount] = []
+    previous: list[Any] = []
+    for block in chain.blocks:
+        counts, identities = _count_block(counter, block, x)
+        operations = [x.shape, *_operations(block)]
+        blocks.append(BlockCount(counts, identities, bool(identities) and operations == previous))
+        previous = operations
+        x = counts[0].output
+    head = counter.count(chain.head, [], x, "the head")
     if tuple(head.output.shape) != (1, chain.classes):
         shape = tuple(head.output.shape[1:])
         raise InputError(
@@ -171,12 +234,17 @@ class _ModuleCounter:
                 key = (build.func, build.args, *sorted(build.keywords.items()), *values, x.shape)
                 try:
                     if key not in self.known:
-                        self.known[key] = count(build(*values), x, self.counting)
+                        self.known[key] = self._count(build, values, x)
                     return self.known[key]
                 except TypeError as error:
                     if "unhashable" not in str(error):
                         raise
-            return count(build(*values), x, self.counting)
+            return self._count(build, values, x)
+
+    def _count(self, build: Callable[..., nn.Module], values: list[Any], x: torch.Tensor) -> Count:
+        with x.device:  # the counting itself is outside, for in here every function of torch takes twice as long
+            module = build(*values)
+        return count(module, x, self.counting)
 
 
 def _count_block(counter: _ModuleCounter, block: Choice, x: torch.Tensor) -> tuple[list[Count], tuple[int, ...]]:
@@ -194,7 +262,7 @@ def _count_block(counter: _ModuleCounter, block: Choice, x: torch.Tensor) -> tup
         build, values = block.candidates[block.candidate(arch)], [arch[label] for label in block.elastic]
         title = ", ".join(f"{label} {value}" for label, value in arch.items())
         cost = counter.count(build, values, x, title)
-        if cost.macs == cost.params == 0 and isinstance(build(*values), nn.Identity):
+        if cost.macs == cost.params == 0 and isinstance(build(*values), nn.Identity):  # it has no weights
             identities.append(len(counts))
         counts.append(cost)
         outputs.setdefault(tuple(cost.output.shape[1:]), title)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import spaces
+from spaces import counting
 from spaces.arch import activate, freeze
 from spaces.chain import Chain, Choice, Network, slice_shared_weight
 from spaces.cost import CostTable, measure, search_space
@@ -129,6 +130,40 @@ def test_other_ways_of_counting(key, counting, figure):
     chain = spaces.describe("spos", entry.preset, **entry.options)
     image = torch.zeros(1, 3, chain.resolution, chain.resolution)
     assert count(chain.network(entry.arch), image, counting).macs == figure
+
+
+@pytest.mark.parametrize("way", COUNTING)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *(("spos", {}), ("spos", {"variant": "plus", "width_mult": 1.3}), ("fbnet", {})),
+        *(("proxylessnas", {"width_mult": 0.7}), ("single-path-nas", {}), ("docs.own_space:space", {})),
+    ],
+)
+def test_counts_by_shapes_are_those_of_pytorch(name, options, way, monkeypatch):
+    def counts():
+        stem, blocks, head = counting.count_chain(chain, way)
+        every = [stem, head, *(count for block in blocks for count in block.counts)]
+        return [(one.macs, one.params, one.output.shape) for one in every], [block[1:] for block in blocks]
+
+    chain = spaces.describe(name, "tiny", classes=7, resolution=41, **options)
+    by_shapes = counts()
+    monkeypatch.setattr(counting, "_is_plain", lambda layer: False)
+    assert by_shapes == counts()
+
+
+@pytest.mark.parametrize("twist", ["subclass", "hook", "forward"])
+def test_a_layer_that_may_do_anything_is_counted_by_pytorch(twist):
+    class Own(nn.Conv2d):
+        def forward(self, input):
+            return super().forward(super().forward(input))
+
+    layer = Own(4, 4, 1) if twist == "subclass" else nn.Conv2d(4, 4, 1)
+    if twist == "hook":
+        layer.register_forward_hook(lambda layer, inputs, output: nn.functional.conv2d(output, layer.weight))
+    if twist == "forward":
+        vars(layer)["forward"] = lambda x: nn.Conv2d.forward(layer, nn.Conv2d.forward(layer, x))
+    assert counting.count(nn.Sequential(layer), torch.empty(1, 4, 8, 8)).macs == 2 * 4 * 4 * 64
 
 
 def test_counts_with_relu_and_bn_by_hand():
