@@ -160,15 +160,15 @@ def _convolved(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
     """A tensor of the shape that a convolution gives; what is unusual, and what PyTorch refuses, is left to PyTorch."""
     from torch import nn
 
-    if x.dim() == 4 and x.shape[1] == layer.in_channels and layer.padding_mode == "zeros" and layer.out_channels:
+    fits = x.dim() == 4 and x.shape[1] == layer.in_channels and layer.out_channels
+    if fits and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
         sides = [
             (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
             for size, padding, dilation, kernel, stride in zip(
                 x.shape[2:], layer.padding, layer.dilation, layer.kernel_size, layer.stride, strict=True
             )
-            if not isinstance(padding, str)
         ]
-        if len(sides) == 2 and min(sides) > 0:
+        if min(sides) > 0:
             return x.new_empty((x.shape[0], layer.out_channels, *sides))
     return nn.Conv2d.forward(layer, x)
 
