@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +107,7 @@ def reach(
     preset: str | None = None,
     width: float | None = None,
     first: str | None = None,
+    each: Callable[[], object] = lambda: None,
 ) -> Iterator[Reach]:
     """Measure every form of every space at a resolution, each in the width in which the budget is a limit with room.
 
@@ -115,10 +116,12 @@ def reach(
         space: name of the one space to measure; None: all.
         preset, width: the one preset and the one width; None: all.
         first: as for `forms_for`.
+        each: is called after each form that was looked at.
     """
     for name, own, options in forms_for(resolution, space, preset or first):
         if preset in (None, own):
             found = _in_best_width(budget, resolution, classes, name, own, options, width)
+            each()
             if found:
                 yield found
 
@@ -149,7 +152,7 @@ def least_of(found: Sequence[Reach], classes: int, width: float | None = None) -
     for item in cheapest[:LOOKED_AT] if width is None else ():
         with contextlib.suppress(InputError):  # it has no such width
             options = {**item.options, "width_mult": WIDTHS[0]}
-            cheapest.append(_reach_at(item.usual, item.resolution, classes, item.space, item.preset, options))
+            cheapest.append(reach_at(item.usual, item.resolution, classes, item.space, item.preset, options))
     return min(cheapest, key=lambda item: item.usual)
 
 
@@ -186,7 +189,7 @@ def _in_best_width(
     while at not in tried and len(tried) < (TRIES if width is None else 1):
         wide = options if at == 1 else {**options, "width_mult": at}
         try:
-            tried[at] = _reach_at(budget, resolution, classes, name, preset, wide)
+            tried[at] = reach_at(budget, resolution, classes, name, preset, wide)
         except InputError:  # a part of so few channels has none left
             break
         if tried[at].fits:
@@ -205,11 +208,14 @@ def _in_best_width(
     )
 
 
-def _reach_at(budget: int, resolution: int, classes: int, name: str, preset: str, options: Mapping[str, Any]) -> Reach:
-    """Measure one form of a space; arguments as for `reach`."""
+def reach_at(
+    budget: int, resolution: int | None, classes: int, name: str, preset: str, options: Mapping[str, Any]
+) -> Reach:
+    """Measure one form of a space, with all its options; arguments as for `reach`, and of resolution None is the preset's."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of layers without channels, which are refused then
-        table = measure(spaces.describe(name, preset, classes=classes, resolution=resolution, **options))
+        chain = spaces.describe(name, preset, classes=classes, resolution=resolution, **options)
+        table = measure(chain)
     anchors = [(key, table.macs(entry.arch)) for key, entry in fitting(table, options).items()]
     nearest = min(anchors, key=lambda anchor: abs(anchor[1] - budget), default=None)
     drawn, bounds = drawn_macs(table), table.bounds()
@@ -219,7 +225,7 @@ def _reach_at(budget: int, resolution: int, classes: int, name: str, preset: str
         else float(budget >= bounds.max_macs)
     )
     usual = int(np.quantile(drawn, GOOD_SHARE))
-    return Reach(name, preset, options, resolution, bounds, share, usual, nearest)
+    return Reach(name, preset, options, chain.resolution, bounds, share, usual, nearest)
 
 
 def fitting(table: CostTable, options: Mapping[str, Any]) -> dict[str, Published]:

@@ -41,6 +41,9 @@ from trials.road.record import earlier_road, is_complete, keep_record
 
 PATIENCE = 30.0  # seconds that a step has to end by itself after Ctrl-C
 CHOSEN = "by images and --max-macs"
+LIMITS = {
+    cli.flag(name).removeprefix("--") for name in ("max_macs", "max_latency_ms")
+}  # from above, in a file of options
 # what a step warns of that makes those after it meaningless, and why
 ENDS = {
     "supernet": (gates.NOTHING, "a search of this supernet would choose by luck"),
@@ -163,19 +166,20 @@ def plan_steps(config: Config, file: str, record: dict[str, Any]) -> list[Planne
     given, fixed = {}, {words[0]: words for words, _ in road.steps(config)}
     for step, words in fixed.items():
         section, own = road.section_for(step, sections), road.typed_for(step, config)
+        width: dict[str, Any] = {}
         if step == "supernet" and config.width_mult is not None:
             if "space-options" in section:
                 raise InputError(
                     f"--width-mult and space-options in '{file}': give width_mult={config.width_mult:g} there, and leave "
                     "--width-mult out"
                 )
-            own["space-options"] = f"width_mult={config.width_mult:g}"
+            width = {"space-options": f"width_mult={config.width_mult:g}"}
         if step == "retrain" and "seeds" not in section:
             own.setdefault("seeds", road.SEEDS)
         if section or sections.get(step) is not None:
             words = [*words, "--config", file]
         given[step] = section, own
-        road.check([*words, *road.as_words(own)], fixed[step], section, file)
+        road.check([*words, *road.as_words(own | width)], fixed[step], section, file)
     chosen = choose_network(config, given["supernet"], record)
     plan = []
     for words, done in road.steps(config):
@@ -209,28 +213,25 @@ def choose_network(
     """The options that the supernet is given: those that were typed, and what the budget decides; a road that has begun keeps it.
 
     Args:
-        given: the supernet's section of the file of options, and what was typed.
+        given: the supernet's section of the file of options, and what was typed but for --width-mult.
     """
-    from trials.road.form import check_names, choose_form  # they import Pillow
+    from trials.road.form import check_names, choose_form, no_limit_text  # they import Pillow
 
     section, own = given
     width = config.width_mult
-    check_names({**section, **own} | ({} if width is None else {"width-mult": width}))
-    if run_dir.begun(config.out) or not config.max_macs:
-        chosen = record.get("network", {})
-    else:
-        options = {**section, **own} if width is None else {**section, **own, "width-mult": width}
-        if width is not None:
-            del options["space-options"]
-        chosen, said = choose_form(config.images, config.max_macs, options)
+    known = {**section, **own} | ({} if width is None else {"width-mult": width})
+    check_names(known)
+    chosen, said = record.get("network", {}), ""
+    if not run_dir.begun(config.out) and config.max_macs:
+        chosen, said = choose_form(config.images, config.max_macs, known)
         record["network"] = chosen
-        if said:
-            print(said, flush=True)
+    elif not run_dir.begun(config.out) and not LIMITS & set(section):
+        said = no_limit_text(config.images, known)
+    if said:
+        print(said, flush=True)
     found = {name: value for name, value in chosen.items() if name not in section}
-    if width == cli.space_options(str(found.get("space-options", ""))).get(
-        "width_mult", 1
-    ):  # it has the width, and more
-        own = {name: value for name, value in own.items() if name != "space-options"}
+    if width not in (None, cli.space_options(str(found.get("space-options", ""))).get("width_mult", 1)):
+        found["space-options"] = f"width_mult={width:g}"
     return {**found, **own}
 
 

@@ -31,7 +31,7 @@ from trials.common import cli
 from trials.common.answers import answer
 from trials.common.cli import option, reuse
 from trials.common.options import RangeOptions, SpaceSizeOptions
-from trials.training.sizing import STEP
+from trials.road.look import every_form, first_choice, smaller_sides
 
 if TYPE_CHECKING:
     from spaces.chain import Chain
@@ -173,12 +173,14 @@ def show_reach(config: Config) -> list[dict[str, Any]]:
     budget = amount(config.for_, "--for")
     resolution, classes = config.resolution or 128, config.classes or 10
     assumed = [f" (assumed; {cli.flag(name)})" * (getattr(config, name) is None) for name in ("resolution", "classes")]
-    found = list(budgets.reach(budget, resolution, classes, config.space))
+    found = every_form(budget, resolution, classes, config.space)
     reached = [item for item in found if item.reached]
     if not reached:
+        _, smaller = first_choice(budget, smaller_sides(resolution), classes, config.space)
         raise InputError(
             f"no space reaches {budget:,} MACs at {resolution}x{resolution} pixels{assumed[0]}; "
-            f"{budgets.least_text(budgets.least_of(found, classes))}: give {_smaller(budget, resolution, classes, config.space)}"
+            f"{budgets.least_text(budgets.least_of(found, classes))}: give "
+            f"{f'--resolution {smaller.resolution}, or ' if smaller else ''}a larger --for"
         )
     best = budgets.choose(reached)
     rows = [
@@ -221,14 +223,6 @@ def show_reach(config: Config) -> list[dict[str, Any]]:
         f"  {cli.command('supernet', *arguments, *limits, '--data', 'folder', '--data-root', 'IMAGES', '--out', 'RUN')}"
     )
     return answered
-
-
-def _smaller(budget: int, resolution: int, classes: int, space: str | None) -> str:
-    """What to give where no space reaches a budget: the largest smaller resolution that leaves a choice, where there is one."""
-    for side in range((resolution - 1) // STEP * STEP, STEP - 1, -STEP):
-        if any(item.fits for item in budgets.reach(budget, side, classes, space)):
-            return f"--resolution {side}, or a larger --for"
-    return "a larger --for"
 
 
 def show_all() -> list[dict[str, Any]]:

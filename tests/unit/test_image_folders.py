@@ -26,6 +26,7 @@ from trials.images.load import load_data
 from trials.images.options import DataOptions
 from trials.images.torch_loader import decode
 from trials.images.val_labels import read_val_labels
+from trials.images.walk import by_reason
 from trials.training.run_gates import _has_test_folder
 
 compress = partial(gzip.compress, mtime=0)  # names of tests must not depend on the time
@@ -67,6 +68,57 @@ def test_a_flat_val_in_folders_of_its_own(train, val, place, tmp_path):
     expected = {("train", "n01"): 3, ("train", "n02"): 3, ("val", "n01"): 3, ("val", "n02"): 1}
     assert counts(tmp_path, val_labels=str(table) if place == "given.tsv" else "") == expected
     assert ("test/images/", "has no class folders, so no labels") in find_images(tmp_path, val_labels=str(table)).others
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (
+            {"flowers/rose": 6, "flowers/tulip": 6, "logos": 1, "more": 5},
+            r"holds 2 folders of images, .* \('logos' 1\); did you",
+        ),
+        ({"flowers/rose": 6, "flowers/tulip": 6, "notes/empty": 0}, r"\('notes' 0\); did you mean '.*/flowers'\?"),
+        (
+            {"mine/train/a": 3, "mine/train/b": 3, "mine/val/a": 2, "mine/val/b": 2, "other": 7},
+            "holds train and other splits",
+        ),
+    ],
+)
+def test_a_folder_one_level_too_high_is_refused_in_one_line(folders, said, tmp_path):
+    for name, count in folders.items():
+        fill(tmp_path / name, count=count)
+    with pytest.raises(InputError, match=said) as raised:
+        find_images(tmp_path)
+    assert str(raised.value).startswith(f"'{tmp_path}' is one folder too high: '{tmp_path}/")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("folders", "notes"),
+    [
+        ({"flowers/rose": 6, "flowers/tulip": 6, "cars": 6}, 1),  # each may be a class
+        ({"flowers/rose": 6, "flowers/tulip": 6, "cars/audi": 5, "cars/bmw": 5}, 0),  # classes of classes
+        ({"dog/2021": 3, "dog/2022": 9, "cat": 2}, 0),  # hardly two classes in one
+        ({"dog/a": 6, "dog/b": 6, "dog": 2, "cat": 2}, 0),  # it has images of its own
+        ({"dog/a": 6, "dog/b": 6, "cat": 20}, 0),  # most are elsewhere
+        ({"a/train": 6, "a/val": 2, "b/train": 6, "b/val": 2}, 1),  # splits in the classes, which another note says
+    ],
+)
+def test_folders_in_class_folders_are_doubtful_at_most(folders, notes, tmp_path):
+    for name, count in folders.items():
+        fill(tmp_path / name, count=count)
+    assert len(find_images(tmp_path).notes) == notes
+
+
+def test_long_lists_are_folded(tmp_path, capsys):
+    fill(tmp_path / "a", tmp_path / "b", count=8)
+    for number in range(30):
+        (tmp_path / f"x.suffix{number}").write_text("")
+    check.check_folder(check_config.Config(data_root=str(tmp_path), out=""))
+    out = capsys.readouterr().out
+    assert "  ... and 20 more, for 20 other reasons" in out
+    assert len(out.splitlines()) < 40
+    assert by_reason(find_images(tmp_path).others).endswith(", ... and 25 more")
 
 
 def test_class_folders_of_val_one_folder_deeper(tmp_path):

@@ -4,17 +4,21 @@ import dataclasses
 import json
 import re
 
+import numpy as np
 import pytest
 from PIL import Image
 
+import spaces
+from spaces.cost import measure
 from spaces.errors import InputError, Stopped
+from strategies import budget
 from tests.commands import ROOT
 from tests.unit.test_options import config_of
-from trials import run
+from trials import run, space
 from trials.common import cli, typed
 from trials.common.answers import Answered
 from trials.report import print_summary
-from trials.road import form, hours, record, steps
+from trials.road import form, hours, look, record, steps
 
 
 @pytest.fixture(autouse=True)
@@ -262,6 +266,51 @@ def test_a_budget_that_nothing_reaches_names_the_commands_that_do(folder, monkey
         form.choose_form("pics", "3M", {"space": "fbnet", "resolution": 64, "preset": "tiny", "width-mult": 1.0})
 
 
+def test_a_limit_with_little_room_is_named_alike_by_space_and_run(folder, monkeypatch):
+    """It leaves 5 % of the cheapest form at 64 pixels, which is what trials.run would take there."""
+    monkeypatch.chdir(folder.parent)
+    options = {"classes": 2, "resolution": 64, "width_mult": budget.WIDTHS[0]}
+    table = measure(spaces.describe("fbnet", "tiny", **options))
+    macs = int(np.quantile(budget.drawn_macs(table), 0.05))
+    with pytest.raises(InputError, match="give --resolution 64, or a larger --for"):
+        space.main(["fbnet", "--for", str(macs), "--resolution", "96", "--classes", "2"])
+    typed.remember("trials.run", ["pics", "--max-macs", str(macs), "--resolution", "96"])
+    with pytest.raises(InputError, match="--resolution 64$"):
+        form.choose_form("pics", str(macs), {"space": "fbnet", "resolution": 96})
+
+
+def test_a_road_without_a_limit_says_what_the_networks_cost_and_names_one(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    note = form.no_limit_text("pics", {"space": "fbnet"})
+    assert note.startswith(
+        "note: no --max-macs, so the winner may cost what any network of fbnet small at 64x64 pixels costs, 15M to 187M MACs, a "
+    )
+    limit = note.rpartition(" ")[2]
+    options, said = form.choose_form("pics", limit, {"space": "fbnet"})
+    assert "25 % of its architectures stay within the budget" in said
+    assert options == {"preset": "small", "resolution": 64}
+    assert "single-path-nas tiny at 32x32 pixels, width_mult 0.7 costs" in form.no_limit_text(
+        "pics", {"space": "single-path-nas", "preset": "tiny", "width-mult": 0.7}
+    )
+    words = ["digits", "--dry-run", "--out", str(tmp_path / "new")]
+    run.main(words)
+    assert "note: no --max-macs, so the winner may cost what any network of spos tiny" in capsys.readouterr().out
+    file = tmp_path / "run.yml"
+    file.write_text("supernet: {max-macs: 3M, strategy: window}")
+    for more in (["--max-macs", "3M"], ["--config", str(file)]):
+        run.main([*words, *more])
+        assert "no --max-macs" not in capsys.readouterr().out
+
+
+def test_costs_that_take_a_while_are_counted_under_a_bar(capsys, monkeypatch):
+    found, taken = look.first_choice(1000, look.smaller_sides(64), 10, "spos", preset="tiny")
+    assert (len(found), taken) == (3, None)  # block, channel and plus at 32 pixels
+    assert "count costs" not in capsys.readouterr().err
+    monkeypatch.setattr(look, "SILENT", 0)
+    look.every_form(1000, 32, 10, "fbnet")
+    assert "count costs" in capsys.readouterr().err
+
+
 def test_a_budget_above_all_is_said(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     options, said = form.choose_form("pics", "100G", {"space": "fbnet"})
@@ -357,7 +406,7 @@ def test_a_step_that_fails_ends_the_road_with_its_code(tmp_path):
 def test_a_step_takes_its_section_of_the_file(tmp_path, capsys):
     (tmp_path / "run.yml").write_text("search: {max-trials: 4}")
     run.main(["digits", "--out", str(tmp_path), "--dry-run", "--config", str(tmp_path / "run.yml")])
-    lines = capsys.readouterr().out.splitlines()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("$ ")]
     assert ["--config" in line for line in lines] == [False, True, False, False, False, False]
 
 

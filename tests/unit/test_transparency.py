@@ -16,7 +16,8 @@ from PIL import Image
 from spaces.errors import InputError
 from tests.commands import ROOT
 from tests.unit.test_data import LOADERS, open_folder
-from trials.common import run_dir, run_files
+from tests.unit.test_options import config_of
+from trials.common import cli, run_dir, run_files
 from trials.evidence import gates
 from trials.export_formats.module_file import constant, preprocess_source
 from trials.images import check, check_config, image_list, scan
@@ -25,6 +26,7 @@ from trials.images.blank import Blank, blank_classes, shown_colour
 from trials.images.inspect_file import inspect_image
 from trials.images.options import DataOptions
 from trials.images.torch_loader import decode
+from trials.road import steps
 from trials.training import retrain_config, run_gates, supernet_config
 
 WHITE, ORANGE = (255, 255, 255), (255, 128, 0)
@@ -164,10 +166,10 @@ def test_both_loaders_give_the_same(folder, background, capfd):
 
 
 def test_values_of_the_option():
-    assert [normal_form(text) for text in ("White", " GRAY ", "#FFFFFF", "#Ff8000", "drop")] == [
-        *("white", "grey", "white", "#ff8000", DROP)
+    assert [normal_form(text) for text in ("White", " GRAY ", "#FFFFFF", "#FFF", "#Ff8000", "#f80", "drop")] == [
+        *("white", "grey", "white", "white", "#ff8000", "#ff8800", DROP)
     ]
-    for bad in ("", "red", "#fff", "ff8000", "#ff80000", "255,255,255", "#gg8000", "w" * 300):
+    for bad in ("", "red", "#ff", "ff8000", "#ff80000", "255,255,255", "#gg8000", "w" * 300):
         with pytest.raises(InputError, match="is no colour; give white, black, grey, one as '#RRGGBB'") as caught:
             normal_form(bad)
         assert len(str(caught.value)) < 350
@@ -175,6 +177,24 @@ def test_values_of_the_option():
     assert DataOptions(data="digits").background is None
     with pytest.raises(InputError, match="--background is of --data folder, and --data is digits; leave --background"):
         DataOptions(data="digits", background="white")
+
+
+def test_a_value_is_spelled_in_one_way_where_options_are_read(tmp_path, folder):
+    """A supernet's `white` is what WHITE and #fff are, for a retraining and in a road's file of options."""
+    for command in ("supernet", "retrain", "data"):
+        config, words = (
+            config_of(command),
+            ["x"] if command == "data" else ["--data", "folder", "--data-root", "x", "--out", "x"],
+        )
+        for given in ("WHITE", "#FFF", "white"):
+            assert cli.read(config, [*words, "--background", given], None, command)[0]["background"] == "white"
+        with pytest.raises(InputError, match="--background 'red' is no colour"):
+            cli.read(config, [*words, "--background", "red"], None, command)
+    assert steps.section_for("supernet", {"supernet": {"background": "Gray", "lr": 1}}) == {
+        "background": "grey",
+        "lr": 1,
+    }
+    assert steps.section_for("supernet", {"supernet": {"background": "red"}}) == {"background": "red"}
 
 
 def old_run(folder, out, command="supernet"):
@@ -216,23 +236,25 @@ def test_the_scan_tells_transparency_and_keeps_it(folder, tmp_path, monkeypatch)
     assert [first[k] for k in range(24)] == [second[k] for k in range(24)]
 
 
-def test_what_an_older_scan_knows_of_jpegs_is_kept(tmp_path, monkeypatch):
-    """A large folder is not read anew for what only pictures with transparency, or blank ones, need."""
+def test_what_an_older_scan_knows_is_kept_but_for_the_colours_of_jpegs(tmp_path, monkeypatch):
+    """It had grey values of those of one single colour; a large folder is not read anew for that."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    paths = [str(tmp_path / name) for name in ("a.jpg", "b.png")]
+    paths = [str(tmp_path / name) for name in ("a.jpg", "b.jpg", "c.png")]
     for path in paths:
         Image.new("RGB", (8, 8), "red").save(path)
     (tmp_path / "cache" / "onepath").mkdir(parents=True)
     with sqlite3.connect(tmp_path / "cache" / "onepath" / "scan.sqlite") as cache:
-        cache.execute(f"CREATE TABLE {scan.OLDER} ({scan.COLUMNS.replace(', flat TEXT', '')})")
-        for path, (nbytes, changed) in zip(paths, scan._stamps(paths), strict=True):
+        cache.execute(f"CREATE TABLE {scan.OLDER} ({scan.COLUMNS})")
+        flats = ("", "#4c4c4c", "#ff0000")
+        for path, (nbytes, changed), flat in zip(paths, scan._stamps(paths), flats, strict=True):
             kind = "JPEG RGB" if path.endswith("jpg") else "PNG RGB"
             cache.execute(
-                f"INSERT INTO {scan.OLDER} VALUES (?,?,?,77,77,?,'','',1)", (path.encode(), nbytes, changed, kind)
+                f"INSERT INTO {scan.OLDER} VALUES (?,?,?,77,77,?,'','',1,?)",
+                (path.encode(), nbytes, changed, kind, flat),
             )
     found = scan.scan(paths, 1)
-    assert found.sizes.tolist() == [[77, 77], [8, 8]]  # of the old table; looked at now
-    assert found.flats == {1: "#ff0000"}
+    assert found.sizes.tolist() == [[77, 77], [8, 8], [77, 77]]  # of the old table; looked at now
+    assert found.flats == {1: "#fe0000", 2: "#ff0000"}
 
 
 # blank images
@@ -240,6 +262,11 @@ def test_what_an_older_scan_knows_of_jpegs_is_kept(tmp_path, monkeypatch):
 INKS = {
     "black opaque": (Image.new("RGB", (20, 20)), "PNG", "#000000"),
     "nearly white JPEG": (Image.new("RGB", (40, 40), (253, 254, 253)), "JPEG", "#fefefe"),
+    "red JPEG": (Image.new("RGB", (40, 40), (255, 0, 0)), "JPEG", "#fe0000"),
+    "JPEG of two colours as bright as each other": (
+        Image.fromarray(np.repeat(np.array([[[255, 0, 0]] * 16 + [[0, 130, 0]] * 16], np.uint8), 32, 0)), "JPEG", ""
+    ),
+    "CMYK JPEG": (Image.new("CMYK", (40, 40), (0, 255, 255, 0)), "JPEG", "#ff0101"),
     "grey of 16 bits": (Image.fromarray(np.full((20, 20), 257 * 128, np.uint16)), "PNG", "#808080"),
     "palette": (Image.new("P", (20, 20)), "PNG", "#000000"),
     "invisible": (Image.new("RGBA", (20, 20), (9, 9, 9, 0)), "PNG", "any"),

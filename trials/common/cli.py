@@ -21,7 +21,7 @@ from tqdm import tqdm
 from spaces.errors import InputError, Stopped, shown
 from trials.common import answers, machine, numbers, option_files, short_help, typed
 from trials.common.commands import as_typed
-from trials.common.fields import REQUIRED, flag, groups, option, reuse, sentence  # noqa: F401  for other modules
+from trials.common.fields import REQUIRED, flag, groups, option, reuse, sentence, spelled  # noqa: F401  for other modules
 from trials.common.lines import refilled, say, say_next  # noqa: F401  for other modules
 from trials.common.parser import Parser
 from trials.common.tables import table  # noqa: F401  for other modules
@@ -139,7 +139,7 @@ def read(
             words = [first, *words]
     parser.words = words
     found = parser.parse_intermixed_args(words)  # an argument without a flag may stand anywhere
-    options = {name: value for name, value in vars(found).items() if name not in NO_FIELDS}
+    options = spelled(config, {name: value for name, value in vars(found).items() if name not in NO_FIELDS})
     return options, {name: parser.get_default(name) for name in options}, words, written
 
 
@@ -277,8 +277,8 @@ def _say_last(line: str) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def progress(total: int, *, desc: str, unit: str, initial: int = 0) -> Any:
-    """A tqdm bar; a line every half minute where the output is a file."""
+def progress(total: int, *, desc: str, unit: str, initial: int = 0, silent: float = 0) -> Any:
+    """A tqdm bar; a line every half minute where the output is a file. For the first `silent` seconds nothing is shown."""
     return tqdm(
         total=total,
         desc=desc,
@@ -288,6 +288,7 @@ def progress(total: int, *, desc: str, unit: str, initial: int = 0) -> Any:
         dynamic_ncols=True,
         disable=rank_and_world()[0] > 0,
         mininterval=0.5 if sys.stderr.isatty() else 30,
+        delay=silent,
     )
 
 

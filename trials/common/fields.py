@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 REQUIRED = dataclasses.MISSING  # the default of an option that must be given
 
 
 def option(
-    default: Any = REQUIRED, help: str = "", choices: Sequence[str] = (), *, unset: str = "", brief: str = ""
+    default: Any = REQUIRED,
+    help: str = "",
+    choices: Sequence[str] = (),
+    *,
+    unset: str = "",
+    brief: str = "",
+    spelling: Callable[[str], str] | None = None,
 ) -> Any:
     """A dataclass field that is a command-line option.
 
@@ -19,8 +25,9 @@ def option(
         help: one sentence, without its full stop.
         unset: what holds in place of a `default` of None, for --help.
         brief: a shorter sentence for the one line of --help, where `help` is too long and its first part does not do.
+        spelling: makes one of all spellings of a value, so that values can be compared; it raises InputError for what is none.
     """
-    metadata = {"help": help, "choices": tuple(choices), "unset": unset, "brief": brief}
+    metadata = {"help": help, "choices": tuple(choices), "unset": unset, "brief": brief, "spelling": spelling}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -28,13 +35,28 @@ def reuse(group: type, name: str, **changes: Any) -> Any:
     """The option `name` of a group of options, for a Config that takes it alone or changes its default.
 
     Args:
-        changes: of `default`, `help`, `choices`, `unset`, `brief`; what is not named stays as the group declares it.
+        changes: of `default`, `help`, `choices`, `unset`, `brief`, `spelling`; what is not named stays as the group declares it.
     """
     field = {field.name: field for field in dataclasses.fields(group)}[name]
-    shared = {key: field.metadata[key] for key in ("help", "choices", "unset", "brief")}
+    shared = {key: field.metadata[key] for key in ("help", "choices", "unset", "brief", "spelling")}
     shared = option(**{"default": field.default, **shared, **changes})
     shared.metadata = {**shared.metadata, "group": getattr(group, "group", "")}
     return shared
+
+
+def spelled(config: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a Config, by their names with _ or -, each value in its one spelling.
+
+    Raises:
+        InputError: a value is none of its option.
+    """
+    spellings = {field.name: field.metadata["spelling"] for field in dataclasses.fields(config)}
+    kept = dict(options)
+    for name, value in options.items():
+        spelling = spellings.get(name.replace("-", "_"))
+        if spelling and isinstance(value, str):
+            kept[name] = spelling(value)
+    return kept
 
 
 def groups(config: type) -> dict[str, list[dataclasses.Field[Any]]]:

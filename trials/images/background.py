@@ -11,7 +11,7 @@ Colour = tuple[int, int, int]  # red, green, blue, 0..255
 NAMED: dict[str, Colour] = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
 DEFAULT = "white"
 DROP = "drop"  # transparency is dropped: what colours the file has below it shows, as in runs of older code
-HEX = re.compile(r"#[0-9a-f]{6}")
+HEX = re.compile(r"#([0-9a-f]{3}|[0-9a-f]{6})")
 
 
 def normal_form(text: str) -> str:
@@ -22,6 +22,7 @@ def normal_form(text: str) -> str:
     """
     value = text.strip().lower().replace("gray", "grey")
     if HEX.fullmatch(value):
+        value = value if len(value) == 7 else "#" + "".join(2 * digit for digit in value[1:])  # as in CSS
         return next((name for name, colour in NAMED.items() if colour == _of_hex(value)), value)
     if value not in (*NAMED, DROP):
         raise InputError(

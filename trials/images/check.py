@@ -153,8 +153,10 @@ def _print_facts(listing: Listing, scanned: Scan, images: ImageList, config: Con
         rows.append(("height", f"{height.min():,} to {height.max():,} pixels, median {np.median(height):,.0f}"))
         rows.append(("width", f"{width.min():,} to {width.max():,} pixels, median {np.median(width):,.0f}"))
         rows.append(("short side below 256", f"{(short < 256).mean():.1%}"))
-    for kind, count in Counter(images.kind_numbers.tolist()).most_common():
-        rows.append((f"format {images.kinds[kind]}", f"{count:,}"))
+    formats = Counter(images.kind_numbers.tolist()).most_common()
+    rows += [(f"format {images.kinds[kind]}", f"{count:,}") for kind, count in formats[:LIST_LENGTH]]
+    if rest := formats[LIST_LENGTH:]:
+        rows.append((f"... and {len(rest)} other formats", f"{sum(count for _, count in rest):,}"))
     if clear := count_transparent(images):
         rows.append(("transparent", f"{clear:,}, {laid_on(config.background)} (--background)"))
     print_facts(rows, "images")

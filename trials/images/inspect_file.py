@@ -17,7 +17,7 @@ from PIL import Image, features
 
 from spaces.errors import InputError, Stopped, require_library
 from trials.images import heic
-from trials.images.looks import Looks, grey_is_flat, looks_of
+from trials.images.looks import Looks, flat_of, looks_of
 from trials.images.to_rgb import transparent_colour, unknown_white
 
 with contextlib.suppress(Exception):  # `require_decoders` says that it is missing, before a file is opened
@@ -159,15 +159,17 @@ def _look_at_jpeg(content: bytes) -> tuple[str, Looks]:
 
     libjpeg warns of damage in an image that it can decode, and PIL does not pass these warnings on; simplejpeg does.
     """
+    small = {"fastdct": True, "fastupsample": True, "min_height": 1, "min_width": 1, "min_factor": 8}
     try:
-        grey = simplejpeg.decode_jpeg(
-            content, colorspace="GRAY", fastdct=True, fastupsample=True, min_height=1, min_width=1, min_factor=8
-        )
+        grey = simplejpeg.decode_jpeg(content, colorspace="GRAY", **small)
     except ValueError as error:
         if any(word in str(error) for word in ("Corrupt", "remature end", "Unsupported marker")):
             return f"is damaged ({error})", Looks(False, "")
         return UNDECIDED, Looks(False, "")
-    return "", Looks(False, grey_is_flat(grey))
+    flat = flat_of(grey)
+    with contextlib.suppress(ValueError):  # no such conversion: the grey value is all that is known
+        flat = flat and flat_of(simplejpeg.decode_jpeg(content, colorspace="RGB", **small))  # colours may be as bright
+    return "", Looks(False, flat)
 
 
 def orientation_of(kind: str) -> int:

@@ -23,6 +23,7 @@ import numpy as np
 
 from spaces.errors import InputError
 from trials.images.layout import SPLITS_ON_DISK, Layout, find_layout
+from trials.images.level import doubt_of_level, look_inside
 from trials.images.packed_paths import PackedPaths
 from trials.images.val_labels import LABEL_FILES, read_val_labels
 from trials.images.walk import EXTENSIONS, Reason, Walk
@@ -76,7 +77,7 @@ def find_images(root: Path, *, val_labels: str = "", classes: int = 0, per_class
         )
 
     # which files are in each split, class by class; which names in each folder are used
-    files_of = {"train": _in_class_folders(found.source, kept, walk)}
+    files_of = {"train": _in_class_folders(found.source, kept, walk, found.notes)}
     used = {found.source: set(found.classes)}
     layout = f"{len(found.classes)} class folders, parts cut by us"
     if found.has_train:
@@ -137,19 +138,33 @@ def _draw_classes(found: Layout, classes: int) -> list[str]:
     return kept
 
 
-def _in_class_folders(folder: Path, classes: list[str], walk: Walk) -> Iterator[list[str]]:
-    """For each class, the paths of its images, in order."""
+def _in_class_folders(
+    folder: Path, classes: list[str], walk: Walk, notes: list[str] | None = None
+) -> Iterator[list[str]]:
+    """For each class, the paths of its images, in order.
+
+    Args:
+        notes: what is doubtful; whether the folder is one too high is added, where this is to be looked at.
+    """
+    inside = {}
     for name in classes:
         walk.entries(folder / name)  # says why, where the whole class cannot be read
         before = len(walk.left_out)
         files = walk.images_below(folder / name)
+        inside[name] = look_inside(str(folder / name), files)
         if not files:
+            if notes is not None:
+                others = Walk(walk.root)  # whose account is not kept
+                rest = {n: look_inside(str(folder / n), others.images_below(folder / n)) for n in classes}
+                doubt_of_level(folder, rest)
             why = f"; '{walk.left_out[before][0]}' {walk.left_out[before][1]}" if walk.left_out[before:] else ""
             raise InputError(
                 f"'{folder}' is no image folder (no image in '{name}'{why}); give each class a subfolder of images "
                 f"({', '.join(EXTENSIONS)})"
             )
         yield files
+    if notes is not None and not notes and (doubt := doubt_of_level(folder, inside)):
+        notes.append(doubt)
 
 
 def _flat_val(

@@ -52,9 +52,9 @@ def looks_of(image: Image.Image, key: Any) -> Looks:
     return Looks(False, in_hex([low for low, _ in colours]))
 
 
-def grey_is_flat(grey: np.ndarray) -> str:
-    """`Looks.flat` of a JPEG by its grey values, also if they were made smaller, (H, W, 1)."""
-    return _flat(np.repeat(grey.reshape(-1, 1), 3, axis=1)) if grey.size else ""
+def flat_of(pixels: np.ndarray) -> str:
+    """`Looks.flat` of opaque pixels, also of an image that was made smaller, uint8 (H, W, 1) or (H, W, 3)."""
+    return _flat(np.broadcast_to(pixels, (*pixels.shape[:2], 3)).reshape(-1, 3)) if pixels.size else ""
 
 
 def _flat(pixels: np.ndarray) -> str:

@@ -43,6 +43,7 @@ class DataOptions:
         None,
         "What transparent pictures of a folder are laid on: white, black, grey, '#RRGGBB', or drop (their transparency is ignored)",
         unset=background.DEFAULT,
+        spelling=background.normal_form,
     )
     loader: str = option(
         None, "Library that decodes the images of a folder", choices=LOADERS, unset="dali where it imports"

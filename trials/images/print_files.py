@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from trials.common import cli
 from trials.common.tables import WIDTH
 
-LIST_LENGTH = 10  # files that are named
+LIST_LENGTH = 10  # files that are named, and reasons
 
 
 def print_files(title: str, files: list[tuple[str, str]]) -> None:
@@ -22,11 +22,13 @@ def print_files(title: str, files: list[tuple[str, str]]) -> None:
         return
     kinds = Counter(reason.split(" '")[0] for _, reason in files)
     print(f"\n{title}: {len(files):,}")
-    for kind, count in kinds.most_common():
+    for kind, count in kinds.most_common(LIST_LENGTH):
         paths = [f"'{path}'{reason.removeprefix(kind)}" for path, reason in files if reason.split(" '")[0] == kind]
         shown = min(count, max(1, LIST_LENGTH // len(kinds)))
         more = f" and {count - shown:,} more" if count > shown else ""
         print_list(f"  {kind} ({count:,})", paths[:shown], more)
+    if rest := kinds.most_common()[LIST_LENGTH:]:
+        print(f"  ... and {sum(count for _, count in rest):,} more, for {len(rest):,} other reasons")
 
 
 def print_list(head: str, parts: Sequence[str], more: str = "") -> None:

@@ -21,8 +21,8 @@ import numpy as np
 from trials.common import cli, locks
 from trials.images.inspect_file import FileInfo, inspect_image, require_decoders
 
-TABLE = "files_4"  # rename it when the results of a scan change, so that older ones are not used
-OLDER = "files_3"  # of a JPEG it knows all but whether it is one single colour, and a large folder is not read anew for that
+TABLE = "files_5"  # rename it when the results of a scan change, so that older ones are not used
+OLDER = "files_4"  # knows all but the colours of JPEGs of one single colour, of which it has grey values
 COLUMNS = "path BLOB PRIMARY KEY, bytes INT, changed INT, height INT, width INT, kind TEXT, odd TEXT, problem TEXT, digest INT, flat TEXT"
 INSERT = f"INSERT OR REPLACE INTO {TABLE} VALUES ({','.join('?' * 10)})"
 Stamp = tuple[int, int]  # size of a file in bytes, time of its last change in nanoseconds
@@ -132,14 +132,16 @@ def _look_up(paths: Sequence[str], workers: int, cache: sqlite3.Connection) -> t
 
 
 def _make_table(cache: sqlite3.Connection) -> None:
-    """Make the table of the cache where there is none, with what an older version knows of JPEGs."""
+    """Make the table of the cache where there is none, with what an older version knows, so that large folders are not read anew."""
     tables = {name for (name,) in cache.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if TABLE in tables:
         return
     with cache:
         cache.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} ({COLUMNS})")
         if OLDER in tables:
-            cache.execute(f"INSERT OR IGNORE INTO {TABLE} SELECT *, '' FROM {OLDER} WHERE kind LIKE 'JPEG %'")
+            cache.execute(
+                f"INSERT OR IGNORE INTO {TABLE} SELECT * FROM {OLDER} WHERE flat = '' OR kind NOT LIKE 'JPEG %'"
+            )
 
 
 def _inspect(

@@ -30,6 +30,7 @@ NOT_READ = {
                        ".dcm", ".pcx", ".qoi", ".dds", ".eps", ".apng", ".mpo")
     },
 }  # fmt: skip
+NAMED = 5  # reasons that a line names
 MAX_DEPTH = 8  # folders that hold one folder each and are gone through
 HIDDEN = (".", "__")  # beginnings of the names of files and folders that are passed over
 SPECIAL = {
@@ -158,9 +159,11 @@ class Walk:
 
 
 def by_reason(reasons: list[Reason]) -> str:
-    """How many files and folders there are for each reason, for people."""
+    """How many files and folders there are for each of the most frequent reasons, for people."""
     counts = Counter(reason for _, reason in reasons).most_common()
-    return ", ".join(f"{count:,} {reason.removeprefix('is ').removeprefix('has ')}" for reason, count in counts)
+    named = [f"{count:,} {reason.removeprefix('is ').removeprefix('has ')}" for reason, count in counts[:NAMED]]
+    rest = sum(count for _, count in counts[NAMED:])
+    return ", ".join(named) + f", ... and {rest:,} more" * bool(rest)
 
 
 def is_image(name: str) -> bool:

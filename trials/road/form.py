@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import spaces
@@ -11,10 +11,11 @@ from spaces.spec import space_options_text
 from strategies import budget as budgets
 from strategies.budget import Reach
 from strategies.limits import amount
-from trials.common import typed
+from trials.common import cli, typed
 from trials.images.options import IN_MEMORY, DataOptions
 from trials.images.survey import survey_folder
-from trials.training.sizing import LARGE_SIDE, PRESETS, STEP, preset_of_folder
+from trials.road.look import first_choice, smaller_sides
+from trials.training.sizing import LARGE_SIDE, PRESETS, STEP, preset_of_folder, resolution_of_folder
 
 CLASSES = {"cifar100": 100}  # of the data sets in memory that have not 10
 OF_IMAGES = ("val-labels", "classes", "per-class", "test-fraction")  # options of the supernet that say which images
@@ -29,6 +30,7 @@ class Images(NamedTuple):
         preset: the one that such images take.
         side: height and width that are looked at first, pixels.
         most: the largest that these images are worth.
+        own: that of a supernet without a budget; None: the preset's.
     """
 
     text: str
@@ -36,6 +38,7 @@ class Images(NamedTuple):
     preset: str
     side: int
     most: int
+    own: int | None
 
 
 def choose_form(images: str, max_macs: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -54,16 +57,13 @@ def choose_form(images: str, max_macs: str, given: Mapping[str, Any]) -> tuple[d
     if "space-options" in given or given.get("space", spaces.DEFAULT) not in spaces.SPACES:
         return {}, ""
     budget, seen = amount(max_macs, "--max-macs"), look_at(images, given)
-    found, taken = _measure(budget, seen.side, seen, given)
+    found, taken = _first_choice(budget, [seen.side], seen, given)
     if taken is None and "resolution" not in given:
         # where all is within the budget, larger images can use it; where nothing is, smaller ones cost less
         large = any(item.reached for item in found)
-        sides = range(seen.side + STEP, seen.most + 1, STEP) if large else range(seen.side - STEP, STEP - 1, -STEP)
-        for side in sides:
-            more, taken = _measure(budget, side, seen, given)
-            found += more
-            if taken is not None:
-                break
+        sides = range(seen.side + STEP, seen.most + 1, STEP) if large else smaller_sides(seen.side)
+        more, taken = _first_choice(budget, sides, seen, given)
+        found += more
     within = [item for item in found if item.reached]
     if taken is None and not within:
         raise InputError(_out_of_reach(budget, max_macs, seen, given, found))
@@ -81,6 +81,26 @@ def choose_form(images: str, max_macs: str, given: Mapping[str, Any]) -> tuple[d
     if taken.options:
         options["space-options"] = space_options_text(taken.options)
     return {name: value for name, value in options.items() if name not in given}, said
+
+
+def no_limit_text(images: str, given: Mapping[str, Any]) -> str:
+    """What the networks of a supernet without a budget cost, and a limit to try, in a line.
+
+    Args:
+        images, given: as for `choose_form`, with the space's options.
+    Raises:
+        InputError: the folder is no image folder, or there is no such supernet.
+    """
+    seen, options = look_at(images, given), cli.space_options(str(given.get("space-options", "")))
+    if "width-mult" in given:
+        options["width_mult"] = given["width-mult"]
+    space, preset = given.get("space", spaces.DEFAULT), given.get("preset", seen.preset)
+    item = budgets.reach_at(0, seen.own, seen.classes, space, preset, options)
+    least, usual, most = map(budgets.amount_text, (item.bounds.min_macs, item.usual, item.bounds.max_macs))
+    return (
+        f"note: no --max-macs, so the winner may cost what any network of {budgets.form_text(item)} costs, {least} to {most} MACs, a "
+        f"quarter of them at most {usual}; a limit to try: --max-macs {usual}"
+    )
 
 
 def check_names(given: Mapping[str, Any]) -> None:
@@ -107,34 +127,25 @@ def look_at(images: str, given: Mapping[str, Any]) -> Images:
     if images in IN_MEMORY:
         preset, side = PRESETS[images], given.get("resolution")
         own = spaces.macro_table(spaces.DEFAULT, preset).resolution
-        return Images(images, CLASSES.get(images, 10), preset, side or own, side or own)
+        return Images(images, CLASSES.get(images, 10), preset, side or own, side or own, side)
     options = {name.replace("-", "_"): given[name] for name in OF_IMAGES if name in given}
     number, short, classes = survey_folder(DataOptions(data="folder", data_root=images, **options))
     preset = preset_of_folder(number, short)
     text = f"about {number:,} training images of {short:.0f} pixels"
     if "resolution" in given:
-        return Images(text, classes, preset, given["resolution"], given["resolution"])
+        return Images(text, classes, preset, *3 * [given["resolution"]])
     worth = max(STEP, int(short) // STEP * STEP)  # enlarged images cost as much as larger ones, and hold no more
     own = spaces.macro_table(spaces.DEFAULT, preset).resolution
-    return Images(text, classes, preset, min(own, worth), min(worth, max(own, LARGE_SIDE)))
+    fitting = resolution_of_folder(preset, short) if "preset" not in given else None
+    return Images(text, classes, preset, min(own, worth), min(worth, max(own, LARGE_SIDE)), fitting)
 
 
-def _measure(budget: int, side: int, seen: Images, given: Mapping[str, Any]) -> tuple[list[Reach], Reach | None]:
-    """The forms at a resolution, up to the first in which the budget leaves room; the one that is taken."""
-    found = []
-    for item in budgets.reach(
-        budget,
-        side,
-        seen.classes,
-        given.get("space"),
-        preset=given.get("preset"),
-        width=given.get("width-mult"),
-        first=seen.preset,
-    ):
-        found.append(item)
-        if item.fits:
-            break
-    return found, budgets.choose(found)
+def _first_choice(
+    budget: int, sides: Sequence[int], seen: Images, given: Mapping[str, Any]
+) -> tuple[list[Reach], Reach | None]:
+    """`first_choice` among the forms that these images may take and that what was given allows."""
+    how: dict[str, Any] = {"preset": given.get("preset"), "width": given.get("width-mult"), "first": seen.preset}
+    return first_choice(budget, sides, seen.classes, given.get("space"), **how)
 
 
 def _out_of_reach(budget: int, max_macs: str, seen: Images, given: Mapping[str, Any], found: list[Reach]) -> str:
@@ -147,9 +158,9 @@ def _out_of_reach(budget: int, max_macs: str, seen: Images, given: Mapping[str, 
     least = budgets.least_of(found, seen.classes, given.get("width-mult"))
     began = str(typed.line("trials.run"))
     ways = [typed.changed(began, {"--max-macs": budgets.amount_text(least.usual)})]
-    for side in range(seen.side // STEP * STEP, STEP - 1, -STEP):
-        if "resolution" in given and side < seen.side and _measure(budget, side, seen, given)[1]:
-            ways.append(typed.changed(began, {"--resolution": side}))
-            break
+    sides = smaller_sides(seen.side) if "resolution" in given else ()  # else they were looked at
+    _, smaller = _first_choice(budget, sides, seen, given)
+    if smaller:
+        ways.append(typed.changed(began, {"--resolution": smaller.resolution}))
     at = f"{least.resolution}x{least.resolution} pixels"
     return f"--max-macs {max_macs} is out of reach at {at}; {budgets.least_text(least)}: {', or '.join(ways)}"

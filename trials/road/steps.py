@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from spaces.errors import InputError
 from trials.common import cli
 from trials.common.commands import VERBS, config_module
+from trials.common.fields import spelled
 from trials.images.options import IN_MEMORY
 from trials.training.start_options import retrain_folder
 
@@ -69,7 +71,10 @@ def section_for(step: str, given: Mapping[str, Any]) -> dict[str, Any]:
     section = given.get(step)
     if section is not None and not isinstance(section, dict):
         return {}  # the parser of the step refuses it
-    return {str(name).replace("_", "-"): value for name, value in (section or {}).items()}
+    options = {str(name).replace("_", "-"): value for name, value in (section or {}).items()}
+    with contextlib.suppress(InputError):  # which the parser of the step says with the file's name
+        return spelled(importlib.import_module(config_module(step)).Config, options)
+    return options
 
 
 def as_words(options: Mapping[str, Any]) -> list[str]:
