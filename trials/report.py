@@ -9,7 +9,6 @@ says how to read them. The report is made of what the other commands left in the
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +16,7 @@ from typing import Any, ClassVar
 from trials.common import cli
 from trials.common.answers import answer
 from trials.common.cli import option
-from trials.common.commands import IN_ROAD
+from trials.common.commands import in_road
 from trials.reporting.collect import collect_run
 from trials.reporting.next_steps import write_experiment
 from trials.reporting.summary import INDENT, summary_rows
@@ -52,8 +51,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 def print_summary(rows: Sequence[tuple[str, str]]) -> None:
     """Print the table, and below it the commands, each on one line to be copied, however long it is."""
-    in_road = bool(os.environ.get(IN_ROAD))  # which ends with the command that comes next
-    commands = [(name, value) for name, value in rows if name in ("next", "or") and not in_road]
+    commands = [(name, value) for name, value in rows if name in ("next", "or") and not in_road()]  # it ends with that
     cells = [(name, value) for name, value in rows if name not in ("next", "or")]
     lines = [line for _, value in cells for line in value.split("\n")]
     mend = dict.fromkeys(line.strip() for line in lines if line.startswith(INDENT))

@@ -287,7 +287,10 @@ def run_step(words: list[str], done: Path | None) -> None:
         raise
     if code and not (words[0] == "data" and done and done.exists()):
         code = code if code > 0 else 128 - code
-        error = f"step {words[0]} ended with exit code {code}; its last line on stderr says why"
+        why = (
+            "was stopped; run the same command again" if code in (129, 130, 143) else "its last line on stderr says why"
+        )
+        error = f"step {words[0]} ended with exit code {code}; {why}"
         raise Answered(code, {"command": "run", "error": error, "exit_code": code})
 
 

@@ -2,7 +2,11 @@
 
 import dataclasses
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from tests.unit.test_options import config_of
 from trials import run, space
 from trials.common import cli, typed
 from trials.common.answers import Answered
+from trials.evidence import gates
 from trials.report import print_summary
 from trials.road import form, hours, look, record, steps
 
@@ -418,6 +423,30 @@ def test_a_step_of_the_road_does_not_say_what_comes_next(where, capsys, monkeypa
     out = capsys.readouterr().out
     assert out.count("next: python -m trials.") == (0 if where else 2)
     assert ("# why" in out) == (not where)
+
+
+@pytest.mark.parametrize("where", ["", "1"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_that_a_step_was_stopped_is_said_once_by_the_road(where, number):
+    code = f"import os\nfrom trials.common import cli\ncli.run(lambda: os.kill(os.getpid(), {int(number)}))"
+    environment = os.environ | {"ONEPATH_IN_ROAD": where}
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert ended.returncode == 128 + number
+    assert ended.stderr.count("stopped; what was written is complete") == (not where)
+    road = f"import sys\nfrom trials.common import cli\ncli.run(lambda: sys.exit({128 + number}))"
+    ended = subprocess.run([sys.executable, "-c", road], capture_output=True, text=True, cwd=ROOT)
+    assert ended.stderr.count("stopped; what was written is complete") == 1
+
+
+@pytest.mark.parametrize("where", ["", "1"])
+def test_what_ends_the_road_is_warned_of_once(where, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("ONEPATH_IN_ROAD", where)
+    found = [gates.GateWarning(gate, f"text of {gate}", "do x") for gate in (gates.NOTHING, gates.FEW_STEPS)]
+    gates.keep_warnings(tmp_path, "supernet", found)
+    out = capsys.readouterr().out
+    assert ("text of nothing learned" in out) == (not where)
+    assert "text of few steps" in out
+    assert len(gates.warnings_from(tmp_path, "supernet")) == 2
 
 
 def test_only_say_next_prints_what_comes_next():

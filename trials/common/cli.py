@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from spaces.errors import InputError, Stopped, shown
 from trials.common import answers, machine, numbers, option_files, short_help, typed
-from trials.common.commands import as_typed
+from trials.common.commands import as_typed, in_road
 from trials.common.fields import REQUIRED, flag, groups, option, reuse, sentence, spelled  # noqa: F401  for other modules
 from trials.common.lines import refilled, say, say_next  # noqa: F401  for other modules
 from trials.common.parser import Parser
@@ -227,7 +227,7 @@ def run(main: Callable[[], dict[str, Any] | None]) -> NoReturn:
     config = getattr(main, "__globals__", {}).get("Config")
     has = {flag(field.name) for field in dataclasses.fields(config)} if config else set()
     again = "run the same command with --resume to go on" if "--resume" in has else "run the same command again"
-    stopped = f"\nstopped; what was written is complete, {again}"
+    stopped = "" if in_road() else f"\nstopped; what was written is complete, {again}"  # trials.run says it of all
     line, code = "", 0
     try:
         answer = main()
@@ -238,7 +238,7 @@ def run(main: Callable[[], dict[str, Any] | None]) -> NoReturn:
         line, code = stopped, 130
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-        line = stopped if code in (128 + signal.SIGTERM, 128 + signal.SIGHUP) else ""
+        line = stopped if code in (130, 128 + signal.SIGTERM, 128 + signal.SIGHUP) else ""
         answer = getattr(ended, "answer", None)
     except BrokenPipeError:
         code = 141

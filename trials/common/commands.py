@@ -25,7 +25,7 @@ HEADINGS = {
         "evaluate": "score one architecture on a trained supernet",
     },
 }
-IN_ROAD = "ONEPATH_IN_ROAD"  # set for the steps of trials.run
+IN_ROAD = "ONEPATH_IN_ROAD"  # set for the steps of trials.run; see `in_road`
 COMMANDS = {name: what for commands in HEADINGS.values() for name, what in commands.items()}
 VERBS = {"data": ("check", "shrink")}  # the word between a command and its options; the first is the command's own
 CONFIGS = {
@@ -40,6 +40,11 @@ ENTRY = re.compile(rf"(?:^|(?<=&& ))(?:'[^']*onepath'|\S*onepath) (?=(?:{'|'.joi
 def config_module(command: str) -> str:
     """The module that has the options of a command as its `Config`."""
     return CONFIGS.get(command, f"trials.{command}")
+
+
+def in_road() -> bool:
+    """Whether this command is a step of trials.run, which goes on by itself, and says why where it ends."""
+    return bool(os.environ.get(IN_ROAD))
 
 
 def entry() -> str:

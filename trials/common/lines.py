@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import textwrap
 
-from trials.common.commands import IN_ROAD, as_typed
+from trials.common.commands import as_typed, in_road
 from trials.common.tables import WIDTH
 
 COMMAND = ("python -m ", "torchrun ", "mkdir ", "mv ")  # how the lines of commands begin
@@ -35,7 +34,7 @@ def say(text: str) -> None:
 
 def say_next(command: str, why: str = "") -> None:
     """Print the command that comes next; nothing inside trials.run, which goes on by itself, or stops and says what to do."""
-    if not os.environ.get(IN_ROAD):
+    if not in_road():
         print(f"next: {as_typed(command)}" + f"    # {why}" * bool(why))
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from spaces.errors import shown
 from spaces.files import save_json
 from trials.common import places, run_files, typed
-from trials.common.commands import as_typed, neutral
+from trials.common.commands import as_typed, in_road, neutral
 from trials.evidence.intervals import Interval, percent, score_sd
 from trials.evidence.learned import LEAST_ABOVE_CHANCE, above_chance, is_below
 from trials.images.blank import Blank, notable
@@ -262,7 +262,8 @@ def keep_warnings(
     """
     found = [warning for warning in warnings if warning is not None]
     for warning in () if quiet else found:
-        tqdm.write(str(warning))  # above a progress bar, where there is one
+        if not (in_road() and warning.gate in (NOTHING, EQUAL_SCORES)):  # trials.run ends with it
+            tqdm.write(str(warning))  # above a progress bar, where there is one
     path = run / FILE
     earlier = run_files.read_if_there(path, "warnings", [])
     gates = {warning.gate for warning in found}

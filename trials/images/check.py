@@ -18,7 +18,7 @@ from spaces.errors import InputError
 from spaces.files import atomic
 from trials.common import cli
 from trials.common.cli import flag
-from trials.common.commands import IN_ROAD
+from trials.common.commands import in_road
 from trials.common.tables import WIDTH
 from trials.images import large
 from trials.images.background import colour_of, laid_on
@@ -81,7 +81,7 @@ def check_folder(config: Config, network_for: Callable[[int, float], tuple[str, 
             raise InputError(f"--out '{config.out}' cannot be written ({error.strerror}); name another file") from None
         drawn = config.out
         print(f"\npicture: {drawn}")
-    if not without_training_images(images) and not os.environ.get(IN_ROAD):  # the road goes on by itself
+    if not without_training_images(images) and not in_road():  # the road goes on by itself
         words = ["--data", "folder", "--data-root", config.data_root, *_given(config), "--out", "runs/mine"]
         following = cli.command("supernet", *words)
         cli.say_next(following)

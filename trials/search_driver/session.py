@@ -10,7 +10,7 @@ from typing import Any
 from spaces.errors import InputError
 from spaces.files import save_json
 from trials.common import places, run_files
-from trials.common.commands import IN_ROAD
+from trials.common.commands import in_road
 from trials.common.locks import exclusive, refuse_while
 from trials.search_driver import experiment_file
 from trials.search_driver.nni_manager import can_be_resumed
@@ -67,7 +67,7 @@ def experiment_to_continue(plan: Plan, *, in_process: bool) -> dict[str, Any] | 
             )
     if stored["in_process"] != in_process:
         way = "with" if stored["in_process"] else "without"
-        anew = "" if os.environ.get(IN_ROAD) else ", or leave --resume out"  # trials.run always goes on
+        anew = "" if in_road() else ", or leave --resume out"  # trials.run always goes on
         raise InputError(f"the search of '{plan.run}' was begun {way} --in-process; continue it so{anew}")
     if in_process:
         return stored if (plan.run / IN_PROCESS).exists() else None
