@@ -20,9 +20,9 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from spaces.errors import InputError, Stopped
 from spaces.files import read_jsonl
@@ -37,13 +37,14 @@ from trials.evidence.comparison import verdict_text
 from trials.images.options import IN_MEMORY, DataOptions
 from trials.road import hours
 from trials.road import steps as road
-from trials.road.record import earlier_road, is_complete, keep_record
+from trials.road.minutes import check_minutes, minutes_taken
+from trials.road.record import earlier_road, keep_record
+
+if TYPE_CHECKING:
+    from trials.road.plan import Planned
 
 PATIENCE = 30.0  # seconds that a step has to end by itself after Ctrl-C
 CHOSEN = "by images and --max-macs"
-LIMITS = {
-    cli.flag(name).removeprefix("--") for name in ("max_macs", "max_latency_ms")
-}  # from above, in a file of options
 # what a step warns of that makes those after it meaningless, and why
 ENDS = {
     "supernet": (gates.NOTHING, "a search of this supernet would choose by luck"),
@@ -83,11 +84,17 @@ class Config:
     jobs: int = option(None, "Trainings of networks at the same time", unset="that of each step")
     device: str = option(None, "Where is trained: auto, cpu or cuda", unset="auto")
     in_process: bool = option(False, "Search in one process, without NNI's manager and portal")
+    minutes: float = option(
+        None,
+        "Time for the whole road: what does not fit is cut, and said; what is given stays",
+        unset="as long as it takes",
+    )
     dry_run: bool = option(False, "Print the commands and about how many hours they take, and run none")
     resume: bool = option(False, "Go on, which the same command does without this, too")
 
     def __post_init__(self) -> None:
         Limits.of({"max_macs": self.max_macs or None})
+        check_minutes(self.minutes)
         cli.named(self, "out")
         if self.images not in IN_MEMORY and not Path(self.images).is_dir():
             raise InputError(f"'{self.images}' is no folder; give one of images, or one of: {', '.join(IN_MEMORY)}")
@@ -102,20 +109,6 @@ class Config:
             )
 
 
-@dataclasses.dataclass(frozen=True)
-class Planned:
-    """A step with what it is given.
-
-    Attributes:
-        options: that were given for it, for the record.
-        more: words that are added to those of the road.
-    """
-
-    options: dict[str, Any]
-    more: list[str]
-    complete: bool
-
-
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = cli.parse(Config, argv, __doc__, "trials.run")
     words = sys.argv[1:] if argv is None else argv
@@ -124,10 +117,14 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "trials.run", option_files.split(words, "--save-config")[1]
     )  # with its --config, for what is advised
     record = earlier_road(config)
+
+    from trials.road.plan import plan_steps  # it imports Pillow
+
     plan = plan_steps(config, file, record)  # all of it, so that what is refused is refused before the first step
-    if not all(planned.complete for planned in plan[:-1]) and (config.dry_run or not run_dir.begun(config.out)):
+    to_do = not all(planned.complete for planned in plan[:-1])
+    if to_do and config.minutes is None and (config.dry_run or not run_dir.begun(config.out)):
         say_hours(config, plan)
-    told = []
+    told, taken = [], record.setdefault("taken", {})  # seconds by step, of all attempts
     for number, planned in enumerate(plan):
         words, done = road.steps(config)[number]  # the search decides where its winner is trained
         words = [*words, *planned.more]
@@ -138,7 +135,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             keep_record(config, record)
         print(f"# complete: {line}" if planned.complete else f"$ {line}", flush=True)
         if does:
-            run_step(words, done)
+            began = time.monotonic()
+            try:
+                run_step(words, done)
+            finally:
+                taken[words[0]] = taken.get(words[0], 0.0) + time.monotonic() - began
+                keep_record(config, record)
             record["steps"][words[0]] = planned.options
             keep_record(config, record)
         if not config.dry_run:
@@ -150,89 +152,24 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     print(f"\nverdict: {verdict_text(verdict)}; all of it: {report}")
     if "trials.export" not in neutral(verdict["next"]):  # that is done
         print(f"next: {as_typed(verdict['next'])}    # {verdict['why']}")
+    if config.minutes is not None:
+        print(minutes_taken(record["minutes"], taken))
     return answer("run", run=config.out, steps=told, verdict=verdict, report=report)
-
-
-def plan_steps(config: Config, file: str, record: dict[str, Any]) -> list[Planned]:
-    """Decide what each step is given, and refuse what a step would refuse; what takes long comes last.
-
-    Args:
-        file: of --config; "" where none is given.
-        record: of the road; what is chosen for the supernet is put into it.
-    Raises:
-        InputError: an option that is not known, cannot have this value, or differs from that of a complete step.
-    """
-    sections = option_files.read(file) if file else {}
-    given, fixed = {}, {words[0]: words for words, _ in road.steps(config)}
-    for step, words in fixed.items():
-        section, own = road.section_for(step, sections), road.typed_for(step, config)
-        width: dict[str, Any] = {}
-        if step == "supernet" and config.width_mult is not None:
-            if "space-options" in section:
-                raise InputError(
-                    f"--width-mult and space-options in '{file}': give width_mult={config.width_mult:g} there, and leave "
-                    "--width-mult out"
-                )
-            width = {"space-options": f"width_mult={config.width_mult:g}"}
-        if step == "retrain" and "seeds" not in section:
-            own.setdefault("seeds", road.SEEDS)
-        if section or sections.get(step) is not None:
-            words = [*words, "--config", file]
-        given[step] = section, own
-        road.check([*words, *road.as_words(own | width)], fixed[step], section, file)
-    chosen = choose_network(config, given["supernet"], record)
-    plan = []
-    for words, done in road.steps(config):
-        step = words[0]
-        section, own = given[step]
-        options = section | own | ({"in-process": True} if step == "search" and config.in_process else {})
-        if step == "retrain" and "seeds" not in section and config.seeds is None:
-            del options["seeds"]  # nobody gave it
-        more = road.as_words(chosen if step == "supernet" else own)
-        more += ["--config", file] if section or sections.get(step) is not None else []
-        plan.append(Planned(options, more, is_complete(step, done, options, record, config.out)))
-    return plan
 
 
 def say_hours(config: Config, plan: list[Planned]) -> None:
     """Say about how long the road takes: in a line, and before it by step in a dry run."""
-    print("timing a few steps; --epochs, --seeds and --random change what it takes", flush=True)
-    found = hours.ask([[*words, *planned.more] for (words, _), planned in zip(road.steps(config), plan, strict=True)])
-    if isinstance(found, str):
-        print(f"how many hours it takes is not known: {found}", flush=True)
+    print("timing a few steps; --minutes fits the road into your time", flush=True)
+    steps = [[*words, *planned.more] for (words, _), planned in zip(road.steps(config), plan, strict=True)]
+    timed = hours.ask(steps)
+    if isinstance(timed, str):
+        print(f"how many hours it takes is not known: {timed}", flush=True)
         return
+    found = hours.hours_of(*timed, [words[0] for words in steps])
     if config.dry_run:
         rows = [(step, f"{taken:.2f}", what) for step, taken, what in found]
         print(cli.table(rows, ("step", "hours, about", ""), as_is=True))
     print(hours.text(found), flush=True)
-
-
-def choose_network(
-    config: Config, given: tuple[Mapping[str, Any], Mapping[str, Any]], record: dict[str, Any]
-) -> dict[str, Any]:
-    """The options that the supernet is given: those that were typed, and what the budget decides; a road that has begun keeps it.
-
-    Args:
-        given: the supernet's section of the file of options, and what was typed but for --width-mult.
-    """
-    from trials.road.form import check_names, choose_form, no_limit_text  # they import Pillow
-
-    section, own = given
-    width = config.width_mult
-    known = {**section, **own} | ({} if width is None else {"width-mult": width})
-    check_names(known)
-    chosen, said = record.get("network", {}), ""
-    if not run_dir.begun(config.out) and config.max_macs:
-        chosen, said = choose_form(config.images, config.max_macs, known)
-        record["network"] = chosen
-    elif not run_dir.begun(config.out) and not LIMITS & set(section):
-        said = no_limit_text(config.images, known)
-    if said:
-        print(said, flush=True)
-    found = {name: value for name, value in chosen.items() if name not in section}
-    if width not in (None, cli.space_options(str(found.get("space-options", ""))).get("width_mult", 1)):
-        found["space-options"] = f"width_mult={width:g}"
-    return {**found, **own}
 
 
 def stop_at_gate(step: str, config: Config) -> None:

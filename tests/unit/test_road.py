@@ -40,7 +40,7 @@ def test_a_dry_run_says_about_how_many_hours_each_step_takes(tmp_path, capsys):
     rows = {
         line.split()[0]: line
         for line in out.splitlines()
-        if line.startswith(("supernet ", "search ", "retrain ", "certify "))
+        if line.startswith(("supernet ", "search ", "retrain ", "certify ", "export ", "report "))
     }
     assert rows["supernet"].endswith("30 epochs")
     assert rows["search"].endswith("7 architectures")

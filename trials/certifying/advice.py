@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trials.certifying.certify_config import MANY_RANDOM
 from trials.common import cli, run_files, typed
 from trials.evidence.comparison import Comparison, Factor
 from trials.evidence.gates import GateWarning, below_floor
@@ -17,7 +18,6 @@ from trials.scoring.score_store import TOP_FILE
 
 ENOUGH = 0.5  # points; where half the interval is below, more evidence would only show a difference that is small
 LARGEST_TEST_FRACTION = 0.5
-MANY_RANDOM = 20  # with as many, beating all of them happens to one blind draw in 21
 
 Advice = tuple[str, str]  # the command; why, a sentence without its full stop
 

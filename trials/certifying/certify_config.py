@@ -13,6 +13,7 @@ from trials.common.options import LimitOptions, TrainingDeviceOptions
 from trials.images.options import DataOptions
 
 RANDOM, SEEDS = 8, 2
+MANY_RANDOM = 20  # with as many, beating all of them happens to one blind draw in 21
 OF_RETRAIN = "that of RUN/retrain, else auto"
 
 

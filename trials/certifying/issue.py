@@ -21,6 +21,7 @@ from trials.certifying.jobs import (
     Retraining,
     answers_of,
     choose_seeds,
+    default_jobs,
     missing_jobs,
     open_retrainings,
     plan_retrainings,
@@ -32,13 +33,11 @@ from trials.certifying.show import print_certificate
 from trials.choosing.how import how_chosen
 from trials.choosing.searched import read_searched
 from trials.common import cli, locks, run_dir, run_files
-from trials.common.distributed import use_cuda
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.classes import balanced_of
 from trials.evidence.floor import floor_of, floor_text
 from trials.evidence.gates import FEW_STEPS, GateWarning, keep_warnings
 from trials.evidence.learned import learned_nothing, not_above_text
-from trials.images.options import default_workers
 from trials.scoring import noise
 from trials.scoring.run_scores import score_archs
 from trials.scoring.score_store import TOP_FILE
@@ -83,9 +82,8 @@ def plan_certificate(config: certify_config.Config) -> CertificatePlan:
             "a certificate under torchrun: every network is trained by one process; start it without, with --jobs"
         )
     run = SupernetRun.open(config.run, trained=not (Path(config.run) / TOP_FILE).exists())  # random draws need none
-    if config.jobs is None:  # networks as small as these gain little from a second thread, and a GPU is one
-        one = use_cuda(config.device, config.precision or "auto")
-        config = dataclasses.replace(config, jobs=1 if one else default_workers())
+    if config.jobs is None:
+        config = dataclasses.replace(config, jobs=default_jobs(config.device, config.precision or "auto"))
     searched = read_searched(run, config.latency_table)
     number = config.random or max(certify_config.RANDOM, _earlier_randoms(run, searched.winner))
     folder = winners_folder(searched)

@@ -16,9 +16,10 @@ from spaces.files import save_json
 from trials.certifying import certify_config
 from trials.certifying.controls import Network, Networks
 from trials.common import run_dir, run_files
-from trials.common.distributed import make_fabric
+from trials.common.distributed import make_fabric, use_cuda
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.intervals import accuracy_text
+from trials.images.options import default_workers
 from trials.networks import answers
 from trials.networks.accuracy import answer_images
 from trials.networks.answers import Answers
@@ -53,6 +54,15 @@ class Retraining:
     def job(self, seed: int) -> parallel.Job:
         """The training with a seed."""
         return parallel.Job(self.plan.config, self.plan.network, seed, self.plan.images, self.network.name)
+
+
+def default_jobs(device: str, precision: str) -> int:
+    """Trainings at the same time where no number is given: networks as small as these gain little from a second thread, and a GPU is one.
+
+    Args:
+        device, precision: as options of trials.certify.
+    """
+    return 1 if use_cuda(device, precision) else default_workers()
 
 
 def choose_seeds(run: Path, folder: str, given: int | None) -> int:

@@ -45,6 +45,7 @@ def schemas() -> Mapping[str, schema.Schema]:
     Optional = schema.Optional
     interval: Any = And([_number], lambda bounds: len(bounds) == 2)
     maybe = Or(None, _number)
+    seconds = {Optional(str): _number}
     history = {"id": str, Optional("generation"): Or(None, int)}
     history |= {Optional("failures"): _count, Optional("latency_ms"): _number}
     limits = {Optional(str): Or(None, _number, str)}
@@ -182,7 +183,14 @@ def schemas() -> Mapping[str, schema.Schema]:
         ),
         "learned architecture": {"arch": _arch, Optional("max_macs"): Or(None, _number), Optional("entropy"): maybe},
         "floor": {**accuracy, "name": str, "fingerprint": int, Optional("test_images"): _some},
-        "record of a road": _part({"images": str, "max_macs": str, "steps": {Optional(str): dict}}),
+        "record of a road": _part(
+            {
+                **{"images": str, "max_macs": str, "steps": {Optional(str): dict}, Optional("taken"): seconds},
+                Optional("minutes"): _part(
+                    {"given": _number, "timing": _number, "seconds": seconds, "options": {Optional(str): dict}}
+                ),
+            }
+        ),
         "warnings": [_part({"from": str, "gate": str, "text": str, "command": str})],
         "export": {
             "formats": [

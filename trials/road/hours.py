@@ -1,12 +1,22 @@
-"""About how many hours a road takes, asked of a process of its own: `measure_hours` loads torch, and trials.run does not."""
+"""How long the steps of a road take: what was timed, how much is done, and the product of both.
+
+The timing is asked of a process of its own: `measure_hours` loads torch, and trials.run does not.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+FORWARD = 1 / 3  # of a training step's time that a pass without the way back takes
+# Steps that a command takes besides its start, seconds on 2 x86-64 cores; what is checked and drawn hardly depends on the images
+EXPORT, REPORT, NNI, NNI_TRIAL = 40.0, 8.0, 20.0, 1.5
 
 
 class Hours(NamedTuple):
@@ -23,19 +33,114 @@ class Hours(NamedTuple):
     what: str
 
 
-def ask(steps: Sequence[Sequence[str]]) -> list[Hours] | str:
-    """Measure in a process of its own; arguments as for `measure_hours.measure`.
+@dataclass(frozen=True)
+class Work:
+    """How much is done on a road.
+
+    Attributes:
+        supernet_epochs, network_epochs: passes over the training images.
+        architectures: that the search scores.
+        seeds: trainings of each network.
+        random: architectures that the winner is compared with.
+    """
+
+    supernet_epochs: int
+    architectures: int
+    network_epochs: int
+    seeds: int
+    random: int
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What was timed, in seconds.
+
+    Attributes:
+        start: from the beginning of a command until it has read the images.
+        supernet_epoch: of training; what is measured in between is apart.
+        paths: scores of fixed paths while the supernet is trained.
+        path: of each of them, on few images.
+        score: of one architecture.
+        trial: that NNI adds to a score; 0 in one process.
+        retrain_epoch, network_epoch: of one network of trials.retrain and of trials.certify, in as many processes as these take.
+        test: of one trained network.
+        retrain_jobs, jobs: trainings at the same time there.
+        taken: what the timing took.
+    """
+
+    start: float
+    supernet_epoch: float
+    paths: int
+    path: float
+    score: float
+    trial: float
+    retrain_epoch: float
+    network_epoch: float
+    test: float
+    retrain_jobs: int
+    jobs: int
+    taken: float = 0.0
+
+
+def ask(steps: Sequence[Sequence[str]]) -> tuple[Rates, Work] | str:
+    """Time a few steps in a process of its own; arguments as for `measure_hours.measure`.
 
     Returns:
-        The hours; or why they are not known, in a sentence.
+        What was timed, and how much is done where nothing else is given; or why it is not known, in a sentence.
     """
+    began = time.monotonic()
     command = [sys.executable, "-m", "trials.road.measure_hours", json.dumps([*map(list, steps)])]
     done = subprocess.run(command, capture_output=True, text=True)
     try:
-        found = json.loads(done.stdout)
+        found: Any = json.loads(done.stdout)
     except ValueError:
         return f"a few steps could not be timed (exit code {done.returncode})"
-    return found if isinstance(found, str) else [Hours(*entry) for entry in found]
+    if isinstance(found, str):
+        return found
+    rates, work = found
+    return Rates(**rates | {"taken": time.monotonic() - began}), Work(**work)
+
+
+def answer(rates: Rates, work: Work) -> str:
+    """What `ask` reads."""
+    return json.dumps([asdict(rates), asdict(work)])
+
+
+def hours_of(rates: Rates, work: Work, steps: Sequence[str]) -> list[Hours]:
+    """About how long each of some steps takes."""
+    return [_hours(step, rates, work) for step in steps]
+
+
+def _hours(step: str, rates: Rates, work: Work) -> Hours:
+    """About how long a step takes, and of which it is."""
+    each = rates.start + work.network_epochs * rates.network_epoch + rates.test
+    seconds, what = rates.start, ""
+    if step == "supernet":
+        seconds += work.supernet_epochs * rates.supernet_epoch + rates.paths * rates.path
+        what = f"{work.supernet_epochs:,} epochs"
+    elif step == "search":
+        seconds += work.architectures * (rates.score + rates.trial) + (NNI if rates.trial else 0)
+        what = f"{work.architectures:,} architectures"
+    elif step == "retrain":
+        own = rates.start + work.network_epochs * rates.retrain_epoch + rates.test
+        seconds += math.ceil(work.seeds / rates.retrain_jobs) * own
+        what = _trainings(work.seeds, work, own, rates.retrain_jobs)
+    elif step == "certify":
+        number = (work.random + 1) * work.seeds  # with the cheapest architecture, which takes less
+        seconds += math.ceil(number / rates.jobs) * each
+        what = _trainings(number, work, each, rates.jobs)
+    elif step == "export":
+        seconds += EXPORT
+    elif step == "report":
+        seconds += REPORT
+    return Hours(step, seconds / 3600, what)
+
+
+def _trainings(number: int, work: Work, seconds: float, jobs: int) -> str:
+    """Trainings of networks in words."""
+    at_once = min(jobs, number)
+    some = f", {at_once} at a time" * (at_once > 1)
+    return f"{number} training{'s' * (number != 1)} of {work.network_epochs:,} epochs, about {seconds / 3600:.2f} hours each{some}"
 
 
 def text(found: Sequence[Hours]) -> str:

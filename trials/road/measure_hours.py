@@ -1,8 +1,8 @@
-"""Time a few real steps of a road's supernet and of one network, and extrapolate to the hours of its steps.
+"""Time a few real steps of a road's supernet and of one network, from which the time of its steps follows.
 
     python -m trials.road.measure_hours WORDS    for trials.run; the words of the steps and the answer are JSON
 
-A search is estimated by its passes, for its architectures are not known yet.
+A search is estimated by a few paths, for its architectures are not known yet.
 """
 
 from __future__ import annotations
@@ -11,28 +11,35 @@ import contextlib
 import importlib
 import io
 import json
+import math
 import random
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
+import psutil
+import torch
+
 from spaces.errors import InputError, Stopped
 from trials.certifying.certify_config import RANDOM, SEEDS
+from trials.certifying.jobs import default_jobs
 from trials.common import cli
 from trials.common.commands import config_module
-from trials.road.hours import Hours
+from trials.road.hours import FORWARD, NNI_TRIAL, Rates, Work, answer
 from trials.scoring import evaluate_config
 from trials.search_driver.experiment_file import PAPER, SEARCHES
 from trials.training import retrain_config, supernet_config
 from trials.training.dry_run import supernet_hours, time_network, time_steps
+from trials.training.fixed_paths import FixedPaths
 from trials.training.retrain_plan import describe_network
 from trials.training.supernet_plan import plan_supernet
 from trials.training.supernet_trainer import SupernetTrainer
 
-FORWARD = 1 / 3  # of a training step's time that a pass without the way back takes
+PATHS = 5  # architectures that are scored
 
 
-def measure(steps: Sequence[Sequence[str]]) -> list[Hours]:
+def measure(steps: Sequence[Sequence[str]]) -> tuple[Rates, Work]:
     """Time a few steps of what is trained.
 
     Args:
@@ -42,36 +49,52 @@ def measure(steps: Sequence[Sequence[str]]) -> list[Hours]:
     """
     given = {words[0]: _options(words) for words in steps if words[0] in ("supernet", "search", "retrain", "certify")}
     plan = plan_supernet(supernet_config.Config(**given["supernet"]))
+    start = time.time() - psutil.Process().create_time()  # imports and images, as each step has them
     config, data = plan.config, plan.data
     trainer = SupernetTrainer(config, data, plan.space, plan.loss_table, plan.paths)
     times = time_steps(trainer)
-    found = [Hours("supernet", supernet_hours(trainer, times), f"{config.epochs:,} epochs")]
 
-    # a score recalibrates BatchNorm and counts right answers, in passes without the way back
-    wanted = given["search"]["max_trials"] or SEARCHES.get(config.preset, PAPER)
+    # a few paths are scored as the supernet scores its fixed paths, and a search all of its own on more images
+    archs = plan.fixed_archs or [plan.feasible.sample(random.Random(number)) for number in range(PATHS)]
+    paths = FixedPaths(plan.chain, archs, data, config.batch_size, trainer.fabric.device)
+    began = time.perf_counter()
+    paths.measure(trainer.result())
+    path = (time.perf_counter() - began) / len(archs)
     images = min(evaluate_config.Config.calibration_images, data.size("train")) + data.size("score")
-    of_score = FORWARD * images / config.batch_size * sum(times.seconds) / times.passes
-    found.append(Hours("search", wanted * of_score / 3600, f"{wanted:,} architectures"))
+    score = path * images / (sum(map(len, paths.calibration)) + paths.images)
 
     # a network within the limits stands for the winner and for those beside it
     options = given["retrain"] | {name: getattr(config, name) for name in retrain_config.FROM_SUPERNET}
     network = retrain_config.Config(**options | {"supernet": None, "resume": False, "resolution": data.resolution})
     network, _ = network.fitted(data.size(network.training_part))
     described, *_ = describe_network(network, plan.feasible.sample(random.Random(0)), data)
-    seconds, _ = time_network(network, described, data)
-    each = seconds * data.steps_per_epoch(network.training_part, network.batch_size) * network.epochs / 3600
-    training = f"{network.epochs:,} epochs, about {each:.2f} hours each"
-    found.append(_trainings("retrain", network.seeds, each, network.jobs, training))
-    own, seeds = given["certify"], max(given["certify"]["seeds"] or SEEDS, network.seeds)
-    beside = (own["random"] or RANDOM) + 1  # and the cheapest architecture, which takes less
-    return [*found, _trainings("certify", beside * seeds, each, own["jobs"] or network.jobs, training)]
+    own = given["certify"]
+    seeds = max(own["seeds"] or SEEDS, network.seeds)
+    jobs = own["jobs"] or default_jobs(own["device"], own["precision"] or "auto")
+    threads, per_epoch, epochs = (
+        torch.get_num_threads(),
+        data.steps_per_epoch(network.training_part, network.batch_size),
+        {},
+    )
+    for at_once in {jobs, network.jobs}:
+        torch.set_num_threads(max(1, threads // at_once))  # as trials.training.parallel does
+        epochs[at_once] = per_epoch * time_network(network, described, data)[0]
 
-
-def _trainings(step: str, number: int, each: float, jobs: int, what: str) -> Hours:
-    """What trainings of networks take, at best where several run at a time."""
-    at_once = min(jobs, number)
-    some = f", {at_once} at a time where the machine has cores or memory for all" * (at_once > 1)
-    return Hours(step, each * number / at_once, f"{number} training{'s' * (number != 1)} of {what}{some}")
+    rates = Rates(
+        start=start,
+        supernet_epoch=3600 * supernet_hours(trainer, times) / config.epochs,
+        paths=config.eval_paths * math.ceil(config.epochs / config.eval_every),
+        path=path,
+        score=score,
+        trial=0.0 if given["search"]["in_process"] else NNI_TRIAL,
+        retrain_epoch=epochs[network.jobs],
+        network_epoch=epochs[jobs],
+        test=FORWARD * epochs[jobs] / per_epoch / network.batch_size * data.size("test"),
+        retrain_jobs=network.jobs,
+        jobs=jobs,
+    )
+    wanted = given["search"]["max_trials"] or SEARCHES.get(config.preset, PAPER)
+    return rates, Work(config.epochs, wanted, network.epochs, seeds, own["random"] or RANDOM)
 
 
 def _options(words: Sequence[str]) -> dict[str, Any]:
@@ -83,7 +106,7 @@ def _options(words: Sequence[str]) -> dict[str, Any]:
 if __name__ == "__main__":
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # what the plans say, the steps say again
-            answer: object = measure(json.loads(sys.argv[1]))
+            line = answer(*measure(json.loads(sys.argv[1])))
     except (InputError, Stopped) as error:
-        answer = str(error)
-    print(json.dumps(answer))
+        line = json.dumps(str(error))
+    print(line)

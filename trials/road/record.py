@@ -38,8 +38,11 @@ def earlier_road(config: Any) -> dict[str, Any]:
         folder = began.get("data") == "folder" and began.get("data_root")
         first = str(Path(folder).resolve()) if folder else began.get("data", images)
         stored = {**new, "images": first, "max_macs": began.get("max_macs", "")}
+    now = config.minutes
+    planned = stored["minutes"]["given"] if "minutes" in stored else None
     if not run_dir.begun(run):
-        return stored if stored["images"] == images and stored["max_macs"] == config.max_macs else new
+        same = stored["images"] == images and stored["max_macs"] == config.max_macs and planned == now
+        return stored if same else new
     moved = stored["images"] not in IN_MEMORY and not Path(stored["images"]).is_dir()
     if stored["images"] != images and not moved:
         raise InputError(
@@ -51,6 +54,11 @@ def earlier_road(config: Any) -> dict[str, Any]:
         )
         raise InputError(
             f"'{run}' was begun with {was}, not with {now}; give that, or another --out, such as {typed.free_name(run)}"
+        )
+    if planned != now and ("minutes" in stored or stored["steps"]):
+        was, wanted = (f"--minutes {value:g}" if value else "no --minutes" for value in (planned, now))
+        raise InputError(
+            f"'{run}' was begun with {was}, not with {wanted}; give that, or another --out, such as {typed.free_name(run)}"
         )
     return {**stored, "images": images}
 

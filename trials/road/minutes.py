@@ -1,0 +1,185 @@
+"""Which part of a road fits into --minutes: what is cut first, what is never cut below, and what a cut costs in evidence.
+
+Nothing is timed here: `hours` says what was timed, and docs/entry.md why the order is this one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from spaces.errors import InputError
+from trials.certifying.certify_config import MANY_RANDOM, RANDOM
+from trials.common import cli, typed
+from trials.evidence import ranking
+from trials.evidence.gates import STEPS_SHARE
+from trials.road import hours
+from trials.road.hours import Hours, Rates, Work
+
+LONGEST = 100_000  # minutes, ten weeks
+MARGIN = 0.15  # of the minutes, which stay free: the estimate may be off by as much
+HALF = 0.5  # of a recipe's epochs, below which trials.training.sizing calls a training short
+LEAST_PART = (
+    STEPS_SHARE + 0.01
+)  # of a recipe's epochs: so many steps that no gate calls them few, with what a warm start rounds
+FEWEST_SCORED = 30  # architectures: 20 random ones, by which the tuner makes its model, and two generations of it
+FEWEST_RANDOM = (
+    ranking.LEAST - 2
+)  # architectures: with the winner and the cheapest, the fewest networks that can be ranked
+
+# of Work -> the step and its option that decide it
+OPTIONS = {
+    "supernet_epochs": ("supernet", "epochs"),
+    "architectures": ("search", "max-trials"),
+    "network_epochs": ("retrain", "epochs"),
+    "random": ("certify", "random"),
+}
+NAMES = {
+    "supernet_epochs": "epochs of the supernet",
+    "architectures": "architectures scored",
+    "network_epochs": "epochs of each network",
+    "random": "random networks",
+}
+
+
+# What is cut first, and as far as what part of the usual or what number, before the next one is. Seeds are not cut: with one, nothing
+# is known of the noise of training. Epochs of the networks go last: what is trained too little is compared for nothing.
+CUTS: tuple[tuple[str, float | int], ...] = (
+    ("random", RANDOM),  # where there is time for more of them than usual
+    ("architectures", HALF),
+    ("supernet_epochs", HALF),
+    ("random", RANDOM // 2),
+    ("network_epochs", HALF),
+    ("architectures", FEWEST_SCORED),
+    ("supernet_epochs", LEAST_PART),
+    ("random", FEWEST_RANDOM),
+    ("network_epochs", LEAST_PART),
+)
+
+
+def check_minutes(minutes: float | None) -> None:
+    """Refuse minutes that no road can take. Raises InputError."""
+    if minutes is None:
+        return
+    if not minutes > 0:
+        raise InputError(f"--minutes {minutes:g} is not above 0; give the time that you have, such as --minutes 40")
+    if minutes > LONGEST:
+        raise InputError(
+            f"--minutes {minutes:g} is above {LONGEST:,}, ten weeks; give fewer, or leave --minutes out for a road of any length"
+        )
+
+
+def fixed_names(options: Mapping[str, Mapping[str, Any]], done: Collection[str]) -> frozenset[str]:
+    """Which names of Work stay as they are.
+
+    Args:
+        options: step -> options that were typed or stand in its section of the file.
+        done: steps that are complete.
+    """
+    return frozenset(
+        name for name, (step, option) in OPTIONS.items() if step in done or option in options.get(step, {})
+    )
+
+
+def fit_work(minutes: float, rates: Rates, whole: Work, fixed: frozenset[str], steps: Sequence[str]) -> Work:
+    """The most that fits: `whole`, with the cuts in their order, the last of them no further than it must.
+
+    Args:
+        whole: what is done where nothing is cut.
+        fixed: names that stay as they are.
+        steps: of the road that are still to be done.
+    Raises:
+        InputError: the least does not fit; with the least minutes that would do.
+    """
+    end = 60 * minutes * (1 - MARGIN) - rates.taken
+    work = whole if "random" in fixed else replace(whole, random=max(whole.random, MANY_RANDOM))
+    for name, to in CUTS:
+        if _seconds(rates, work, steps) <= end:
+            return work
+        if name not in fixed:
+            work = replace(work, **{name: _most(name, least_of(getattr(whole, name), to), rates, work, steps, end)})
+    if _seconds(rates, work, steps) <= end:
+        return work
+    least = math.ceil((_seconds(rates, work, steps) + rates.taken) / 60 / (1 - MARGIN))
+    again = typed.changed(str(typed.line("trials.run")), {"--minutes": least})
+    raise InputError(
+        f"--minutes {minutes:g} is too short for a result that says something; the least for these images and options is about "
+        f"{least:,} ({_least_text(work)}): {again}"
+    )
+
+
+def least_of(usual: int, to: float | int) -> int:
+    """How little is left of something: a part of the usual, as a float, or a number."""
+    return min(usual, math.ceil(to * usual) if isinstance(to, float) else to)
+
+
+def _most(name: str, least: int, rates: Rates, work: Work, steps: Sequence[str], end: float) -> int:
+    """The most of something that fits, between what it is and the least; the least where nothing fits."""
+    low, high = min(least, getattr(work, name)), getattr(work, name)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _seconds(rates, replace(work, **{name: middle}), steps) <= end:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _seconds(rates: Rates, work: Work, steps: Sequence[str]) -> float:
+    return 3600 * sum(entry.hours for entry in hours.hours_of(rates, work, steps))
+
+
+def _least_text(work: Work) -> str:
+    return ", ".join(f"{getattr(work, name):,} {what}" for name, what in NAMES.items())
+
+
+def as_options(work: Work, fixed: frozenset[str]) -> dict[str, dict[str, int]]:
+    """Step -> the options that do so much, without those that are given anyway."""
+    return {step: {option: getattr(work, name)} for name, (step, option) in OPTIONS.items() if name not in fixed}
+
+
+def table(work: Work, whole: Work, taken: Sequence[Hours], minutes: float, timing: float) -> str:
+    """What fits, what that means for the evidence, and the minutes of each step.
+
+    Args:
+        timing: seconds that finding this out took.
+    """
+    rows = []
+    for name, what in NAMES.items():
+        now, was = getattr(work, name), getattr(whole, name)
+        if now != was:
+            rows.append((what, f"{now:,}", f"{was:,}", _meaning(name, now, was)))
+    of_steps = ", ".join(f"{step} {60 * hours:.1f}" for step, hours, _ in taken)
+    planned = 60 * sum(entry.hours for entry in taken) + timing / 60
+    line = f"planned: {planned:.0f} of {minutes:g} minutes, {100 * MARGIN:.0f} % of which stay free: {of_steps}"
+    if not rows:
+        return f"all of the road fits, nothing is cut\n{line}"
+    return cli.table(rows, ("what", "planned", "usual", "which means"), as_is=True) + f"\n{line}"
+
+
+def _meaning(name: str, now: int, was: int) -> str:
+    """What more or less of something means for the evidence."""
+    if name == "random":
+        return f"the least p is {1 / (now + 1):.2g} instead of {1 / (was + 1):.2g}"
+    if name == "architectures":
+        return "less of the space is seen"
+    much = f"{'less than' if now < HALF * was else 'at least'} half of the recipe"
+    if name == "supernet_epochs":
+        return f"{much}; scores rank less"
+    return f"{much}; {'may stay at the floor' if now < HALF * was else 'all are trained alike'}"
+
+
+def minutes_taken(planned: Mapping[str, Any], taken: Mapping[str, float]) -> str:
+    """How long a road took beside what was planned, in one line.
+
+    Args:
+        planned: of road.json.
+        taken: seconds of each step, of all attempts.
+    """
+    of_steps = planned["seconds"]
+    parts = ", ".join(
+        f"{step} {seconds / 60:.1f} of {of_steps[step] / 60:.1f}" for step, seconds in taken.items() if step in of_steps
+    )
+    return f"took {(sum(taken.values()) + planned['timing']) / 60:.1f} of {planned['given']:g} minutes; by step, of those planned: {parts}"
