@@ -48,6 +48,10 @@ def open_rgb(path, how):
 def prepare(image, how):
     """What the network takes, float32 (1, 3, R, R), from an RGB image; `how` is the preprocessing that the file stores."""
     side, short, opencv = how["resolution"], how["short_side"], how["resize"] == "opencv"
+    if how.get("fit") == "pad":
+        square = Image.new("RGB", [max(image.size)] * 2, tuple(how["border"]))
+        square.paste(image, tuple((max(image.size) - length) // 2 for length in image.size))
+        image = square
     scale = short and [short * length / min(image.size) for length in image.size]
     size = tuple(int(length + 0.5 * opencv) for length in scale or (side, side))  # the long side is cut off, or rounded
     box = (0, 0, *image.size)

@@ -77,6 +77,7 @@ class Config:
         help="Factors of the training loss by class, of supernet and networks alike; balanced lets every class count alike",
     )
     background: str = reuse(DataOptions, "background")
+    fit: str = reuse(DataOptions, "fit")
     mirror: str = reuse(DataOptions, "mirror")
     max_trials: int = option(None, "Architectures that the search scores", unset="by the preset")
     seeds: int = option(None, "Trainings of each network", unset=str(road.SEEDS))

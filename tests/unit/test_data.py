@@ -18,10 +18,10 @@ from spaces.errors import InputError
 from tests.commands import Command, onepath
 from trials.images.augment import CUTOUT_DRAWS, JITTER_DRAWS, Geometry, augment_geometry, color_jitter, cutout
 from trials.images.crops import CROP_DRAWS, central_crops, random_crops
-from trials.images.dataset import split
 from trials.images.load import load_data
 from trials.images.memory import MemoryData
 from trials.images.options import DataOptions
+from trials.images.split import split
 from trials.scoring.fixed_images import fixed_images
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian package dataset-fashion-mnist

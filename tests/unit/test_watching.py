@@ -14,7 +14,7 @@ from spaces.errors import InputError
 from tests.commands import ROOT
 from tests.experiments import events
 from tests.unit.test_recipes import configured
-from trials.images.dataset import Data, normalise
+from trials.images.dataset import STATISTICS, Data, normalise
 from trials.training import retrain_config, supernet_config
 from trials.training.loop import TrainingLog
 from trials.training.retrain_trainer import NetworkTrainer, open_data
@@ -284,10 +284,13 @@ def test_tags_are_grouped_and_explained():
 
 
 @pytest.mark.parametrize("spos", [False, True])
-def test_pictures_are_the_images_before_they_were_normalised(spos):
+@pytest.mark.parametrize(
+    "statistics", [STATISTICS["folder"], ((0.5,) * 3, (0.25,) * 3)]
+)  # those of a baseline's weights
+def test_pictures_are_the_images_before_they_were_normalised(spos, statistics):
     images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
-    data = SimpleNamespace(name="folder", spos=spos)
-    shown = Data.pixels(data, normalise(images, "folder", spos=spos))
+    data = SimpleNamespace(statistics=statistics, spos=spos)
+    shown = Data.pixels(data, normalise(images, statistics, spos=spos))
     assert np.array_equal(shown, images.permute(0, 2, 3, 1).numpy())
 
 

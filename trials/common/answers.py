@@ -38,6 +38,8 @@ ANSWERS: dict[str, dict[str, str]] = {
         "formats": "format of files -> images",
         "transparent": "images with pixels that are not opaque",
         "background": "what these are laid on; drop: their transparency is dropped",
+        "fit": "how an image that is not square becomes square: crop, squash, pad",
+        "cut": "images that lose more than a fifth of their area in a central crop",
         "blank": "class -> images that are one single colour; classes without any are left out",
         "unusual": "files that are readable but odd: [path, why]",
         "left_out": "files that cannot be used: [path, why]; the exit code is 1 where there are some",

@@ -39,6 +39,7 @@ def _complete(config: dict[str, Any]) -> None:
     """Write what older code did into its options, where a newer default does something else."""
     if config.get("data") == "folder":
         config.setdefault("background", "drop")  # transparency was dropped
+        config.setdefault("fit", "crop")
     if "data" in config:
         config.setdefault("mirror", "off" if config["data"] == "digits" else "on")
 

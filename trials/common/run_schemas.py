@@ -96,6 +96,7 @@ def schemas() -> Mapping[str, schema.Schema]:
     }
     start = {"kind": Or("pretrained", "supernet"), "file": str, "hash": str, Optional("loaded"): str}
     preprocessing |= {Optional("range"): _number, Optional("resize"): str, Optional("short_side"): Or(None, _some)}
+    preprocessing |= {Optional("fit"): Or("crop", "squash", "pad"), Optional("border"): three}
     kinds: dict[str, Any] = {
         "run configuration": {
             "command": str,
@@ -213,6 +214,7 @@ def schemas() -> Mapping[str, schema.Schema]:
             "rounding": _number,
             "int8_drop": _number,
             Optional("seconds"): _number,
+            Optional("preprocessing"): dict,
         },
         "trade-off": {
             "networks": [

@@ -91,7 +91,8 @@ def export_network(config: Config) -> Exported:
         problems = files.find_problems(config, comparison)
         rows = [files.table_row(name, draft, target, comparison, name in problems) for name in config.wanted]
         files.publish_files(config, draft, problems)
-    kept = write_record(config, comparison, problems, made | {"seconds": time.perf_counter() - began})
+    made |= {"seconds": time.perf_counter() - began, "preprocessing": description.metadata["preprocessing"]}
+    kept = write_record(config, comparison, problems, made)
     good = [target.name + suffix for name in config.wanted if name not in problems for suffix in FORMATS[name]]
     seed, supernet = stored.get("seed", config.seed), supernet_of(config.run, stored_config)
     card = read_card(description, config.run, seed, supernet)

@@ -28,7 +28,7 @@ def write_record(
     Args:
         comparison: the answers of the network and of each file.
         problems: why files are not good enough, by format.
-        made: what made the files, and how many "seconds" writing and checking took.
+        made: what made the files, how many "seconds" writing and checking took, and the "preprocessing" that they expect.
     Returns:
         The good files of this network, each with how it answers, as `Comparison.told` says it.
     """

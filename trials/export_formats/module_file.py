@@ -21,7 +21,7 @@ from trials.export_formats.python_source import WIDTH, Call, literal
 # Source inside `preprocess`, for each of the two ways to bring an image to its size: the whole image resized, or its short
 # side resized and the centre cut out
 WHOLE = """    side = PREPROCESSING["resolution"]
-    images = F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True).round().clamp(0, 255)
+    images = F.interpolate(images.float(), (side, side), mode="bilinear", antialias={antialias}).round().clamp(0, 255)
 """
 CENTRE = """    side, short = PREPROCESSING["resolution"], PREPROCESSING["short_side"]
     height, width = images.shape[2:]
@@ -37,6 +37,16 @@ LAID_ON = (
     "        alpha = images[:, 3:].float() / 255",
     '        background = torch.tensor(PREPROCESSING["background"], device=images.device).view(3, 1, 1)',
     "        images = (images[:, :3].float() * alpha + background * (1 - alpha)).round()",
+)
+# An image that is not square, laid in the middle of a square of one colour
+PADDED = (
+    "    height, width = images.shape[2:]",
+    "    side = max(height, width)",
+    "    top, left = (side - height) // 2, (side - width) // 2",
+    '    border = torch.tensor(PREPROCESSING["border"], device=images.device).view(3, 1, 1)',
+    "    square = border.float().expand(len(images), 3, side, side).clone()",
+    "    square[:, :, top : top + height, left : left + width] = images",
+    "    images = square",
 )
 # Length of the long side in pixels: torchvision cuts it off, the official SPOS code with OpenCV rounds it
 LONG = "short * max(height, width) // min(height, width)"
@@ -123,10 +133,12 @@ def preprocess_source(preprocessing: Mapping[str, Any]) -> str:
     """Source of `preprocess`, with the steps that this network needs and no others."""
     opencv = preprocessing["resize"] == "opencv"
     if preprocessing["short_side"] is None:
-        how, resize = "resized whole", WHOLE
+        how, resize = "resized whole", WHOLE.format(antialias=not opencv)
     else:
         how = "its short side resized, then its centre cut out"
         resize = CENTRE.format(long=LONG_OPENCV if opencv else LONG, antialias=not opencv)
+    pads = preprocessing.get("fit") == "pad"
+    how = "laid on a square, " + how if pads else how
     alpha = ", or RGBA" if preprocessing.get("background") else ""
     lines = [
         "def preprocess(image):",
@@ -137,6 +149,7 @@ def preprocess_source(preprocessing: Mapping[str, Any]) -> str:
         "    elif images.dtype != torch.uint8:",
         '        raise TypeError(f"an image of 8 or 16 bits is wanted, uint8 or uint16, not {images.dtype}")',
         *(LAID_ON if alpha else ()),
+        *(PADDED if pads else ()),
         resize.rstrip("\n"),
     ]
     if preprocessing["channels"] == "BGR":

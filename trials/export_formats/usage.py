@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trials.images import fit
+
 PICTURE = "photo.png"  # the name of the picture in the code
 
 
@@ -29,13 +31,28 @@ def opened(preprocessing: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def squared(preprocessing: Mapping[str, Any]) -> list[str]:
+    """Lines of Python that lay `image` in the middle of a square, where the network's training did."""
+    if preprocessing.get("fit") != fit.PAD:
+        return []
+    return [
+        "side = max(image.size)",
+        f'square = Image.new("RGB", (side, side), {tuple(preprocessing["border"])})  # all of the picture, with borders',
+        "square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))",
+        "image = square",
+    ]
+
+
 def how_opened(preprocessing: Mapping[str, Any]) -> str:
     """A sentence that says what the network expects of a picture before it is resized."""
     colour = preprocessing.get("background")
     clear = f"what is transparent laid on the colour {tuple(colour)}" if colour else "transparency dropped"
     turned = "turned upright as EXIF says" if preprocessing.get("exif_orientation") else "not turned by EXIF"
+    how = preprocessing.get("fit", fit.CROP if preprocessing.get("short_side") else fit.SQUASH)
+    border = f" of the colour {tuple(preprocessing['border'])}" if how == fit.PAD else ""
     return (
-        f"Pictures are opened as in training: RGB of 8 bits, {clear}, {turned}. The lines below do so for files of 8 bits; "
+        f"Pictures are opened as in training: RGB of 8 bits, {clear}, {turned}. One that is not square: {fit.WORDS[how]}{border}. "
+        "The lines below do so for files of 8 bits; "
         "`classify_onnx.py` for those of 16 bits, too."
     )
 
@@ -103,6 +120,7 @@ def with_timm(name: str, folder: Path, preprocessing: Mapping[str, Any]) -> str:
     lines = [
         "import sys, timm, torch",
         *opened(preprocessing),
+        *squared(preprocessing),
         f'sys.path.insert(0, "{folder.name}")',
         f"import {name}  # registers it in timm",
         "",

@@ -24,7 +24,8 @@ from trials.images import large
 from trials.images.background import colour_of, laid_on
 from trials.images.blank import Blank, blank_classes, notable
 from trials.images.check_config import Config
-from trials.images.crops import CROP_DRAWS, central_crops, random_crops
+from trials.images.crops import CROP_DRAWS, central_crops, losing_much, random_crops
+from trials.images.fit import CROP, WORDS
 from trials.images.image_list import (
     PARTS,
     ImageList,
@@ -69,6 +70,7 @@ def check_folder(config: Config, network_for: Callable[[int, float], tuple[str, 
         images = dataclasses.replace(images, sizes=turned_sizes(images))
     blank = blank_classes(scanned.flats, listing.paths, listing.labels, listing.classes, config.background)
     _print_facts(listing, scanned, images, config)
+    _print_fit(images, config.fit)
     _print_transparent(images, config.background)
     _print_blank(blank)
     shrink = _advise_copy(images, root, config, network_for) if network_for and len(images.sizes) else None
@@ -95,6 +97,8 @@ def check_folder(config: Config, network_for: Callable[[int, float], tuple[str, 
         "formats": {images.kinds[kind]: count for kind, count in Counter(images.kind_numbers.tolist()).most_common()},
         "transparent": count_transparent(images),
         "background": config.background,
+        "fit": config.fit,
+        "cut": losing_much(images.sizes),
         "blank": {one.name: one.images for one in blank},
         "unusual": _unusual(listing, scanned),
         "left_out": images.left_out,
@@ -159,6 +163,8 @@ def _print_facts(listing: Listing, scanned: Scan, images: ImageList, config: Con
         rows.append((f"... and {len(rest)} other formats", f"{sum(count for _, count in rest):,}"))
     if clear := count_transparent(images):
         rows.append(("transparent", f"{clear:,}, {laid_on(config.background)} (--background)"))
+    if cut := losing_much(images.sizes):
+        rows.append(("not square", f"{cut:,} lose more than a fifth of their area in a central crop (--fit)"))
     print_facts(rows, "images")
 
     total = np.sum(counts, axis=0)
@@ -195,6 +201,21 @@ def _print_unusual(odd: list[tuple[str, str]], files: int, config: Config) -> No
         many = f"all {files:,}" if count == files else f"{count:,} of {files:,}"
         print(f"\n{many} images: {reason}{turned if 'EXIF' in reason else ''}")
     print_files(f"unusual, but readable{turned}", [(path, reason) for path, reason in odd if reason not in usual])
+
+
+def _print_fit(images: ImageList, fit: str) -> None:
+    """Print what is done with images that a central crop would cut much of, and the other ways."""
+    if not losing_much(images.sizes):
+        return
+    if fit == CROP:
+        print(
+            "\nof images that are not square the centre is cut out; give --fit squash or --fit pad to run or supernet to keep all of"
+        )
+        print(
+            "them: resized to a square, or laid on one with borders in the colour of --background; look at the picture"
+        )
+    else:
+        print(f"\nan image that is not square: {WORDS[fit]} (--fit {fit})")
 
 
 def _print_transparent(images: ImageList, background: str) -> None:
@@ -241,17 +262,19 @@ def _draw_sheet(images: ImageList, root: Path, path: Path, config: Config) -> No
     sheet = Image.new("RGB", (margin + SHEET_IMAGES * line, 20 + len(rows) * line), "white")
     text = ImageDraw.Draw(sheet)
     text.text((margin, 4), "as scored", fill="black")
-    mirror = config.mirror == "on"
-    trained_as = "as trained: random crop" + ", mirrored half of the time" * mirror
+    mirror, fit = config.mirror == "on", config.fit
+    trained_as = f"as trained{(', ' + fit) * (fit != CROP)}: random crop" + ", mirrored half of the time" * mirror
     text.text((margin + SHEET_IMAGES // 2 * line, 4), trained_as, fill="black")
     for row, label in enumerate(rows):
         members = np.flatnonzero(labels == label)
         sampled = generator.permutation(members)[: SHEET_IMAGES // 2]
         if not len(sampled):
             continue
-        scored, _ = loader.decode_batch(central_crops(sampled, sizes[sampled], SHEET_PIXELS, spos=False))
+        scored, _ = loader.decode_batch(central_crops(sampled, sizes[sampled], SHEET_PIXELS, spos=False, fit=fit))
         draws = generator.random((len(sampled), CROP_DRAWS))
-        trained, _ = loader.decode_batch(random_crops(sampled, sizes[sampled], SHEET_PIXELS, draws, mirror=mirror))
+        trained, _ = loader.decode_batch(
+            random_crops(sampled, sizes[sampled], SHEET_PIXELS, draws, mirror=mirror, fit=fit)
+        )
         text.text((4, 24 + row * line), f"{classes[label][:24]}\n{len(members):,} images", fill="black")
         for half, batch in enumerate((scored, trained)):
             for column, pixels in enumerate(torch.unbind(batch), half * SHEET_IMAGES // 2):

@@ -11,7 +11,7 @@ from spaces.errors import InputError
 from trials.common import cli
 from trials.common.cli import flag, option, reuse
 from trials.common.machine import require_few
-from trials.images import background
+from trials.images import background, fit
 from trials.images.options import DECODER, DataOptions, default_workers
 
 
@@ -34,6 +34,7 @@ class Config:
     per_class: int = reuse(DataOptions, "per_class")
     exif_orientation: bool = reuse(DataOptions, "exif_orientation", default=False)
     background: str = reuse(DataOptions, "background", default=background.DEFAULT, unset="")
+    fit: str = reuse(DataOptions, "fit", default=fit.CROP, unset="")
     mirror: str = reuse(DataOptions, "mirror", default="on", unset="")
     workers: int = reuse(DataOptions, "workers")
 

@@ -8,6 +8,7 @@ on with the next batch.
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import sys
 from collections import deque
@@ -22,6 +23,7 @@ from PIL import Image
 from spaces.errors import InputError, Stopped
 from trials.images.background import Colour
 from trials.images.crops import CropPlan
+from trials.images.fit import border_of
 from trials.images.torch_loader import Decoded, TorchLoader, check_bytes, decode
 
 if TYPE_CHECKING:
@@ -46,7 +48,8 @@ class DaliLoader:
         workers: number of threads that decode; twice as many read files.
         device: where the images are wanted; on a GPU they are decoded there.
         turn: apply EXIF's orientation to the files that are not plain; the sizes are those of turned images then.
-        background: what transparent pixels of the files that are not plain are laid on; None: their transparency is dropped.
+        background: what transparent pixels of the files that are not plain are laid on, and the colour of borders; None: their
+            transparency is dropped, and borders are black.
     Raises:
         InputError: DALI does not import here.
     """
@@ -71,7 +74,7 @@ class DaliLoader:
         except Exception as error:  # whatever keeps it from loading
             reason = str(error).splitlines()[0]
             raise InputError(f"--loader dali does not import here ({reason}); use --loader torchvision") from None
-        self.files, self.nbytes, self.plain = files, nbytes, plain
+        self.files, self.sizes, self.nbytes, self.plain = files, sizes, nbytes, plain
         self.resolution, self.workers, self.device = resolution, max(1, workers), device
         self.turn, self.background = turn, background
         self.fallback = TorchLoader(files, sizes, nbytes, resolution, workers=0, turn=turn, background=background)
@@ -85,10 +88,17 @@ class DaliLoader:
             InputError: DALI cannot work here.
             Stopped: DALI fails again and again on images that PIL decodes.
         """
-        source = self._with_bytes(plans)
-        first = next(source, None)
-        if first is None:
+        plans = iter(plans)
+        first_plan = next(plans, None)
+        if first_plan is None:
             return
+        plans = itertools.chain([first_plan], plans)
+        if first_plan.exact:
+            for decoded, reasons in self.fallback.read_in_threads(plans, self._readers):
+                yield decoded.to(self.device), reasons
+            return
+        source = self._with_bytes(plans)
+        first = next(source)
         waiting = deque([first])  # enter a pipeline before what is left of the source
         inside: deque[tuple[CropPlan, Encoded | None]] = (
             deque()
@@ -113,7 +123,7 @@ class DaliLoader:
             images, reason = None, ""
             try:
                 if pipeline is None:
-                    pipeline = self._build_pipeline(len(first[0].indices), first[0].antialias, feed)
+                    pipeline = self._build_pipeline(first[0], feed)
                     pipeline.schedule_run()
                 if not inside:
                     break
@@ -192,23 +202,30 @@ class DaliLoader:
         Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(buffer, "BMP")
         return np.frombuffer(buffer.getvalue(), np.uint8)
 
-    def _build_pipeline(self, batch: int, antialias: bool, feed: Callable[[], tuple[Any, ...]]) -> Pipeline:
-        """A pipeline that decodes what `feed` gives it; a batch has at most `batch` images."""
+    def _build_pipeline(self, first: CropPlan, feed: Callable[[], tuple[Any, ...]]) -> Pipeline:
+        """A pipeline that decodes what `feed` gives it; a batch has at most as many images as the first."""
         from nvidia.dali import Pipeline, fn, types
 
         gpu = self.device.type == "cuda"
         pipeline = Pipeline(
-            batch_size=batch,
+            batch_size=len(first.indices),
             num_threads=self.workers,
             device_id=self.device.index or 0 if gpu else None,
             prefetch_queue_depth=PREFETCH_DEPTH,
         )
         with pipeline:
-            encoded, start, shape, first, last, mirror = fn.external_source(
+            encoded, start, shape, begin, end, mirror, *window = fn.external_source(
                 source=feed,
-                num_outputs=6,
-                dtype=[types.UINT8, types.INT32, types.INT32, types.FLOAT, types.FLOAT, types.INT32],
-                ndim=[1, 1, 1, 1, 1, 0],
+                num_outputs=6 + 2 * first.pads,
+                dtype=[
+                    types.UINT8,
+                    types.INT32,
+                    types.INT32,
+                    types.FLOAT,
+                    types.FLOAT,
+                    *[types.INT32] * (1 + 2 * first.pads),
+                ],
+                ndim=[1, 1, 1, 1, 1, 0, *[1, 1] * first.pads],
             )
             images = fn.decoders.image_slice(
                 encoded,
@@ -220,13 +237,22 @@ class DaliLoader:
                 adjust_orientation=False,  # those that are to be turned are decoded by PIL
                 jpeg_fancy_upsampling=True,  # decode as libjpeg does, on a GPU too
             )
+            if first.pads:
+                images = fn.slice(
+                    images,
+                    start=window[0],
+                    shape=window[1],
+                    axes=[0, 1],
+                    out_of_bounds_policy="pad",
+                    fill_values=list(border_of(self.background)),
+                )
             images = fn.resize(
                 images,
                 size=[self.resolution] * 2,
-                roi_start=first,
-                roi_end=last,
+                roi_start=begin,
+                roi_end=end,
                 interp_type=types.INTERP_LINEAR,
-                antialias=antialias,
+                antialias=first.antialias,
             )
             pipeline.set_outputs(fn.flip(images, horizontal=mirror))
         pipeline.build()
@@ -235,12 +261,23 @@ class DaliLoader:
     def _pipeline_inputs(self, plan: CropPlan, encoded: Encoded | None) -> tuple[Any, ...]:
         """What a pipeline is given for a batch.
 
-        It resizes just the region of the crop that becomes the RxR pixels: the same as to resize the whole crop and cut them out.
+        It resizes just the region of the crop that becomes the RxR pixels: the same as to resize the whole crop and cut them out. Of
+        a crop that reaches beyond its image, what lies in the image is decoded, and laid into the crop.
         """
         scale = plan.crop[:, 2:] / plan.size
         first, last = plan.offset * scale, (plan.offset + self.resolution) * scale
-        start, shape = np.ascontiguousarray(plan.crop[:, :2]), np.ascontiguousarray(plan.crop[:, 2:])
-        return encoded, start, shape, first.astype(np.float32), last.astype(np.float32), plan.mirror.astype(np.int32)
+        top_left, lengths = (np.ascontiguousarray(part) for part in np.split(plan.crop, 2, 1))
+        start = np.maximum(top_left, 0)
+        shape = np.minimum(top_left + lengths, self.sizes[plan.indices]).astype(np.int32) - start
+        inputs = (
+            encoded,
+            start,
+            shape,
+            first.astype(np.float32),
+            last.astype(np.float32),
+            plan.mirror.astype(np.int32),
+        )
+        return (*inputs, top_left - start, lengths) if plan.pads else inputs
 
     def _copy_output(self, pipeline: Pipeline) -> torch.Tensor:
         """A copy of the oldest batch in a pipeline, which uses its own memory again; (N, 3, R, R), channels last in memory."""

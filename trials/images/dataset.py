@@ -12,8 +12,9 @@ from spaces.errors import InputError
 from trials.images.augment import CUTOUT_DRAWS, JITTER_DRAWS, Augmentation, color_jitter, cutout, rand_augment
 from trials.images.background import Colour
 from trials.images.blank import Blank
+from trials.images.fit import PAD, SQUASH, border_of
+from trials.images.split import SPLIT_SEED, split
 
-SPLIT_SEED = 0  # the parts are cut with it, never with the run's seed, or the parts of two runs would mix
 ARCH_FRACTION = 0.2  # fraction of `train` that architecture parameters learn from
 Batch = tuple[torch.Tensor, torch.Tensor]  # images (N, 3, R, R), labels int64 (N,)
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # of three channels: what is subtracted, what is divided by
@@ -68,6 +69,7 @@ class Data:
         parts: also all (train and score), weights and arch (train, split once more).
         short_side: pixels of an image's short side before the central RxR pixels are cut out; None: the whole image is resized
             to RxR.
+        fit: how an image becomes square, a value of --fit.
         exif_orientation: whether images are turned as their EXIF orientation says.
         background: what transparent pixels are laid on; None: their transparency is dropped.
         blank: classes with images that are one single colour; None where the images were not looked at now.
@@ -75,6 +77,7 @@ class Data:
     """
 
     short_side: int | None = None
+    fit: str = SQUASH
     exif_orientation = False
     background: Colour | None = None
     blank: Sequence[Blank] | None = None
@@ -175,7 +178,7 @@ class Data:
         if self.spos:
             images = images.flip(1)
         else:
-            mean, std = (torch.tensor(values)[:, None, None] * 255 for values in STATISTICS[self.name])
+            mean, std = (torch.tensor(values)[:, None, None] * 255 for values in self.statistics)
             images = images * std + mean
         return images.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
@@ -185,10 +188,13 @@ class Data:
         expected: dict[str, object] = {
             "resolution": self.resolution,
             "short_side": self.short_side,
+            "fit": self.fit,
             "classes": self.classes,
             "exif_orientation": self.exif_orientation,
             "background": list(self.background) if self.background else None,
         }
+        if self.fit == PAD:
+            expected["border"] = list(border_of(self.background))
         if self.spos:
             return expected | {"channels": "BGR", "range": 255, "mean": [0.0] * 3, "std": [1.0] * 3, "resize": "opencv"}
         return expected | {"channels": "RGB", "range": 1, "mean": list(mean), "std": list(std), "resize": "antialias"}
@@ -281,20 +287,3 @@ class Data:
         """
         indices = self.parts[part]
         return indices if count is None else np.random.default_rng(SPLIT_SEED).permutation(indices)[:count]
-
-
-def split(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Split images in two, the same share of each class, with a fixed seed.
-
-    Args:
-        labels: class numbers, (n,).
-        fraction: fraction of every class that is cut off, rounded to whole images.
-    Returns:
-        Image numbers of the rest, and of what was cut off, each sorted.
-    """
-    generator = np.random.default_rng(SPLIT_SEED)
-    cut = np.zeros(len(labels), bool)
-    by_class = np.argsort(labels, kind="stable")
-    for members in np.split(by_class, np.flatnonzero(np.diff(labels[by_class])) + 1):
-        cut[generator.permutation(members)[: round(fraction * len(members))]] = True
-    return np.flatnonzero(~cut), np.flatnonzero(cut)

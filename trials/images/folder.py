@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from trials.images.crops import CROP_DRAWS, CropPlan, central_crops, random_crop
 from trials.images.dali_loader import DaliLoader
 from trials.images.dataset import Batch, Data
 from trials.images.first_look import report
+from trials.images.fit import CROP
 from trials.images.image_list import (
     LIST,
     PARTS,
@@ -101,7 +103,8 @@ class FolderData(Data):
             spos=bool(options.spos_preprocessing),
             augmentation=augmentation,
         )
-        self.short_side = short_side_of(resolution)
+        self.fit = str(options.fit)
+        self.short_side = short_side_of(resolution) if self.fit == CROP else None
         self.exif_orientation = bool(options.exif_orientation)
         self.background = colour_of(options.background)
         self.sizes = turned_sizes(images) if self.exif_orientation else images.sizes
@@ -162,7 +165,8 @@ class FolderData(Data):
             """Random crops of the images at some positions of a batch."""
             indices = order[number][positions]
             draws = np.random.default_rng((seed, epoch, number, 2)).random((batch, CROP_DRAWS))[positions]
-            return random_crops(indices, self.sizes[indices], self.resolution, draws, mirror=self.augmentation.mirror)
+            how: dict[str, Any] = {"mirror": self.augmentation.mirror, "fit": self.fit}
+            return random_crops(indices, self.sizes[indices], self.resolution, draws, **how)
 
         numbers = range(start, len(order))
         decoded = iter(self.loader().read(plan(number, positions) for number in numbers))
@@ -192,7 +196,8 @@ class FolderData(Data):
         batches = [mine[first : first + batch] for first in range(0, len(mine), batch)]
         decoded = iter(
             self.loader().read(
-                central_crops(indices, self.sizes[indices], self.resolution, spos=self.spos) for indices in batches
+                central_crops(indices, self.sizes[indices], self.resolution, spos=self.spos, fit=self.fit)
+                for indices in batches
             )
         )
         missing: list[str] = []  # reasons, with the paths

@@ -17,13 +17,13 @@ import numpy as np
 
 from spaces.errors import InputError, shown
 from spaces.files import atomic, unreadable
-from trials.images.dataset import split
 from trials.images.inspect_file import TRANSPARENT, orientation_of
 from trials.images.layout import SPLITS_ON_DISK
 from trials.images.listing import Listing
 from trials.images.options import TEST_FRACTION
 from trials.images.packed_paths import PackedPaths
 from trials.images.scan import Scan
+from trials.images.split import split
 from trials.images.walk import Reason
 
 PARTS = ("train", "score", "test")  # of these the others are made: all, weights, arch; see Data

@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from spaces.errors import InputError
 from spaces.files import require_file, unreadable
 from trials.images.augment import Augmentation, Geometry, augment_geometry
-from trials.images.dataset import Batch, Data, Key, split
+from trials.images.dataset import Batch, Data, Key
 from trials.images.options import DataOptions, require_data_folder
+from trials.images.split import split
 
 MOST_TOGETHER, BYTES_TOGETHER = 16, 64 << 20  # of the training batches that are prepared at once
 GEOMETRY = {  # but for mirroring, which --mirror decides

@@ -13,14 +13,14 @@ from trials.common import cli
 from trials.common.cli import option
 from trials.common.machine import require_few, usable_cores
 from trials.common.options import RECIPE
-from trials.images import background
+from trials.images import background, fit
 
 IN_MEMORY = ("digits", "fashion-mnist", "cifar10", "cifar100")
 DATA = (*IN_MEMORY, "folder")
 LOADERS = ("dali", "torchvision")
 ON_OFF = ("on", "off")
 # what only image folders have
-OF_FOLDERS = ("loader", "classes", "per_class", "val_labels", "bad_files", "exif_orientation", "background")
+OF_FOLDERS = ("loader", "classes", "per_class", "val_labels", "bad_files", "exif_orientation", "background", "fit")
 TEST_FRACTION = 0.2
 DECODER = "a process or thread"  # what decodes images
 
@@ -44,6 +44,14 @@ class DataOptions:
         "What transparent pictures of a folder are laid on: white, black, grey, '#RRGGBB', or drop (their transparency is ignored)",
         unset=background.DEFAULT,
         spelling=background.normal_form,
+    )
+    fit: str = option(
+        None,
+        "How a picture of a folder that is not square becomes square: its centre is cut out, all of it is resized to a square, or "
+        "is laid on a square with borders in the colour of --background",
+        choices=fit.FITS,
+        unset=fit.CROP,
+        brief="How a picture that is not square becomes square",
     )
     loader: str = option(
         None, "Library that decodes the images of a folder", choices=LOADERS, unset="dali where it imports"
@@ -93,6 +101,9 @@ class DataOptions:
             )
         if self.data == "folder":
             object.__setattr__(self, "background", background.normal_form(self.background or background.DEFAULT))
+            if self.fit not in (None, *fit.FITS):
+                raise InputError(unknown("value of --fit", self.fit, fit.FITS))
+            object.__setattr__(self, "fit", self.fit or fit.CROP)
         if self.mirror is None:
             object.__setattr__(self, "mirror", "off" if self.data == "digits" else "on")  # a mirrored 2 is no 2
         elif self.mirror not in ON_OFF:

@@ -31,7 +31,7 @@ NUMBERS = (
 )
 NAMES = (
     *("command", "network", "space", "preset", "data", "strategy", "recipe", "optimizer", "schedule", "max_macs"),
-    "mirror",
+    *("fit", "mirror"),
 )
 FIRST = ("command", "network", "seed", "epochs", "lr")  # the tab shows five columns until more are ticked
 METRICS = {  # tag -> its column
