@@ -25,12 +25,16 @@ import sys
 from typing import Any
 
 import spaces
+from spaces.cost import measure
 from spaces.errors import InputError, shown
+from strategies.feasible import FeasibleSpace
+from strategies.limits import Limits
 from trials.common import cli
 from trials.common.answers import HELP, Answered, answer
 from trials.common.commands import VERBS
 from trials.images import shrink_config
 from trials.images.check_config import Config
+from trials.search_driver.experiment_file import quantile_of_macs
 from trials.training import sizing
 
 
@@ -53,7 +57,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         config = cli.parse(Config, words, __doc__, "trials.data check")
         from trials.images.check import check_folder
 
-        found = answer("data", **check_folder(config, network_for))
+        found = answer("data", **check_folder(config, network_for, budget_for))
     if found["left_out"]:
         raise Answered(1, found)
     return found
@@ -64,6 +68,13 @@ def network_for(images: int, short_side: float) -> tuple[str, int]:
     preset = sizing.preset_of_folder(images, short_side)
     own = spaces.macro_table(spaces.DEFAULT, preset).resolution
     return preset, sizing.resolution_of_folder(preset, short_side) or own
+
+
+def budget_for(images: int, short_side: float, classes: int) -> str:
+    """A limit on MACs for the network of `network_for`, such as 3.21M: that which a search's file has where none is given."""
+    preset, resolution = network_for(images, short_side)
+    table = measure(spaces.describe(spaces.DEFAULT, preset, classes=classes, resolution=resolution))
+    return f"{quantile_of_macs(FeasibleSpace(table, Limits())) / 1e6:g}M"
 
 
 if __name__ == "__main__":

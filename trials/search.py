@@ -42,7 +42,11 @@ class Config(LoggerOptions):
     positional: ClassVar[str] = "experiment"
 
     experiment: str = option(help="Experiment YAML, or a run of trials.supernet, whose search.yml it is")
-    in_process: bool = option(False, "Search in one process, without NNI's manager and portal")
+    in_process: bool = option(
+        False,
+        "Search in one process, without NNI's manager and portal: the same search, two to three times faster where scores take a second",
+        brief="Search in one process, without NNI's manager and portal: faster",
+    )
     resume: bool = option(
         False,
         "Continue this experiment, or begin it where there is nothing to continue",

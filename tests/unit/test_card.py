@@ -21,6 +21,7 @@ from trials.export_formats.export_config import Config
 from trials.export_formats.files import Description
 from trials.images.load import load_data
 from trials.images.options import DataOptions
+from trials.images.to_rgb import to_rgb
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ["bright", "dark"]
@@ -136,9 +137,23 @@ def test_the_code_of_every_card_opens_transparent_pictures_as_training_did(expor
 def test_the_guide_shows_the_same_code():
     guide = (ROOT / "docs" / "shipping.md").read_text()
     assert usage.code(usage.with_source("model", {"background": [255, 255, 255]})) in guide
-    assert (
-        'ImageOps.exif_transpose(Image.open("photo.png")).convert("RGB")' in usage.opened({"exif_orientation": True})[1]
-    )
+    assert 'ImageOps.exif_transpose(Image.open("photo.png"))' in usage.opened({"exif_orientation": True})[1]
+
+
+@pytest.mark.parametrize("background", [None, [255, 255, 255]])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_the_code_opens_16_bits_as_training_does(tmp_path, monkeypatch, background, suffix):
+    """Pillow's own conversion to RGB cuts off all that is above 255: a white picture."""
+    values = np.add.outer(np.arange(0, 65536, 1024), np.arange(64)).astype(np.uint16)
+    path = tmp_path / f"photo.{suffix}"
+    Image.fromarray(values).save(path)
+    path.rename(tmp_path / usage.PICTURE)  # Pillow looks into the file
+    monkeypatch.chdir(tmp_path)
+    names = {"numpy": np}
+    exec("\n".join(usage.opened({"background": background})), names)
+    expected = to_rgb(Image.open(usage.PICTURE), background=background and tuple(background))
+    assert np.array_equal(np.asarray(names["image"]), expected)
+    assert len(np.unique(expected)) > 60
 
 
 def test_cards_say_what_is_transparent(exported):

@@ -3,6 +3,7 @@
 import gzip
 import os
 import random
+import re
 import shutil
 import socket
 import tempfile
@@ -27,6 +28,7 @@ from trials.images.options import DataOptions
 from trials.images.torch_loader import decode
 from trials.images.val_labels import read_val_labels
 from trials.images.walk import by_reason
+from trials.road import form
 from trials.training.run_gates import _has_test_folder
 
 compress = partial(gzip.compress, mtime=0)  # names of tests must not depend on the time
@@ -501,6 +503,22 @@ def test_what_most_images_are_is_said_in_one_line(tmp_path, monkeypatch, capsys,
     assert len(found["unusual"]) == grey
     assert found["picture"] == "runs/check-cells.png"  # nothing is written beside runs/
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cells", "runs"]
+
+
+@pytest.mark.parametrize("words", [[], ["--background", "black"]])
+def test_check_leads_to_the_whole_road(tmp_path, monkeypatch, capsys, words):
+    """By the entry that was typed, with the options that the road has, too, and a budget that leaves it a choice."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ONEPATH_ENTRY", "./onepath ")
+    fill(*(tmp_path / "cells" / name for name in "ab"), count=8)
+    found = data.main(["check", "cells", "--out=", *words])
+    given = " ".join(["run cells", *words, "--max-macs"])
+    assert f"\nnext: ./onepath {given} " in capsys.readouterr().out
+    limit = found["next"].rpartition(" ")[2]
+    chosen, said = form.choose_form("cells", limit, {})
+    assert chosen == {"space": "spos", "preset": "tiny", "resolution": 32}
+    share = int(re.search(r"(\d+) % of its architectures stay within the budget", said)[1])
+    assert abs(share - 25) <= 5, limit
 
 
 @pytest.mark.skipif(heic.READS_HEIC, reason="HEIC is read here")

@@ -252,7 +252,7 @@ def test_a_small_budget_takes_a_smaller_preset_at_the_resolution_of_the_images(f
     options, said = form.choose_form("pics", "8M", {"space": "fbnet"})
     assert options == {"preset": "tiny", "resolution": 64, "space-options": "width_mult=0.65"}
     assert said == (
-        "chosen for --max-macs 8M and about 1,160 training images of 64 pixels: fbnet tiny at 64x64 pixels, width_mult 0.65; "
+        "chosen for --max-macs 8M and about 1,160 images of 64 pixels to train and score with: fbnet tiny at 64x64 pixels, width_mult 0.65; "
         "32 % of its architectures stay within the budget"
     )
     assert form.choose_form("pics", "60M", {"space": "fbnet"})[0]["preset"] == "small"

@@ -7,7 +7,7 @@ import pytest
 from spaces.errors import InputError
 from trials import retrain, supernet
 from trials.common import cli
-from trials.training import memory, recipes, retrain_plan, sizing, supernet_config, supernet_plan
+from trials.training import memory, recipes, retrain_plan, sizing, supernet_config, supernet_loop, supernet_plan
 
 IMAGENET, CIFAR = 1_281_167, 50_000
 
@@ -182,11 +182,37 @@ def test_a_run_goes_on_as_it_was_started(command, arc, tmp_path):
     assert new.batch_size == 16
 
 
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("train", " (50 more held out for scores)"),
+        ("weights", " (89 more for the architecture, 50 more held out for scores)"),
+        ("all", " (with the 50 held out for scores)"),
+    ],
+)
+def test_what_is_said_of_the_training_images_adds_up(part, said):
+    sizes = {"train": 447, "weights": 358, "arch": 89, "score": 50, "all": 497}
+    beside = sizing.images_beside(part, sizes.__getitem__)
+    assert beside == said
+    recipe = recipes.RECIPES["tiny"]
+    sentence = sizing.fit("tiny", recipe, {}, sizes[part], kind="network", beside=beside).sentence
+    assert sentence.startswith(f"recipe tiny, {sizes[part]} training images{said}: batch ")
+
+
+def test_fixed_paths_say_which_images_are_used():
+    """A search recalibrates BatchNorm on more images, so its score of the same path is another."""
+    assert supernet_loop.fixed_paths_text([78.125, 80.625], 160, 320) == (
+        "79.4% [72.5, 84.9] (78.1 to 80.6; 160 scoring images, BatchNorm by 320)"
+    )
+
+
 def test_the_preset_follows_the_images(tmp_path, photos):
     """`trials.supernet --out x` alone must not train ImageNet's network on digits."""
     plan = supernet_plan.plan_supernet(config_of(supernet, "--out", tmp_path / "x"))
     assert (plan.config.preset, plan.data.resolution, plan.config.batch_size) == ("tiny", 32, 64)
-    assert plan.recipe.startswith("recipe tiny, 1,295 training images: batch 64, 50 epochs (1,000 steps), lr 0.1")
+    assert plan.recipe.startswith(
+        "recipe tiny, 1,295 training images (143 more held out for scores): batch 64, 50 epochs (1,000 steps), lr 0.1"
+    )
     folder = ["--data", "folder", "--data-root", photos, "--loader", "torchvision", "--score-fraction", "0.25"]
     plan = supernet_plan.plan_supernet(config_of(supernet, *folder, "--out", tmp_path / "x"))
     assert (plan.config.preset, plan.config.batch_size) == ("tiny", 8)

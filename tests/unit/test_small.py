@@ -209,7 +209,10 @@ def test_a_folder_of_this_size_takes_it(command, crowd, arc, tmp_path, capsys):
     config = choose_preset.with_preset(parsed(command, *flags))
     assert (config.preset, config.resolution) == ("small", 96)
     said = capsys.readouterr().out
-    assert "preset small at 96x96 pixels, for about 1,040 training images of 100 pixels; another: --preset" in said
+    assert (
+        "preset small at 96x96 pixels, for about 1,040 images of 100 pixels to train and score with; another: --preset"
+        in said
+    )
     assert "on this CPU --preset tiny takes minutes instead of hours" in said
     config = choose_preset.with_preset(parsed(command, *flags, "--resolution", "160"))
     assert (config.preset, config.resolution) == ("small", 160)

@@ -12,20 +12,24 @@ PICTURE = "photo.png"  # the name of the picture in the code
 
 
 def opened(preprocessing: Mapping[str, Any]) -> list[str]:
-    """Lines of Python that open PICTURE as `image`, RGB, as the network's training did; they need Pillow.
+    """Lines of Python that open PICTURE as `image`, RGB, as the network's training did; they need NumPy, as `numpy`, and Pillow.
 
     Args:
         preprocessing: as a network.pt has it.
     """
     turn, colour = preprocessing.get("exif_orientation"), preprocessing.get("background")
     first = f'Image.open("{PICTURE}")'
-    first = f"ImageOps.exif_transpose({first})" if turn else first
-    imports = f"from PIL import Image{', ImageOps' * bool(turn)}"
+    lines = [
+        f"from PIL import Image{', ImageOps' * bool(turn)}",
+        f"picture = ImageOps.exif_transpose({first})" if turn else f"picture = {first}",
+        'if picture.mode.startswith("I"):  # grey of 16 bits, which the network has seen as 8',
+        '    picture = Image.fromarray((numpy.asarray(picture) / 257).round().astype("uint8"))',
+    ]
     if not colour:
-        return [imports, f'image = {first}.convert("RGB")']
+        return [*lines, 'image = picture.convert("RGB")']
     return [
-        imports,
-        f'picture = {first}.convert("RGBA")',
+        *lines,
+        'picture = picture.convert("RGBA")',
         f'image = Image.new("RGB", picture.size, {tuple(colour)})  # what is transparent is laid on this colour',
         "image.paste(picture, mask=picture)",
     ]
@@ -52,8 +56,8 @@ def how_opened(preprocessing: Mapping[str, Any]) -> str:
     border = f" of the colour {tuple(preprocessing['border'])}" if how == fit.PAD else ""
     return (
         f"Pictures are opened as in training: RGB of 8 bits, {clear}, {turned}. One that is not square: {fit.WORDS[how]}{border}. "
-        "The lines below do so for files of 8 bits; "
-        "`classify_onnx.py` for those of 16 bits, too."
+        "The lines below do so for files of 8 and of 16 bits; `classify_onnx.py` for TIFFs of 12 bits and for grey PNGs with a "
+        "transparent colour, too."
     )
 
 
@@ -118,7 +122,7 @@ def with_timm(name: str, folder: Path, preprocessing: Mapping[str, Any]) -> str:
         folder: of the layout.
     """
     lines = [
-        "import sys, timm, torch",
+        "import numpy, sys, timm, torch",
         *opened(preprocessing),
         *squared(preprocessing),
         f'sys.path.insert(0, "{folder.name}")',

@@ -48,12 +48,18 @@ UNEVEN = 0.25  # difference of the shares of transparent images of two classes t
 SHEET_PIXELS = 96  # height and width of an image on the sheet
 
 
-def check_folder(config: Config, network_for: Callable[[int, float], tuple[str, int]] | None = None) -> dict[str, Any]:
+def check_folder(
+    config: Config,
+    network_for: Callable[[int, float], tuple[str, int]] | None = None,
+    budget_for: Callable[[int, float, int], str] | None = None,
+) -> dict[str, Any]:
     """Look into all files of a folder, print what is in them, and draw a picture sheet.
 
     Args:
         network_for: the preset of a network for so many training images with such a median of their short sides, and its
             resolution in pixels; None: nothing is said of large images.
+        budget_for: a limit on MACs, as it is typed, for such a network of so many classes; None: the next command is that of the
+            supernet.
     Returns:
         What --json says; `left_out` are the files that training would leave out.
     Raises:
@@ -84,9 +90,8 @@ def check_folder(config: Config, network_for: Callable[[int, float], tuple[str, 
         drawn = config.out
         print(f"\npicture: {drawn}")
     if not without_training_images(images) and not in_road():  # the road goes on by itself
-        words = ["--data", "folder", "--data-root", config.data_root, *_given(config), "--out", "runs/mine"]
-        following = cli.command("supernet", *words)
-        cli.say_next(following)
+        following, why = _next(images, config, budget_for)
+        cli.say_next(following, why)
     counts = np.bincount(images.labels, minlength=len(images.classes))
     return {
         "folder": config.data_root,
@@ -109,11 +114,28 @@ def check_folder(config: Config, network_for: Callable[[int, float], tuple[str, 
     }
 
 
+def _next(images: ImageList, config: Config, budget_for: Callable[[int, float, int], str] | None) -> tuple[str, str]:
+    """The command that comes next, and what it does: the whole road; the supernet alone where options decide which images are used."""
+    words = _given(config)
+    if budget_for is None or any(word.startswith("--") and word != "--background" for word in words):
+        words = ["--data", "folder", "--data-root", config.data_root, *words, "--out", "runs/mine"]
+        return cli.command("supernet", *words), ""
+    limit = budget_for(_training_images(images), float(np.median(images.sizes.min(1))), len(images.classes))
+    return cli.command(
+        "run", config.data_root, *words, "--max-macs", limit
+    ), "all of it; --dry-run says how long it takes"
+
+
+def _training_images(images: ImageList) -> int:
+    """The number of images to train and score with."""
+    return int((images.parts != PARTS.index("test")).sum())
+
+
 def _advise_copy(
     images: ImageList, root: Path, config: Config, network_for: Callable[[int, float], tuple[str, int]]
 ) -> str | None:
     """Say what large images cost. Returns: the command that makes a copy with smaller ones; None where it is not worth it."""
-    training = int((images.parts != PARTS.index("test")).sum())
+    training = _training_images(images)
     network = network_for(training, float(np.median(images.sizes.min(1))))
     side = large.advised_side(images.sizes, network[1])
     if not side:

@@ -131,7 +131,7 @@ def look_at(images: str, given: Mapping[str, Any]) -> Images:
     options = {name.replace("-", "_"): given[name] for name in OF_IMAGES if name in given}
     number, short, classes = survey_folder(DataOptions(data="folder", data_root=images, **options))
     preset = preset_of_folder(number, short)
-    text = f"about {number:,} training images of {short:.0f} pixels"
+    text = f"about {number:,} images of {short:.0f} pixels to train and score with"
     if "resolution" in given:
         return Images(text, classes, preset, *3 * [given["resolution"]])
     worth = max(STEP, int(short) // STEP * STEP)  # enlarged images cost as much as larger ones, and hold no more

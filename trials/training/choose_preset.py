@@ -25,7 +25,9 @@ def with_preset(config: C) -> C:
     preset = preset_of_folder(images, short_side)
     fitting = resolution_of_folder(preset, short_side) if config.resolution is None else None
     at = f" at {fitting}x{fitting} pixels" if fitting else ""
-    print(f"preset {preset}{at}, for about {images:,} training images of {short_side:.0f} pixels; another: --preset")
+    print(
+        f"preset {preset}{at}, for about {images:,} images of {short_side:.0f} pixels to train and score with; another: --preset"
+    )
     if preset == "small" and not use_cuda(config.device):
         print(
             "note: preset small is made for a GPU; on this CPU --preset tiny takes minutes instead of hours (see --dry-run)"

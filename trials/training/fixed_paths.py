@@ -57,6 +57,11 @@ class FixedPaths:
         self.scoring = [(x.cpu(), y.cpu()) for x, y in data.eval_batches("score", size, count=SCORING_IMAGES)]
 
     @property
+    def calibration_images(self) -> int:
+        """The number of training images that recalibrate BatchNorm."""
+        return sum(map(len, self.calibration))
+
+    @property
     def images(self) -> int:
         """The number of scoring images that are used."""
         return sum(len(y) for _, y in self.scoring)

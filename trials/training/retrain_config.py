@@ -187,11 +187,12 @@ class Config(
         values = recipes.recipe(name, self.space, self.preset) if name else {}
         return recipes.shorter(values) if values and self.from_supernet else values
 
-    def fitted(self, images: int) -> tuple[Config, str]:
+    def fitted(self, images: int, beside: str = "") -> tuple[Config, str]:
         """Complete the options by the number of training images; a recipe that is given by its name is taken as it is.
 
         Args:
             images: of the part that the weights learn from.
+            beside: what other images there are, for the sentence.
         Returns:
             The options, and what was chosen and why, in one line; "" where nothing was left to choose.
         """
@@ -200,7 +201,13 @@ class Config(
         given = {name: getattr(self, name) for name in FITTED}
         pieces = cli.rank_and_world()[1]
         values, sentence = sizing.fit(
-            str(self.recipe_name), self.recipe_values(), given, images, kind=self.kind, pieces=pieces
+            str(self.recipe_name),
+            self.recipe_values(),
+            given,
+            images,
+            kind=self.kind,
+            pieces=pieces,
+            beside=beside,
         )
         return dataclasses.replace(self, recipe=self.recipe_name, **values), sentence
 

@@ -103,7 +103,9 @@ def plan_retraining(config: Config, arch: Arch | None = None) -> RetrainPlan:
     elif config.hold_out and not data.size("score"):
         raise InputError(f"--hold-out {config.hold_out} of so few images is none; raise it")
     else:
-        config, recipe = config.fitted(data.size(config.training_part))
+        part = config.training_part
+        scored = part == "train" or config.supernet  # else no image was held out
+        config, recipe = config.fitted(data.size(part), sizing.images_beside(part, data.size) if scored else "")
         data.steps_per_epoch(config.training_part, config.batch_size)  # this refuses a batch that is too large
     network, macs, params = describe_network(config, arch, data)
     start = check_start(config, network, data.resolution)

@@ -13,7 +13,7 @@ it. docs/retraining.md has the measurements behind the constants. Pure functions
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 BATCHES = 16  # that an epoch has at least, about
@@ -49,7 +49,14 @@ class Sizing(NamedTuple):
 
 
 def fit(
-    name: str, recipe: Mapping[str, Any], given: Mapping[str, Any], images: int, *, kind: str, pieces: int = 1
+    name: str,
+    recipe: Mapping[str, Any],
+    given: Mapping[str, Any],
+    images: int,
+    *,
+    kind: str,
+    pieces: int = 1,
+    beside: str = "",
 ) -> Sizing:
     """Fit a recipe to the number of training images.
 
@@ -60,6 +67,7 @@ def fit(
         images: of the part that the weights learn from.
         kind: what is trained, network or supernet, or fine-tuning.
         pieces: into which a batch must be divisible: processes times accumulation.
+        beside: what other images there are, for the sentence.
     """
     given = {key: value for key, value in given.items() if value is not None}
     published = recipe["batch_size"]
@@ -78,11 +86,25 @@ def fit(
         notes.setdefault("batch_size", _why_batch(images, published, pieces))
         notes.setdefault("lr", f" ({recipe['lr']:g} x {batch}/{published})")
     sentence = (
-        f"recipe {name}, {images:,} training images: batch {batch:,}{notes.get('batch_size', '')}, {epochs:,} epochs"
+        f"recipe {name}, {images:,} training images{beside}: batch {batch:,}{notes.get('batch_size', '')}, {epochs:,} epochs"
         f" ({'given, ' * ('epochs' in given)}{epochs * per_epoch:,} steps), lr {lr:g}{notes.get('lr', '')}"
     )
     chosen = {key: value for key, value in values.items() if key not in given}
     return Sizing(chosen, sentence if chosen.keys() & set(SIZED) else "")
+
+
+def images_beside(part: str, size: Callable[[str], int]) -> str:
+    """What the training images outside a part are for, in brackets, so that what is said of several parts adds up.
+
+    Args:
+        part: that the weights learn from: train, weights, or all.
+        size: the number of images in a part.
+    """
+    score = f"{size('score'):,}"
+    if part == "all":
+        return f" (with the {score} held out for scores)"
+    arch = f"{size('arch'):,} more for the architecture, " if part == "weights" else ""
+    return f" ({arch}{score} more held out for scores)"
 
 
 def _why_batch(images: int, most: int, pieces: int) -> str:

@@ -150,18 +150,19 @@ class Config(
         recipe = RECIPES.get(self.preset, RECIPES["imagenet"])
         return {name: value for name, value in recipe.items() if learns or name not in LEARNING}
 
-    def fitted(self, images: int) -> tuple[Config, str]:
+    def fitted(self, images: int, beside: str = "") -> tuple[Config, str]:
         """Complete the options by the number of training images.
 
         Args:
             images: of the part that the weights learn from.
+            beside: what other images there are, for the sentence.
         Returns:
             The options, and what was chosen and why, in one line; "" where nothing was left to choose.
         """
         given = {name: getattr(self, name) for name in FITTED}
         pieces = cli.rank_and_world()[1] * self.accumulate
         recipe = self.recipe()
-        values, sentence = sizing.fit(self.preset, recipe, given, images, kind="supernet", pieces=pieces)
+        values, sentence = sizing.fit(self.preset, recipe, given, images, kind="supernet", pieces=pieces, beside=beside)
         if "temperature_decay" in values and self.strategy != "gumbel":  # nothing else has a temperature
             values["temperature_decay"] = recipe["temperature_decay"]
         return dataclasses.replace(self, **values), sentence

@@ -21,7 +21,7 @@ from trials.training.learned_arch import write_learned_arch
 from trials.training.loop import LOG_EVERY, LastCheckpoint, TrainingLog, Window, stop_if_not_finite
 from trials.training.run_gates import supernet_loss
 
-FIXED_PATHS = " (architectures drawn once and always the same: does the supernet learn?)"
+FIXED_PATHS = " (architectures drawn once and always the same: does the supernet learn? a search recalibrates BatchNorm on more images)"
 
 if TYPE_CHECKING:
     from trials.training.supernet_trainer import SupernetTrainer
@@ -127,7 +127,7 @@ def _loop(
                 scores, balanced = fixed_paths.measure(trainer.result())
                 mean = sum(scores) / len(scores)
                 log.write(done, {"fixed_paths_top1": mean}, fixed_paths=scores, fixed_paths_balanced=balanced)
-                shown = fixed_paths_text(scores, fixed_paths.images)
+                shown = fixed_paths_text(scores, fixed_paths.images, fixed_paths.calibration_images)
                 bar.write(
                     f"epoch {done // per_epoch}: {len(scores)} fixed paths{FIXED_PATHS * (not explained)} score {shown}"
                 )
@@ -152,18 +152,21 @@ def _loop(
     return {name: tensor.cpu() for name, tensor in trainer.result().items()}
 
 
-def fixed_paths_text(scores: Sequence[float], images: int) -> str:
-    """The mean accuracy of fixed paths with its interval, and the range, such as `41.3% [36.2, 46.6] (33.4 to 52.6, 359 images)`.
+def fixed_paths_text(scores: Sequence[float], images: int, calibration: int) -> str:
+    """The mean accuracy of fixed paths with its interval, the range, and the images that were used.
+
+    Such as `41.3% [36.2, 46.6] (33.4 to 52.6; 359 scoring images, BatchNorm by 320)`.
 
     The paths answer the same images, so the interval is that of one path with this accuracy: more paths do not narrow it.
 
     Args:
         scores: percent, one for each path.
+        images, calibration: numbers of images that give the scores, and that recalibrate BatchNorm.
     """
     mean = sum(scores) / len(scores)
     interval = accuracy_interval([round(mean * images / 100)], images)
     bounds = str(dataclasses.replace(interval, value=mean)).split(" ", 1)[1]
-    return f"{mean:.1f}% {bounds} ({min(scores):.1f} to {max(scores):.1f}, {images:,} images)"
+    return f"{mean:.1f}% {bounds} ({min(scores):.1f} to {max(scores):.1f}; {images:,} scoring images, BatchNorm by {calibration:,})"
 
 
 class ProbabilityLog:

@@ -23,6 +23,7 @@ from trials.networks import official_spos
 from trials.training import memory
 from trials.training.choose_preset import with_preset
 from trials.training.compilation import require_compiler
+from trials.training.sizing import images_beside
 from trials.training.strategy_options import DIFFERENTIABLE
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def plan_supernet(config: Config) -> SupernetPlan:
         official_spos.check_classes(imported, data)
     else:
         parts = ("weights", "arch") if config.strategy in DIFFERENTIABLE else ("train",)
-        config, recipe = config.fitted(data.size(parts[0]))
+        config, recipe = config.fitted(data.size(parts[0]), images_beside(parts[0], data.size))
         for part in parts:
             config.first_arch_epoch(data.steps_per_epoch(part, config.batch_size))  # refuses a batch that is too large
     _check_space(config, described)
