@@ -31,11 +31,13 @@ from trials.common import cli
 from trials.common.answers import answer
 from trials.common.cli import option, reuse
 from trials.common.options import RangeOptions, SpaceSizeOptions
+from trials.networks.timm_rivals import print_rivals
 from trials.road.look import every_form, first_choice, smaller_sides
 
 if TYPE_CHECKING:
     from spaces.chain import Chain
 
+RESOLUTION, CLASSES = 128, 10  # of --for where they are not given
 STORED = CLONE / "experiments" / "spaces"
 
 
@@ -53,6 +55,7 @@ class Config(SpaceSizeOptions):
         "128 and --classes 10",
         brief="List what reaches a budget of MACs, such as 100M, at --resolution (128)",
     )
+    rivals: bool = option(False, "With --for, list networks of timm of about this cost, for trials.retrain --baseline")
     counting: str = option("macs", "What is counted; others than macs are for comparison", choices=tuple(COUNTING))
 
     space: str = reuse(SpaceSizeOptions, "space", default=None)
@@ -69,8 +72,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         if config != Config(list=True):
             raise InputError("--list shows everything and takes no other option; leave the others out")
         return answer("space", spaces=show_all(), published=listed(PUBLISHED))
+    if config.rivals and not config.for_:
+        raise InputError("--rivals lists networks of a budget; give --for, such as --for 100M")
     if config.for_:
-        return answer("space", reach=show_reach(config))
+        reached, budget = show_reach(config), amount(config.for_, "--for")
+        size = config.resolution or RESOLUTION, config.classes or CLASSES
+        return answer("space", reach=reached, rivals=print_rivals(budget, *size) if config.rivals else None)
     if config.space is None:
         raise InputError(
             f"no space given; choose from: {', '.join(spaces.SPACES)}; or see them all with --list, or those for a budget with --for 100M"
@@ -171,7 +178,7 @@ def show_reach(config: Config) -> list[dict[str, Any]]:
         raise InputError(unknown("space", config.space, spaces.SPACES))
     spaces.describe(config.space or "spos", classes=config.classes, resolution=config.resolution)  # refuses bad numbers
     budget = amount(config.for_, "--for")
-    resolution, classes = config.resolution or 128, config.classes or 10
+    resolution, classes = config.resolution or RESOLUTION, config.classes or CLASSES
     assumed = [f" (assumed; {cli.flag(name)})" * (getattr(config, name) is None) for name in ("resolution", "classes")]
     found = every_form(budget, resolution, classes, config.space)
     reached = [item for item in found if item.reached]

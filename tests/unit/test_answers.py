@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from spaces.errors import InputError
 from tests.commands import ROOT
 from tests.unit.test_options import COMMANDS
 from trials import data, space
@@ -120,7 +121,12 @@ def test_spaces_and_budgets_are_listed(capsys):
     listed = space.main(["--list"])
     assert {entry["name"] for entry in listed["spaces"]} == {"fbnet", "proxylessnas", "single-path-nas", "spos"}
     assert all(entry["source"] for entry in listed["published"])
-    reach = space.main(["--for", "3M", "--resolution", "32"])["reach"]
+    found = space.main(["--for", "3M", "--resolution", "32", "--rivals"])
+    reach = found["reach"]
+    assert [entry["baseline"] for entry in found["rivals"]] == []  # with an output stride of 8 the least costs 6.5M
+    assert "no usual network of timm comes within a factor of 2" in capsys.readouterr().out
+    with pytest.raises(InputError, match="--rivals lists networks of a budget; give --for, such as --for 100M"):
+        space.main(["spos", "--rivals"])
     assert [entry["best"] for entry in reach].count(True) == 1
     assert all(0 < entry["share"] <= 1 for entry in reach)
     json.loads(answers.as_json(listed))

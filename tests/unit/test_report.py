@@ -32,8 +32,9 @@ from trials.evidence.classes import balanced_accuracy
 from trials.evidence.intervals import accuracy_interval
 from trials.images.load import load_data
 from trials.images.options import DataOptions
+from trials.networks import timm_rivals
 from trials.networks.baselines import check_baseline
-from trials.reporting import answers, data_view, next_steps, page, plots
+from trials.reporting import answers, data_view, page, plots
 from trials.reporting.collect import collect_run
 from trials.reporting.summary import summary_rows
 from trials.reporting.verdict import what_was_found
@@ -552,10 +553,21 @@ def test_a_phone_shows_it_without_scrolling_sideways(runs, pages):
     ],
 )
 def test_the_rival_that_is_advised_costs_what_the_winner_costs(macs, resolution, model):
-    assert next_steps.rival(macs, resolution) == model
+    assert timm_rivals.rival(macs, resolution) == model
     found, _ = check_baseline(model, 10, resolution)
-    width, small = model.partition("_")[2][:3], resolution < next_steps.SMALL
-    assert found / 1e6 == pytest.approx(next_steps.RIVALS[width][small] * (resolution / 224) ** 2, rel=0.03)
+    assert found / 1e6 == pytest.approx(timm_rivals.approximate(resolution)[model], rel=0.03)
+
+
+@pytest.mark.parametrize(("macs", "resolution"), [(8_000_000, 64), (15_000_000, 32), (100_000_000, 128)])
+def test_rivals_of_a_budget_are_counted_exactly(macs, resolution):
+    """They are chosen by a table of about what they cost, and shown with what they do cost."""
+    found = timm_rivals.rivals_near(macs, resolution, 10)
+    assert 3 <= len(found) <= timm_rivals.MOST
+    assert [one.macs for one in found] == sorted(one.macs for one in found)
+    assert all(macs / 2 <= one.macs <= 2 * macs for one in found)
+    for one in found:
+        assert (one.macs, one.params) == check_baseline(one.baseline, 10, resolution)
+    assert not timm_rivals.rivals_near(1000, resolution, 10)
 
 
 def test_the_line_over_the_scores_rises_with_the_cost():

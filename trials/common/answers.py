@@ -127,6 +127,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "published": "published networks: name, space, preset, options, macs, params, top1, source",
         "spaces": "with --list: name, preset, options, resolution, blocks, architectures and bounds of all; null without",
         "reach": "with --for: space, preset, options, min_macs, max_macs, share, nearest, best; null without",
+        "rivals": "with --rivals: baseline, macs and params of networks of timm; null without",
         "files": "files that were written with --out",
     },
     "supernet": {

@@ -9,14 +9,9 @@ from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from trials.common import cli, places, typed
 from trials.common.commands import as_typed, neutral
+from trials.networks.timm_rivals import rival
 from trials.reporting.collect import RunContents
 from trials.search_driver import experiment_file
-
-# MobileNetV2's widths in timm and their million MACs at 224x224 pixels, which grow with the number of pixels: as it is, and, for
-# images below SMALL pixels a side, of which it would leave one pixel, with an output stride of 8
-RIVALS = {"035": (58.0, 318), "050": (95.9, 553), "075": (208, 1109), "100": (299, 1789), "140": (580, 3482)}
-SMALL = 64
-WITHIN = 1.1  # a rival may have a tenth more MACs
 
 
 @dataclass(frozen=True)
@@ -61,14 +56,6 @@ def next_steps(contents: RunContents) -> list[Step]:
     return [
         step for number, step in enumerate(steps) if step.command not in [other.command for other in steps[:number]]
     ]
-
-
-def rival(macs: int, resolution: int) -> str:
-    """The model of timm that one could have taken without a search: the widest MobileNetV2 of a network's MACs, else the narrowest."""
-    small = resolution < SMALL
-    budget = WITHIN * macs / 1e6 * (224 / resolution) ** 2
-    width = max((width for width, cost in RIVALS.items() if cost[small] <= budget), default=min(RIVALS))
-    return f"timm:mobilenetv2_{width}" + ",output_stride=8" * small
 
 
 def certify_step(contents: RunContents) -> Step:

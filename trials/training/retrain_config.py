@@ -74,7 +74,8 @@ class Config(
     baseline: str | None = option(
         None,
         "Model of timm or torchvision to train instead, such as timm:mobilenetv2_100 or timm:mobilenetv2_100,output_stride=8; "
-        "most shrink images 32 times, at 32x32 pixels to one, and are a fairer baseline with output_stride=8",
+        "most shrink images 32 times, at 32x32 pixels to one, and are a fairer baseline with output_stride=8; trials.space "
+        "--for 8M --resolution 64 --rivals lists some of a cost",
     )
     import_official: str | None = option(None, "Network of the official SPOS code to test instead of training one")
     supernet: str | None = option(None, "Run of trials.supernet to take space, preset, data and resolution from")
