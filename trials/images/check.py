@@ -58,8 +58,7 @@ def check_folder(
     Args:
         network_for: the preset of a network for so many training images with such a median of their short sides, and its
             resolution in pixels; None: nothing is said of large images.
-        budget_for: a limit on MACs, as it is typed, for such a network of so many classes; None: the next command is that of the
-            supernet.
+        budget_for: a limit on MACs, as it is typed, for such a network of so many classes; None: the supernet comes next.
     Returns:
         What --json says; `left_out` are the files that training would leave out.
     Raises:
@@ -117,25 +116,21 @@ def check_folder(
 def _next(images: ImageList, config: Config, budget_for: Callable[[int, float, int], str] | None) -> tuple[str, str]:
     """The command that comes next, and what it does: the whole road; the supernet alone where options decide which images are used."""
     words = _given(config)
-    if budget_for is None or any(word.startswith("--") and word != "--background" for word in words):
+    if budget_for is None or {word for word in words if word.startswith("--")} - {"--background", "--fit"}:
         words = ["--data", "folder", "--data-root", config.data_root, *words, "--out", "runs/mine"]
         return cli.command("supernet", *words), ""
-    limit = budget_for(_training_images(images), float(np.median(images.sizes.min(1))), len(images.classes))
+    training = int((images.parts != PARTS.index("test")).sum())
+    limit = budget_for(training, float(np.median(images.sizes.min(1))), len(images.classes))
     return cli.command(
         "run", config.data_root, *words, "--max-macs", limit
     ), "all of it; --dry-run says how long it takes"
-
-
-def _training_images(images: ImageList) -> int:
-    """The number of images to train and score with."""
-    return int((images.parts != PARTS.index("test")).sum())
 
 
 def _advise_copy(
     images: ImageList, root: Path, config: Config, network_for: Callable[[int, float], tuple[str, int]]
 ) -> str | None:
     """Say what large images cost. Returns: the command that makes a copy with smaller ones; None where it is not worth it."""
-    training = _training_images(images)
+    training = int((images.parts != PARTS.index("test")).sum())
     network = network_for(training, float(np.median(images.sizes.min(1))))
     side = large.advised_side(images.sizes, network[1])
     if not side:

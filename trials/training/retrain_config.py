@@ -200,16 +200,8 @@ class Config(
         if self.recipe is not None:
             return self, ""
         given = {name: getattr(self, name) for name in FITTED}
-        pieces = cli.rank_and_world()[1]
-        values, sentence = sizing.fit(
-            str(self.recipe_name),
-            self.recipe_values(),
-            given,
-            images,
-            kind=self.kind,
-            pieces=pieces,
-            beside=beside,
-        )
+        how: dict[str, Any] = {"kind": self.kind, "pieces": cli.rank_and_world()[1], "beside": beside}
+        values, sentence = sizing.fit(str(self.recipe_name), self.recipe_values(), given, images, **how)
         return dataclasses.replace(self, recipe=self.recipe_name, **values), sentence
 
     def _take_from_supernet(self, path: str) -> None:
