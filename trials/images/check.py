@@ -116,7 +116,7 @@ def check_folder(
 def _next(images: ImageList, config: Config, budget_for: Callable[[int, float, int], str] | None) -> tuple[str, str]:
     """The command that comes next, and what it does: the whole road; the supernet alone where options decide which images are used."""
     words = _given(config)
-    if budget_for is None or {word for word in words if word.startswith("--")} - {"--background", "--fit"}:
+    if budget_for is None or {word for word in words if word.startswith("--")} - {"--background", "--fit", "--mirror"}:
         words = ["--data", "folder", "--data-root", config.data_root, *words, "--out", "runs/mine"]
         return cli.command("supernet", *words), ""
     training = int((images.parts != PARTS.index("test")).sum())
