@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 FORWARD = 1 / 3  # of a training step's time that a pass without the way back takes
-# Steps that a command takes besides its start, seconds on 2 x86-64 cores; what is checked and drawn hardly depends on the images
+# Seconds that a command takes besides its start; what is checked and drawn hardly depends on the images. Of NNI: its 50 trials took 118 s
+# more than a search in one process (docs/search.md); of export and report: estimates, on 2 x86-64 cores
 EXPORT, REPORT, NNI, NNI_TRIAL = 40.0, 8.0, 20.0, 1.5
 
 
