@@ -187,7 +187,7 @@ def test_a_run_goes_on_as_it_was_started(command, arc, tmp_path):
     [
         ("train", " (50 more held out for scores)"),
         ("weights", " (89 more for the architecture, 50 more held out for scores)"),
-        ("all", " (with the 50 held out for scores)"),
+        ("all", " (with those held out for scores)"),
     ],
 )
 def test_what_is_said_of_the_training_images_adds_up(part, said):

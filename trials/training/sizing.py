@@ -100,9 +100,9 @@ def images_beside(part: str, size: Callable[[str], int]) -> str:
         part: that the weights learn from: train, weights, or all.
         size: the number of images in a part.
     """
+    if part == "all":  # how many those are is up to the supernet, and this training may have another fraction
+        return " (with those held out for scores)"
     score = f"{size('score'):,}"
-    if part == "all":
-        return f" (with the {score} held out for scores)"
     arch = f"{size('arch'):,} more for the architecture, " if part == "weights" else ""
     return f" ({arch}{score} more held out for scores)"
 
