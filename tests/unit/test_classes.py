@@ -35,10 +35,11 @@ def test_the_figures_of_classes_are_those_of_scikit_learn():
     assert rows[0].mistaken_for.startswith("c (")
     times = {int(label): (seeds[:, labels == label] == 2).sum(1) for label in (0, 1, 3)}
     assert {row.name: row.mistaken_for for row in rows} == {
-        name: f"c ({times[label].mean():g}x a seed)" for name, label in zip("abd", (0, 1, 3), strict=True)
+        name: f"c ({times[label].mean():g} images per seed)" for name, label in zip("abd", (0, 1, 3), strict=True)
     }
     one = class_rows(labels, seeds[:1], ["a", "b", "c", "d"])
-    assert {row.name: row.mistaken_for for row in one}["a"] == f"c ({times[0][0]}x)"
+    assert {row.name: row.mistaken_for for row in one}["a"] == f"c ({times[0][0]} images)"
+    assert class_rows(labels[59:61], np.array([[1, 1]]), ["a", "b"])[0].mistaken_for == "b (1 image)"
 
 
 def test_weights_let_every_class_count_alike():

@@ -490,14 +490,28 @@ def test_classes_and_confusions_are_counted():
     rows = {row.name: row for row in found.rows}
     assert [row.name for row in found.rows] == ["c", "a", "b"]
     assert rows["c"].interval == accuracy_interval([2, 3], 4)
-    assert (rows["c"].images, rows["c"].mistaken_for) == (4, "a (1.5x a seed)")
+    assert (rows["c"].images, rows["c"].mistaken_for) == (4, "a (1.5 images per seed)")
     balanced = balanced_accuracy([*rows.values()])
     assert balanced.value == pytest.approx((75 + 75 + 62.5) / 3)
     assert balanced.low < balanced.value < balanced.high
     assert balanced.low > min(row.interval.low for row in rows.values())
     assert answers.frequent_confusions(found)[:2] == [("c", "a", 3), ("a", "b", 2)]
-    assert answers.hardest_images(found, 2) == [(3, 2, "a", "b"), (9, 2, "c", "a")]
-    assert [entry[0] for entry in answers.hardest_images(found, 10)] == [3, 9, 5, 8]
+    assert answers.hardest_images(found, 2) == [(9, 2, "c", "a"), (3, 2, "a", "b")]
+    assert [entry[0] for entry in answers.hardest_images(found, 10)] == [9, 8, 3, 5]
+
+
+def test_wrong_answers_are_those_of_all_classes():
+    """A class that comes first and errs often leaves places for the others, which get them in the order of their accuracy."""
+    labels = np.repeat([0, 1, 2], [60, 20, 10])
+    predicted = np.stack([labels, labels])
+    predicted[:, :50] = 1  # 50 of 60 of class 0, by both seeds
+    predicted[:, 80:83] = 0  # 3 of 10 of class 2, by both seeds
+    predicted[0, 60:65] = 2  # 5 of 20 of class 1, by one
+    found = answers.Answers(labels, predicted, ["a", "b", "c"])
+    chosen = answers.hardest_images(found, 12)
+    assert [name for _, _, name, _ in chosen] == ["a"] * 5 + ["c"] * 3 + ["b"] * 4
+    assert [position for position, *_ in chosen] == [0, 1, 2, 3, 4, 80, 81, 82, 60, 61, 62, 63]
+    assert len(answers.hardest_images(found, 100)) == 58
 
 
 def test_the_sheet_shows_the_images_that_were_answered_wrongly(photos, tmp_path):

@@ -23,7 +23,7 @@ class ClassRow:
         name: of the class.
         images: test images of it.
         correct: how many of them each seed answers rightly, (S,).
-        mistaken_for: the class that it is mistaken for most often, with how often, the mean of the seeds; "": never.
+        mistaken_for: the class that it is mistaken for most often, with how many images, the mean of the seeds; "": never.
     """
 
     name: str
@@ -66,8 +66,9 @@ def class_rows(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]
     for number in np.unique(labels).tolist():
         wrong = confusion[number].copy()
         wrong[number] = 0
-        each = f"{wrong.max() / len(predicted):,.4g}x{' a seed' if len(predicted) > 1 else ''}"
-        most = f"{classes[int(wrong.argmax())]} ({each})" if wrong.any() else ""
+        mean = wrong.max() / len(predicted)
+        times = f"{mean:,.4g} image{'s' if mean != 1 else ''}{' per seed' if len(predicted) > 1 else ''}"
+        most = f"{classes[int(wrong.argmax())]} ({times})" if wrong.any() else ""
         correct = tuple(int(one[number, number]) for one in of_seeds)
         rows.append(ClassRow(classes[number], int(of_seeds[0][number].sum()), correct, most))
     return sorted(rows, key=lambda row: row.interval.value)

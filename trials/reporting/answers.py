@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -81,16 +82,24 @@ def frequent_confusions(answers: Answers) -> list[tuple[str, str, int]]:
 
 
 def hardest_images(answers: Answers, most: int) -> list[tuple[int, int, str, str]]:
-    """The images that most seeds get wrong.
+    """The images that most seeds get wrong, of all classes in turn, so that no class fills the places of the others.
 
     Returns:
         For at most `most` of them: position in the test part, number of seeds that are wrong, true class, the first wrong answer.
+        Class by class, the least accurate class first; within a class those that most seeds get wrong first.
     """
     wrong = answers.predicted != answers.labels
     times = wrong.sum(axis=0)
-    order = np.argsort(-times, kind="stable")[: min(most, int((times > 0).sum()))]
+    labels = answers.labels.tolist()
+    by_accuracy = sorted(set(labels), key=lambda label: (-times[answers.labels == label].mean(), label))
+    of_class: dict[int, list[int]] = {label: [] for label in by_accuracy}
+    for position in np.argsort(-times, kind="stable")[: int((times > 0).sum())].tolist():
+        of_class[labels[position]].append(position)
+    # the first of each class, then the second of each, until `most` are chosen
+    turns = [position for turn in zip_longest(*of_class.values()) for position in turn if position is not None]
+    chosen = set(turns[:most])
     found = []
-    for position in order.tolist():
+    for position in (position for positions in of_class.values() for position in positions if position in chosen):
         said = answers.predicted[int(wrong[:, position].argmax()), position]
-        found.append((position, int(times[position]), answers.classes[answers.labels[position]], answers.classes[said]))
+        found.append((position, int(times[position]), answers.classes[labels[position]], answers.classes[said]))
     return found

@@ -84,7 +84,7 @@ def class_names(contents: RunContents) -> list[str] | None:
 
 
 def wrong_images(answers: Answers, data: Data) -> list[WrongImage]:
-    """The pictures of the images that most seeds get wrong, as a network sees them; at most MOST_IMAGES.
+    """The pictures of the images that most seeds get wrong, of all classes in turn, as a network sees them; at most MOST_IMAGES.
 
     Args:
         data: the images; only these are read.
