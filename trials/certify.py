@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = cli.parse(Config, argv, __doc__, "trials.certify")
 
     # Torch is imported when the options are known to be right.
-    from trials.certifying import issue
+    from trials.certifying import issue, jobs
     from trials.certifying.certificate import FILE
     from trials.common import run_files
     from trials.export_formats.model_card import renew_certificate
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         print(f"model card: {card} has this verdict now")
     report = write_report(plan.run.path)
     print(f"report: {report}")
-    issue.require_all_trained(stopped)
+    jobs.require_all_trained(stopped)
     following = as_typed(certificate["verdict"]["next"])
     return answer("certify", run=plan.run.path, certificate=certificate, report=report, next=following)
 

@@ -19,7 +19,7 @@ from strategies.sampling import uniform_path
 from tests.commands import ROOT, assert_one_clear_line, onepath
 from tests.unit.test_latency import made
 from trials import certify, export, retrain, supernet
-from trials.certifying import certify_config, controls
+from trials.certifying import certify_config, controls, jobs
 from trials.certifying.advice import Adviser
 from trials.certifying.certificate import Tested, make_certificate
 from trials.certifying.controls import DRAW_SEED, Network, choose_networks
@@ -34,6 +34,8 @@ from trials.evidence.gates import few_steps
 from trials.evidence.intervals import Interval
 from trials.images.load import load_data
 from trials.images.options import DataOptions
+from trials.training.retrain_plan import plan_retraining
+from trials.training.short_training import ShortTraining, beside_the_floor, short_training
 
 COSTS = CostTable.load(ROOT / "experiments/spaces/spos-tiny.costs.json")
 SMALL_TABLE = CostTable.additive(
@@ -335,6 +337,69 @@ def test_networks_that_were_trained_too_briefly(adviser):
             "recipe shows it 53 times (1,500 such steps)"
         )
         assert [name for name, _ in options_of(command)] == ["mkdir", "mv", "retrain", "certify"]
+
+
+def test_networks_with_a_third_of_the_recipe_that_do_not_reach_the_floor(adviser):
+    """More seeds of them are wasted: the next step is a longer training of all, and the verdict begins with it."""
+    (adviser.run / "retrain").mkdir()
+    save_arch(adviser.run / "arc.json", uniform_path(COSTS.choices, random.Random(0)))
+    short = ShortTraining(35, 134, "does not reach the floor of 28.4% (always 'cat')", useless=True)
+    brief = dataclasses.replace(adviser, short=short, time="10 trainings of 134 epochs take about 9 minutes each")
+    said = "the networks were trained with 35 of the recipe's 134 epochs, and the winner does not reach the floor of 28.4% (always 'cat')"
+    for code in ("better", "worse", "not distinguishable"):
+        command, why = advised(brief, code, {"seeds": 1.0, "architectures": 0.5, "images": 2.0})
+        assert why == f"{said}; 10 trainings of 134 epochs take about 9 minutes each"
+        assert [name for name, _ in options_of(command)] == ["mkdir", "mv", "retrain", "certify"]
+    assert brief.first == f"{said}: train them longer"
+    warning = brief.warn(Interval(97.0, 96.0, 98.0))
+    assert warning.text.endswith("does not reach the floor of 28.4% (always 'cat'): not for use")
+    assert warning.command == command
+    assert adviser.first == ""
+    assert adviser.warn(Interval(97.0, 96.0, 98.0)) is None
+
+
+def test_which_trainings_are_short(bare_run):
+    """A quarter to a half of the recipe's steps, and not above the floor beyond the noise of the test images."""
+    save_arch(bare_run / "arc.json", uniform_path(COSTS.choices, random.Random(0)))
+    words = ["--fixed-arc", str(bare_run / "arc.json"), "--supernet", str(bare_run)]
+
+    def looked_at(part: float, accuracy: float) -> ShortTraining | None:
+        config = dataclasses.replace(usual.config, epochs=round(part * usual.config.epochs))
+        floor = {"top1": 28.4, "name": "random forest on 16x16 pixels", "test_images": 80}
+        return short_training(config, usual.data, Interval(accuracy, accuracy - 7, accuracy + 8), floor)
+
+    usual = plan_retraining(cli.parse(retrain.Config, words, None, "trials.retrain"))
+    epochs = usual.config.epochs
+    short = looked_at(0.3, 22.5)
+    assert (short.epochs, short.usual, short.useless) == (round(0.3 * epochs), epochs, True)
+    assert short.warning().text == (
+        f"the network was trained with {short.epochs} of the recipe's {epochs} epochs, and does not reach the floor of 28.4% "
+        "(random forest on 16x16 pixels): not for use"
+    )
+    near = looked_at(0.3, 33.0)
+    assert near.warning().text.endswith("and is not clearly above the floor of 28.4% (random forest on 16x16 pixels)")
+    assert looked_at(0.3, 60.0) is None  # clearly above
+    assert looked_at(0.6, 22.5) is None  # long enough
+    assert looked_at(0.1, 22.5) is None  # few steps, which is said before the training
+    assert looked_at(0.3, 5.0) is None  # below the floor beyond noise
+    config = dataclasses.replace(usual.config, epochs=round(0.3 * epochs))
+    floor = {"top1": 28.4, "name": "random forest on 16x16 pixels", "test_images": 80}
+    assert beside_the_floor(config, usual.data, Interval(5.0, 1.0, 12.0), floor).gate == "below the floor"
+
+
+def test_how_long_a_longer_training_takes(bare_run):
+    save_arch(bare_run / "arc.json", uniform_path(COSTS.choices, random.Random(0)))
+    words = ["--fixed-arc", str(bare_run / "arc.json"), "--supernet", str(bare_run), "--epochs", "10"]
+    plan = plan_retraining(cli.parse(retrain.Config, words, None, "trials.retrain"))
+    folder = bare_run / "retrain"
+    one = jobs.Retraining(Network("winner", plan.arch, 1, 1, None, "retrain"), plan, folder)
+    assert jobs.longer_time([one], 2, {"--epochs": 40}) == ""
+    for seed, seconds in enumerate((50.0, 70.0)):
+        (folder / f"seed{seed}").mkdir(parents=True)
+        counts = {"test_top1": 50.0, "test_images": 2, "test_correct": 1}
+        save_json(folder / f"seed{seed}" / "result.json", {**counts, "seconds": seconds, "seed": seed})
+    assert jobs.longer_time([one], 2, {"--epochs": 40}) == "2 trainings of 40 epochs take about 4 minutes each"
+    assert jobs.longer_time([one], 2, {}) == "2 trainings of 10 epochs take about 60 seconds each"
 
 
 # mistakes

@@ -61,6 +61,7 @@ def test_links_to_headings_lead_somewhere():
 
 GATES = {call.group(1) for call in re.finditer(r'GateWarning\("([a-z ]+)"', inspect.getsource(gates))} | {
     gates.FEW_STEPS,
+    gates.SHORT,
     gates.SMALL_TEST,
     gates.NEAR_CHANCE,
     gates.NOTHING,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from trials.evidence.intervals import Interval
 from trials.images.dataset import Data
 from trials.scoring import noise
 from trials.scoring.score_store import TOP_FILE
+from trials.training.short_training import ShortTraining
 
 ENOUGH = 0.5  # points; where half the interval is below, more evidence would only show a difference that is small
 LARGEST_TEST_FRACTION = 0.5
@@ -35,6 +36,8 @@ class Adviser:
         images: the test images.
         floor: what `trials.evidence.floor` measured on them.
         nothing: that no network has learned enough for a comparison, in words; "" where one has.
+        short: that they got less than half of the recipe's epochs, and are not clearly above the floor; None where that is not so.
+        time: how long a longer training takes, in words; "" where that is not known.
     """
 
     run: Path
@@ -46,6 +49,8 @@ class Adviser:
     images: Data
     floor: Mapping[str, Any]
     nothing: str = ""
+    short: ShortTraining | None = None
+    time: str = ""
 
     def advise(self, code: str, comparison: Comparison, accuracy: Interval) -> Advice:
         """The next command, and why.
@@ -54,12 +59,14 @@ class Adviser:
             code: of the verdict.
             accuracy: of the winner.
         """
-        if self.warn(accuracy):
+        if below_floor(accuracy, self.floor, ""):
             return self._train_longer(), f"the networks are undertrained: the winner's {accuracy} % is below the floor"
         if self.nothing:
             return self._train_longer(), f"the networks are undertrained: {self.nothing}"
         if self.few_steps:
             return self._train_longer(), f"the networks were trained too briefly: {self.few_steps.text}"
+        if self.short:
+            return self._train_longer(), "; ".join(filter(None, (self.short.of_all(), self.time)))
         if code == "better":
             return cli.command("export", "--weights", self.run / self.winner), "the search paid; ship the winner"
         if code == "worse":
@@ -81,9 +88,17 @@ class Adviser:
                 return command, why
         raise AssertionError
 
+    @property
+    def first(self) -> str:
+        """What must be said before the verdict; "" where nothing must."""
+        said = self.nothing or (self.short.of_all() if self.short else "")
+        return f"{said}: train them longer" if said else ""
+
     def warn(self, accuracy: Interval) -> GateWarning | None:
-        """The warning of a winner that is below the floor; None where it is not."""
-        return below_floor(accuracy, self.floor, self._train_longer())
+        """The warning of a winner that is below the floor, or that a short training left near it; None where neither is so."""
+        command = self._train_longer()
+        short = self.short and replace(self.short.warning(), command=command)
+        return below_floor(accuracy, self.floor, command) or short
 
     def _train_longer(self) -> str:
         """The commands that put the trained networks aside, and train the winner and the others for longer."""

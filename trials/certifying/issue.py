@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from spaces.errors import InputError, Stopped
+from spaces.errors import InputError
 from spaces.files import save_json
 from trials.certifying import certify_config
 from trials.certifying.advice import Adviser
@@ -22,10 +22,12 @@ from trials.certifying.jobs import (
     answers_of,
     choose_seeds,
     default_jobs,
+    longer_time,
     missing_jobs,
     open_retrainings,
     plan_retrainings,
     recipe_source,
+    require_all_trained,
     train_missing,
 )
 from trials.certifying.rivals import rivals_of
@@ -45,6 +47,7 @@ from trials.scoring.score_value import score_value, searched_by
 from trials.training import recipes, run_gates
 from trials.training.dry_run import time_network
 from trials.training.memory import GIB
+from trials.training.short_training import short_training
 
 
 @dataclass(frozen=True)
@@ -258,6 +261,7 @@ def certify(
         warnings: of the trainings, before their first step.
     """
     networks, config, data = plan.networks, plan.winner.plan.config, plan.winner.plan.data
+    own = tested[networks.winner.id].interval
     randoms = [tested[network.id] for network in networks.randoms if network.id in tested]
     longer = run_gates.longer_training(config, data)
     few_steps = next((warning for warning in warnings if warning and warning.gate == FEW_STEPS), None)
@@ -265,9 +269,11 @@ def certify(
     classes = sum(number > 0 for number in data.class_counts("test").values())
     nothing = learned_nothing([network.interval for network in tested.values()], floor, balanced, classes)
     adviser = Adviser(
-        plan.run.path, networks.winner.folder, plan.seeds, len(randoms), longer, few_steps, data, floor, nothing
+        *(plan.run.path, networks.winner.folder, plan.seeds, len(randoms), longer, few_steps, data, floor, nothing),
+        short=short_training(config, data, own, floor),
+        time=longer_time(plan.retrainings, plan.seeds, longer),
     )
-    keep_warnings(plan.run.path, "certify", [adviser.warn(tested[networks.winner.id].interval)], more=True)
+    keep_warnings(plan.run.path, "certify", [adviser.warn(own)], more=True)
     by_top1 = searched_by(plan.run.path) == "top1"  # only of a top-1 is the noise known from the number of images
     images = [number for score in scores.values() if (number := noise.scoring_images(score, plan.run.path))]
     names = ("recipe", *recipes.OPTIONS, "class_weights", "hold_out", "precision", "data", "resolution")
@@ -277,7 +283,7 @@ def certify(
         randoms,
         band=networks.band,
         scoring_images=min(images, default=None) if by_top1 else None,
-        first=f"{nothing}: train them longer" if nothing else "",
+        first=adviser.first,
         advise=adviser.advise,
         about={
             "recipe": {"from": plan.recipe} | {name: getattr(config, name) for name in names},
@@ -288,11 +294,3 @@ def certify(
             "provenance": run_dir.provenance(),
         },
     )
-
-
-def require_all_trained(stopped: Mapping[str, str]) -> None:
-    """Raises Stopped: naming the networks whose training stopped."""
-    if stopped:
-        first, reason = next(iter(stopped.items()))
-        more = f" (and {len(stopped) - 1} more: {', '.join([*stopped][1:])})" if len(stopped) > 1 else ""
-        raise Stopped(f"{first} stopped{more}: {reason}; the other networks are kept")

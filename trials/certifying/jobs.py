@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 
-from spaces.errors import InputError
+from spaces.errors import InputError, Stopped
 from spaces.files import save_json
 from trials.certifying import certify_config
 from trials.certifying.controls import Network, Networks
@@ -54,6 +55,24 @@ class Retraining:
     def job(self, seed: int) -> parallel.Job:
         """The training with a seed."""
         return parallel.Job(self.plan.config, self.plan.network, seed, self.plan.images, self.network.name)
+
+
+def longer_time(retrainings: Sequence[Retraining], seeds: int, longer: Mapping[str, object]) -> str:
+    """How long all trainings take with more epochs, in words, by the seconds of those that there are; "" where none has any.
+
+    Args:
+        seeds: of each network.
+        longer: options of the longer training; without "--epochs" it has as many as now.
+    """
+    paths = [one.seed_folder(seed) / "result.json" for one in retrainings for seed in range(seeds) if one.trained(seed)]
+    taken = [found["seconds"] for path in paths if "seconds" in (found := run_files.read(path, "result of a seed"))]
+    if not taken:
+        return ""
+    now = retrainings[0].plan.config.epochs
+    epochs = int(str(longer.get("--epochs", now)))
+    each = statistics.median(taken) * epochs / now
+    time = f"{each:.0f} seconds" if each < 120 else f"{each / 60:.0f} minutes"
+    return f"{len(retrainings) * seeds} trainings of {epochs:,} epochs take about {time} each"
 
 
 def default_jobs(device: str, precision: str) -> int:
@@ -246,3 +265,11 @@ def test_anew(plan: RetrainPlan, folder: Path) -> None:
     now = int(found.right.sum())
     if then != now:
         print(f"note: '{folder}' had {then} of {found.size} test images right when it was trained, and has {now} here")
+
+
+def require_all_trained(stopped: Mapping[str, str]) -> None:
+    """Raises Stopped: naming the networks whose training stopped."""
+    if stopped:
+        first, reason = next(iter(stopped.items()))
+        more = f" (and {len(stopped) - 1} more: {', '.join([*stopped][1:])})" if len(stopped) > 1 else ""
+        raise Stopped(f"{first} stopped{more}: {reason}; the other networks are kept")

@@ -25,7 +25,7 @@ from trials.evidence.learned import LEAST_ABOVE_CHANCE, above_chance, is_below
 from trials.images.blank import Blank, notable
 
 FILE = "warnings.json"
-FEW_STEPS, SMALL_TEST, BLANK = "few steps", "small test part", "blank images"
+FEW_STEPS, SHORT, SMALL_TEST, BLANK = "few steps", "short training", "small test part", "blank images"
 FEW_SCORING = "few scoring images"
 NEAR_CHANCE = "near chance"
 NOTHING, EQUAL_SCORES = "nothing learned", "equal scores"  # after these nothing can be learned from what follows

@@ -40,6 +40,11 @@ def not_above(accuracy: Interval, floor: Mapping[str, Any]) -> bool:
     return accuracy.value <= floor["top1"] and not is_below(accuracy, floor)
 
 
+def clearly_above(accuracy: Interval, floor: Mapping[str, Any]) -> bool:
+    """Whether a network beats what needs no deep learning, beyond noise; arguments as for `is_below`."""
+    return _of_images(accuracy, floor).low > floor["top1"]
+
+
 def not_above_text(what: str, accuracy: Interval, floor: Mapping[str, Any]) -> str:
     """The sentence that says so, without a full stop; "" for a network that is above the floor, or below it beyond noise.
 

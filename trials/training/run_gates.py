@@ -23,6 +23,7 @@ from trials.images.folder import FolderData
 from trials.images.layout import SPLIT_FOLDER_NAMES
 from trials.training import retrain_config, sizing, supernet_config
 from trials.training.retrain_result import seed_results
+from trials.training.short_training import beside_the_floor
 from trials.training.strategy_options import DIFFERENTIABLE
 
 MOST_TEST = 0.4  # the largest part of the images that is worth testing on
@@ -158,7 +159,7 @@ def after_retraining(
     losses = (network_loss(config, data, seed, whole=True, again=again) for seed in range(config.seeds))
     wanted = [
         (next(filter(None, losses), None), _loss_differences(config, data)),
-        (gates.below_floor(accuracy, floor, ""), longer_training(config, data)),
+        (beside_the_floor(config, data, accuracy, floor), longer_training(config, data)),
     ]
     return _with_one_command(wanted, again)
 
