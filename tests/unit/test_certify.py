@@ -277,8 +277,13 @@ def test_the_next_command(adviser):
     more_seeds, why = advised(adviser, "not distinguishable", {"seeds": 3.0, "architectures": 1.0, "images": 2.0})
     ((_, config),) = options_of(more_seeds)
     assert (config.run, config.seeds, config.random) == (run, 4, 8)
-    assert "3.00 points" in why
-    more_random, _ = advised(adviser, "not distinguishable", {"seeds": 1.0, "architectures": 3.0, "images": 2.0})
+    assert why == (
+        "the luck of the seeds is the largest uncertainty: alone it moves the difference by about 3.00 points, with 4 seeds of each by "
+        "about 2.12; a difference of about 6.0 points would show then"  # 1.96 times the root of 2.12^2 + 1 + 2^2
+    )
+    more_random, why = advised(adviser, "not distinguishable", {"seeds": 1.0, "architectures": 3.0, "images": 2.0})
+    assert "which random architectures were drawn is the largest uncertainty" in why
+    assert "with 20 of them by about 1.90" in why  # of 8
     ((_, config),) = options_of(more_random)
     assert (config.seeds, config.random) == (2, 20)
     only_one, why = advised(
@@ -286,7 +291,8 @@ def test_the_next_command(adviser):
     )
     assert options_of(only_one)[0][1].random == 20
     assert why == "one random architecture says nothing about the others"
-    more_images, _ = advised(adviser, "not distinguishable", {"seeds": 1.0, "architectures": 1.0, "images": 2.0})
+    more_images, why = advised(adviser, "not distinguishable", {"seeds": 1.0, "architectures": 1.0, "images": 2.0})
+    assert "with 718 of them by about 1.41" in why  # of 359
     ((_, config),) = options_of(more_images)
     assert (config.test_fraction, config.score_fraction, config.out) == (0.4, 0.25, f"{run}-2")
     worse, why = advised(adviser, "worse", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from trials.certifying.certify_config import MANY_RANDOM
 from trials.common import cli, run_files, typed
 from trials.evidence.comparison import Comparison, Factor
 from trials.evidence.gates import GateWarning, below_floor
-from trials.evidence.intervals import Interval
+from trials.evidence.intervals import NORMAL, Interval
 from trials.images.dataset import Data
 from trials.scoring import noise
 from trials.scoring.score_store import TOP_FILE
@@ -75,16 +76,20 @@ class Adviser:
         if half < ENOUGH:
             return self._search_better(f"the difference is known to {half:.2f} points, and is small")
         if comparison.of == 1:
-            return self._more("architectures"), "one random architecture says nothing about the others"
+            return self._more("architectures")[0], "one random architecture says nothing about the others"
         for factor, sd in sorted(comparison.uncertainty.items(), key=lambda item: -item[1]):
-            command = self._more(factor)
+            command, then, part = self._more(factor)
             if command:
                 named = {
                     "seeds": "the seeds",
                     "architectures": "which random architectures were drawn",
                     "images": "which images are in the test part",
                 }[factor]
-                why = f"the luck of {named} is the largest uncertainty: alone it moves the difference by about {sd:.2f} points"
+                left = math.hypot(
+                    part * sd, *(other for name, other in comparison.uncertainty.items() if name != factor)
+                )
+                why = f"the luck of {named} is the largest uncertainty: alone it moves the difference by about {sd:.2f} points, "
+                why += f"with {then} by about {part * sd:.2f}; a difference of about {NORMAL * left:.1f} points would show then"
                 return command, why
         raise AssertionError
 
@@ -114,24 +119,33 @@ class Adviser:
         ]
         return " && ".join(commands)
 
-    def _more(self, factor: Factor) -> str:
-        """The command that gives more seeds, random architectures or test images; "" where that cannot be had."""
+    def _more(self, factor: Factor) -> tuple[str, str, float]:
+        """What gives more seeds, random architectures or test images.
+
+        Returns:
+            The command, "" where that cannot be had; what there is then, in words; the part of the standard deviation that is left.
+        """
         if factor == "seeds":
-            return cli.command("certify", self.run, "--random", self.randoms, "--seeds", 2 * self.seeds)
+            more = 2 * self.seeds
+            command = cli.command("certify", self.run, "--random", self.randoms, "--seeds", more)
+            return command, f"{more} seeds of each", math.sqrt(self.seeds / more)
         if factor == "architectures":
             more = MANY_RANDOM if self.randoms < MANY_RANDOM else 2 * self.randoms
-            return cli.command("certify", self.run, "--random", more, "--seeds", self.seeds)
+            command = cli.command("certify", self.run, "--random", more, "--seeds", self.seeds)
+            return command, f"{more} of them", math.sqrt(self.randoms / more)
         return self._larger_test_part()
 
-    def _larger_test_part(self) -> str:
-        """The supernet's command with a larger test part, in a new run; "" where the data have a test part of their own."""
+    def _larger_test_part(self) -> tuple[str, str, float]:
+        """The supernet's command with a larger test part, in a new run, as `_more` has it; none where the data have their own."""
         stored = run_files.read(self.run / "config.json", "run configuration")
         fraction = stored["config"].get("test_fraction", 0.2)
         test, training = (self.images.class_counts(part) for part in ("test", "all"))
         cut = all(test[name] == round(fraction * (test[name] + training[name])) for name in test)
         if not cut or fraction >= LARGEST_TEST_FRACTION:
-            return ""
-        return typed.again(self.run, {"--test-fraction": f"{min(LARGEST_TEST_FRACTION, 2 * fraction):g}"})
+            return "", "", 1.0
+        larger = min(LARGEST_TEST_FRACTION, 2 * fraction)
+        command = typed.again(self.run, {"--test-fraction": f"{larger:g}"})
+        return command, f"{round(sum(test.values()) * larger / fraction):,} of them", math.sqrt(fraction / larger)
 
     def _search_better(self, why: str) -> Advice:
         """What may find a better architecture: the choice among the best by held-out images, a search, a longer supernet."""
