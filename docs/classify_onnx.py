@@ -1,4 +1,10 @@
-"""Name what is on photos, with a network of trials.export: python docs/classify_onnx.py model.onnx photo.jpg ..."""
+"""Name what is on photos, with a network of trials.export, and without Onepath.
+
+    python docs/classify_onnx.py MODEL.onnx PICTURE [PICTURE ...]
+
+A line for each picture: its class, and the three likeliest with their shares. It needs onnxruntime, numpy and pillow (and
+pillow-heif for HEIC). The exit code is 1 where a picture cannot be read, or nothing can be done at all.
+"""
 
 import contextlib
 import json
@@ -6,9 +12,17 @@ import sys
 import warnings
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
-from PIL import Image, ImageOps
+if __name__ == "__main__" and {"-h", "--help"} & {*sys.argv[1:]}:
+    print(__doc__.strip())  # before anything that may be missing
+    sys.exit()
+try:
+    import numpy as np
+    import onnxruntime
+    from PIL import Image, ImageOps
+except ImportError as error:
+    if __name__ != "__main__":
+        raise
+    sys.exit(f"error: {error}; pip install onnxruntime numpy pillow")
 
 
 def open_rgb(path, how):
@@ -70,8 +84,15 @@ if __name__ == "__main__":
     if not Path(sys.argv[1]).is_file():
         sys.exit(f"error: there is no network {sys.argv[1]!r}; give an .onnx file of trials.export before the pictures")
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a class of its own for each reason
+        sys.exit(f"error: {sys.argv[1]} is no network that onnxruntime reads ({str(error).splitlines()[0]})")
     metadata = session.get_modelmeta().custom_metadata_map
+    if not {"preprocessing", "classes"} <= {*metadata}:
+        sys.exit(
+            f"error: {sys.argv[1]} says nothing of its preprocessing and classes; give an .onnx file of trials.export"
+        )
     preprocessing, classes = json.loads(metadata["preprocessing"]), json.loads(metadata["classes"])
     failed = False
     for path in sys.argv[2:]:
