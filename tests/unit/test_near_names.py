@@ -5,6 +5,7 @@ import json
 import pytest
 
 from spaces.errors import InputError, unknown
+from trials import export, report
 from trials.common import near_runs, run_dir
 from trials.search_driver import experiment_yaml
 
@@ -61,7 +62,7 @@ def test_a_run_that_is_not_there(runs, named, command, says):
             "holds a run of retrain, not of supernet; name one that is there: runs/icons$",
         ),
         ("runs/icons/baselines/m", "supernet", "holds a run of retrain, not of supernet; .* is there: runs/icons$"),
-        ("runs/digits", "retrain", "not of retrain; name one that is there: runs/digit$"),
+        ("runs/digits", "retrain", "not of retrain; first: .*; or name one that is there: runs/digit$"),
         ("runs/digit", "certify", "not of certify; make one with: python -m trials.certify$"),
     ],
 )
@@ -99,3 +100,46 @@ def test_a_search_of_no_run_names_runs(runs):
     """Not the shipped experiments, which a name without .yml is none of."""
     with pytest.raises(InputError, match="'runs/nowhere' does not exist; make one with: python -m trials.supernet"):
         experiment_yaml.read_yaml((runs / "nowhere").relative_to(runs.parent))
+
+
+def test_a_run_of_which_nothing_was_retrained_is_said_how_to_retrain_it(runs):
+    """The whole line, to be typed: what is missing of training, search and retraining."""
+    run = runs / "digits"
+    retrain = f"python -m trials.retrain --fixed-arc {run}/arc.json --supernet {run}"
+    (run / "supernet.pt").touch()
+    assert near_runs.retrains_winner(run) == f"python -m trials.search {run} && {retrain}"
+    (run / "arc.json").touch()
+    assert near_runs.retrains_winner(run) == retrain
+    with pytest.raises(InputError) as caught:
+        export.main(["runs/digits"])
+    relative = retrain.replace(str(run), "runs/digits")
+    assert str(caught.value).startswith(
+        f"'runs/digits' holds a run of supernet, not of retrain; first: {relative}; or name one that is there: runs/digit"
+    )
+    with pytest.raises(InputError) as caught:
+        export.main(["--weights", "runs/digits"])
+    assert f"; first: {relative}; or name one that is there: runs/digit" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["retrain", "retrain-0123456789ab"])
+def test_export_of_a_supernets_run_names_what_was_retrained_in_it(runs, name):
+    for inner in (name, "baselines/m"):
+        (runs / "icons" / inner).mkdir(parents=True)
+        (runs / "icons" / inner / "config.json").write_text('{"command": "retrain", "config": {}}')
+    with pytest.raises(InputError, match=f"are required: --weights; give --weights runs/icons/{name}; see"):
+        export.main(["runs/icons"])
+
+
+@pytest.mark.parametrize(
+    ("command", "word", "says"),
+    [
+        (report.main, "--opn", "unknown option '--opn'; see: "),  # --json has no more in common with it than the dashes
+        (report.main, "--jsn", "unknown option '--jsn'; did you mean '--json'\\? see"),
+        (report.main, "--hlp", "did you mean '--help'?"),
+        (export.main, "--wieghts", "did you mean '--weights'?"),
+        (export.main, "--opse", "did you mean '--opset'?"),
+    ],
+)
+def test_the_nearest_option_is_near(command, word, says):
+    with pytest.raises(InputError, match=says):
+        command(["runs/x", word])

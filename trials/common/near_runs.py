@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,9 +39,38 @@ def other_command(run: Path, holds: str, command: str) -> str:
     within = sorted(path.parent for path in (*run.glob("*/config.json"), *run.glob("*/*/config.json")))
     above = [folder for folder in (run.parent, run.parent.parent) if (folder / "config.json").exists()]
     found = of_command([*sorted(within, key=lambda folder: len(folder.parts)), *above], command)
+    first = "" if found or (holds, command) != ("supernet", "retrain") else f"first: {retrains_winner(run)}"
     found = found or nearest_runs(run, command)
     named = f"name one that is there: {', '.join(found)}" if found else f"make one with: python -m trials.{command}"
+    if first:
+        named = f"{first}; or {named}" if found else first
     return f"'{shown(str(run))}' holds a run of {holds}, not of {command}; {named}"
+
+
+def retrains_winner(run: Path) -> str:
+    """The command that trains the winner of a supernet's run from scratch; after what must come before it."""
+    retrain = ["python", "-m", "trials.retrain", "--fixed-arc", str(run / "arc.json"), "--supernet", str(run)]
+    steps = [] if (run / "supernet.pt").exists() else [typed.go_on(run)]
+    steps += [] if (run / "arc.json").exists() else [shlex.join(["python", "-m", "trials.search", str(run)])]
+    return " && ".join([*steps, shlex.join(retrain)])
+
+
+def weights_of(word: str) -> str:
+    """What to give as --weights where a folder was named without it: of a supernet's run the network that was retrained in it.
+
+    Raises:
+        InputError: it is a supernet's run without one, with the command that trains it; or its configuration is damaged.
+    """
+    run = Path(word)
+    if not (run / "config.json").is_file():
+        return word
+    holds = run_files.read(run / "config.json", "run configuration").get("command")
+    if holds != "supernet":
+        return word
+    found = of_command([path.parent for path in sorted(run.glob("retrain*/config.json"))], "retrain")
+    if not found:
+        raise InputError(other_command(run, holds, "retrain"))
+    return found[0]
 
 
 def nearest_runs(run: Path, command: str) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from spaces.errors import SHOWN, InputError, shown
+from trials.common import near_runs
 
 
 class _Show(argparse.Action):
@@ -69,7 +70,8 @@ class Parser(argparse.ArgumentParser):
             )
         needed = re.fullmatch(r"the following arguments are required: (--\S+)", message)
         if needed and self.words and not self.words[0].startswith("-"):
-            message += f"; give {needed[1]} {shown(self.words[0])}"
+            value = near_runs.weights_of(self.words[0]) if needed[1] == "--weights" else self.words[0]
+            message += f"; give {needed[1]} {shown(value)}"
         raise InputError(f"{message}; see: {self.prog} --help")
 
     def require_known(self, words: Sequence[str]) -> None:
@@ -81,8 +83,9 @@ class Parser(argparse.ArgumentParser):
             if word == "--":
                 return
             if word.startswith("--") and " " not in word and given not in flags:
-                close = difflib.get_close_matches(given, flags, n=1)
-                hint = f"did you mean '{close[0]}'? " if close else ""
+                names = {known.lstrip("-"): known for known in flags}  # the dashes, which all have, are no likeness
+                close = difflib.get_close_matches(given[2:], names, n=1)
+                hint = f"did you mean '{names[close[0]]}'? " if close else ""
                 if given[2:].replace("-", "_") in unflagged:
                     hint = f"give {given[2:].upper()} without a flag; "
                 raise InputError(f"unknown option '{shown(given)}'; {hint}see: {self.prog} --help")
