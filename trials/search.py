@@ -214,12 +214,12 @@ def run_in_nni(plan: Plan, config: Config, earlier: dict[str, Any] | None) -> tu
         cli.say(f"in the portal: {metric_text(plan.evaluate.score_by)}")
         with SearchProgress(plan, curves) as progress:
 
-            def count_trial(job: dict[str, Any]) -> None:
+            def count_trial(job: dict[str, Any], earlier: bool) -> None:
                 if job["status"] != "SUCCEEDED":
                     return progress.add_failure()
                 if plan.remote:
                     results.store_remote_score(plan, job, manager.get(f"/metric-data/{job['trialJobId']}"))
-                progress.add_score(results.score_of(plan, results.arch_of(job)))
+                progress.add_score(results.score_of(plan, results.arch_of(job)), earlier=earlier)
 
             jobs = watchdog.watch_experiment(
                 manager, plan, count_trial, stall_minutes=config.stall_minutes, on_poll=progress.refresh

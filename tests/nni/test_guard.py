@@ -42,7 +42,7 @@ def scheduler_that_defers(monkeypatch) -> None:
 
 def run_to_the_end(plan, port, body, resume=None):
     with nni_manager.running_manager(plan, port, resume) as running:
-        jobs = watchdog.watch_experiment(running, plan, lambda job: None, stall_minutes=5)
+        jobs = watchdog.watch_experiment(running, plan, lambda job, old: None, stall_minutes=5)
         body(running, jobs)
         return running.id
 

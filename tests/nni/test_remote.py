@@ -111,7 +111,7 @@ def test_a_worker_that_fails_a_trial(run, worker, tmp_path):
     path = remote(here, there, worker, maxTrialNumber=3, dies=dies)
     plan = plan_experiment(path, run=str(here))
     with nni_manager.running_manager(plan, free_port()) as running:
-        jobs = watchdog.watch_experiment(running, plan, lambda job: None, stall_minutes=5)
+        jobs = watchdog.watch_experiment(running, plan, lambda job, old: None, stall_minutes=5)
         failed = next(job for job in jobs if job["status"] == "FAILED")
         assert watchdog.trial_error(running, failed["trialJobId"]) == "died over there"
     assert sorted(job["status"] for job in jobs) == ["FAILED", "SUCCEEDED", "SUCCEEDED", "SUCCEEDED"]

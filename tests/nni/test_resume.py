@@ -116,12 +116,12 @@ def test_a_tuner_that_raises(copy, where):
     port, name = free_port(), None
     if resumed:
         with nni_manager.running_manager(plan("nowhere", 1), port) as running:
-            watchdog.watch_experiment(running, plan("nowhere", 1), lambda job: None, stall_minutes=5)
+            watchdog.watch_experiment(running, plan("nowhere", 1), lambda job, old: None, stall_minutes=5)
             name = running.id
         port = free_port()
     with pytest.raises(Stopped, match=f"(the tuner failed|the experiment failed): .*RuntimeError: raised in {where}"):
         with nni_manager.running_manager(plan(where, 3), port, name) as running:
-            watchdog.watch_experiment(running, plan(where, 3), lambda job: None, stall_minutes=5)
+            watchdog.watch_experiment(running, plan(where, 3), lambda job, old: None, stall_minutes=5)
     assert not left_behind(copy)
 
 
@@ -140,7 +140,7 @@ def test_failing_trials_stop_the_search_with_their_reason(copy):
     (copy / "config.json").unlink()
     with pytest.raises(Stopped, match="the first 3 trials failed: '.*' holds no run"):
         with nni_manager.running_manager(plan, free_port()) as running:
-            watchdog.watch_experiment(running, plan, lambda job: None, stall_minutes=5)
+            watchdog.watch_experiment(running, plan, lambda job, old: None, stall_minutes=5)
     assert not left_behind(copy)
 
 
@@ -200,7 +200,7 @@ def test_exhausted_limits_end_the_search_in_nni(copy):
     least = table.bounds().min_macs
     plan = plan_experiment(experiment(copy, trial=WATCHED, classArgs=SMALL | {"max_macs": least}), max_trials=50)
     with nni_manager.running_manager(plan, free_port()) as running:
-        jobs = watchdog.watch_experiment(running, plan, lambda job: None, stall_minutes=5)
+        jobs = watchdog.watch_experiment(running, plan, lambda job, old: None, stall_minutes=5)
     assert 0 < len(jobs) < 50
     assert {job["status"] for job in jobs} == {"SUCCEEDED"}
     assert len(jobs) == len(read_jsonl(copy / "computed.jsonl"))

@@ -22,7 +22,7 @@ from spaces.errors import InputError, Stopped, shown
 from trials.common import answers, machine, numbers, option_files, short_help, typed
 from trials.common.commands import as_typed, in_road
 from trials.common.fields import REQUIRED, flag, groups, option, reuse, sentence, spelled  # noqa: F401  for other modules
-from trials.common.lines import refilled, say, say_next  # noqa: F401  for other modules
+from trials.common.lines import refilled, say, say_next, short  # noqa: F401  for other modules
 from trials.common.parser import Parser
 from trials.common.tables import table  # noqa: F401  for other modules
 
@@ -292,9 +292,9 @@ def progress(total: int, *, desc: str, unit: str, initial: int = 0, silent: floa
     )
 
 
-def short(text: str, width: int) -> str:
-    """A text of at most `width` characters: of a longer one the middle gives way to an ellipsis."""
-    if len(text) <= width:
-        return text
-    head = (width - 1) // 2
-    return text[:head] + "…" + text[len(text) - (width - 1 - head) :]
+def count_earlier(bar: Any, number: int) -> None:
+    """Move a bar of `progress` on by what an earlier process did: its rate and remaining time stay those of this one."""
+    bar.n += number
+    if not bar.disable:
+        bar.initial += number
+        bar.last_print_n += number  # from which tqdm counts for its rate

@@ -47,3 +47,11 @@ def refilled(text: str) -> str:
         else paragraph
         for paragraph in paragraphs
     )
+
+
+def short(text: str, width: int) -> str:
+    """A text of at most `width` characters: of a longer one the middle gives way to an ellipsis."""
+    if len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    return text[:head] + "…" + text[len(text) - (width - 1 - head) :]

@@ -33,18 +33,22 @@ class SearchProgress:
         self.failures = 0
         self.group = ""  # text about the candidates that are being scored together
 
-    def add_score(self, result: dict[str, Any] | None) -> None:
+    def add_score(self, result: dict[str, Any] | None, *, earlier: bool = False) -> None:
         """Count one more architecture with a score.
 
         Args:
             result: its stored score; None where that cannot be read, and then the best stays what it is.
+            earlier: whether it got it before this process began, so that it says nothing of the speed.
         """
         if result and (self.best is None or self.value(result) > self.value(self.best)):
             self.best = result
         if result:
             self.curves.add(result)
         self._show()
-        self.bar.update()
+        if earlier:
+            cli.count_earlier(self.bar, 1)
+        else:
+            self.bar.update()
 
     def add_failure(self) -> None:
         """Count one more trial that ended without a score."""

@@ -34,7 +34,7 @@ ENDED = ("SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED", "EARLY_STOPPED"
 def watch_experiment(
     manager: Manager,
     plan: Plan,
-    on_trial_end: Callable[[dict[str, Any]], None],
+    on_trial_end: Callable[[dict[str, Any], bool], None],
     *,
     stall_minutes: float,
     on_poll: Callable[[], None] = lambda: None,
@@ -42,7 +42,7 @@ def watch_experiment(
     """Follow an experiment until it is done.
 
     Args:
-        on_trial_end: is told each trial that has ended, once; of the trials from before a resume, only those with a score.
+        on_trial_end: is told each trial that has ended, once, and whether it is of before a resume; of those, only the ones with a score.
         stall_minutes: stop when no trial has ended for so long.
         on_poll: called about once a second.
     Returns:
@@ -65,7 +65,7 @@ def watch_experiment(
             for job in sorted(ended, key=lambda job: job.get("endTime") or 0):
                 old, good = job["trialJobId"] in ended_before, job["status"] == "SUCCEEDED"
                 if good or not old:
-                    on_trial_end(job)
+                    on_trial_end(job, old)
                 seen.add(job["trialJobId"])
                 any_success |= good
                 if old:

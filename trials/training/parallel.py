@@ -116,9 +116,8 @@ def train_jobs(
         def report(kind: str, value: Any) -> None:
             if kind == "line":
                 bar.write(value, file=out)
-            elif kind == "earlier":  # does not count for the speed
-                bar.initial += value
-                bar.n += value
+            elif kind == "earlier":
+                cli.count_earlier(bar, value)
             else:
                 bar.update(value)
 
