@@ -37,7 +37,7 @@ from trials.evidence.comparison import verdict_text
 from trials.images.options import IN_MEMORY, DataOptions
 from trials.road import hours
 from trials.road import steps as road
-from trials.road.minutes import check_minutes, minutes_taken
+from trials.road.minutes import check_minutes, minutes_gone, minutes_taken
 from trials.road.record import earlier_road, keep_record
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         told.append({"command": line, "did": "ran" if does else "was complete" if planned.complete else "would run"})
         if does:
             keep_record(config, record)
+        if does and config.minutes is not None:
+            print(minutes_gone(record["minutes"], taken, words[0]))
         print(f"# complete: {line}" if planned.complete else f"$ {line}", flush=True)
         if does:
             began = time.monotonic()

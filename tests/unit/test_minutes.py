@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from spaces.errors import InputError
+from spaces.errors import InputError, Stopped
 from trials import run
 from trials.common import typed
 from trials.evidence import gates
@@ -234,3 +234,30 @@ def test_how_long_it_took_is_said_beside_the_plan():
     planned = {"given": 40, "seconds": {"supernet": 120, "certify": 600}, "timing": 30}
     said = minutes.minutes_taken(planned, {"supernet": 150, "certify": 540})
     assert said == "took 12.0 of 40 minutes; by step, of those planned: supernet 2.5 of 2.0, certify 9.0 of 10.0"
+
+
+@pytest.mark.parametrize(
+    ("taken", "step", "says"),
+    [
+        ({}, "supernet", "0.5 of 38 minutes are gone; 2.0 are planned for supernet"),
+        ({"supernet": 150, "search": 30}, "certify", "3.5 of 38 minutes are gone; 10.0 are planned for certify"),
+        ({"supernet": 150, "certify": 66}, "certify", "4.1 of 38 minutes are gone; 10.0 .* certify, of which 1.1 are gone"),
+        ({"supernet": 150}, "retrain", "3.0 of 38 minutes are gone"),
+    ],
+)
+def test_how_much_is_gone_is_said_before_a_step(taken, step, says):
+    planned = {"given": 38, "seconds": {"supernet": 120, "certify": 600}, "timing": 30}
+    assert re.fullmatch(says, minutes.minutes_gone(planned, taken, step))
+
+
+def test_a_road_says_how_much_is_gone_above_each_step(tmp_path, capsys, monkeypatch):
+    def stopped(words, done):
+        raise Stopped("here")
+
+    monkeypatch.setattr(run, "run_step", stopped)
+    words = [word for word in begun(tmp_path, taken={"supernet": 90}) if word != "--dry-run"]
+    with pytest.raises(Stopped, match="here"):
+        run.main([*words, "--minutes", "40"])
+    gone, command = capsys.readouterr().out.splitlines()[-2:]
+    assert gone == "1.8 of 40 minutes are gone; 1.7 are planned for supernet, of which 1.5 are gone"
+    assert command.startswith("$ python -m trials.supernet --data digits")

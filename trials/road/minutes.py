@@ -183,3 +183,19 @@ def minutes_taken(planned: Mapping[str, Any], taken: Mapping[str, float]) -> str
         f"{step} {seconds / 60:.1f} of {of_steps[step] / 60:.1f}" for step, seconds in taken.items() if step in of_steps
     )
     return f"took {(sum(taken.values()) + planned['timing']) / 60:.1f} of {planned['given']:g} minutes; by step, of those planned: {parts}"
+
+
+def minutes_gone(planned: Mapping[str, Any], taken: Mapping[str, float], step: str) -> str:
+    """How much of the minutes is gone before a step, and what was planned for it, in one line.
+
+    Args:
+        planned: of road.json.
+        taken: seconds of each step, of all attempts.
+        step: that begins now, or goes on.
+    """
+    gone = (sum(taken.values()) + planned["timing"]) / 60
+    text = f"{gone:.1f} of {planned['given']:g} minutes are gone"
+    if step not in planned["seconds"]:
+        return text
+    already = f", of which {taken[step] / 60:.1f} are gone" if step in taken else ""
+    return f"{text}; {planned['seconds'][step] / 60:.1f} are planned for {step}{already}"
