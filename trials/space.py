@@ -55,7 +55,11 @@ class Config(SpaceSizeOptions):
         "128 and --classes 10",
         brief="List what reaches a budget of MACs, such as 100M, at --resolution (128)",
     )
-    rivals: bool = option(False, "With --for, list networks of timm of about this cost, for trials.retrain --baseline")
+    rivals: bool = option(
+        False,
+        "With --for, list networks of timm of about this cost, for trials.retrain --baseline",
+        brief="With --for, list networks of timm of about this cost",
+    )
     counting: str = option("macs", "What is counted; others than macs are for comparison", choices=tuple(COUNTING))
 
     space: str = reuse(SpaceSizeOptions, "space", default=None)

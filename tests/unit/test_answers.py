@@ -142,5 +142,5 @@ def test_a_folder_is_told(tmp_path, capsys):
     found = data.main(["check", str(tmp_path), "--out="])
     assert (found["classes"], found["left_out"], found["picture"]) == ({"a": 10, "b": 10}, [], None)
     assert sum(found["parts"].values()) == 20
-    assert found["next"].startswith("python -m trials.supernet")
+    assert found["next"].startswith("python -m trials.run")
     assert set(json.loads(answers.as_json(found))) == {"command", *answers.ANSWERS["data"]}

@@ -428,7 +428,10 @@ def test_a_step_of_the_road_does_not_say_what_comes_next(where, capsys, monkeypa
 @pytest.mark.parametrize("where", ["", "1"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_that_a_step_was_stopped_is_said_once_by_the_road(where, number):
-    code = f"import os\nfrom trials.common import cli\ncli.run(lambda: os.kill(os.getpid(), {int(number)}))"
+    code = (  # Ctrl-C is ignored in what a shell began in the background, as these tests may have been
+        "import os, signal\nfrom trials.common import cli\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"cli.run(lambda: os.kill(os.getpid(), {int(number)}))"
+    )
     environment = os.environ | {"ONEPATH_IN_ROAD": where}
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
     assert ended.returncode == 128 + number
