@@ -13,6 +13,10 @@ from spaces.errors import InputError, shown, unknown
 from spaces.latency import LatencyTable
 
 Costs = float | np.ndarray
+SCALES = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+TYPED_LEAST = (
+    10_000  # MACs or params: what is typed below without a suffix has lost it, for no network of the papers is so small
+)
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,15 @@ class Limits:
             raise InputError(f"min_macs {self.min_macs:,} is above max_macs {self.max_macs:,}; give a larger max_macs")
         macs = f"the space reaches {bounds.min_macs:,} to {bounds.max_macs:,} MACs"
         if self.max_macs is not None and self.max_macs < bounds.min_macs:
-            raise InputError(f"max_macs {self.max_macs:,} is out of reach: {macs}; raise max_macs")
+            meant = _meant(self.max_macs, bounds.min_macs, bounds.max_macs) or "raise max_macs"
+            raise InputError(f"max_macs {self.max_macs:,} is out of reach: {macs}; {meant}")
         if self.min_macs is not None and self.min_macs > bounds.max_macs:
             raise InputError(f"min_macs {self.min_macs:,} is out of reach: {macs}; lower min_macs")
         if self.max_params is not None and self.max_params < bounds.min_params:
+            meant = _meant(self.max_params, bounds.min_params, bounds.max_params) or "raise max_params"
             raise InputError(
                 f"max_params {self.max_params:,} is out of reach: the space reaches {bounds.min_params:,} to "
-                f"{bounds.max_params:,} params; raise max_params"
+                f"{bounds.max_params:,} params; {meant}"
             )
 
     def satisfied_by(self, macs: Costs, params: Costs, latency_ms: Costs = 0.0) -> Any:
@@ -106,10 +112,10 @@ def amount(value: object, name: str) -> int:
     Args:
         name: name of the limit, for the error.
     Raises:
-        InputError: it is not a positive number.
+        InputError: it is not a positive number, or one that has lost its suffix: a part of a MAC, or typed and below TYPED_LEAST.
     """
     text = shown(value).strip().replace(",", "").replace("_", "")
-    scale = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:], 1)
+    scale = SCALES.get(text[-1:], 1)
     try:
         number = float(text if scale == 1 else text[:-1]) * scale
         if isinstance(value, bool) or not 1 <= number < 1e18:
@@ -118,7 +124,18 @@ def amount(value: object, name: str) -> int:
         raise InputError(
             f"{name} is '{shown(value)}'; give a positive number such as 330000000 or 330M (k, M or G)"
         ) from None
+    if scale == 1 and (number < TYPED_LEAST if isinstance(value, str) else number != round(number)):
+        raise InputError(
+            f"{name} is '{shown(value)}', which is less than any network has; did you mean {name} {number:g}M? "
+            "So small a number needs its suffix: k, M or G"
+        )
     return round(number)
+
+
+def _meant(number: int, least: int, most: int) -> str:
+    """The question whether a suffix was forgotten; "" where none brings the number between the least and the most of a space."""
+    units = [unit for unit in "kMG" if number < TYPED_LEAST and least <= number * SCALES[unit] <= most]
+    return f"did you mean {number}{units[0]}?" if units else ""
 
 
 def milliseconds(value: object, name: str) -> float:

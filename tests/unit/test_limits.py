@@ -43,5 +43,26 @@ def test_bad_amounts(value):
         amount(value, "max_macs")
 
 
+@pytest.mark.parametrize(("value", "meant"), [("3.2", "3.2M"), ("330", "330M"), (3.2, "3.2M"), ("9,999", "9999M")])
+@pytest.mark.parametrize("name", ["max_macs", "--for"])
+def test_a_forgotten_suffix_is_asked_for(value, meant, name):
+    with pytest.raises(InputError, match=f"^{name} is .* did you mean {name} {meant}[?]"):
+        amount(value, name)
+
+
+@pytest.mark.parametrize(("value", "number"), [("9k", 9000), ("10000", 10_000), (35, 35), ("0.01M", 10_000)])
+def test_small_amounts_that_are_meant(value, number):
+    """Those of a file, which tools write, too; spaces of one's own can be as small as they like."""
+    assert amount(value, "max_macs") == number
+
+
+def test_limits_of_a_file_that_lost_their_suffix():
+    for limits, meant in ((Limits(max_macs=3), "3M"), (Limits(max_params=150), "150k")):
+        with pytest.raises(InputError, match=f"is out of reach: .*; did you mean {meant}[?]$"):
+            limits.check(BOUNDS)
+    with pytest.raises(InputError, match="; raise max_macs$"):
+        Limits(max_macs=1000).check(BOUNDS)
+
+
 def test_generators_of_steps_differ():
     assert len({step_generator(seed, step).random() for seed in range(10) for step in range(100)}) == 1000
