@@ -146,9 +146,14 @@ def test_a_folder_that_is_spelt_in_another_way_is_the_same(tmp_path, monkeypatch
 
     stored = {"val_labels": "labels.csv", "lr": 0.1}
     for same in ("./labels.csv", str(tmp_path / "labels.csv"), "labels.csv"):
-        assert run_dir.changed_option(stored, Options(same)) is None
-    assert run_dir.changed_option(stored, Options("other.csv")) == ("--val-labels", "labels.csv", "other.csv")
-    assert run_dir.changed_option(stored, Options()) == ("--val-labels", "labels.csv", "")
+        assert run_dir.changed_options(stored, Options(same)) == []
+    assert run_dir.changed_options(stored, Options("other.csv")) == [("--val-labels", "labels.csv", "other.csv")]
+    assert run_dir.changed_options(stored, Options()) == [("--val-labels", "labels.csv", "")]
+    both = run_dir.changed_options(stored, Options("other.csv", 0.2))
+    assert run_dir.change_texts(both) == (
+        "--val-labels labels.csv, not other.csv, and --lr 0.1, not 0.2",
+        "--val-labels labels.csv --lr 0.1",
+    )
 
 
 @pytest.mark.parametrize(

@@ -221,9 +221,14 @@ def test_runs_of_older_code_read_as_they_did(folder, tmp_path):
     path.write_text(json.dumps({"command": "supernet", "config": stored}))
     assert DataOptions.of(run_dir.load_run(tmp_path / "run", "supernet")).fit == "crop"
     resumed = supernet_config.Config(**again, resume=True)
-    assert run_dir.changed_option(run_files.read(path, "run configuration")["config"], resumed) is None
+    assert run_dir.changed_options(run_files.read(path, "run configuration")["config"], resumed) == []
     with pytest.raises(InputError, match="was started with --fit crop, not pad; give crop or another --out"):
         other = supernet_config.Config(**again, resume=True, fit="pad")
+        run_dir.open_run(other.out, "supernet", other, resume=True)
+    with pytest.raises(
+        InputError, match="with --fit crop, not pad, and --seed 0, not 1; give --fit crop --seed 0 or another"
+    ):
+        other = supernet_config.Config(**again, resume=True, fit="pad", seed=1)
         run_dir.open_run(other.out, "supernet", other, resume=True)
 
 

@@ -22,7 +22,7 @@ from torch import nn
 from spaces.errors import InputError, Stopped
 from tests.commands import ROOT
 from tests.unit.test_data import LOADERS, open_folder
-from trials.common.run_dir import changed_option
+from trials.common.run_dir import changed_options
 from trials.export_formats.formats import ESCAPED, set_metadata
 from trials.export_formats.module_file import constant, preprocess_source
 from trials.images import inspect_file, scan
@@ -366,6 +366,6 @@ def test_runs_of_older_code_go_on_without_the_option():
     config = supernet_config.Config(data="folder", data_root="x", out="y", preset="tiny", batch_size=8, epochs=1)
     stored = dataclasses.asdict(config)
     del stored["exif_orientation"]
-    assert changed_option(stored, config) is None
-    changed = changed_option(stored, dataclasses.replace(config, exif_orientation=True))
-    assert changed == ("--exif-orientation", None, True)
+    assert changed_options(stored, config) == []
+    changed = changed_options(stored, dataclasses.replace(config, exif_orientation=True))
+    assert changed == [("--exif-orientation", None, True)]

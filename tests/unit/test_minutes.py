@@ -191,6 +191,7 @@ def test_a_road_goes_on_with_its_plan(tmp_path, monkeypatch):
     [
         ([], "was begun with --minutes 40, not with no --minutes; give that, or another --out, such as .*-2"),
         (["--minutes", "60"], "was begun with --minutes 40, not with --minutes 60"),
+        (["--max-macs", "8M"], "with no --max-macs and --minutes 40, not with --max-macs 8M and no --minutes; give"),
     ],
 )
 def test_other_minutes_are_refused(tmp_path, more, says):
@@ -241,7 +242,11 @@ def test_how_long_it_took_is_said_beside_the_plan():
     [
         ({}, "supernet", "0.5 of 38 minutes are gone; 2.0 are planned for supernet"),
         ({"supernet": 150, "search": 30}, "certify", "3.5 of 38 minutes are gone; 10.0 are planned for certify"),
-        ({"supernet": 150, "certify": 66}, "certify", "4.1 of 38 minutes are gone; 10.0 .* certify, of which 1.1 are gone"),
+        (
+            {"supernet": 150, "certify": 66},
+            "certify",
+            "4.1 of 38 minutes are gone; 10.0 .* certify, of which 1.1 are gone",
+        ),
         ({"supernet": 150}, "retrain", "3.0 of 38 minutes are gone"),
     ],
 )

@@ -104,6 +104,11 @@ def test_a_step_of_another_command_is_taken_as_it_is_and_said(tmp_path, capsys):
         ({}, ["--in-process"], "search of '.*' is complete, with no in-process and not with in-process True"),
         ({"steps": {"search": {"max-trials": 6}}}, [], "complete, with max-trials 6 and not with no max-trials"),
         ({"max_macs": "3M"}, [], "was begun with --max-macs 3M, not with no --max-macs; .* such as .*-2"),
+        (
+            {"steps": {"search": {"max-trials": 6, "seed": 2}}},
+            ["--max-trials", "7"],
+            "complete, with max-trials 6, seed 2 and not with max-trials 7, no seed; give that again",
+        ),
         ({}, ["--max-macs", "4M"], "was begun with no --max-macs, not with --max-macs 4M"),
         ({"images": "cifar10"}, [], "is a run of the images 'cifar10', not of 'digits'; give another --out"),
         ({"images": str(ROOT)}, [], "is a run of the images '.*', not of 'digits'"),

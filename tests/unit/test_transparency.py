@@ -220,8 +220,10 @@ def test_runs_of_older_code_read_as_they_did(folder, tmp_path):
     resumed = supernet_config.Config(**again, resume=True, batch_size=8, epochs=1)
     assert resumed.background == DROP
     assert (
-        run_dir.changed_option(run_files.read(tmp_path / "run" / "config.json", "run configuration")["config"], resumed)
-        is None
+        run_dir.changed_options(
+            run_files.read(tmp_path / "run" / "config.json", "run configuration")["config"], resumed
+        )
+        == []
     )
     other = supernet_config.Config(**again, resume=True, background="white", batch_size=8, epochs=1)
     with pytest.raises(InputError, match="was started with --background drop, not white; give drop or another --out"):

@@ -172,12 +172,13 @@ def check_same_recipe(folder: Path, winner: str, config: Config) -> None:
     """Raises InputError: a network was trained with other options than the winner is."""
     if not run_dir.begun(folder):
         return
-    changed = run_dir.changed_option(run_dir.load_run(folder, "retrain"), config)
+    changed = run_dir.changed_options(run_dir.load_run(folder, "retrain"), config)
     if changed:
-        flag, was, now = changed
+        differs = ", and ".join(f"with {flag} {was}, and now it is {now}" for flag, was, now in changed)
+        _, was = run_dir.change_texts(changed)
         anew = folder if folder.name == winner else folder.parent
         raise InputError(
-            f"'{folder}' was trained with {flag} {was}, and now it is {now}, so the networks could not be compared; make it {was} "
+            f"'{folder}' was trained {differs}, so the networks could not be compared; make it {was} "
             f"again, or move '{anew}' away to train anew"
         )
 

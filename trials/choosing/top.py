@@ -222,9 +222,9 @@ def open_candidates(run: Path, candidates: Sequence[Candidate], *, resume: bool)
                 f"'{run / TOP_FOLDER}' holds candidates already; add --resume to go on with them, or move that folder away"
             )
         stored = run_files.read(path, "run configuration")
-        changed = run_dir.changed_option(stored["config"], candidate.plan.config)
+        changed = run_dir.changed_options(stored["config"], candidate.plan.config)
         if changed:
-            flag, was, value = changed
+            flag, was, value = changed[0]
             flag = "--top-epochs" if flag in ("--epochs", "--eval-every") else flag
             raise InputError(
                 f"'{candidate.run}' was begun with {flag} {was}, not {value}; give {was}, or move '{run / TOP_FOLDER}' away to begin anew"
@@ -287,7 +287,7 @@ def make_room(config: Config, arch: dict[str, Any]) -> bool:
         pass  # nobody trains there
     stored = run_files.read(folder / "config.json", "run configuration")
     held = run_files.read_if_there(folder / "arc.json", "fixed arc", {})
-    if held == arch and not run_dir.changed_option(stored["config"], config):
+    if held == arch and not run_dir.changed_options(stored["config"], config):
         return True
     name = f"{folder.name}-{arch_id(held)}"
     places = [folder.with_name(name), *(folder.with_name(f"{name}-{number}") for number in range(2, 1000))]

@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -83,15 +83,16 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def changed_option(stored: Mapping[str, Any], config: Any) -> tuple[str, Any, Any] | None:
-    """The first option that a run was started with otherwise, but for those in MAY_CHANGE.
+def changed_options(stored: Mapping[str, Any], config: Any) -> list[tuple[str, Any, Any]]:
+    """The options that a run was started with otherwise, but for those in MAY_CHANGE.
 
     Args:
         stored: the options in config.json; one that an older version did not write has its default.
         config: a dataclass.
     Returns:
-        The option's flag, its stored value and its value now; None where a run may go on with these options.
+        Of each its flag, its stored value and its value now; [] where a run may go on with these options.
     """
+    changed = []
     given = json.loads(json.dumps(dataclasses.asdict(config)))
     for key, value in given.items():
         was = stored.get(key, type(config).__dataclass_fields__[key].default)
@@ -101,8 +102,14 @@ def changed_option(stored: Mapping[str, Any], config: Any) -> tuple[str, Any, An
             if os.path.realpath(value) in (os.path.realpath(was), os.path.realpath(now)):
                 continue
         if (key not in MAY_CHANGE or chooses_best) and was != value:
-            return "--" + key.replace("_", "-"), was, value
-    return None
+            changed.append(("--" + key.replace("_", "-"), was, value))
+    return changed
+
+
+def change_texts(changed: Sequence[tuple[str, Any, Any]]) -> tuple[str, str]:
+    """What `changed_options` found in words: what differs, such as "--lr 0.1, not 0.2", and what to give, such as "0.1"."""
+    differs = ", and ".join(f"{flag} {was}, not {value}" for flag, was, value in changed)
+    return differs, " ".join(f"{flag} {was}" for flag, was, _ in changed) if len(changed) > 1 else str(changed[0][1])
 
 
 def begun(run: str | Path) -> bool:
@@ -147,10 +154,9 @@ def open_run(
         stored = run_files.read(path, "run configuration")
         if stored.get("command") != command:
             raise InputError(f"'{run}' holds a run of {stored.get('command')}, not of {command}; choose another --out")
-        changed = changed_option(stored["config"], config)
-        if changed:
-            flag, was, value = changed
-            raise InputError(f"'{run}' was started with {flag} {was}, not {value}; give {was} or another --out")
+        if changed := changed_options(stored["config"], config):
+            differs, was = change_texts(changed)
+            raise InputError(f"'{run}' was started with {differs}; give {was} or another --out")
         if given.get("data_root") != stored["config"].get("data_root"):  # the images have moved
             stored["config"]["data_root"] = given["data_root"]
             save_json(path, stored)

@@ -123,11 +123,11 @@ def _check_folder(point: Point, *, resume: bool) -> None:
         raise InputError(
             f"'{point.run}' holds a training already; add --resume to go on, which trains nothing twice, or move it away"
         )
-    changed = run_dir.changed_option(run_dir.load_run(point.run, "retrain"), point.plan.config)
+    changed = run_dir.changed_options(run_dir.load_run(point.run, "retrain"), point.plan.config)
     if changed:
-        option, was, value = changed
+        differs, was = run_dir.change_texts(changed)
         raise InputError(
-            f"'{point.run}' was trained with {option} {was}, not {value}, so the points could not be compared; give {was}, or move it "
+            f"'{point.run}' was trained with {differs}, so the points could not be compared; give {was}, or move it "
             "away to train it anew"
         )
 

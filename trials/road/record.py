@@ -48,15 +48,17 @@ def earlier_road(config: Any) -> dict[str, Any]:
         raise InputError(
             f"'{run}' is a run of the images '{stored['images']}', not of '{images}'; give another --out, such as {typed.free_name(run)}"
         )
+    differ = []  # what was, and what is given now
     if stored["max_macs"] != config.max_macs:
-        was, now = (
-            f"--max-macs {value}" if value else "no --max-macs" for value in (stored["max_macs"], config.max_macs)
-        )
-        raise InputError(
-            f"'{run}' was begun with {was}, not with {now}; give that, or another --out, such as {typed.free_name(run)}"
+        differ.append(
+            tuple(
+                f"--max-macs {value}" if value else "no --max-macs" for value in (stored["max_macs"], config.max_macs)
+            )
         )
     if planned != now and ("minutes" in stored or stored["steps"]):
-        was, wanted = (f"--minutes {value:g}" if value else "no --minutes" for value in (planned, now))
+        differ.append(tuple(f"--minutes {value:g}" if value else "no --minutes" for value in (planned, now)))
+    if differ:
+        was, wanted = (" and ".join(texts) for texts in zip(*differ, strict=True))
         raise InputError(
             f"'{run}' was begun with {was}, not with {wanted}; give that, or another --out, such as {typed.free_name(run)}"
         )
@@ -82,10 +84,13 @@ def is_complete(step: str, done: Path | None, options: Mapping[str, Any], record
         if options:
             print(f"# {step} was not done by this command: whether with the options of today is not known")
         return True
-    for name in {**was, **options}:
-        if name not in MAY_DIFFER and was.get(name) != options.get(name):
-            old, new = (f"{name} {shown(of[name])}" if name in of else f"no {name}" for of in (was, options))
-            raise InputError(
-                f"{step} of '{out}' is complete, with {old} and not with {new}; give that again, or another --out, such as {typed.free_name(out)}"
-            )
+    differ = [name for name in {**was, **options} if name not in MAY_DIFFER and was.get(name) != options.get(name)]
+    if differ:
+        old, new = (
+            ", ".join(f"{name} {shown(of[name])}" if name in of else f"no {name}" for name in differ)
+            for of in (was, options)
+        )
+        raise InputError(
+            f"{step} of '{out}' is complete, with {old} and not with {new}; give that again, or another --out, such as {typed.free_name(out)}"
+        )
     return True
