@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trials.common import run_files
+from trials.common.speeds import seconds_of
 from trials.evidence.intervals import accuracy_interval, accuracy_text
 from trials.export_formats import export_record
 from trials.reporting.collect import RunContents
@@ -137,12 +138,10 @@ def _short(commit: str) -> str:
 
 def _supernet_time(contents: RunContents) -> str:
     """From the images per second of the log, each since the line before."""
-    speeds = [(line["step"], line["images_per_second"]) for line in contents.log if line.get("images_per_second")]
-    if not speeds or not contents.config.get("batch_size"):
+    steps = [line["step"] for line in contents.log if line.get("images_per_second")]
+    if not steps or not contents.config.get("batch_size"):
         return ""
-    steps = [0, *(step for step, _ in speeds)]
-    seconds = sum((step - before) / speed for before, (step, speed) in zip(steps, speeds, strict=False))
-    return f"about {duration(contents.config['batch_size'] * seconds)}, {steps[-1]:,} steps"
+    return f"about {duration(seconds_of(contents.log, contents.config['batch_size']))}, {steps[-1]:,} steps"
 
 
 def _training_time(network: TrainedNetwork) -> str:

@@ -162,7 +162,7 @@ def table(work: Work, whole: Work, taken: Sequence[Hours], minutes: float, timin
 def _meaning(name: str, now: int, was: int) -> str:
     """What more or less of something means for the evidence."""
     if name == "random":
-        return f"the least p is {1 / (now + 1):.2g} instead of {1 / (was + 1):.2g}"
+        return f"beating all {now} happens by luck in 1 of {now + 1} cases, with {was} in 1 of {was + 1}"
     if name == "architectures":
         return "less of the space is seen"
     much = f"{'less than' if now < HALF * was else 'at least'} half of the recipe"

@@ -18,6 +18,7 @@ import torch
 from spaces.errors import Stopped
 from trials.common import checkpoint, run_dir
 from trials.common.distributed import average, require_same_start
+from trials.common.speeds import seconds_of
 from trials.training.trainer import Trainer
 from trials.watching.boards import Boards, grid
 from trials.watching.subject import Subject
@@ -105,6 +106,14 @@ class TrainingLog:
             self.lines = run_dir.Log(self.subject.folder / "log.jsonl", after_step=first or -1)
             earlier = [(line["step"], _points(line), None) for line in self.lines.kept]
             self.boards = Boards(self.logger, self.subject, first, earlier)
+
+    def earlier_seconds(self, size: int) -> float:
+        """How long the steps took that were trained before the run was resumed, by their speeds in the log.
+
+        Args:
+            size: images of a step, of all processes together.
+        """
+        return seconds_of(self.lines.kept, size) if self.lines else 0.0
 
     def write(self, step: int, values: Mapping[str, float], **unplotted: Any) -> None:
         """Write a line of log.jsonl, and its values to the loggers; `unplotted` goes to the line alone.

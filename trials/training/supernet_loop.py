@@ -71,6 +71,7 @@ def _loop(
     # the logs, the progress bar, and the losses that still have to be checked
     fixed_paths = FixedPaths(trainer.chain, fixed_archs, trainer.data, size, device) if writes and fixed_archs else None
     log.begin(first, per_epoch)
+    earlier = log.earlier_seconds(size)
     probabilities = ProbabilityLog(trainer, run, log, first) if writes and trainer.search is not None else None
     bar = cli.progress(steps * size, desc="supernet", unit="img", initial=first * size)
     unchecked: list[tuple[int, torch.Tensor]] = []
@@ -146,7 +147,8 @@ def _loop(
     if stop < steps:
         print(f"stopped after {stop:,} of {steps:,} steps; go on with --resume")
         return {}
-    print(f"trained in {time.perf_counter() - began:.0f} s")
+    before = f", {earlier:.0f} of them before it was resumed" * bool(first)
+    print(f"trained in {earlier + time.perf_counter() - began:.0f} s{before}")
     if writes and trainer.search is not None:
         write_learned_arch(trainer, run, feasible, course)
     return {name: tensor.cpu() for name, tensor in trainer.result().items()}
