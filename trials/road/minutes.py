@@ -13,7 +13,6 @@ from typing import Any
 from spaces.errors import InputError
 from trials.certifying.certify_config import MANY_RANDOM, RANDOM
 from trials.common import cli, typed
-from trials.evidence import ranking
 from trials.evidence.gates import STEPS_SHARE
 from trials.road import hours
 from trials.road.hours import Hours, Rates, Work
@@ -25,9 +24,7 @@ LEAST_PART = (
     STEPS_SHARE + 0.01
 )  # of a recipe's epochs: so many steps that no gate calls them few, with what a warm start rounds
 FEWEST_SCORED = 30  # architectures: 20 random ones, by which the tuner makes its model, and two generations of it
-FEWEST_RANDOM = (
-    ranking.LEAST - 2
-)  # architectures: with the winner and the cheapest, the fewest networks that can be ranked
+FEWEST_RANDOM = 3  # architectures: two say hardly how far chance scatters; a tau of the score takes five, and has none here
 
 # of Work -> the step and its option that decide it
 OPTIONS = {
