@@ -9,7 +9,7 @@ from sklearn.metrics import balanced_accuracy_score, recall_score
 from tests.unit.test_recipes import configured
 from trials import supernet
 from trials.common.checkpoint import load_checkpoint
-from trials.evidence.classes import balanced_accuracy, class_rows
+from trials.evidence.classes import balanced_accuracy, class_rows, neglected_class
 from trials.images.load import load_data
 from trials.images.options import DataOptions
 from trials.training import retrain_trainer, supernet_config
@@ -40,6 +40,19 @@ def test_the_figures_of_classes_are_those_of_scikit_learn():
     one = class_rows(labels, seeds[:1], ["a", "b", "c", "d"])
     assert {row.name: row.mistaken_for for row in one}["a"] == f"c ({times[0][0]} images)"
     assert class_rows(labels[59:61], np.array([[1, 1]]), ["a", "b"])[0].mistaken_for == "b (1 image)"
+
+
+def test_a_class_that_is_neglected_is_rare_and_little_known():
+    labels = np.repeat([0, 1, 2], [40, 19, 20])
+    answers = labels.copy()
+    answers[40:52] = 0  # 7 of 19 right, of the mean of 79 %
+    names = ["a", "b", "c"]
+    assert neglected_class(class_rows(labels, answers[None], names)).name == "b"
+    better = np.where(np.arange(79) < 51, labels, answers)  # 18 of 19
+    assert neglected_class(class_rows(labels, better[None], names)) is None
+    swapped = np.repeat([0, 2, 1], [40, 19, 20])  # 20 are half of 40: not few
+    answers = np.where((swapped == 1) & (np.arange(79) < 75), 0, swapped)
+    assert neglected_class(class_rows(swapped, answers[None], names)) is None
 
 
 def test_weights_let_every_class_count_alike():

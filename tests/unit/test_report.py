@@ -500,6 +500,21 @@ def test_classes_and_confusions_are_counted():
     assert [entry[0] for entry in answers.hardest_images(found, 10)] == [9, 8, 3, 5]
 
 
+def test_a_rare_class_that_is_hardly_known_names_the_balanced_loss(runs, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(runs["retrained"], run)
+    [config], labels = run.glob("retrain/config.json"), np.repeat([0, 1, 2], [40, 9, 30]).astype(np.int32)
+    for path in run.glob("retrain/seed*/answers.npz"):
+        np.savez(path, labels=labels, predicted=np.where(labels == 1, 0, labels).astype(np.int32))
+    text = words(page.write_report(run).read_text())
+    assert text.count("--class-weights balanced") == 1
+    assert "has few images, and an accuracy below half of the mean of the classes." in text
+    stored = json.loads(config.read_text())
+    stored["config"]["class_weights"] = "balanced"
+    config.write_text(json.dumps(stored))
+    assert "has few images, and an accuracy" not in words(page.write_report(run).read_text())
+
+
 def test_wrong_answers_are_those_of_all_classes():
     """A class that comes first and errs often leaves places for the others, which get them in the order of their accuracy."""
     labels = np.repeat([0, 1, 2], [60, 20, 10])

@@ -104,6 +104,18 @@ def balanced_of(right: np.ndarray, labels: np.ndarray) -> Interval:
     )
 
 
+def neglected_class(rows: Sequence[ClassRow]) -> ClassRow | None:
+    """The least accurate class that a loss in which every class counts alike may help; None where there is none.
+
+    Its accuracy is below half of the mean of the classes, and it has less than half of the images of the largest one.
+
+    Args:
+        rows: of all classes, the least accurate first.
+    """
+    mean, most = balanced_accuracy(rows).value, max(row.images for row in rows)
+    return next((row for row in rows if row.interval.value < mean / 2 and row.images < most / 2), None)
+
+
 def figures(rows: Sequence[ClassRow]) -> dict[str, Any]:
     """What result.json says about the classes: `balanced` with its interval, and `classes`, the least accurate first."""
     balanced = balanced_accuracy(rows)

@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from spaces.files import atomic
-from trials.evidence.classes import balanced_accuracy
+from trials.evidence.classes import balanced_accuracy, neglected_class
 from trials.evidence.comparison import as_sentence
 from trials.evidence.floor import balanced_text
 from trials.reporting import (
@@ -167,7 +167,7 @@ def _images(contents: RunContents) -> dict[str, Any]:
     }
     if found is None:
         return {"images": images, "mistakes": None}
-    rows = found.rows
+    rows, weights = found.rows, contents.retrained.config.get("class_weights") if contents.retrained else None
     confusion = found.confusion
     total = confusion.sum(axis=1, keepdims=True)
     return {
@@ -176,6 +176,7 @@ def _images(contents: RunContents) -> dict[str, Any]:
             "classes": rows[: answers.MOST_ROWS],
             "more": max(0, len(rows) - answers.MOST_ROWS),
             "balanced": balanced_accuracy(rows),
+            "neglected": neglected_class(rows) if weights != "balanced" else None,
             "seeds": len(found.predicted),
             "wrong": int((found.predicted != found.labels).any(axis=0).sum()),
             "of": len(found.labels),
