@@ -576,15 +576,23 @@ def test_a_phone_shows_it_without_scrolling_sideways(runs, pages):
     ("macs", "resolution", "model"),
     [
         (8_000_000, 64, "timm:mobilenetv2_050"),
-        (3_000_000, 32, "timm:mobilenetv2_035,output_stride=8"),  # wider than the network, and the narrowest there is
+        (3_400_000, 32, "timm:mobilenetv2_035,output_stride=8"),  # wider than the network, and the narrowest there is
         (330_000_000, 224, "timm:mobilenetv2_100"),
         (100_000_000, 128, "timm:mobilenetv2_100"),
+        (2_000_000, 64, "timm:mobilenetv3_small_050"),  # no MobileNetV2 is within a factor of 2
     ],
 )
 def test_the_rival_that_is_advised_costs_what_the_winner_costs(macs, resolution, model):
     assert timm_rivals.rival(macs, resolution) == model
     found, _ = check_baseline(model, 10, resolution)
     assert found / 1e6 == pytest.approx(timm_rivals.approximate(resolution)[model], rel=0.03)
+
+
+@pytest.mark.parametrize("macs", [1_000_000, 3_000_000, 3_200_000])
+def test_no_rival_is_advised_where_no_list_has_one(macs):
+    """The report and trials.space --rivals have one rule."""
+    assert timm_rivals.rival(macs, 32) == ""
+    assert timm_rivals.rivals_near(macs, 32, 10) == []
 
 
 @pytest.mark.parametrize(("macs", "resolution"), [(8_000_000, 64), (15_000_000, 32), (100_000_000, 128)])

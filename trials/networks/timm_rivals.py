@@ -77,10 +77,25 @@ def approximate(resolution: int) -> dict[str, float]:
 
 
 def rival(macs: int, resolution: int) -> str:
-    """The model of timm that one could have taken without a search: the widest MobileNetV2 of a network's MACs, else the narrowest."""
-    known = {name: cost for name, cost in approximate(resolution).items() if name.startswith("timm:mobilenetv2_")}
-    fitting = [name for name, cost in known.items() if cost <= WITHIN * macs / 1e6]
-    return max(fitting or [min(known, key=known.__getitem__)], key=known.__getitem__)
+    """The model of timm that one could have taken without a search; "" where none is near enough by the rule of `rivals_near`.
+
+    The widest MobileNetV2 of a network's MACs, else the narrowest, else what costs most nearly as much.
+    """
+    near = {
+        name: cost * 1e6
+        for name, cost in approximate(resolution).items()
+        if _distance(cost * 1e6, macs) <= math.log(FAR)
+    }
+    known = [name for name in near if name.startswith("timm:mobilenetv2_")]
+    fitting = [name for name in known if near[name] <= WITHIN * macs]
+    if fitting:
+        return max(fitting, key=near.__getitem__)
+    return min(known or near, key=lambda name: _distance(near[name], macs), default="")
+
+
+def _distance(cost: float, macs: int) -> float:
+    """How far a cost is from a number of MACs: the logarithm of the factor between them."""
+    return abs(math.log(cost / macs))
 
 
 def rivals_near(macs: int, resolution: int, classes: int) -> list[Rival]:
@@ -94,17 +109,16 @@ def rivals_near(macs: int, resolution: int, classes: int) -> list[Rival]:
     """
     import torch
 
-    def distance(cost: float) -> float:
-        return abs(math.log(cost / macs))
-
     known = approximate(resolution)
     found = []
-    for name in sorted(known, key=lambda name: distance(known[name] * 1e6))[: 2 * MOST]:
+    for name in sorted(known, key=lambda name: _distance(known[name] * 1e6, macs))[: 2 * MOST]:
         with torch.device("meta"):  # shapes alone
             network = build_baseline(name, classes)
             counted = count(network, torch.empty(1, 3, resolution, resolution))
         found.append(Rival(name, counted.macs, counted.params))
-    near = sorted((one for one in found if distance(one.macs) <= math.log(FAR)), key=lambda one: distance(one.macs))
+    near = sorted(
+        (one for one in found if _distance(one.macs, macs) <= math.log(FAR)), key=lambda one: _distance(one.macs, macs)
+    )
     return sorted(near[:MOST], key=lambda one: one.macs)
 
 

@@ -52,7 +52,8 @@ def next_steps(contents: RunContents) -> list[Step]:
         if not (run / "baselines").is_dir():
             model = rival(contents.table.macs(contents.winner), contents.table.space["resolution"])
             command = cli.command("retrain", "--baseline", model, "--supernet", run)
-            steps.append(Step("See what a network does that one could have taken without a search", command))
+            why = "See what a network does that one could have taken without a search"
+            steps += [Step(why, command)] if model else []
     return [
         step for number, step in enumerate(steps) if step.command not in [other.command for other in steps[:number]]
     ]
