@@ -22,6 +22,7 @@ from trials.images.crops import CROP_DRAWS, central_crops, losing_much, random_c
 from trials.images.dali_loader import DaliLoader
 from trials.images.fit import FITS
 from trials.images.options import DataOptions
+from trials.images.sheet import SHEET_PIXELS
 from trials.images.torch_loader import TorchLoader, cut_out
 from trials.road import steps
 from trials.training import retrain_config, supernet_config
@@ -288,7 +289,7 @@ def test_data_check_counts_what_a_central_crop_loses(folder, tmp_path, capsys):
         assert ("give --fit squash or --fit pad" in out) == (fit == "crop")
         assert (f"--fit {fit}" in found[fit]["next"]) == (fit != "crop")
         sheet = np.asarray(Image.open(path))
-        side, line = check.SHEET_PIXELS, check.SHEET_PIXELS + 4
+        side, line = SHEET_PIXELS, SHEET_PIXELS + 4
         cells = [sheet[20 : 20 + side, 160 + k * line : 160 + k * line + side] for k in range(4)]
         edges = [(cell[0] == ORANGE).all() or (cell[:, 0] == ORANGE).all() for cell in cells]
         assert any(edges) == (fit == "pad")

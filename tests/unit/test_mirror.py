@@ -18,6 +18,7 @@ from trials.images import check, check_config
 from trials.images.load import load_data
 from trials.images.memory import MemoryData
 from trials.images.options import DataOptions
+from trials.images.sheet import SHEET_PIXELS
 from trials.road import steps
 from trials.training import retrain_config, supernet_config
 
@@ -172,7 +173,7 @@ def test_data_check_shows_it(folder, tmp_path):
         assert ("--mirror off" in found["next"]) == (mirror == "off")
         assert "--mirror on" not in found["next"]
         sheets[mirror] = np.asarray(Image.open(path))
-    side, line = check.SHEET_PIXELS, check.SHEET_PIXELS + 4
+    side, line = SHEET_PIXELS, SHEET_PIXELS + 4
     cells = [(20 + row * line, 160 + column * line) for row in range(2) for column in range(4, 8)]
     turned = {
         mirror: [bool(is_mirrored(cell(sheet, top, left, side))[0]) for top, left in cells]

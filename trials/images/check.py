@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image, ImageDraw
 
 from spaces.errors import InputError
 from spaces.files import atomic
@@ -24,7 +22,7 @@ from trials.images import large
 from trials.images.background import colour_of, laid_on
 from trials.images.blank import Blank, blank_classes, notable
 from trials.images.check_config import Config
-from trials.images.crops import CROP_DRAWS, central_crops, losing_much, random_crops
+from trials.images.crops import losing_much
 from trials.images.fit import CROP, WORDS
 from trials.images.image_list import (
     PARTS,
@@ -36,16 +34,14 @@ from trials.images.image_list import (
     without_training_images,
 )
 from trials.images.listing import Listing, find_images
+from trials.images.near_copies import find_near_copies, print_near_copies
 from trials.images.options import require_data_folder
-from trials.images.print_files import LIST_LENGTH, print_facts, print_files, print_two
+from trials.images.print_files import LIST_LENGTH, print_facts, print_files, print_list, print_two
 from trials.images.scan import Scan, scan
-from trials.images.torch_loader import TorchLoader
+from trials.images.sheet import draw_sheet, sheet_classes
 
 NAME = 24  # characters of the name of a class in a line
-SHEET_CLASSES = 10  # rows of the picture sheet
-SHEET_IMAGES = 8  # columns of the picture sheet
 UNEVEN = 0.25  # difference of the shares of transparent images of two classes that is worth a word
-SHEET_PIXELS = 96  # height and width of an image on the sheet
 
 
 def check_folder(
@@ -78,16 +74,19 @@ def check_folder(
     _print_fit(images, config.fit)
     _print_transparent(images, config.background)
     _print_blank(blank)
+    copies = find_near_copies(images, root, colour_of(config.background), config.workers)
+    print_near_copies(copies)
     shrink = _advise_copy(images, root, config, network_for) if network_for and len(images.sizes) else None
     drawn, following = None, None
     if config.out and len(images.labels):
         try:
             with atomic(config.out) as temporary:
-                _draw_sheet(images, root, temporary, config)
+                draw_sheet(images, root, temporary, config)
         except OSError as error:
             raise InputError(f"--out '{config.out}' cannot be written ({error.strerror}); name another file") from None
         drawn = config.out
         print(f"\npicture: {drawn}")
+        _print_undrawn(images.classes)
     if not without_training_images(images) and not in_road():  # the road goes on by itself
         following, why = _next(images, config, budget_for)
         cli.say_next(following, why)
@@ -104,6 +103,7 @@ def check_folder(
         "fit": config.fit,
         "cut": losing_much(images.sizes),
         "blank": {one.name: one.images for one in blank},
+        "near_copies": copies._asdict(),
         "unusual": _unusual(listing, scanned),
         "left_out": images.left_out,
         "not_read": images.others,
@@ -268,33 +268,9 @@ def _print_blank(blanks: list[Blank]) -> None:
         print(f"  {ink:,} of them are drawn in the colour of the background: try another --background")
 
 
-def _draw_sheet(images: ImageList, root: Path, path: Path, config: Config) -> None:
-    """Write a picture with a row for each of a few classes: the same images as they are scored, and as they are trained."""
-    labels, sizes, classes = images.labels, images.sizes, images.classes
-    how: dict[str, Any] = {"turn": config.exif_orientation, "background": colour_of(config.background)}
-    loader = TorchLoader(images.paths.under(root), sizes, images.nbytes, SHEET_PIXELS, workers=0, **how)
-    generator = np.random.default_rng(0)
-    margin, line = 160, SHEET_PIXELS + 4
-    rows = sorted(generator.permutation(len(classes))[:SHEET_CLASSES].tolist())
-    sheet = Image.new("RGB", (margin + SHEET_IMAGES * line, 20 + len(rows) * line), "white")
-    text = ImageDraw.Draw(sheet)
-    text.text((margin, 4), "as scored", fill="black")
-    mirror, fit = config.mirror == "on", config.fit
-    trained_as = f"as trained{(', ' + fit) * (fit != CROP)}: random crop" + ", mirrored half of the time" * mirror
-    text.text((margin + SHEET_IMAGES // 2 * line, 4), trained_as, fill="black")
-    for row, label in enumerate(rows):
-        members = np.flatnonzero(labels == label)
-        sampled = generator.permutation(members)[: SHEET_IMAGES // 2]
-        if not len(sampled):
-            continue
-        scored, _ = loader.decode_batch(central_crops(sampled, sizes[sampled], SHEET_PIXELS, spos=False, fit=fit))
-        draws = generator.random((len(sampled), CROP_DRAWS))
-        trained, _ = loader.decode_batch(
-            random_crops(sampled, sizes[sampled], SHEET_PIXELS, draws, mirror=mirror, fit=fit)
-        )
-        text.text((4, 24 + row * line), f"{classes[label][:24]}\n{len(members):,} images", fill="black")
-        for half, batch in enumerate((scored, trained)):
-            for column, pixels in enumerate(torch.unbind(batch), half * SHEET_IMAGES // 2):
-                corner = (margin + column * line, 20 + row * line)
-                sheet.paste(Image.fromarray(pixels.permute(1, 2, 0).numpy()), corner)
-    sheet.save(path, "PNG")
+def _print_undrawn(classes: list[str]) -> None:
+    """Print which classes the picture sheet leaves out."""
+    drawn = sheet_classes(len(classes))
+    if rest := [cli.short(name, NAME) for label, name in enumerate(classes) if label not in drawn]:
+        more = f" and {len(rest) - LIST_LENGTH:,} more" if len(rest) > LIST_LENGTH else ""
+        print_list(f"  {len(drawn)} of {len(classes):,} classes are drawn, without", rest[:LIST_LENGTH], more)
