@@ -24,7 +24,9 @@ LEAST_PART = (
     STEPS_SHARE + 0.01
 )  # of a recipe's epochs: so many steps that no gate calls them few, with what a warm start rounds
 FEWEST_SCORED = 30  # architectures: 20 random ones, by which the tuner makes its model, and two generations of it
-FEWEST_RANDOM = 3  # architectures: two say hardly how far chance scatters; a tau of the score takes five, and has none here
+FEWEST_RANDOM = (
+    3  # architectures: two say hardly how far chance scatters; a tau of the score takes five, and has none here
+)
 
 # of Work -> the step and its option that decide it
 OPTIONS = {
