@@ -143,7 +143,7 @@ def test_points_lie_at_even_steps_between_the_cheapest_and_the_winner(searched, 
     assert sorted(path.name for path in run.rglob("*")) == before  # a dry run writes nothing
     assert re.search(r"step 1 of 2 +the best of 6 +about [\d,]+ MACs +6 to score", printed)
     assert "4 points of 1 trainings each: at most 4 times the hours above" in printed
-    assert re.search(r"warning: .* steps are too few .* --frontier 4 ", printed)
+    assert re.search(r"warning: [\d,]+ steps of [\d,]+ images are too few: .* --frontier 4 ", printed)
     assert "floor " in printed
     assert max(map(len, re.findall(r"^(?:point|step|cheapest|winner|-).*", printed, re.M))) <= 120
     road = places.find_places(SupernetRun.open(run), 4)
