@@ -14,9 +14,8 @@ from spaces.latency import LatencyTable
 
 Costs = float | np.ndarray
 SCALES = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
-TYPED_LEAST = (
-    10_000  # MACs or params: what is typed below without a suffix has lost it, for no network of the papers is so small
-)
+# MACs or params: what is typed below without a suffix has lost it, for no network of the papers is so small
+TYPED_LEAST = 10_000
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ LEAST_TRAINING = 2 * OTHERS  # fewer say nothing about how near is usual
 TEST_IMAGES, TRAINING_IMAGES, PIXELS = 2000, 20_000, 10**10
 STRETCHES = 20  # of neighbours in the order of names, where there are more: frames of one scene stand side by side
 BLOCK = 256  # test images whose correlations are in memory at a time
-BAR_ABOVE = 2000  # images; fewer are read before anyone would read a progress bar
+SILENT = 2.0  # seconds before a progress bar is shown
 ADVICE = "docs/data.md#frames-of-one-scene"
 
 
@@ -85,15 +85,14 @@ def find_near_copies(
         return NearCopies(0, 0, 0, 0, *total, None)
     files, numbers = images.paths.under(str(root)), np.concatenate((test, training))
     looks = np.zeros((len(numbers), SIDE * SIDE * 3), np.float32)
-    bar = cli.progress(len(numbers), desc="compare images", unit="file") if len(numbers) > BAR_ABOVE else None
-    with ThreadPoolExecutor(max(1, workers)) as pool:
+    with (
+        ThreadPoolExecutor(max(1, workers)) as pool,
+        cli.progress(len(numbers), desc="compare images", unit="file", silent=SILENT) as bar,
+    ):
         paths = (files[number] for number in numbers.tolist())
         for row, look in enumerate(pool.map(_look, paths, itertools.repeat(background))):
             looks[row] = look
-            if bar:
-                bar.update()
-    if bar:
-        bar.close()
+            bar.update()
     nearest, correlation, near = nearest_images(looks[: len(test)], looks[len(test) :])
     same = images.labels[test] == images.labels[training[nearest]]
     example = None

@@ -16,13 +16,12 @@ from trials.common import cli, typed
 from trials.evidence.gates import STEPS_SHARE
 from trials.road import hours
 from trials.road.hours import Hours, Rates, Work
+from trials.training.sizing import SHORT_SHARE
 
 LONGEST = 100_000  # minutes, ten weeks
 MARGIN = 0.15  # of the minutes, which stay free: the estimate may be off by as much
-HALF = 0.5  # of a recipe's epochs, below which trials.training.sizing calls a training short
-LEAST_PART = (
-    STEPS_SHARE + 0.01
-)  # of a recipe's epochs: so many steps that no gate calls them few, with what a warm start rounds
+# of a recipe's epochs: so many steps that no gate calls them few, with what a warm start rounds
+LEAST_PART = STEPS_SHARE + 0.01
 FEWEST_SCORED = 30  # architectures: 20 random ones, by which the tuner makes its model, and two generations of it
 FEWEST_RANDOM = (
     3  # architectures: two say hardly how far chance scatters; a tau of the score takes five, and has none here
@@ -47,10 +46,10 @@ NAMES = {
 # is known of the noise of training. Epochs of the networks go last: what is trained too little is compared for nothing.
 CUTS: tuple[tuple[str, float | int], ...] = (
     ("random", RANDOM),  # where there is time for more of them than usual
-    ("architectures", HALF),
-    ("supernet_epochs", HALF),
+    ("architectures", 0.5),
+    ("supernet_epochs", SHORT_SHARE),
     ("random", RANDOM // 2),
-    ("network_epochs", HALF),
+    ("network_epochs", SHORT_SHARE),
     ("architectures", FEWEST_SCORED),
     ("supernet_epochs", LEAST_PART),
     ("random", FEWEST_RANDOM),
@@ -164,10 +163,10 @@ def _meaning(name: str, now: int, was: int) -> str:
         return f"beating all {now} happens by luck in 1 of {now + 1} cases, with {was} in 1 of {was + 1}"
     if name == "architectures":
         return "less of the space is seen"
-    much = f"{'less than' if now < HALF * was else 'at least'} half of the recipe"
+    much = f"{'less than' if now < SHORT_SHARE * was else 'at least'} half of the recipe"
     if name == "supernet_epochs":
         return f"{much}; scores rank less"
-    return f"{much}; {'may stay at the floor' if now < HALF * was else 'all are trained alike'}"
+    return f"{much}; {'may stay at the floor' if now < SHORT_SHARE * was else 'all are trained alike'}"
 
 
 def minutes_taken(planned: Mapping[str, Any], taken: Mapping[str, float]) -> str:
@@ -181,7 +180,7 @@ def minutes_taken(planned: Mapping[str, Any], taken: Mapping[str, float]) -> str
     parts = ", ".join(
         f"{step} {seconds / 60:.1f} of {of_steps[step] / 60:.1f}" for step, seconds in taken.items() if step in of_steps
     )
-    return f"took {(sum(taken.values()) + planned['timing']) / 60:.1f} of {planned['given']:g} minutes; by step, of those planned: {parts}"
+    return f"took {_gone(planned, taken):.1f} of {planned['given']:g} minutes; by step, of those planned: {parts}"
 
 
 def minutes_gone(planned: Mapping[str, Any], taken: Mapping[str, float], step: str) -> str:
@@ -192,9 +191,13 @@ def minutes_gone(planned: Mapping[str, Any], taken: Mapping[str, float], step: s
         taken: seconds of each step, of all attempts.
         step: that begins now, or goes on.
     """
-    gone = (sum(taken.values()) + planned["timing"]) / 60
-    text = f"{gone:.1f} of {planned['given']:g} minutes are gone"
+    text = f"{_gone(planned, taken):.1f} of {planned['given']:g} minutes are gone"
     if step not in planned["seconds"]:
         return text
     already = f", of which {taken[step] / 60:.1f} are gone" if step in taken else ""
     return f"{text}; {planned['seconds'][step] / 60:.1f} are planned for {step}{already}"
+
+
+def _gone(planned: Mapping[str, Any], taken: Mapping[str, float]) -> float:
+    """The minutes that are gone: of all steps, and of the timing before them."""
+    return float(sum(taken.values()) + planned["timing"]) / 60

@@ -14,9 +14,8 @@ from trials.road import steps as road
 from trials.road.form import check_names, choose_form, no_limit_text
 from trials.road.record import is_complete
 
-LIMITS = {
-    cli.flag(name).removeprefix("--") for name in ("max_macs", "max_latency_ms")
-}  # from above, in a file of options
+# from above, in a file of options
+LIMITS = {cli.flag(name).removeprefix("--") for name in ("max_macs", "max_latency_ms")}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,6 @@ from trials.images.dataset import Data
 from trials.training import sizing
 from trials.training.retrain_config import Config
 
-HALF = 0.5  # of the recipe's steps, as in `sizing.advice`
-
 
 class ShortTraining(NamedTuple):
     """How short a training was, and where that left the network.
@@ -60,7 +58,7 @@ def short_training(config: Config, data: Data, accuracy: Interval, floor: Mappin
     images = data.size(config.training_part)
     per_epoch = images // config.batch_size
     enough = sizing.enough_steps(config.recipe_values(), images, config.kind, config.batch_size)
-    if not STEPS_SHARE * enough <= config.epochs * per_epoch < HALF * enough:
+    if not STEPS_SHARE * enough <= config.epochs * per_epoch < sizing.SHORT_SHARE * enough:
         return None
     if is_below(accuracy, floor) or clearly_above(accuracy, floor):
         return None

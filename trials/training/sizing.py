@@ -22,6 +22,7 @@ LEAST_BATCH = 8  # below, BatchNorm's statistics of a batch are too noisy
 LEAST_SHOWN = {"network": 38_400, "supernet": 51_200, "fine-tuning": 0}  # in a supernet, candidates share them
 LEAST_STEPS = {"network": 1500, "supernet": 1000, "fine-tuning": 500}  # of fine-tuning: arXiv:1912.11370
 MOST_EPOCHS = 300  # unless the recipe has more: the same images once more teach little then
+SHORT_SHARE = 0.5  # of the usual steps; fewer are a short training
 SIZED = ("epochs", "batch_size", "lr")  # what a recipe is fitted by
 # FBNet's temperature falls by exp(-0.045) in each of 90 epochs (arXiv:1812.03443); with other numbers of epochs as far in all
 TEMPERATURE_FALL = 0.045 * 90
@@ -186,7 +187,7 @@ def advice(recipe: Mapping[str, Any], chosen: Mapping[str, Any], images: int, ki
     if batch > 2 * max(fitting, images / BATCHES):
         found.append(f"--batch-size {fitting}: {batch:,} are a large part of {images:,} training images")
     per_epoch, enough = max(1, images // batch), enough_steps(recipe, images, kind, batch)
-    if 2 * epochs * per_epoch < enough:
+    if epochs * per_epoch < SHORT_SHARE * enough:
         found.append(f"--epochs {enough // per_epoch}: {epochs * per_epoch:,} steps, where {enough:,} are usual")
     usual = scaled_rate(recipe["lr"], recipe["batch_size"], batch)
     if not usual / 4 <= lr <= 4 * usual:
