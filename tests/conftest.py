@@ -1,11 +1,13 @@
 """Real parts, made once: a short supernet run on digits, and image folders of real photographs and digits."""
 
 import fcntl
+import importlib.util
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +47,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return ["nni", "end_to_end", "unit"].index(item.path.parent.name), -patience.args[0] if patience else 0
 
     items.sort(key=place)
+
+
+@pytest.fixture(scope="session")
+def classify() -> Any:
+    """The script that people run an exported network with, as a module."""
+    path = Path(__file__).parents[1] / "docs" / "classify_onnx.py"
+    spec = importlib.util.spec_from_file_location("classify_onnx", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 Shared = Callable[[str, Callable[[Path], None]], Path]

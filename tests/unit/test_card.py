@@ -1,7 +1,6 @@
 """Model cards: their code opens a picture as training did, they say what is doubtful, and stale files do not stay unnamed."""
 
 import contextlib
-import importlib.util
 import io
 import json
 import re
@@ -105,11 +104,8 @@ def exported(request, network, images, tmp_path_factory):
     return place, folder, request.param
 
 
-def test_the_code_of_every_card_opens_transparent_pictures_as_training_did(exported, monkeypatch):
+def test_the_code_of_every_card_opens_transparent_pictures_as_training_did(exported, classify, monkeypatch):
     place, folder, background = exported
-    spec = importlib.util.spec_from_file_location("classify_onnx", ROOT / "docs" / "classify_onnx.py")
-    classify = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(classify)
     session = formats.run_onnx(place / "net.onnx")
     import onnxruntime
 

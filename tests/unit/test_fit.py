@@ -1,7 +1,6 @@
 """--fit: how a picture that is not square becomes square; the same pixels in both loaders, the shipped forms, and PIL."""
 
 import dataclasses
-import importlib.util
 import json
 
 import cv2
@@ -11,7 +10,6 @@ import torch
 from PIL import Image
 
 from spaces.errors import InputError
-from tests.commands import ROOT
 from tests.unit.test_data import LOADERS, open_folder
 from trials.common import run_dir, run_files
 from trials.export_formats import usage
@@ -44,14 +42,6 @@ def folder(tmp_path_factory):
         image = image.convert("RGB") if number < 32 else image.quantize(64) if number < 40 else image
         image.save(path, **({"quality": 95, "subsampling": 0} if number < 32 else {}))
     return root
-
-
-@pytest.fixture(scope="module")
-def classify():
-    spec = importlib.util.spec_from_file_location("classify_onnx", ROOT / "docs" / "classify_onnx.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def squared(image, fit, border):

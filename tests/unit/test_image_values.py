@@ -2,7 +2,6 @@
 
 import dataclasses
 import errno
-import importlib.util
 import io
 import json
 import os
@@ -34,18 +33,6 @@ from trials.training import supernet_config
 EIGHT = np.random.default_rng(0).integers(0, 256, (24, 30)).astype(np.uint8)  # a picture in grey
 COLOUR = np.random.default_rng(1).integers(0, 256, (24, 30, 3)).astype(np.uint8)
 HOW = {"resolution": 16, "short_side": 18, "channels": "RGB", "range": 1, "mean": [0.5] * 3, "std": [0.25] * 3, "resize": "antialias"}  # fmt: skip
-
-
-def imported(path, name):
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def classify():
-    return imported(ROOT / "docs" / "classify_onnx.py", "classify_onnx")
 
 
 def tiff(values, shape, *, bits=16, photometric=1, sample_format=1):

@@ -1,7 +1,6 @@
 """Transparent images: laid on one colour, the same in both loaders and in the shipped forms; blank images are told of."""
 
 import dataclasses
-import importlib.util
 import io
 import json
 import sqlite3
@@ -14,7 +13,6 @@ import torch
 from PIL import Image
 
 from spaces.errors import InputError
-from tests.commands import ROOT
 from tests.unit.test_data import LOADERS, open_folder
 from tests.unit.test_options import config_of
 from trials.common import cli, run_dir, run_files
@@ -83,14 +81,6 @@ CASES = {
     "grey of 16 bits": (png(16, 0, b"\x5a\1\x5a\2", b"\x5a\2"), [(90,) * 3, WHITE], [(90,) * 3] * 2),
     "all transparent": (encoded(Image.new("RGBA", (2, 1)), "PNG"), [WHITE] * 2, [(0,) * 3] * 2),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def classify():
-    spec = importlib.util.spec_from_file_location("classify_onnx", ROOT / "docs" / "classify_onnx.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency")
