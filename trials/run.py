@@ -35,7 +35,7 @@ from trials.common.options import LimitOptions, OptimizerOptions, SpaceOptions
 from trials.evidence import gates
 from trials.evidence.comparison import verdict_text
 from trials.images.options import IN_MEMORY, DataOptions
-from trials.road import hours
+from trials.road import hours, longer
 from trials.road import steps as road
 from trials.road.minutes import check_minutes, minutes_gone, minutes_taken
 from trials.road.record import earlier_road, keep_record
@@ -118,6 +118,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "trials.run", option_files.split(words, "--save-config")[1]
     )  # with its --config, for what is advised
     record = earlier_road(config)
+    if not config.dry_run:
+        longer.put_short_aside(config.out, road.network_folder(config), record)  # it was killed before it did so
 
     from trials.road.plan import plan_steps  # it imports Pillow
 
@@ -125,39 +127,72 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     to_do = not all(planned.complete for planned in plan[:-1])
     if to_do and config.minutes is None and (config.dry_run or not run_dir.begun(config.out)):
         say_hours(config, plan)
-    told, taken = [], record.setdefault("taken", {})  # seconds by step, of all attempts
-    for number, planned in enumerate(plan):
-        words, done = road.steps(config)[number]  # the search decides where its winner is trained
-        words = [*words, *planned.more]
-        line = cli.command(words[0], *words[1:])
-        does = not (planned.complete or config.dry_run)
-        told.append({"command": line, "did": "ran" if does else "was complete" if planned.complete else "would run"})
-        if does:
-            keep_record(config, record)
-        if does and config.minutes is not None:
-            print(minutes_gone(record["minutes"], taken, words[0]))
-        print(f"# complete: {line}" if planned.complete else f"$ {line}", flush=True)
-        if does:
-            began = time.monotonic()
-            try:
-                run_step(words, done)
-            finally:
-                taken[words[0]] = taken.get(words[0], 0.0) + time.monotonic() - began
+    record.setdefault("taken", {})  # seconds by step, of all attempts
+    told = []
+    for number, (words, _) in enumerate(road.steps(config)):
+        told.append(do_step(config, number, plan[number], record))
+        if words[0] == "retrain" and config.minutes is not None and not config.dry_run:
+            decided = longer.look_at_winner(config.out, road.network_folder(config), record)
+            if decided:
+                print(decided, flush=True)
                 keep_record(config, record)
-            record["steps"][words[0]] = planned.options
-            keep_record(config, record)
-        if not config.dry_run:
-            stop_at_gate(words[0], config)
+                longer.put_short_aside(config.out, road.network_folder(config), record)
+                plan = plan_steps(config, file, record)
+                told.append(do_step(config, number, plan[number], record))
     if config.dry_run:
         return answer("run", run=config.out, steps=told)
-    certificate = run_files.read(Path(config.out) / "certificate.json", "certificate")
-    verdict, report = certificate["verdict"], f"{config.out}/report.html"
-    print(f"\nverdict: {verdict_text(verdict)}; all of it: {report}")
-    if "trials.export" not in neutral(verdict["next"]):  # that is done
-        print(f"next: {as_typed(verdict['next'])}    # {verdict['why']}")
+    report, verdict = f"{config.out}/report.html", None
+    if longer.left_out("certify", config.out, record):
+        said, following, why = longer.without_certificate(config.out, road.network_folder(config), record)
+    else:
+        verdict = run_files.read(Path(config.out) / "certificate.json", "certificate")["verdict"]
+        said, following, why = verdict_text(verdict), verdict["next"], verdict["why"]
+    print(f"\nverdict: {said}; all of it: {report}")
+    if "trials.export" not in neutral(following):  # that is done
+        print(f"next: {as_typed(following)}    # {why}")
     if config.minutes is not None:
-        print(minutes_taken(record["minutes"], taken))
-    return answer("run", run=config.out, steps=told, verdict=verdict, report=report)
+        print(minutes_taken(record["minutes"], record["taken"]))
+    return answer("run", run=config.out, steps=told, verdict=verdict, report=report, next=as_typed(following))
+
+
+def do_step(config: Config, number: int, planned: Planned, record: dict[str, Any]) -> dict[str, str]:
+    """Do a step of the road, unless it is complete, or its time was given to another one.
+
+    Args:
+        number: of the step.
+        record: of the road; it is kept before and after the step.
+    Returns:
+        Its command, and what was done.
+    """
+    words, done = road.steps(config)[number]  # the search decides where its winner is trained
+    words = [*words, *planned.more]
+    step, line = words[0], cli.command(words[0], *words[1:])
+    if longer.left_out(step, config.out, record):
+        print(f"# left out: {line}", flush=True)
+        return {"command": line, "did": "left out"}
+    does = not (planned.complete or config.dry_run)
+    if does:
+        keep_record(config, record)
+        if config.minutes is not None:
+            print(minutes_gone(record["minutes"], record["taken"], step))
+    print(f"# complete: {line}" if planned.complete else f"$ {line}", flush=True)
+    if does:
+        run_kept(config, words, done, record)
+        record["steps"][step] = planned.options
+        keep_record(config, record)
+    if not config.dry_run:
+        stop_at_gate(step, config)
+    return {"command": line, "did": "ran" if does else "was complete" if planned.complete else "would run"}
+
+
+def run_kept(config: Config, words: list[str], done: Path | None, record: dict[str, Any]) -> None:
+    """Run a command as `run_step` does, and keep how long it took, however it ends."""
+    taken, began = record["taken"], time.monotonic()
+    try:
+        run_step(words, done)
+    finally:
+        taken[words[0]] = taken.get(words[0], 0.0) + time.monotonic() - began
+        keep_record(config, record)
 
 
 def say_hours(config: Config, plan: list[Planned]) -> None:

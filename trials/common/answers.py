@@ -100,9 +100,11 @@ ANSWERS: dict[str, dict[str, str]] = {
     },
     "run": {
         "run": "the run",
-        "steps": "the commands of the road, each with `command` and `did`: ran, or was complete; would run with --dry-run",
-        "verdict": "of the certificate: code, first, sentence, next, why; null with --dry-run",
+        "steps": "the commands of the road, each with `command` and `did`: ran, was complete, or left out; would run with --dry-run",
+        "verdict": "of the certificate: code, first, sentence, next, why; null with --dry-run, and where --minutes went into a longer "
+        "training of the winner",
         "report": "the HTML file; null with --dry-run",
+        "next": NEXT,
     },
     "search": {
         "run": "run of the supernet",

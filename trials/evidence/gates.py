@@ -26,8 +26,7 @@ from trials.images.blank import Blank, notable
 
 FILE = "warnings.json"
 FEW_STEPS, SHORT, SMALL_TEST, BLANK = "few steps", "short training", "small test part", "blank images"
-FEW_SCORING = "few scoring images"
-NEAR_CHANCE = "near chance"
+FEW_SCORING, NEAR_CHANCE, BELOW = "few scoring images", "near chance", "below the floor"
 NOTHING, EQUAL_SCORES = "nothing learned", "equal scores"  # after these nothing can be learned from what follows
 STEPS_SHARE = 0.25  # fewer steps than this part of the recipe's are too few
 BATCH_SHARE = 1 / 8  # the largest part of the training images that one batch may be
@@ -245,7 +244,7 @@ def below_floor(accuracy: Interval, floor: Mapping[str, Any], command: str) -> G
         return None
     beaten_by = f"{floor['top1']:.1f}% ({floor['name']})"
     text = f"the network is undertrained: {percent(accuracy)} is below the floor of {beaten_by}"
-    return GateWarning("below the floor", text, command)
+    return GateWarning(BELOW, text, command)
 
 
 def keep_warnings(

@@ -198,6 +198,11 @@ def minutes_gone(planned: Mapping[str, Any], taken: Mapping[str, float], step: s
     return f"{text}; {planned['seconds'][step] / 60:.1f} are planned for {step}{already}"
 
 
+def minutes_left(planned: Mapping[str, Any], taken: Mapping[str, float]) -> float:
+    """The minutes that are left, negative where more than all are gone; arguments as for `minutes_taken`."""
+    return float(planned["given"]) - _gone(planned, taken)
+
+
 def _gone(planned: Mapping[str, Any], taken: Mapping[str, float]) -> float:
     """The minutes that are gone: of all steps, and of the timing before them."""
     return float(sum(taken.values()) + planned["timing"]) / 60

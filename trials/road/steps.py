@@ -46,7 +46,7 @@ def steps(config: Any) -> list[Step]:
     limit = ["--strategy", "window", "--max-macs", config.max_macs] if config.max_macs else []
     search = ["search", str(run), "--resume"] + ["--in-process"] * config.in_process
     retrain = ["retrain", "--fixed-arc", str(run / "arc.json"), "--supernet", str(run), "--resume"]
-    network = retrain_folder(run / "arc.json", "")
+    network = network_folder(config)
     road: list[Step] = [
         (["supernet", *data, *limit, "--out", str(run), "--resume"], None),  # refuses options that have changed
         (search, run / "arc.json"),
@@ -58,6 +58,11 @@ def steps(config: Any) -> list[Step]:
     if folder:  # exits with 1 where files are left out, which the supernet does too, and says
         road.insert(0, (["data", "check", config.images, "--out", str(run / "check.png")], run / "check.png"))
     return road
+
+
+def network_folder(config: Any) -> Path:
+    """Where the winner is trained; before there is one, where it would be."""
+    return retrain_folder(Path(config.out) / "arc.json", "")
 
 
 def typed_for(step: str, config: Any) -> dict[str, Any]:

@@ -1,0 +1,188 @@
+"""The look at the winner of a road with --minutes: one that is not above the floor is trained longer, in the time of the certificate.
+
+Networks below the floor are of no use, and a certificate of them says "not distinguishable". The longer training comes with a
+certificate only where that fits as well: random architectures are always trained as long as the winner. docs/entry.md has the reasons.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spaces.errors import InputError
+from trials.common import cli, run_files, typed
+from trials.evidence.gates import BELOW, LONGER, SHORT, warnings_from
+from trials.road.minutes import FEWEST_RANDOM, MARGIN, minutes_left
+
+WORTH = 1.5  # times the epochs of before; less would change little
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The training of the winner that was looked at.
+
+    Attributes:
+        epochs: that it had.
+        usual: that the road takes where nothing is cut.
+        seconds: of one training.
+        start: seconds that a command takes before it trains, and a training before its first step.
+        seeds: trainings of each network.
+        jobs, certify_jobs: trainings at a time, of the winner and of the certificate.
+        random: architectures that the certificate was planned with.
+        given: whether these were asked for by the user, so that there are as many or the road goes on as planned.
+    """
+
+    epochs: int
+    usual: int
+    seconds: float
+    start: float
+    seeds: int
+    jobs: int
+    certify_jobs: int
+    random: int
+    given: bool = False
+
+    def winner(self, epochs: int) -> float:
+        """Seconds that the winner takes with other epochs."""
+        return self.start + math.ceil(self.seeds / self.jobs) * self._each(epochs)
+
+    def certificate(self, epochs: int, random: int) -> float:
+        """Seconds of a certificate of so many random architectures, and the cheapest, with other epochs."""
+        return self.start + math.ceil((random + 1) * self.seeds / self.certify_jobs) * self._each(epochs)
+
+    def _each(self, epochs: int) -> float:
+        return self.start + self.seconds * epochs / self.epochs
+
+
+def longer_work(trained: Trained, seconds: float) -> tuple[int, int] | None:
+    """How many epochs the winner is trained with instead, and how many random architectures a certificate has beside it.
+
+    Args:
+        seconds: that are left for both.
+    Returns:
+        Both; 0 random ones where there is no time for FEWEST_RANDOM trained alike; None where the time is too short for a training
+        that is worth it, or for the random ones that were asked for, so that the road goes on as planned.
+    """
+    wanted = trained.usual if WORTH * trained.epochs <= trained.usual else LONGER * trained.epochs
+    fewest = trained.random if trained.given else min(trained.random, FEWEST_RANDOM)
+    for random in range(trained.random, fewest - 1, -1):
+        if trained.winner(wanted) + trained.certificate(wanted, random) <= seconds:
+            return wanted, random
+    if trained.given:
+        return None
+    rounds = math.ceil(trained.seeds / trained.jobs)
+    each = (seconds - trained.start) / rounds - trained.start
+    epochs = min(math.floor(each / trained.seconds * trained.epochs), LONGER * trained.usual)
+    return (epochs, 0) if epochs >= WORTH * trained.epochs else None
+
+
+def look_at_winner(out: str, network: Path, record: dict[str, Any]) -> str:
+    """Look at the trained winner, once in a road, and put a longer training into the plan where that serves better.
+
+    Args:
+        network: the folder of its training.
+        record: of the road, with the seconds that its steps took; `minutes` is changed.
+    Returns:
+        What was decided, in a line; "" where the road goes on as planned.
+    """
+    plan, run = record["minutes"], Path(out)
+    options, found = plan["options"], _warning(network)
+    if "longer" in plan or "work" not in plan or not found or "epochs" not in options.get("retrain", {}):
+        return ""  # an older version planned it, or the epochs were given
+    if "certify" not in plan["seconds"] or (run / "certificate.json").exists() or (run / "controls").exists():
+        return ""
+    trained = _trained(network, plan)
+    rest = sum(plan["seconds"].get(step, 0) for step in ("export", "report"))
+    left = 60 * minutes_left(plan, record["taken"]) * (1 - MARGIN) - rest
+    work = longer_work(trained, left)
+    if work is None:
+        plan["longer"] = {}
+        return ""
+    epochs, random = work
+    plan["longer"] = {"epochs": epochs, "random": random, "instead_of": trained.epochs, "found": found}
+    options["retrain"]["epochs"] = epochs
+    plan["seconds"]["retrain"] += round(trained.winner(epochs))
+    if random:
+        options["certify"] = options.get("certify", {}) | {"random": random}
+        plan["seconds"]["certify"] = round(trained.certificate(epochs, random))
+        then = f"a certificate of {random} random networks, trained as long, fits beside it"
+    else:
+        del plan["seconds"]["certify"]
+        then = "there is no time left for a certificate, which of networks below the floor would say nothing"
+    record["steps"].pop("retrain", None)
+    return (
+        f"{found}; so the winner is trained anew, with {epochs:,} epochs instead of {trained.epochs:,}, in about "
+        f"{trained.winner(epochs) / 60:.0f} minutes; {then}"
+    )
+
+
+def put_short_aside(out: str, network: Path, record: Mapping[str, Any]) -> None:
+    """Move the shorter training of the winner aside where it still stands in the place of the longer one.
+
+    Raises:
+        InputError: it cannot be moved.
+    """
+    longer = record.get("minutes", {}).get("longer")
+    stored = run_files.read_if_there(network / "config.json", "run configuration") if longer else None
+    if not longer or stored is None or stored["config"].get("epochs") != longer["instead_of"]:
+        return
+    aside = Path(typed.free_name(Path(out) / f"undertrained-{network.name}"))
+    try:
+        aside.mkdir()
+        network.rename(aside / network.name)
+    except OSError as error:
+        raise InputError(f"cannot move '{network}' to '{aside}' ({error.strerror}); move it away") from None
+
+
+def left_out(step: str, out: str, record: Mapping[str, Any]) -> bool:
+    """Whether a step gave its time to the longer training: the certificate, as long as nobody made one by its own command."""
+    longer = record.get("minutes", {}).get("longer")
+    return step == "certify" and bool(longer) and not longer["random"] and not (Path(out) / "certificate.json").exists()
+
+
+def without_certificate(out: str, network: Path, record: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What a road says at its end in place of a verdict, the command that comes next, and why.
+
+    Args:
+        network: the folder of the winner's training.
+    """
+    longer, result = record["minutes"]["longer"], run_files.read(network / "result.json", "result")
+    low, high = result["interval"]
+    said = (
+        f"none, for the minutes went into the winner: {result['mean']:.2f}% [{low:.1f}, {high:.1f}] with {longer['epochs']:,} epochs "
+        f"(with {longer['instead_of']:,}: {longer['found']})"
+    )
+    still = warnings_from(network, "retrain")
+    for warning in still:
+        if warning["gate"] in (BELOW, SHORT):
+            return said, warning["command"], warning["text"]
+    trained = _trained(network, record["minutes"])
+    about = f"about {trained.certificate(trained.epochs, trained.random) / 60:.0f} minutes"
+    command = cli.command("certify", out, "--random", trained.random)
+    return said, command, f"is it better than random networks that are trained as long? {about}"
+
+
+def _warning(network: Path) -> str:
+    """What the gates said of the winner's place at the floor; "" where it is clearly above, or was trained long enough."""
+    return next((found["text"] for found in warnings_from(network, "retrain") if found["gate"] in (BELOW, SHORT)), "")
+
+
+def _trained(network: Path, plan: Mapping[str, Any]) -> Trained:
+    """What is known of the winner's training, by its own seconds."""
+    config = run_files.read(network / "config.json", "run configuration")["config"]
+    seconds = run_files.read(network / "result.json", "result")["seconds"]
+    return Trained(
+        epochs=config["epochs"],
+        usual=plan["usual"]["network_epochs"],
+        seconds=statistics.median(seconds),
+        start=plan["start"],
+        seeds=len(seconds),
+        jobs=config["jobs"],
+        certify_jobs=plan["jobs"],
+        random=plan["work"]["random"],
+        given="random" not in plan["options"].get("certify", {}),
+    )
