@@ -152,16 +152,23 @@ def test_what_is_learned_under_a_limit_ends_at_the_limit(tmp_path, capsys):
         "--epochs",
         "4",
     ]
-    flags += ["--strategy", "threshold", "--max-macs", str(limit), "--batch-size", "32", "--arch-passes", "2"]
+    flags += ["--strategy", "threshold", "--max-macs", str(limit), "--batch-size", "32"]
     flags += ["--arch-warmup", "1", "--eval-paths", "0", "--device", "cpu"]
-    supernet.main([*flags, "--out", str(tmp_path / "limited")])
+    # 6 passes are about 140 steps of the thresholds. With 50 the mode is still on its way: docs/strategies.md has both.
+    supernet.main([*flags, "--arch-passes", "6", "--out", str(tmp_path / "limited")])
     said = capsys.readouterr().out
     supernet.main([*flags, "--cost-loss", "none", "--out", str(tmp_path / "free")])
     limited, free = (load_json(tmp_path / run / "most_probable.json", "") for run in ("limited", "free"))
     assert free["macs_without_limit"] > 1.5 * limit
-    assert 0.8 * limit <= limited["macs_without_limit"] <= limit
-    assert len(limited["overturned"]) == 0 < len(free["overturned"])
-    assert f"the limit overturned 0 of {len(limited['arch'])} choices; entropy {limited['entropy']:.2f} of 1" in said
+    assert 0.8 * limit <= limited["macs_without_limit"] <= 1.05 * limit
+    assert limited["macs"] <= limit
+    overturned = len(limited["overturned"])
+    assert (overturned > 0) == (limited["macs_without_limit"] > limit)
+    assert overturned <= 2 < len(free["overturned"])
+    assert (
+        f"the limit overturned {overturned} of {len(limited['arch'])} choices; entropy {limited['entropy']:.2f} of 1"
+        in said
+    )
     last = [json.loads(line) for line in (tmp_path / "limited" / "log.jsonl").read_text().splitlines()][-1]
     assert last["mode_cost"] == pytest.approx(limited["macs_without_limit"] / 1e6)
     assert last["entropy"] == pytest.approx(limited["entropy"], abs=0.05)
