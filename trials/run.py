@@ -35,7 +35,7 @@ from trials.common.options import LimitOptions, OptimizerOptions, SpaceOptions
 from trials.evidence import gates
 from trials.evidence.comparison import verdict_text
 from trials.images.options import IN_MEMORY, DataOptions
-from trials.road import hours, longer
+from trials.road import hours, kept_timings, longer
 from trials.road import steps as road
 from trials.road.minutes import check_minutes, minutes_gone, minutes_taken
 from trials.road.record import earlier_road, keep_record
@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     plan = plan_steps(config, file, record)  # all of it, so that what is refused is refused before the first step
     to_do = not all(planned.complete for planned in plan[:-1])
     if to_do and config.minutes is None and (config.dry_run or not run_dir.begun(config.out)):
-        say_hours(config, plan)
+        say_hours(config, plan, file)
     record.setdefault("taken", {})  # seconds by step, of all attempts
     told = []
     for number, (words, _) in enumerate(road.steps(config)):
@@ -195,11 +195,15 @@ def run_kept(config: Config, words: list[str], done: Path | None, record: dict[s
         keep_record(config, record)
 
 
-def say_hours(config: Config, plan: list[Planned]) -> None:
-    """Say about how long the road takes: in a line, and before it by step in a dry run."""
-    print("timing a few steps; --minutes fits the road into your time", flush=True)
+def say_hours(config: Config, plan: list[Planned], file: str) -> None:
+    """Say about how long the road takes: in a line, and before it by step in a dry run.
+
+    Args:
+        file: of --config; "" where none is given.
+    """
     steps = [[*words, *planned.more] for (words, _), planned in zip(road.steps(config), plan, strict=True)]
-    timed = hours.ask(steps)
+    why = "; --minutes fits the road into your time"
+    timed = kept_timings.timed(steps, config.out, config.images, file, why)
     if isinstance(timed, str):
         print(f"how many hours it takes is not known: {timed}", flush=True)
         return

@@ -9,7 +9,7 @@ from typing import Any
 
 from spaces.errors import InputError
 from trials.common import cli, option_files, run_dir
-from trials.road import hours, minutes
+from trials.road import hours, kept_timings, minutes
 from trials.road import steps as road
 from trials.road.form import check_names, choose_form, no_limit_text
 from trials.road.record import is_complete
@@ -68,7 +68,9 @@ def plan_steps(config: Any, file: str, record: dict[str, Any]) -> list[Planned]:
 
     if config.minutes is not None:
         if "minutes" not in record:
-            record["minutes"] = _fit_minutes(config, given, [[*words, *more_of(step)] for step, words in fixed.items()])
+            record["minutes"] = _fit_minutes(
+                config, given, [[*words, *more_of(step)] for step, words in fixed.items()], file
+            )
         fitted = record["minutes"]["options"]
         for step, (section, own) in given.items():
             new = {name: value for name, value in fitted.get(step, {}).items() if name not in {**section, **own}}
@@ -86,21 +88,22 @@ def plan_steps(config: Any, file: str, record: dict[str, Any]) -> list[Planned]:
 
 
 def _fit_minutes(
-    config: Any, given: Mapping[str, tuple[dict[str, Any], dict[str, Any]]], steps: Sequence[list[str]]
+    config: Any, given: Mapping[str, tuple[dict[str, Any], dict[str, Any]]], steps: Sequence[list[str]], file: str
 ) -> dict[str, Any]:
     """Time a few steps, choose how much fits into --minutes, and say what was cut.
 
     Args:
         given: step -> its section of the file of options, and what was typed.
         steps: the words of all steps.
+        file: of --config; "" where none is given.
     Returns:
         For the record: the minutes, the options that fit by step, about how many seconds each step takes, how much is done and would
         be without the minutes, and what a later look at the winner needs: seconds of a start, trainings of the certificate at a time.
     Raises:
         InputError: the minutes are too few, or a few steps could not be timed.
     """
-    print(f"timing a few steps, to fit the road into {config.minutes:g} minutes", flush=True)
-    found = hours.ask(steps)
+    why = f", to fit the road into {config.minutes:g} minutes"
+    found = kept_timings.timed(steps, config.out, config.images, file, why)
     if isinstance(found, str):
         raise InputError(f"--minutes {config.minutes:g}: what fits is not known, for {found}")
     rates, whole = found
