@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from spaces.names import DEFAULT, SPACES
+
 if TYPE_CHECKING:
-    from spaces.catalog import DEFAULT, SPACES, choices, describe, macro_table, presets, same_preset
+    from spaces.catalog import choices, describe, macro_table, presets, same_preset
     from spaces.model_space import build
 
 __all__ = ["DEFAULT", "SPACES", "build", "choices", "describe", "macro_table", "presets", "same_preset"]

@@ -1,4 +1,4 @@
-"""The search spaces by name: how each is described, its presets, its choices."""
+"""The search spaces: how each is described, its presets, its choices. Their names alone are in names.py."""
 
 from __future__ import annotations
 
@@ -10,20 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from spaces.chain import Chain
 from spaces.errors import InputError, unknown, user_code
+from spaces.names import SPACES, target_of
 from spaces.preset import Preset, check_number
 
 if TYPE_CHECKING:
     from nni.nas.nn.pytorch import ModelSpace
 
-DEFAULT = "spos"  # where none is given
 Option = int | float | str | bool | None
-# name -> "module:function"; the function takes (preset, *, classes, resolution, ...) and returns a Chain
-SPACES = {
-    "fbnet": "spaces.fbnet:fbnet",
-    "proxylessnas": "spaces.proxylessnas:proxylessnas",
-    "single-path-nas": "spaces.single_path_nas:single_path_nas",
-    "spos": "spaces.spos:spos",
-}
 
 
 def describe(name: str, preset: str = "imagenet", **options: Option) -> Chain:
@@ -63,10 +56,7 @@ def describe(name: str, preset: str = "imagenet", **options: Option) -> Chain:
 
 def _load(name: str) -> Callable[..., Chain]:
     """Import the function that describes a space."""
-    target = name if ":" in name else SPACES.get(name)
-    if target is None:
-        raise InputError(f"{unknown('space', name, SPACES)}; or give module:function for a space of your own")
-    module_name, _, function_name = target.partition(":")
+    module_name, _, function_name = target_of(name).partition(":")
     if not all(word.isidentifier() for word in (*module_name.split("."), function_name)):
         raise InputError(f"space '{name}' is not of the form module:function; write for example docs.own_space:space")
     with user_code(f"space '{name}'", "module and function must be on the Python path and import without errors"):

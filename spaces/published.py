@@ -7,10 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spaces.arch import Arch, ArchError, Choices, validate
-from spaces.arch_file import load_arch
-from spaces.errors import unknown
-
 
 @dataclass(frozen=True)
 class Published:
@@ -275,24 +271,3 @@ def find_published(text: str | None) -> tuple[str, Published] | None:
     if text is None or Path(text).is_file():
         return None
     return next(((space, entries[text]) for space, entries in PUBLISHED.items() if text in entries), None)
-
-
-def read_arch(text: str, choices: Choices) -> Arch:
-    """Read the architecture that --fixed-arc names: a file, or a published network.
-
-    Args:
-        choices: the choices of the space, label -> candidates.
-    Raises:
-        ArchError: there is neither, or the architecture does not fit the space.
-    """
-    known = find_published(text)
-    if known:
-        _, network = known
-        validate(network.arch, choices)
-        return dict(network.arch)
-    if not Path(text).exists():
-        names = [name for entries in PUBLISHED.values() for name in entries]
-        raise ArchError(
-            f"fixed-arc file '{text}' does not exist, and it is no published network: {unknown('name', text, names, 'python -m trials.space --list')}"
-        )
-    return load_arch(text, choices)

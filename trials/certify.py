@@ -15,26 +15,35 @@ goes on: nothing is lost and nothing is trained twice.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from trials.certifying.certify_config import Config
-from trials.common import cli
+from trials.choosing.searched import read_searched
+from trials.common import cli, run_files
 from trials.common.answers import answer
 from trials.common.commands import as_typed
+from trials.common.supernet_run import SupernetRun
+from trials.scoring.score_store import TOP_FILE
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = cli.parse(Config, argv, __doc__, "trials.certify")
 
-    # Torch is imported when the options are known to be right.
+    # Torch is imported when the options are known to be right and something was found.
+    run = SupernetRun.open(config.run, trained=not (Path(config.run) / TOP_FILE).exists())  # random draws need none
+    searched = read_searched(run, config.latency_table)
+    if config.device == "cuda":
+        from trials.common.distributed import use_cuda  # with torch, and not yet all the rest
+
+        use_cuda(config.device)
     from trials.certifying import issue, jobs
     from trials.certifying.certificate import FILE
-    from trials.common import run_files
     from trials.export_formats.model_card import renew_certificate
     from trials.reporting.page import write_report
 
     # what a user can get wrong is refused before anything is written
-    plan = issue.plan_certificate(config)
+    plan = issue.plan_certificate(config, searched)
     issue.print_plan(plan)
     if config.dry_run:
         return answer("certify", run=plan.run.path, estimate=dict(issue.print_estimate(plan)))

@@ -33,7 +33,7 @@ from trials.common import cli
 from trials.common.answers import HELP, Answered, answer
 from trials.common.commands import VERBS
 from trials.images import shrink_config
-from trials.images.check_config import Config
+from trials.images.check_config import Config, list_files
 from trials.search_driver.experiment_file import quantile_of_macs
 from trials.training import sizing
 
@@ -55,9 +55,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         found = answer("data", **shrink_folder(copying))
     else:
         config = cli.parse(Config, words, __doc__, "trials.data check")
+        listing = list_files(config)
         from trials.images.check import check_folder
 
-        found = answer("data", **check_folder(config, network_for, budget_for))
+        found = answer("data", **check_folder(config, network_for, budget_for, listing))
     if found["left_out"]:
         raise Answered(1, found)
     return found

@@ -25,17 +25,21 @@ from typing import Any
 
 from spaces.errors import require_library
 from spaces.files import CLONE
+from spaces.fixed_arc import require_arch
 from trials.common import cli
 from trials.common.answers import answer
 from trials.evidence.comparison import change_text
 from trials.evidence.floor import floor_of, floor_text
-from trials.export_formats.export_config import Config
+from trials.export_formats.export_config import Config, find_weights
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = cli.parse(Config, argv, __doc__, "trials.export")
 
     # Torch and the libraries of the formats are imported when the options are known to be right.
+    find_weights(config)
+    if config.fixed_arc:
+        require_arch(config.fixed_arc)
     for library in ("safetensors", "onnx", "onnxscript", "onnxruntime", *["timm"] * bool(config.layout)):
         require_library(library, "python -m trials.export")
     from trials.common import places, run_files

@@ -22,7 +22,10 @@ from typing import Any
 
 from spaces.cost import measure
 from spaces.errors import InputError, require_library
+from spaces.files import require_file
+from spaces.fixed_arc import require_arch
 from spaces.latency import FIT_NETWORKS, MIN_CHECK_NETWORKS, NANOSECONDS_PER_MS, LatencyTable
+from spaces.names import check_names
 from spaces.spec import SpaceSpec, space_options_text
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
@@ -30,6 +33,7 @@ from trials.common import cli
 from trials.common.answers import answer
 from trials.common.supernet_run import SupernetRun
 from trials.search_driver.experiment_file import quantile_of_macs, write_experiment
+from trials.timing import latency_csv
 from trials.timing.latency_config import Config
 
 
@@ -37,9 +41,18 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = cli.parse(Config, argv, __doc__, "trials.latency")
 
     # Torch and the runtimes are imported when the options are known to be right.
+    if config.table:
+        require_file(config.table, "latency table")
+        require_arch(config.fixed_arc)
+    elif config.supernet:
+        SupernetRun.open(config.supernet, trained=False)
+    else:
+        check_names(config.space, config.preset, resolution=config.resolution, classes=config.classes)
+    if config.csv:
+        latency_csv.require_form(config.csv)
     for library in ("onnxruntime", *["onnx"] * bool(config.kit)):
         require_library(library, "python -m trials.latency")
-    from trials.timing import latency_csv, table_report
+    from trials.timing import table_report
     from trials.timing.measure import MeasureSettings, measure_table, random_archs
 
     if config.table:

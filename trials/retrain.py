@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any
 from spaces.arch import Arch, arch_id
 from spaces.errors import InputError
 from spaces.files import save_json
+from spaces.fixed_arc import require_arch
+from spaces.names import check_names
 from trials.common import cli, locks, places, run_dir, run_files
 from trials.common.answers import answer
 from trials.evidence.classes import ClassRow, balanced_accuracy
@@ -35,6 +37,7 @@ from trials.evidence.floor import balanced_text, floor_of, floor_text
 from trials.evidence.gates import keep_warnings, warnings_from
 from trials.evidence.intervals import Interval, accuracy_interval, percent
 from trials.evidence.learned import not_above_text
+from trials.images.options import require_images
 from trials.scoring.score_value import TOP5_CLASSES
 from trials.training.retrain_config import Config
 from trials.training.retrain_result import (
@@ -58,7 +61,14 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     config = cli.parse(Config, argv, __doc__, "trials.retrain")
     speaks = cli.only_first_process_speaks()
 
-    # What a user can get wrong is checked before anything is written.
+    # What a user can get wrong is checked before the imports that take seconds, and all of it before anything is written.
+    check_names(str(config.space), config.preset, resolution=config.resolution)
+    if not (config.frontier or config.chooses):
+        if config.fixed_arc:
+            require_arch(config.fixed_arc)
+        require_images(config)
+        if speaks and not config.dry_run:
+            run_dir.refuse_taken(config.out, "retrain", resume=config.resume)
     from trials.images import image_list
     from trials.training import run_gates
     from trials.training.initial_weights import keep_start

@@ -118,6 +118,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "trials.run", option_files.split(words, "--save-config")[1]
     )  # with its --config, for what is advised
     record = earlier_road(config)
+    if config.device == "cuda":
+        from trials.common.distributed import use_cuda  # with torch
+
+        use_cuda(config.device)
     if not config.dry_run:
         longer.put_short_aside(config.out, road.network_folder(config), record)  # it was killed before it did so
 

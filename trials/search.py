@@ -27,6 +27,7 @@ from trials.common import cli
 from trials.common.answers import answer
 from trials.common.cli import option
 from trials.evidence.gates import warnings_from
+from trials.search_driver import experiment_file, experiment_yaml
 from trials.watching.options import LoggerOptions, decide_loggers
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ class Config(LoggerOptions):
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = cli.parse(Config, argv, __doc__, "trials.search")
 
-    # NNI is imported when the options are known to be right.
+    # NNI is imported when the options are known to be right; the checks of a YAML end with those that need it.
+    experiment_yaml.read_yaml(experiment_file.find_yaml(Path(config.experiment)))
     from trials.search_driver import results
     from trials.search_driver.plan import plan_experiment
     from trials.search_driver.session import experiment_to_continue, refuse_while_retrained, search_lock

@@ -21,6 +21,7 @@ from spaces.cost import CostTable, measure, search_space
 from spaces.counting import COUNTING
 from spaces.errors import InputError, unknown
 from spaces.files import CLONE, save_json
+from spaces.names import check_names
 from spaces.published import PUBLISHED, Published
 from spaces.published_rows import listed, published_rows, top1_text
 from spaces.spec import space_options_text
@@ -72,6 +73,8 @@ class Config(SpaceSizeOptions):
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = cli.parse(Config, argv, __doc__, "trials.space")
 
+    if config.space is not None:
+        check_names(config.space, config.preset, resolution=config.resolution, classes=config.classes)
     if config.list:
         if config != Config(list=True):
             raise InputError("--list shows everything and takes no other option; leave the others out")
@@ -180,7 +183,7 @@ def show_reach(config: Config) -> list[dict[str, Any]]:
             raise InputError(f"--for looks at all presets and widths; leave {cli.flag(name)} out")
     if config.space is not None and config.space not in spaces.SPACES:
         raise InputError(unknown("space", config.space, spaces.SPACES))
-    spaces.describe(config.space or "spos", classes=config.classes, resolution=config.resolution)  # refuses bad numbers
+    check_names(config.space or spaces.DEFAULT, resolution=config.resolution, classes=config.classes)
     budget = amount(config.for_, "--for")
     resolution, classes = config.resolution or RESOLUTION, config.classes or CLASSES
     assumed = [f" (assumed; {cli.flag(name)})" * (getattr(config, name) is None) for name in ("resolution", "classes")]

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from trials.common import cli, run_dir
-from trials.common.run_dir import given_text
+from trials.common.typed import given_text
 from trials.evidence.comparison import change_text
 from trials.evidence.intervals import Interval
 from trials.images.options import DataOptions

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ from trials.certifying.jobs import (
 from trials.certifying.rivals import rivals_of
 from trials.certifying.show import print_certificate
 from trials.choosing.how import how_chosen
-from trials.choosing.searched import read_searched
+from trials.choosing.searched import Searched
 from trials.common import cli, locks, run_dir, run_files
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.classes import balanced_of
@@ -42,7 +41,6 @@ from trials.evidence.gates import FEW_STEPS, GateWarning, keep_warnings
 from trials.evidence.learned import learned_nothing, not_above_text
 from trials.scoring import noise
 from trials.scoring.run_scores import score_archs
-from trials.scoring.score_store import TOP_FILE
 from trials.scoring.score_value import score_value, searched_by
 from trials.training import recipes, run_gates
 from trials.training.dry_run import time_network
@@ -74,20 +72,21 @@ class CertificatePlan:
         return self.retrainings[0]
 
 
-def plan_certificate(config: certify_config.Config) -> CertificatePlan:
+def plan_certificate(config: certify_config.Config, searched: Searched) -> CertificatePlan:
     """Find the networks, and check their trainings.
 
+    Args:
+        searched: what the run has found.
     Raises:
-        InputError: no trained supernet, nothing found yet, images that are gone, or trainings that do not go together.
+        InputError: images that are gone, or trainings that do not go together.
     """
     if cli.rank_and_world()[1] > 1:
         raise InputError(
             "a certificate under torchrun: every network is trained by one process; start it without, with --jobs"
         )
-    run = SupernetRun.open(config.run, trained=not (Path(config.run) / TOP_FILE).exists())  # random draws need none
+    run = searched.run
     if config.jobs is None:
         config = dataclasses.replace(config, jobs=default_jobs(config.device, config.precision or "auto"))
-    searched = read_searched(run, config.latency_table)
     number = config.random or max(certify_config.RANDOM, _earlier_randoms(run, searched.winner))
     folder = winners_folder(searched)
     seeds = choose_seeds(run.path, folder, config.seeds)

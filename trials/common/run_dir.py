@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,22 @@ def left_over(run: str | Path, command: str) -> bool:
     return run_files.read(path, "run configuration").get("command") == command
 
 
+def refuse_taken(out: str | Path, command: str, *, resume: bool) -> None:
+    """Refuse a directory that holds a run already: with `resume` one of another command. See `open_run` for the rest.
+
+    Raises:
+        InputError: it does.
+    """
+    run = Path(out)
+    if left_over(run, command) or not (run / "config.json").exists():
+        return
+    if not resume:
+        raise InputError(f"'{run}' already holds a run; add --resume to continue it, or choose another --out")
+    holds = run_files.read(run / "config.json", "run configuration").get("command")
+    if holds != command:
+        raise InputError(f"'{run}' holds a run of {holds}, not of {command}; choose another --out")
+
+
 def open_run(
     out: str | Path, command: str, config: Any, *, resume: bool, quiet: bool = False, discards: Iterable[str] = ()
 ) -> Path:
@@ -145,15 +161,12 @@ def open_run(
     run = Path(out)
     given = json.loads(json.dumps(dataclasses.asdict(config)))
     path = run / "config.json"
+    refuse_taken(out, command, resume=resume)
     if left_over(run, command):
         for name in discards:
             (run / name).unlink(missing_ok=True)
     elif path.exists():
-        if not resume:
-            raise InputError(f"'{run}' already holds a run; add --resume to continue it, or choose another --out")
         stored = run_files.read(path, "run configuration")
-        if stored.get("command") != command:
-            raise InputError(f"'{run}' holds a run of {stored.get('command')}, not of {command}; choose another --out")
         if changed := changed_options(stored["config"], config):
             differs, was = change_texts(changed)
             raise InputError(f"'{run}' was started with {differs}; give {was} or another --out")
@@ -168,30 +181,12 @@ def open_run(
         raise InputError(f"cannot write to '{run}' ({error.strerror}); choose another --out") from None
     if quiet:
         return run
-    say(f"{command}: {given_text(config, typed.given(f'trials.{command}'))}")
+    say(f"{command}: {typed.given_text(config, typed.given(f'trials.{command}'))}")
     print(
         f"commit {contents['commit'][:12]}, "
         + ", ".join(f"{name} {number}" for name, number in contents["versions"].items())
     )
     return run
-
-
-def given_text(config: Any, given: Collection[str] | None = None) -> str:
-    """The options that differ from their defaults, such as `--data folder --epochs 60`; all of them stand in config.json.
-
-    Args:
-        given: names of the options that were given: what a recipe or the number of images decides is no difference; None where
-            that is not known.
-    """
-    words = []
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if value != field.default and value is not None and (given is None or field.name in given):
-            flag = field.name.replace("_", "-")
-            words.append(
-                f"--{flag if value is not False else f'no-{flag}'}" + ("" if isinstance(value, bool) else f" {value}")
-            )
-    return " ".join(words) or "all options as they are by default"
 
 
 def take_stored(config: Any, command: str, names: Iterable[str], run: str | Path | None = None) -> None:

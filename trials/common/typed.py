@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from trials.common import locks, places, run_files
 
@@ -133,3 +135,21 @@ def free_name(run: str | Path) -> str:
     while Path(f"{run}-{number}").exists():
         number += 1
     return f"{run}-{number}"
+
+
+def given_text(config: Any, given: Collection[str] | None = None) -> str:
+    """The options that differ from their defaults, such as `--data folder --epochs 60`; all of them stand in config.json.
+
+    Args:
+        given: names of the options that were given: what a recipe or the number of images decides is no difference; None where
+            that is not known.
+    """
+    words = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value != field.default and value is not None and (given is None or field.name in given):
+            flag = field.name.replace("_", "-")
+            words.append(
+                f"--{flag if value is not False else f'no-{flag}'}" + ("" if isinstance(value, bool) else f" {value}")
+            )
+    return " ".join(words) or "all options as they are by default"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import keyword
 from pathlib import Path
+from typing import Any
 
 from spaces.errors import InputError, unknown
-from trials.common import cli
+from spaces.files import require_file
+from trials.common import cli, run_dir, typed
 from trials.common.cli import option
 
 FORMATS = {"module": (".py", ".safetensors"), "program": (".pt2",), "onnx": (".onnx",), "int8": ("-int8.onnx",)}
@@ -93,3 +95,25 @@ class Config:
         if path.is_dir():
             return path / "model"
         return path.with_suffix("") if path.suffix in SUFFIXES else path
+
+
+def find_weights(config: Config) -> dict[str, Any] | None:
+    """Find the network that --weights and --seed name.
+
+    Returns:
+        The options of the run that trained it; None where --weights is a file.
+    Raises:
+        InputError: there is no such run, or no network of this seed in it; or the file is missing.
+    """
+    if config.names_file:
+        require_file(config.network_file, "network")
+        return None
+    stored = run_dir.load_run(config.run, "retrain")
+    if not config.network_file.exists():
+        there = sorted(int(path.parent.name[4:]) for path in config.run.glob(f"seed*/{config.network_file.name}"))
+        named = [f"finish it with: {typed.go_on(config.run)}"] if config.seed < stored.get("seeds", 1) else []
+        named += [f"choose another --seed: {', '.join(map(str, there))}"] if there else []
+        raise InputError(
+            f"'{config.weights}' has no trained network of seed {config.seed}; {', or '.join(named) or 'name another run'}"
+        )
+    return stored

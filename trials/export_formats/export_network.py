@@ -11,11 +11,11 @@ from typing import Any
 
 from spaces.errors import InputError, Stopped
 from spaces.files import draft_folder
-from trials.common import cli, run_dir, typed
+from trials.common import cli, run_dir
 from trials.common.places import supernet_of
 from trials.export_formats import files, layouts
 from trials.export_formats.compare import Comparison
-from trials.export_formats.export_config import FORMATS, Config
+from trials.export_formats.export_config import FORMATS, Config, find_weights
 from trials.export_formats.export_record import write_record
 from trials.export_formats.model_card import read_card, write_card
 from trials.networks.build import load_network, read_network
@@ -60,15 +60,7 @@ def export_network(config: Config) -> Exported:
         InputError: there is no such network, its images are gone, or it cannot be written in a format.
         Stopped: the network is not as accurate as it was right after its training.
     """
-    stored_config = None if config.names_file else run_dir.load_run(config.run, "retrain")
-    if not config.names_file and not config.network_file.exists():
-        seeds = (stored_config or {}).get("seeds", 1)
-        there = sorted(int(path.parent.name[4:]) for path in config.run.glob(f"seed*/{config.network_file.name}"))
-        named = [f"finish it with: {typed.go_on(config.run)}"] if config.seed < seeds else []
-        named += [f"choose another --seed: {', '.join(map(str, there))}"] if there else []
-        raise InputError(
-            f"'{config.weights}' has no trained network of seed {config.seed}; {', or '.join(named) or 'name another run'}"
-        )
+    stored_config = find_weights(config)
     stored = read_network(config.network_file, "model", "preprocessing")
     stored_config = stored_config or run_dir.load_run(config.run, "retrain")
     made, began = run_dir.provenance(), time.perf_counter()

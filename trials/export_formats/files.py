@@ -17,7 +17,7 @@ from spaces.arch import Arch, arch_id
 from spaces.cost import measure
 from spaces.errors import InputError, Stopped
 from spaces.files import atomic
-from spaces.published import read_arch
+from spaces.fixed_arc import read_arch
 from spaces.spec import SpaceSpec
 from trials.common import run_files
 from trials.common.places import supernet_of

@@ -21,7 +21,7 @@ from trials.common.tables import WIDTH
 from trials.images import large
 from trials.images.background import colour_of, laid_on
 from trials.images.blank import Blank, blank_classes, notable
-from trials.images.check_config import Config
+from trials.images.check_config import Config, list_files
 from trials.images.crops import losing_much
 from trials.images.fit import CROP, WORDS
 from trials.images.image_list import (
@@ -33,7 +33,7 @@ from trials.images.image_list import (
     turned_sizes,
     without_training_images,
 )
-from trials.images.listing import Listing, find_images
+from trials.images.listing import Listing
 from trials.images.near_copies import find_near_copies, print_near_copies
 from trials.images.options import require_data_folder
 from trials.images.print_files import LIST_LENGTH, print_facts, print_files, print_list, print_two
@@ -48,6 +48,7 @@ def check_folder(
     config: Config,
     network_for: Callable[[int, float], tuple[str, int]] | None = None,
     budget_for: Callable[[int, float, int], str] | None = None,
+    listing: Listing | None = None,
 ) -> dict[str, Any]:
     """Look into all files of a folder, print what is in them, and draw a picture sheet.
 
@@ -55,6 +56,7 @@ def check_folder(
         network_for: the preset of a network for so many training images with such a median of their short sides, and its
             resolution in pixels; None: nothing is said of large images.
         budget_for: a limit on MACs, as it is typed, for such a network of so many classes; None: the supernet comes next.
+        listing: the files of the folder, where they are listed already.
     Returns:
         What --json says; `left_out` are the files that training would leave out.
     Raises:
@@ -64,7 +66,7 @@ def check_folder(
     beside = Path(config.out).absolute().parent  # runs/ may be missing, and is made
     if config.out and not os.access(beside if beside.exists() else beside.parent, os.W_OK):
         raise InputError(f"--out '{config.out}' cannot be written; name a file in a folder of yours, or '' for none")
-    listing = find_images(root, val_labels=config.val_labels, classes=config.classes, per_class=config.per_class)
+    listing = listing or list_files(config)
     scanned = scan(listing.paths.under(listing.root), config.workers)
     images = select_images(listing, scanned, config.score_fraction, config.test_fraction)
     if config.exif_orientation:

@@ -12,7 +12,8 @@ from trials.common import cli
 from trials.common.cli import flag, option, reuse
 from trials.common.machine import require_few
 from trials.images import background, fit
-from trials.images.options import DECODER, DataOptions, default_workers
+from trials.images.listing import Listing, find_images
+from trials.images.options import DECODER, DataOptions, default_workers, require_data_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,3 +50,9 @@ class Config:
                 raise InputError(f"{flag(name)} {getattr(self, name)} is out of range; give a number between 0 and 1")
         cli.not_negative(self, "workers", "classes", "per_class")
         require_few("--workers", self.workers, DECODER)
+
+
+def list_files(config: Config) -> Listing:
+    """The image files of the folder. Raises InputError: it is missing, or no image folder."""
+    root = require_data_folder(config.data_root, "folder")
+    return find_images(root, val_labels=config.val_labels, classes=config.classes, per_class=config.per_class)

@@ -154,6 +154,12 @@ def default_workers() -> int:
     return max(1, min(16, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
+def require_images(options: DataOptions) -> None:
+    """Raises InputError: the data set is in a folder that is not given, or not there. Nothing of it is opened."""
+    if options.data != "digits":
+        require_data_folder(options.data_root, options.data)
+
+
 def require_data_folder(root: str, name: str) -> Path:
     """The folder of --data-root. Raises InputError: not given, or not there."""
     if not root:

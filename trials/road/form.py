@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import spaces
 from spaces.errors import InputError, unknown
+from spaces.names import PRESETS as PRESETS_OF
+from spaces.names import check_names
 from spaces.spec import space_options_text
 from strategies import budget as budgets
 from strategies.budget import Reach
@@ -103,7 +105,7 @@ def no_limit_text(images: str, given: Mapping[str, Any]) -> str:
     )
 
 
-def check_names(given: Mapping[str, Any]) -> None:
+def check_given(given: Mapping[str, Any]) -> None:
     """Check what was given of a space before the images are looked at.
 
     Raises:
@@ -112,10 +114,12 @@ def check_names(given: Mapping[str, Any]) -> None:
     space, preset = given.get("space"), given.get("preset")
     if space is not None and ":" in space:
         return
-    known = {name: None for own in spaces.SPACES if space in (None, own) for name, _ in spaces.presets(own)}
+    known = {name: None for own, presets in PRESETS_OF.items() if space in (None, own) for name in presets}
     if preset is not None and known and preset not in known:
         raise InputError(unknown("preset", preset, known))
-    spaces.describe(space or spaces.DEFAULT, resolution=given.get("resolution"), width_mult=given.get("width-mult"))
+    check_names(space or spaces.DEFAULT, resolution=given.get("resolution"))
+    if given.get("width-mult") is not None:
+        spaces.describe(space or spaces.DEFAULT, width_mult=given["width-mult"])
 
 
 def look_at(images: str, given: Mapping[str, Any]) -> Images:

@@ -11,7 +11,7 @@ from spaces.errors import InputError
 from trials.common import cli, option_files, run_dir
 from trials.road import hours, kept_timings, minutes
 from trials.road import steps as road
-from trials.road.form import check_names, choose_form, no_limit_text
+from trials.road.form import check_given, choose_form, no_limit_text
 from trials.road.record import is_complete
 
 # from above, in a file of options
@@ -138,7 +138,7 @@ def choose_network(
     section, own = given
     width = config.width_mult
     known = {**section, **own} | ({} if width is None else {"width-mult": width})
-    check_names(known)
+    check_given(known)
     chosen, said = record.get("network", {}), ""
     if not run_dir.begun(config.out) and config.max_macs:
         chosen, said = choose_form(config.images, config.max_macs, known)

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from spaces.errors import InputError
 from spaces.files import CLONE, atomic, parse_yaml, read_text
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from trials.common import places
+from trials.common.near_runs import no_run
 
 NAME = "search.yml"
 PARETO_NAME = "search-pareto.yml"  # the search of every cost, which trials.retrain --frontier writes
@@ -187,3 +189,28 @@ def _from_clone(path: Path) -> str:
     """A path as the trials see it, who run in the clone: relative to it where it lies in it, else absolute."""
     resolved = path.resolve()
     return str(resolved.relative_to(CLONE) if resolved.is_relative_to(CLONE) else resolved)
+
+
+def find_yaml(path: Path) -> Path:
+    """The file of an experiment: itself, or search.yml where a run of trials.supernet is named.
+
+    Raises:
+        InputError: there is none.
+    """
+    if path.is_dir():
+        if not (path / NAME).is_file():
+            raise InputError(
+                f"folder '{path}' holds no {NAME}, which trials.supernet writes into its run; name such a run, or "
+                f"an experiment: {', '.join(known_experiments())}"
+            )
+        return path / NAME
+    if not path.exists() and path.suffix not in (".yml", ".yaml"):  # it is meant to be a run
+        raise InputError(no_run(path, "supernet"))
+    if not path.exists():
+        raise InputError(f"experiment '{path}' does not exist; choose one: {', '.join(known_experiments())}")
+    return path
+
+
+def known_experiments() -> list[str]:
+    """The experiments that are shipped with this clone, as paths."""
+    return sorted(f"experiments/{path.name}" for path in (CLONE / "experiments").glob("*.yml"))

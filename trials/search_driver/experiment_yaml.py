@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spaces.errors import InputError, is_whole_number, shown, unknown
-from spaces.files import CLONE, parse_yaml, read_text
+from spaces.files import parse_yaml, read_text
 from trials.common import cli, machine
-from trials.common.near_runs import no_run
 from trials.scoring.evaluate_config import Config as EvaluateConfig
 
 if TYPE_CHECKING:
@@ -51,14 +50,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The experiment as a dict.
 
     Raises:
-        InputError: the file is missing or no YAML, or it lacks a key, has one that NNI does not know, or one of another kind.
+        InputError: the file is no YAML, or it lacks a key, has one that NNI does not know, or one of another kind.
     """
-    if path.is_dir():
-        raise InputError(f"experiment '{path}' is a folder; name the YAML in it, or a run of trials.supernet")
-    if not path.exists() and path.suffix not in (".yml", ".yaml"):  # it is meant to be a run
-        raise InputError(no_run(path, "supernet"))
-    if not path.exists():
-        raise InputError(f"experiment '{path}' does not exist; choose one: {', '.join(known_experiments())}")
     text, compare = read_text(path, "experiment"), "compare it with experiments/quickstart.yml"
     try:
         content = parse_yaml(text)
@@ -292,8 +285,3 @@ def nni_config(path: Path, concurrency: int, wanted: int, default: str) -> Exper
     except Exception as error:  # NNI raises exceptions of all kinds here
         raise InputError(f"experiment '{path}': {shown(str(error)) or type(error).__name__}") from None
     return config
-
-
-def known_experiments() -> list[str]:
-    """The experiments that are shipped with this clone, as paths."""
-    return sorted(f"experiments/{path.name}" for path in (CLONE / "experiments").glob("*.yml"))

@@ -123,13 +123,7 @@ def plan_experiment(
     Raises:
         InputError: a missing file or key, an unfinished supernet, a mismatch, or a limit out of reach.
     """
-    if path.is_dir():
-        if not (path / experiment_file.NAME).is_file():
-            raise InputError(
-                f"folder '{path}' holds no {experiment_file.NAME}, which trials.supernet writes into its run; name such a run, or "
-                f"an experiment: {', '.join(experiment_yaml.known_experiments())}"
-            )
-        path /= experiment_file.NAME
+    path = experiment_file.find_yaml(path)
     if run is None and path.match("search*.yml") and path.exists() and (path.parent / "supernet.pt").exists():
         experiment_file.follow_run(path.parent, path.name)
     content = experiment_yaml.read_yaml(path)

@@ -165,10 +165,15 @@ def _times_of_rows(path: str, expected: Mapping[tuple[str, str], bool]) -> dict[
     return times
 
 
-def _rows(path: str) -> list[tuple[int, dict[str, str]]]:
-    """Line number and columns of each row. Raises InputError: not a CSV file with these columns."""
+def require_form(path: str) -> None:
+    """Raises InputError: there is no such file."""
     if not Path(path).exists():
         raise InputError(f"'{path}' does not exist; write a form with --template")
+
+
+def _rows(path: str) -> list[tuple[int, dict[str, str]]]:
+    """Line number and columns of each row. Raises InputError: not a CSV file with these columns."""
+    require_form(path)
     try:
         text = read_text(path, "latency CSV")
         reader = csv.DictReader(io.StringIO(text, newline=""))

@@ -9,8 +9,8 @@ import numpy as np
 from spaces.arch import arch_id
 from spaces.errors import InputError
 from spaces.files import atomic
+from spaces.fixed_arc import read_arch
 from spaces.latency import FIT_NETWORKS, LatencyTable
-from spaces.published import read_arch
 from spaces.spec import SpaceSpec
 from trials.common import cli
 from trials.timing.measure import calibrated_network, random_archs

@@ -12,8 +12,8 @@ import spaces
 from spaces.arch import Arch, ArchError
 from spaces.cost import CostTable, measure
 from spaces.errors import InputError, require_library
+from spaces.fixed_arc import read_arch as read_published_or_file
 from spaces.published import find_published
-from spaces.published import read_arch as read_published_or_file
 from spaces.spec import SpaceSpec, space_options_text
 from trials.common import cli, run_dir
 from trials.common.distributed import use_cuda

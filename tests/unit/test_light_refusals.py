@@ -1,0 +1,110 @@
+"""A mistake is refused before torch, NNI and the like are imported, which takes 2 to 10 s here and a minute on a busy machine."""
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+from spaces import names
+from spaces.errors import InputError
+from tests.commands import ROOT
+from tests.unit.test_options import COMMANDS
+
+HEAVY = ("torch", "torchvision", "nni", "pytorch_lightning", "lightning_fabric", "sklearn", "matplotlib", "pandas")
+# command -> mistakes; {here} is an empty folder, and every command is also given an unknown option and --help
+MISTAKES = {
+    "certify": ["{here}/none", "{here}", "{here}/none --seeds 0", "{here}/none --jobs 100000"],
+    "data": ["{here}/none", "{here}", "{here}/none --workers 100000"],
+    "evaluate": ["--run {here}/none --arch {here}/arc.json", "--run {here} --arch {here}/arc.json --max-macs 1Q"],
+    "export": [
+        *("--weights {here}/none", "--weights {here}", "--weights {here}/network.pt", "--weights {here} --opset 7"),
+        "--weights {here} --formats onx",
+    ],
+    "latency": [
+        *("--out {here}/x.json", "--space spso --out {here}/x.json", "--supernet {here} --out {here}/x.json"),
+        *("--space spos --preset tinny --out {here}/x.json", "--table {here}/none.json --fixed-arc spos-block"),
+        "--space spos --preset tiny --csv {here}/none.csv --out {here}/x.json",
+    ],
+    "report": ["{here}/none", "{here}"],
+    "retrain": [
+        *("", "--fixed-arc {here}/none.json --preset tiny", "--fixed-arc spos-block --space fbnet"),
+        *("--fixed-arc spos-block --data folder --data-root {here}/none", "--supernet {here} --top 4"),
+        *("--baseline mobilenet", "--baseline timm:mobilenetv2_100 --data cifar10", "--fixed-arc spos-block --seeds 0"),
+    ],
+    "run": [
+        *("{here}/none", "{here}", "digits --space spso", "digits --preset tinny", "digits --max-macs 1Q"),
+        *("digits --minutes 0", "digits --resolution 3", "{here} --max-macs 100M"),
+    ],
+    "search": ["{here}/none", "{here}", "{here}/none.yml", "{here}/bad.yml", "{here}/none --port 99999999"],
+    "space": ["", "spso", "spos --preset tinny", "spos --resolution 3", "--for 1Q", "--for 100M --resolution 3"],
+    "supernet": [
+        *("--out {here}/new --space spso", "--out {here}/new --preset tinny", "--out {here}/new --resolution 3"),
+        *("--out {here}/new --data folder", "--out {here}/new --data folder --data-root {here}/none"),
+        *("--out {here}/new --data digits --epochs -1", "--out {here}/new --strategy uniformly"),
+        "--out {here}/new --data digits --device cudda",
+    ],
+}
+CODE = """
+import importlib, json, sys
+from spaces.errors import InputError
+command, heavy, lines = json.loads(sys.argv[1])
+module = importlib.import_module("trials." + command)
+for line in lines:
+    try:
+        module.main(line.split())
+        print("not refused:", line)
+    except InputError as error:
+        if loaded := [name for name in heavy if name in sys.modules]:
+            sys.exit(f"{line}: {error}: {loaded}")
+    except SystemExit as ended:
+        if ended.code:
+            print("not refused as a mistake:", line)
+"""
+
+
+def refuse_all(command, lines):
+    """Give a command these mistakes in a process of its own, and see that none of them made it import what is heavy."""
+    words = json.dumps([command, HEAVY, lines])
+    done = subprocess.run([sys.executable, "-c", CODE, words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "not refused" not in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_mistake_is_refused_without_torch(command, tmp_path):
+    (tmp_path / "bad.yml").write_text("trial: [1")
+    verb = "check " if command == "data" else ""
+    lines = [verb + line.format(here=tmp_path) for line in MISTAKES[command]]
+    refuse_all(command, [*lines, f"{verb}{lines[0].removeprefix(verb)} --no-such-option", f"{verb}--help"])
+
+
+def test_a_run_that_does_not_fit_is_refused_without_torch(run):
+    """It is trained, and nothing was searched in it."""
+    refuse_all("certify", [str(run)])
+    refuse_all("export", [f"--weights {run}"])
+    refuse_all("retrain", [f"--supernet {run} --fixed-arc {run}/arc.json"])
+    refuse_all("supernet", [f"--out {run} --data digits --preset tiny", f"--out {run} --data digits --preset cifar"])
+
+
+def test_the_names_that_are_checked_without_a_space_s_module_are_those_in_it():
+    presets = {name: importlib.import_module(path.partition(":")[0]).PRESETS for name, path in names.SPACES.items()}
+    assert {name: tuple(known) for name, known in presets.items()} == names.PRESETS
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("spso",), "unknown space 'spso'; did you mean 'spos'"),
+        (("spos", "gpu"), "unknown preset of space spos: 'gpu'"),
+        (("spos", "tiny", 7), "resolution of space spos is 7; give a whole number, at least 8"),
+        (("spos", "tiny", 32, 1), "classes of space spos is 1; give a whole number, at least 2"),
+    ],
+)
+def test_what_is_refused_of_a_space_by_its_name(given, says):
+    name, preset, resolution, classes = (*given, *[None] * 3)[:4]
+    with pytest.raises(InputError, match=says):
+        names.check_names(name, preset, resolution=resolution, classes=classes)
+    names.check_names("proxylessnas", "mobile-14", resolution=224, classes=1000)
+    names.check_names("my.module:space", "gpu", resolution=7)  # whatever it takes
