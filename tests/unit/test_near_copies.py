@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits, load_sample_images
 
 from tests.commands import ROOT
 from trials import data
-from trials.images import check, check_config, near_copies
+from trials.images import check, check_config, near_copies, print_check
 
 SAID = "nearly equal to one that trains"
 
@@ -34,21 +34,19 @@ def film(folder, scenes, frames=10):
 
 
 def test_frames_of_one_scene_are_found_and_none_where_scenes_are_kept_together(tmp_path, monkeypatch, capsys):
-    """The example of docs/data.md puts whole scenes into train/ and val/."""
     monkeypatch.chdir(tmp_path)
     film(tmp_path / "images", scenes=15)
     printed, found = checked("images", capsys)
     assert f"{found['near']} of 60 pictures that would test are {SAID} (such as '" in printed
-    assert f"docs/data.md#{near_copies.ADVICE.rpartition('#')[2]}" in printed
+    title = print_check.FRAMES.rpartition("#")[2].replace("-", " ")
+    assert f"## {title.capitalize()}\n" in (ROOT / "docs" / "data.md").read_text()
+    assert print_check.FRAMES in printed
     assert found["near"] >= 50
     assert (found["other_class"], found["test"], found["training"]) == (0, 60, 240)
     one, two = found["example"]
     assert one.rpartition("-")[0] == two.rpartition("-")[0]
 
-    page = (ROOT / "docs" / "data.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", page.partition("## Frames of one scene")[2], re.DOTALL)
-    exec(block, {})
-    printed, found = checked("by-scene", capsys)
+    printed, found = checked("images", capsys, "--group-by", found["group_by"])
     assert SAID not in printed
     assert (found["near"], found["test"], found["training"]) == (0, 60, 240)
 
@@ -86,7 +84,7 @@ def test_images_that_are_merely_alike_are_none(tmp_path, capsys, kind):
 
 def test_a_part_is_compared_where_there_are_many_and_that_is_said(tmp_path, monkeypatch, capsys):
     """In stretches of neighbours: a scene stands together, so that its frames are found."""
-    monkeypatch.setattr(near_copies, "PIXELS", 60 * 80 * 200)
+    monkeypatch.setattr(near_copies, "CHECK", near_copies.CHECK._replace(pixels=60 * 80 * 200))
     film(tmp_path / "images", scenes=15, frames=20)
     printed, found = checked(tmp_path / "images", capsys)
     assert found["test"] + found["training"] == 200
@@ -96,7 +94,8 @@ def test_a_part_is_compared_where_there_are_many_and_that_is_said(tmp_path, monk
 
 
 def test_copies_in_another_class_are_said_to_be_so(capsys):
-    near_copies.print_near_copies(near_copies.NearCopies(9, 6, 20, 80, 20, 80, ("a/1.png", "b/2.png")))
+    found = near_copies.NearCopies(9, 6, 20, 80, 20, 80, ("a/1.png", "b/2.png"))
+    print_check.print_near_copies(found, None)
     printed = " ".join(capsys.readouterr().out.split())
     assert (
         "; 6 of them to one of another class): what is in two classes cannot be told; decide for one class: docs"

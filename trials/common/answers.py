@@ -42,7 +42,9 @@ ANSWERS: dict[str, dict[str, str]] = {
         "cut": "images that lose more than a fifth of their area in a central crop",
         "blank": "class -> images that are one single colour; classes without any are left out",
         "near_copies": "test images nearly equal to a training image: near, other_class (of these, to one of another class), test and "
-        "training (compared), of_test and of_training (all), example (two paths, or null); null with shrink",
+        "training (compared), of_test and of_training (all), example (two paths, or null), group_by (a --group-by that was found to keep "
+        "them in one part, or null); null with shrink",
+        "groups": "groups of --group-by, pictures by themselves among them; null without it, and with shrink",
         "unusual": "files that are readable but odd: [path, why]",
         "left_out": "files that cannot be used: [path, why]; the exit code is 1 where there are some",
         "not_read": "files that are no images: [path, why]",

@@ -108,8 +108,9 @@ def changed_options(stored: Mapping[str, Any], config: Any) -> list[tuple[str, A
 
 def change_texts(changed: Sequence[tuple[str, Any, Any]]) -> tuple[str, str]:
     """What `changed_options` found in words: what differs, such as "--lr 0.1, not 0.2", and what to give, such as "0.1"."""
-    differs = ", and ".join(f"{flag} {was}, not {value}" for flag, was, value in changed)
-    return differs, " ".join(f"{flag} {was}" for flag, was, _ in changed) if len(changed) > 1 else str(changed[0][1])
+    shown = [(flag, typed.word(was, value), typed.word(value, was)) for flag, was, value in changed]
+    differs = ", and ".join(f"{flag} {was}, not {value}" for flag, was, value in shown)
+    return differs, " ".join(f"{flag} {was}" for flag, was, _ in shown) if len(shown) > 1 else shown[0][1]
 
 
 def begun(run: str | Path) -> bool:

@@ -44,6 +44,11 @@ def given(module: str) -> set[str] | None:
     return _given.get(module)
 
 
+def word(value: object, beside: object) -> str:
+    """The value of an option as it is typed; where it is None, and a text stands `beside` it, it is an empty text."""
+    return shlex.quote(str(value or "")) if isinstance(value, str) or isinstance(beside, str) else str(value)
+
+
 def changed(line: str, changes: Mapping[str, object]) -> str:
     """A command with some options changed, and without what belongs to one call, such as --resume.
 

@@ -11,7 +11,7 @@ from spaces.errors import InputError
 from trials.common import cli
 from trials.common.cli import flag, option, reuse
 from trials.common.machine import require_few
-from trials.images import background, fit
+from trials.images import background, fit, groups
 from trials.images.listing import Listing, find_images
 from trials.images.options import DECODER, DataOptions, default_workers, require_data_folder
 
@@ -31,6 +31,7 @@ class Config:
     score_fraction: float = option(0.1, "Part of the training images that is held out to score candidates")
     test_fraction: float = reuse(DataOptions, "test_fraction")
     val_labels: str = reuse(DataOptions, "val_labels")
+    group_by: str | None = reuse(DataOptions, "group_by")
     classes: int = reuse(DataOptions, "classes")
     per_class: int = reuse(DataOptions, "per_class")
     exif_orientation: bool = reuse(DataOptions, "exif_orientation", default=False)
@@ -41,6 +42,9 @@ class Config:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "background", background.normal_form(self.background))
+        object.__setattr__(self, "group_by", self.group_by or None)
+        if self.group_by:
+            groups.pattern_of(self.group_by)
         if self.out is None:
             object.__setattr__(self, "out", f"runs/check-{Path(os.path.abspath(self.data_root)).name or 'root'}.png")
         if self.workers is None:

@@ -63,6 +63,7 @@ class Data:
         labels: class numbers of the images that `parts` numbers, (n,).
         parts: for train, score and test the numbers of its images.
         arch_fraction: fraction of train that architecture parameters learn from.
+        groups: the group of each image, (n,), where whole groups are in one part; None: each is by itself.
         spos: prepare images as the official SPOS weights expect them.
         augmentation: random changes of the training images, beside those of `augment_geometry`.
     Attributes:
@@ -93,13 +94,15 @@ class Data:
         *,
         spos: bool,
         augmentation: Augmentation,
+        groups: np.ndarray | None = None,
     ) -> None:
         self.name = name
         self.classes = list(classes)
         self.resolution = resolution
         self._class_numbers = labels
         self.parts = parts | {"all": np.sort(np.concatenate((parts["train"], parts["score"])))}
-        weights, arch = split(labels[parts["train"]], arch_fraction)
+        of_train = None if groups is None else groups[parts["train"]]
+        weights, arch = split(labels[parts["train"]], arch_fraction, of_train)
         self.parts |= {"weights": parts["train"][weights], "arch": parts["train"][arch]}
         self.spos = spos
         self.statistics = STATISTICS[name]

@@ -31,6 +31,7 @@ from trials.images.image_list import (
     PARTS,
     ImageList,
     load_list,
+    notes_on_groups,
     save_list,
     select_images,
     turned_sizes,
@@ -85,11 +86,12 @@ class FolderData(Data):
             if options.test_fraction != TEST_FRACTION and listing.splits.any():
                 raise InputError(f"'{root}' has a test part of its own; leave --test-fraction out")
             scanned = scan(listing.paths.under(listing.root), options.workers)
-            self.images = select_images(listing, scanned, score_fraction, options.test_fraction)
+            select = partial(select_images, listing, scanned, score_fraction, options.test_fraction)
+            self.images = select(options.group_by)
             _check_usable(self.images, scanned.problems, listing, options)
             background = str(options.background)
             self.blank = blank_classes(scanned.flats, listing.paths, listing.labels, listing.classes, background)
-            report(self.images, listing.notes, options, resolution)
+            report(self.images, [*listing.notes, *notes_on_groups(self.images)], options, resolution)
         images = self.images
         self.files = images.paths.under(root)
         self.labels = torch.from_numpy(images.labels)
@@ -100,6 +102,7 @@ class FolderData(Data):
             images.labels,
             {name: np.flatnonzero(images.parts == number) for number, name in enumerate(PARTS)},
             arch_fraction,
+            groups=images.groups.numbers if images.groups else None,
             spos=bool(options.spos_preprocessing),
             augmentation=augmentation,
         )

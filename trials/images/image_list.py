@@ -17,6 +17,7 @@ import numpy as np
 
 from spaces.errors import InputError, shown
 from spaces.files import atomic, unreadable
+from trials.images.groups import Groups, group_images, group_notes, require_parts
 from trials.images.inspect_file import TRANSPARENT, orientation_of
 from trials.images.layout import SPLITS_ON_DISK
 from trials.images.listing import Listing
@@ -28,6 +29,10 @@ from trials.images.walk import Reason
 
 PARTS = ("train", "score", "test")  # of these the others are made: all, weights, arch; see Data
 LIST = "images.csv.gz"  # file in the run: the images that are used
+COLUMNS, GROUP = (
+    ("path", "class", "part", "height", "width", "bytes", "kind"),
+    "group",
+)  # the last with --group-by alone
 LEFT_OUT = "left_out.csv"  # file in the run: those that are not, and why
 
 
@@ -46,6 +51,7 @@ class ImageList:
         classes: names of the classes.
         left_out: images that are not used, and folders that cannot be read: path and reason.
         others: what else is below the data folder and not used, such as tables: path and reason.
+        groups: which images belong together, by --group-by; None without it.
     """
 
     paths: PackedPaths
@@ -58,10 +64,15 @@ class ImageList:
     classes: list[str]
     left_out: list[Reason]
     others: list[Reason]
+    groups: Groups | None = None
 
 
 def select_images(
-    listing: Listing, scanned: Scan, score_fraction: float, test_fraction: float = TEST_FRACTION
+    listing: Listing,
+    scanned: Scan,
+    score_fraction: float,
+    test_fraction: float = TEST_FRACTION,
+    group_by: str | None = None,
 ) -> ImageList:
     """Leave out what cannot be used, and all but one of the files with the same content; then cut the parts, stratified by class.
 
@@ -73,15 +84,23 @@ def select_images(
         scanned: what the scan found in these files, in the same order.
         score_fraction: fraction of the training images that is held out to score candidates, unless the folder has a part for it.
         test_fraction: fraction of each class that is tested on, unless the folder has a part for it.
+        group_by: the expression of --group-by: whole groups are in one part.
+    Raises:
+        InputError: it matches nothing, puts nothing together, or makes so few groups that a part is empty.
     """
     reasons = dict(scanned.problems)
     _leave_out_duplicates(listing, scanned, reasons)
     kept = _without(reasons, len(listing.paths))
+    paths = PackedPaths(listing.paths[int(i)] for i in kept) if reasons else listing.paths
+    groups = group_images(paths, listing.inside[kept], group_by) if group_by else None
     labels = listing.labels[kept]
+    parts = _cut_parts(labels, listing.splits[kept], score_fraction, test_fraction, groups.numbers if groups else None)
+    if groups:
+        require_parts(groups, parts, PARTS, str(group_by))
     return ImageList(
-        paths=PackedPaths(listing.paths[int(i)] for i in kept) if reasons else listing.paths,
+        paths=paths,
         labels=labels,
-        parts=_cut_parts(labels, listing.splits[kept], score_fraction, test_fraction),
+        parts=parts,
         sizes=scanned.sizes[kept],
         nbytes=scanned.nbytes[kept],
         kinds=scanned.kinds,
@@ -89,6 +108,7 @@ def select_images(
         classes=listing.classes,
         left_out=sorted([*listing.left_out, *((listing.paths[i], reason) for i, reason in reasons.items())]),
         others=listing.others,
+        groups=groups,
     )
 
 
@@ -97,6 +117,13 @@ def without_training_images(images: ImageList) -> str:
     training = images.labels[images.parts != PARTS.index("test")]
     counts = np.bincount(training, minlength=len(images.classes))
     return "" if counts.all() else images.classes[int(np.argmin(counts))]
+
+
+def notes_on_groups(images: ImageList) -> list[str]:
+    """What is doubtful about groups and parts, a line each; [] without --group-by."""
+    if images.groups is None:
+        return []
+    return group_notes(images.groups, images.labels, images.parts, PARTS, images.classes)
 
 
 def count_turned(images: ImageList) -> int:
@@ -138,22 +165,26 @@ def _leave_out_duplicates(listing: Listing, scanned: Scan, reasons: dict[int, st
             reasons[original] = f"is also in class '{listing.classes[listing.labels[i]]}'"
 
 
-def _cut_parts(labels: np.ndarray, splits: np.ndarray, score_fraction: float, test_fraction: float) -> np.ndarray:
+def _cut_parts(
+    labels: np.ndarray, splits: np.ndarray, score_fraction: float, test_fraction: float, groups: np.ndarray | None
+) -> np.ndarray:
     """The part of each image, as a number in PARTS, (n,).
 
     Args:
         labels: class numbers, (n,).
         splits: what the folders say, as numbers in SPLITS_ON_DISK, (n,).
+        groups: the group of each image, (n,); None: each is by itself.
     """
     train, val, test = (SPLITS_ON_DISK.index(name) for name in ("train", "val", "test"))
     parts = np.full(len(labels), PARTS.index("train"), np.uint8)
     parts[splits == test] = PARTS.index("test")
     parts[splits == val] = PARTS.index("score" if (splits == test).any() else "test")
     if (splits == train).all():
-        parts[split(labels, test_fraction)[1]] = PARTS.index("test")
+        parts[split(labels, test_fraction, groups)[1]] = PARTS.index("test")
     if not (parts == PARTS.index("score")).any():
         rest = np.flatnonzero(parts == PARTS.index("train"))
-        parts[rest[split(labels[rest], score_fraction)[1]]] = PARTS.index("score")
+        of_rest = None if groups is None else groups[rest]
+        parts[rest[split(labels[rest], score_fraction, of_rest)[1]]] = PARTS.index("score")
     return parts
 
 
@@ -166,16 +197,22 @@ def _without(left_out: dict[int, str], n: int) -> np.ndarray:
 
 def save_list(images: ImageList, run: Path) -> None:
     """Write the list, and the list of what was left out, into a run."""
+    groups = images.groups
+
+    def group_of(number: int) -> list[str]:
+        """The last column of an image, where there is one."""
+        return [groups.names[int(groups.numbers[number])]] if groups else []
+
     with atomic(run / LIST) as temporary, gzip.open(temporary, "wb", compresslevel=1) as file:
         columns = (images.labels, images.parts, images.sizes, images.nbytes, images.kind_numbers)
         rows = (
-            (images.paths[i], images.classes[label], PARTS[part], *size, nbytes, images.kinds[kind])
+            (images.paths[i], images.classes[label], PARTS[part], *size, nbytes, images.kinds[kind], *group_of(i))
             for i, (label, part, size, nbytes, kind) in enumerate(zip(*columns, strict=True))
         )
-        _write_csv(file, ("path", "class", "part", "height", "width", "bytes", "kind"), rows)
+        _write_csv(file, (*COLUMNS, *([GROUP] if groups else [])), rows)
     if images.left_out or images.others:
-        with atomic(run / LEFT_OUT) as temporary, open(temporary, "wb") as file:
-            _write_csv(file, ("path", "reason"), [*images.left_out, *images.others])
+        with atomic(run / LEFT_OUT) as temporary, open(temporary, "wb") as plain:
+            _write_csv(plain, ("path", "reason"), [*images.left_out, *images.others])
 
 
 def _write_csv(file: IO[bytes] | gzip.GzipFile, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -197,16 +234,24 @@ def load_list(run: Path) -> ImageList:
     paths, labels, numbers, parts = PackedPaths(), array("q"), array("q"), array("B")
     classes: dict[str, int] = {}
     kinds: dict[str, int] = {}
+    members, groups, seen = array("q"), PackedPaths(), dict[str, int]()
     try:
         with gzip.open(run / LIST, "rt", encoding="utf-8", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file)
-            next(reader)
+            grouped = GROUP in next(reader)
             while rows := list(itertools.islice(reader, 10_000)):
-                for path, name, part, height, width, nbytes, kind in rows:
+                for path, name, part, height, width, nbytes, kind, *group in rows:
                     paths.append(path)
                     labels.append(classes.setdefault(name, len(classes)))
                     numbers.extend((int(height), int(width), int(nbytes), kinds.setdefault(kind, len(kinds))))
                     parts.append(PARTS.index(part))
+                    if len(group) != grouped:
+                        raise ValueError("a row has too many columns")
+                    for found in group:
+                        if not found or found not in seen:  # without a name it is by itself
+                            seen[found] = len(groups)
+                            groups.append(found)
+                        members.append(seen[found])
         table = np.array(numbers, np.int64).reshape(-1, 4)
         if not (table[:, :2] > 0).all() or not (table[:, :2] < 2**31).all():
             raise ValueError("a height or width is out of range")
@@ -230,4 +275,5 @@ def load_list(run: Path) -> ImageList:
         classes=names,
         left_out=[],
         others=[],
+        groups=Groups(np.array(members, np.int64), groups) if grouped else None,
     )

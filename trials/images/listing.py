@@ -39,6 +39,7 @@ class Listing:
         root: folder that the paths start from.
         paths: paths from that folder, with / between folders, in order.
         labels: class numbers, (n,).
+        inside: where in each path the part inside the class folder begins, in characters, (n,).
         splits: what the folders say, as numbers in SPLITS_ON_DISK, (n,); all are in "train" where they say nothing.
         classes: names of the classes, in order.
         layout: how the folder is laid out, for people.
@@ -50,6 +51,7 @@ class Listing:
     root: Path
     paths: PackedPaths
     labels: np.ndarray
+    inside: np.ndarray
     splits: np.ndarray
     classes: list[str]
     layout: str
@@ -77,6 +79,7 @@ def find_images(root: Path, *, val_labels: str = "", classes: int = 0, per_class
         )
 
     # which files are in each split, class by class; which names in each folder are used
+    inside_of = {"train": found.source}  # the folder of the class folders, or of a flat val
     files_of = {"train": _in_class_folders(found.source, kept, walk, found.notes)}
     used = {found.source: set(found.classes)}
     layout = f"{len(found.classes)} class folders, parts cut by us"
@@ -84,6 +87,7 @@ def find_images(root: Path, *, val_labels: str = "", classes: int = 0, per_class
         layout = f"train/ with {len(found.classes)} class folders"
     for split, folder in found.held_out.items():
         name = folder.relative_to(found.top).parts[0]
+        inside_of[split] = folder
         if walk.folders(folder):
             files_of[split] = _in_class_folders(folder, kept, walk)
             used[folder] = set(found.classes)
@@ -96,23 +100,27 @@ def find_images(root: Path, *, val_labels: str = "", classes: int = 0, per_class
             used.setdefault(folder.parent, set()).add(folder.name)
 
     # their paths in one list, a subset of them where one is asked for
-    paths, labels, splits = PackedPaths(), array("q"), []
+    paths, labels, inside, splits = PackedPaths(), array("q"), array("q"), []
     start_of_path = len(os.path.join(walk.root, ""))
     for split, files_of_classes in files_of.items():
         generator = np.random.default_rng(SUBSET_SEED)
         before = len(paths)
+        flat = not walk.folders(inside_of[split])
         for label, files in enumerate(files_of_classes):
             if per_class and len(files) > per_class:
                 files = [files[k] for k in sorted(generator.permutation(len(files))[:per_class])]
             for path in files:
                 paths.append(path[start_of_path:].replace(os.sep, "/"))
             labels.extend([label] * len(files))
+            start = len(os.path.join(inside_of[split], "" if flat else kept[label], "")) - start_of_path
+            inside.extend([start] * len(files))
         splits.append(np.full(len(paths) - before, SPLITS_ON_DISK.index(split), np.uint8))
     walk.account(used)
     return Listing(
         walk.root,
         paths,
         np.array(labels, np.int64),
+        np.array(inside, np.int64),
         np.concatenate(splits),
         kept,
         layout,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -19,7 +18,6 @@ from PIL import Image
 
 from spaces.errors import shown
 from trials.common import cli
-from trials.common.tables import WIDTH
 from trials.images.background import Colour
 from trials.images.image_list import PARTS, ImageList
 from trials.images.inspect_file import require_innocence
@@ -34,12 +32,9 @@ LEAST_CONTRAST = 1.0  # of 255: with less left, the standard deviation, there is
 SAME, ALIKE, NEARER, OTHERS = 0.99, 0.8, 0.4, 10
 NOTABLE_SHARE, NOTABLE_COUNT = 0.05, 3
 LEAST_TRAINING = 2 * OTHERS  # fewer say nothing about how near is usual
-# the most that are compared, and the most pixels of files that are decoded for it
-TEST_IMAGES, TRAINING_IMAGES, PIXELS = 2000, 20_000, 10**10
 STRETCHES = 20  # of neighbours in the order of names, where there are more: frames of one scene stand side by side
 BLOCK = 256  # test images whose correlations are in memory at a time
 SILENT = 2.0  # seconds before a progress bar is shown
-ADVICE = "docs/data.md#frames-of-one-scene"
 
 
 class NearCopies(NamedTuple):
@@ -67,9 +62,37 @@ class NearCopies(NamedTuple):
         return self.near >= max(NOTABLE_COUNT, NOTABLE_SHARE * self.test)
 
 
+class Thumbnails(NamedTuple):
+    """What is compared of some images.
+
+    Attributes:
+        numbers: which images these are, (k,).
+        looks: what `fine_structure` makes of each, float32 (k, D).
+    """
+
+    numbers: np.ndarray
+    looks: np.ndarray
+
+
+class Bounds(NamedTuple):
+    """The most test and training images that are compared, and the most pixels of files that are decoded for it."""
+
+    test: int
+    training: int
+    pixels: int
+
+
+CHECK = Bounds(2000, 20_000, 10**10)  # of `data check`
+RUN = Bounds(1000, 2000, 2 * 10**9)  # of a run, which is to start soon
+
+
 def find_near_copies(
-    images: ImageList, root: str | os.PathLike[str], background: Colour | None, workers: int
-) -> NearCopies:
+    images: ImageList,
+    root: str | os.PathLike[str],
+    background: Colour | None,
+    workers: int,
+    bounds: Bounds | None = None,
+) -> tuple[NearCopies, Thumbnails]:
     """Compare the test images with the training images, those that score candidates among them.
 
     Args:
@@ -77,12 +100,15 @@ def find_near_copies(
         root: the data folder.
         background: what transparent pixels are laid on; None: their transparency is dropped.
         workers: number of threads that decode.
+        bounds: the most that is compared; None: CHECK.
+    Returns:
+        What was found, and what was compared, for other parts of the same images.
     """
     tested = images.parts == PARTS.index("test")
-    test, training = _chosen(images, tested)
-    total = int(tested.sum()), int((~tested).sum())
+    test, training = _chosen(images, tested, bounds or CHECK)
     if not len(test) or len(training) < LEAST_TRAINING:
-        return NearCopies(0, 0, 0, 0, *total, None)
+        nothing = Thumbnails(np.zeros(0, np.int64), np.zeros((0, SIDE * SIDE * 3), np.float32))
+        return compare(images, nothing), nothing
     files, numbers = images.paths.under(str(root)), np.concatenate((test, training))
     looks = np.zeros((len(numbers), SIDE * SIDE * 3), np.float32)
     with (
@@ -93,7 +119,19 @@ def find_near_copies(
         for row, look in enumerate(pool.map(_look, paths, itertools.repeat(background))):
             looks[row] = look
             bar.update()
-    nearest, correlation, near = nearest_images(looks[: len(test)], looks[len(test) :])
+    looked = Thumbnails(numbers, looks)
+    return compare(images, looked), looked
+
+
+def compare(images: ImageList, looked: Thumbnails) -> NearCopies:
+    """Find the test images that are nearly equal to a training image, among those that were looked at; by their parts."""
+    tested = images.parts == PARTS.index("test")
+    total = int(tested.sum()), int((~tested).sum())
+    is_test = tested[looked.numbers]
+    test, training = looked.numbers[is_test], looked.numbers[~is_test]
+    if not len(test) or len(training) < LEAST_TRAINING:
+        return NearCopies(0, 0, 0, 0, *total, None)
+    nearest, correlation, near = nearest_images(looked.looks[is_test], looked.looks[~is_test])
     same = images.labels[test] == images.labels[training[nearest]]
     example = None
     if near.any():
@@ -137,25 +175,22 @@ def fine_structure(pixels: np.ndarray) -> np.ndarray:
     return fine / np.linalg.norm(fine) if fine.std() >= LEAST_CONTRAST else np.zeros_like(fine)
 
 
-def print_near_copies(found: NearCopies) -> None:
-    """Print one sentence where many test images have a near copy among the training images."""
-    if not found.notable or not found.example:
-        return
+def near_copies_text(found: NearCopies) -> tuple[str, str]:
+    """What was found in words: how many there are, with a pair, and why that matters."""
     sampled = (found.test, found.training) != (found.of_test, found.of_training)
     looked_at = f" ({found.test:,} of {found.of_test:,} were compared with {found.training:,} of {found.of_training:,} that train)"
     elsewhere = f"; {found.other_class:,} of them to one of another class" if found.other_class else ""
-    why = "frames of one scene in both make accuracies too good; put whole scenes into train/ and val/ folders"
+    why = "frames of one scene in both make accuracies too good"
     if 2 * found.other_class > found.near:
         why = "what is in two classes cannot be told; decide for one class"
-    one, two = (shown(path) for path in found.example)
-    text = (
+    one, two = (shown(path) for path in found.example or ("", ""))
+    return (
         f"{found.near:,} of {found.test:,} pictures that would test{looked_at * sampled} are nearly equal to one that trains (such as "
-        f"'{one}' and '{two}'{elsewhere}): {why}: {ADVICE}"
-    )
-    print("\n" + textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False))
+        f"'{one}' and '{two}'{elsewhere})"
+    ), why
 
 
-def _chosen(images: ImageList, tested: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _chosen(images: ImageList, tested: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
     """The numbers of the test images and of the training images that are compared: all, or stretches in the order of names.
 
     Args:
@@ -163,7 +198,7 @@ def _chosen(images: ImageList, tested: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """
     count = len(tested)
     pixels = max(1.0, float(images.sizes.astype(np.int64).prod(1).mean())) if count else 1.0
-    most = min(TEST_IMAGES + TRAINING_IMAGES, max(STRETCHES, int(PIXELS / pixels)))
+    most = min(bounds.test + bounds.training, max(STRETCHES, int(bounds.pixels / pixels)))
     chosen = np.arange(count)
     if count > most:
         # by class, then by the name of the file, so that a scene in train/ and val/ stands together too
@@ -171,7 +206,7 @@ def _chosen(images: ImageList, tested: np.ndarray) -> tuple[np.ndarray, np.ndarr
         starts = np.linspace(0, count - most // STRETCHES, STRETCHES).astype(np.int64)
         chosen = np.unique(order[(starts[:, None] + np.arange(most // STRETCHES)).ravel()])
     test, training = chosen[tested[chosen]], chosen[~tested[chosen]]
-    return _spread(test, TEST_IMAGES), _spread(training, TRAINING_IMAGES)
+    return _spread(test, bounds.test), _spread(training, bounds.training)
 
 
 def _spread(numbers: np.ndarray, most: int) -> np.ndarray:

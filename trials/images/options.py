@@ -13,14 +13,24 @@ from trials.common import cli
 from trials.common.cli import option
 from trials.common.machine import require_few, usable_cores
 from trials.common.options import RECIPE
-from trials.images import background, fit
+from trials.images import background, fit, groups
 
 IN_MEMORY = ("digits", "fashion-mnist", "cifar10", "cifar100")
 DATA = (*IN_MEMORY, "folder")
 LOADERS = ("dali", "torchvision")
 ON_OFF = ("on", "off")
 # what only image folders have
-OF_FOLDERS = ("loader", "classes", "per_class", "val_labels", "bad_files", "exif_orientation", "background", "fit")
+OF_FOLDERS = (
+    "loader",
+    "classes",
+    "per_class",
+    "val_labels",
+    "bad_files",
+    "exif_orientation",
+    "background",
+    "fit",
+    "group_by",
+)
 TEST_FRACTION = 0.2
 DECODER = "a process or thread"  # what decodes images
 
@@ -69,6 +79,13 @@ class DataOptions:
     test_fraction: float = option(
         TEST_FRACTION, "Part of each class that is tested on, where the data have no test part of their own"
     )
+    group_by: str | None = option(
+        None,
+        "Regular expression that says by the names which pictures belong together, as frames of a scene do: all of a group are in "
+        r"one part, the test, the held-out or the training images; '(.+)_\d+' is for scene_12.jpg, '(.+)/' for scene/12.jpg",
+        unset="each picture by itself",
+        brief=r"Which pictures belong in one part, by names, as '(.+)_\d+'",
+    )
     bad_files: str = option("leave-out", "What to do with files that cannot be decoded", choices=("leave-out", "fail"))
     color_jitter: float = option(
         None, "Largest part by which brightness, contrast and saturation of training images change", unset=RECIPE
@@ -104,6 +121,9 @@ class DataOptions:
             if self.fit not in (None, *fit.FITS):
                 raise InputError(unknown("value of --fit", self.fit, fit.FITS))
             object.__setattr__(self, "fit", self.fit or fit.CROP)
+            object.__setattr__(self, "group_by", self.group_by or None)
+            if self.group_by:
+                groups.pattern_of(self.group_by)
         if self.mirror is None:
             object.__setattr__(self, "mirror", "off" if self.data == "digits" else "on")  # a mirrored 2 is no 2
         elif self.mirror not in ON_OFF:

@@ -19,7 +19,7 @@ from trials.training.start_options import retrain_folder
 PASSED = {
     **dict.fromkeys(("space", "preset", "resolution"), ("supernet",)),
     **dict.fromkeys(("epochs", "class_weights"), ("supernet", "retrain")),
-    **dict.fromkeys(("background", "fit", "mirror"), ("data", "supernet")),
+    **dict.fromkeys(("background", "fit", "mirror", "group_by"), ("data", "supernet")),
     "device": ("supernet", "retrain", "certify"),
     "max_trials": ("search",),
     "seeds": ("retrain", "certify"),

@@ -27,17 +27,8 @@ from trials.watching.options import LoggerOptions, decide_loggers
 
 FROM_SUPERNET = (
     *("space", "preset", "space_options", "data", "data_root", "resolution", "spos_preprocessing"),
-    *(
-        "classes",
-        "per_class",
-        "val_labels",
-        "test_fraction",
-        "bad_files",
-        "exif_orientation",
-        "background",
-        "fit",
-        "mirror",
-    ),
+    *("classes", "per_class", "val_labels", "test_fraction", "bad_files", "group_by"),
+    *("exif_orientation", "background", "fit", "mirror"),
 )
 FITTED = (*sizing.SIZED, "decay_epochs")  # of a recipe, what the number of images decides
 
@@ -119,7 +110,7 @@ class Config(
             object.__setattr__(self, "out", str(_default_out(self)))
         check_start_folder(self)
         decided = (
-            *("preset", "resolution", "recipe", "class_weights", "logger", "background", "fit", "mirror"),
+            *("preset", "resolution", "recipe", "class_weights", "logger", "background", "fit", "mirror", "group_by"),
             *recipes.OPTIONS,
         )
         if self.frontier:

@@ -99,7 +99,7 @@ class Config(
 
     def __post_init__(self) -> None:
         cli.named(self, "out")
-        take_stored(self, "supernet", ("background", "fit", "mirror"))
+        take_stored(self, "supernet", ("background", "fit", "mirror", "group_by"))
         super().__post_init__()
         self.decide_preprocessing(official=bool(self.import_official))
         take_stored(self, "supernet", ("preset", "resolution", "cost_loss", "warm_start", "logger", *RECIPES["tiny"]))

@@ -1,0 +1,75 @@
+"""An expression for --group-by that keeps near copies in one part, where a simple one does; it was tried before it is said."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from spaces.errors import InputError
+from trials.images.image_list import PARTS, ImageList
+from trials.images.near_copies import NearCopies, Thumbnails, compare
+
+# What is tried, in this order: the folder right around a picture, that right below the class; the name without the digits at its
+# end, up to its last separator, up to the last but one, up to its first; and pictures whose numbers are alike but for two digits.
+EXPRESSIONS = (
+    r"(.+)/",
+    r"([^/]+)/",
+    r"(.*\D)\d+$",
+    r"(.+)[-_.\s]",
+    r"(.+)[-_.\s].*[-_.\s]",
+    r"([^-_.\s/]+)",
+    r"(.+)\d\d$",
+)
+LEAST, MOST = 0.5, 1.5  # of the test images that there are without groups: how many there may be with them
+Recut = Callable[[str], ImageList]  # the same images with the parts that an expression makes
+
+
+class Proposal(NamedTuple):
+    """An expression, and what it leads to.
+
+    Attributes:
+        expression: for --group-by.
+        copies: what is nearly equal then, among the same images.
+    """
+
+    expression: str
+    copies: NearCopies
+
+    @property
+    def option(self) -> str:
+        """The option as it is typed; there is no space in the expression, where a line might be broken."""
+        return f"--group-by {shlex.quote(self.expression)}"
+
+
+def propose_groups(images: ImageList, looked: Thumbnails, found: NearCopies, recut: Recut) -> Proposal | None:
+    """The first expression with which hardly a test image is nearly equal to a training image, and every class is tested.
+
+    Args:
+        images: with the parts as they are.
+        looked: what was compared of them.
+        found: in these parts.
+        recut: cuts the parts anew; raises InputError where an expression is no use.
+    Returns:
+        None where there is nothing to mend, where the copies are in several classes, or where none of EXPRESSIONS does.
+    """
+    if not found.notable or 2 * found.other_class > found.near:
+        return None
+    test = PARTS.index("test")
+    usual = int((images.parts == test).sum())
+    for expression in EXPRESSIONS:
+        try:
+            other = recut(expression)
+        except InputError:
+            continue
+        tested = other.parts == test
+        if not LEAST * usual <= tested.sum() <= MOST * usual:
+            continue
+        if not np.bincount(other.labels[tested], minlength=len(other.classes)).all():
+            continue
+        copies = compare(other, looked)
+        if copies.test and not copies.notable:
+            return Proposal(expression, copies)
+    return None
