@@ -70,8 +70,8 @@ def check_folder(
         raise InputError(f"--out '{config.out}' cannot be written; name a file in a folder of yours, or '' for none")
     listing = listing or list_files(config)
     scanned = scan(listing.paths.under(listing.root), config.workers)
-    select = partial(select_images, listing, scanned, config.score_fraction, config.test_fraction)
-    images = select(config.group_by)
+    fractions = config.score_fraction, config.test_fraction
+    images = select_images(listing, scanned, *fractions)
     if config.exif_orientation:
         images = dataclasses.replace(images, sizes=turned_sizes(images))
     blank = blank_classes(scanned.flats, listing.paths, listing.labels, listing.classes, config.background)
@@ -80,7 +80,8 @@ def check_folder(
     print_transparent(images, config.background)
     print_blank(blank)
     copies, looked = find_near_copies(images, root, colour_of(config.background), config.workers)
-    proposal = None if listing.splits.any() else propose_groups(images, looked, copies, select)
+    recut = partial(select_images, listing, scanned, *fractions)
+    proposal = None if listing.splits.any() else propose_groups(images, looked, copies, listing, recut)
     print_near_copies(copies, proposal)
     shrink = _advise_copy(images, root, config, network_for) if network_for and len(images.sizes) else None
     drawn, following = None, None

@@ -13,7 +13,7 @@ from trials.common.cli import flag, option, reuse
 from trials.common.machine import require_few
 from trials.images import background, fit, groups
 from trials.images.listing import Listing, find_images
-from trials.images.options import DECODER, DataOptions, default_workers, require_data_folder
+from trials.images.options import DECODER, DataOptions, default_workers, require_data_folder, which_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,4 +59,4 @@ class Config:
 def list_files(config: Config) -> Listing:
     """The image files of the folder. Raises InputError: it is missing, or no image folder."""
     root = require_data_folder(config.data_root, "folder")
-    return find_images(root, val_labels=config.val_labels, classes=config.classes, per_class=config.per_class)
+    return find_images(root, **which_files(config))

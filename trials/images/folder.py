@@ -39,7 +39,7 @@ from trials.images.image_list import (
 )
 from trials.images.inspect_file import PLAIN, TURNED
 from trials.images.listing import Listing, find_images
-from trials.images.options import TEST_FRACTION, DataOptions, require_data_folder
+from trials.images.options import TEST_FRACTION, DataOptions, require_data_folder, which_files
 from trials.images.scan import scan
 from trials.images.torch_loader import TorchLoader
 
@@ -80,14 +80,11 @@ class FolderData(Data):
         if run is not None and (run / LIST).exists():
             self.images = load_list(run)
         else:
-            listing = find_images(
-                root, val_labels=options.val_labels, classes=options.classes, per_class=options.per_class
-            )
+            listing = find_images(root, **which_files(options))
             if options.test_fraction != TEST_FRACTION and listing.splits.any():
                 raise InputError(f"'{root}' has a test part of its own; leave --test-fraction out")
             scanned = scan(listing.paths.under(listing.root), options.workers)
-            select = partial(select_images, listing, scanned, score_fraction, options.test_fraction)
-            self.images = select(options.group_by)
+            self.images = select_images(listing, scanned, score_fraction, options.test_fraction)
             _check_usable(self.images, scanned.problems, listing, options)
             background = str(options.background)
             self.blank = blank_classes(scanned.flats, listing.paths, listing.labels, listing.classes, background)

@@ -28,14 +28,16 @@ class Groups:
     Attributes:
         numbers: the group of each image, from 0 on, int64 (n,).
         names: what the expression found, for each group; "" for an image that is alone because it does not match.
+        expression: of --group-by; "" where it is not known any more.
     """
 
     numbers: np.ndarray
     names: PackedPaths
+    expression: str = ""
 
     def of(self, images: np.ndarray) -> Groups:
         """The groups of some images, by their numbers; those that have none of them are there still."""
-        return Groups(self.numbers[images], self.names)
+        return Groups(self.numbers[images], self.names, self.expression)
 
 
 def pattern_of(expression: str) -> re.Pattern[str]:
@@ -87,7 +89,7 @@ def group_images(paths: Sequence[str], inside: np.ndarray, expression: str) -> G
             f"--group-by '{shown(expression)}' puts no two of {len(paths):,} pictures together ({says}); what numbers the pictures of a "
             f"scene has to stand outside of its brackets, {EXAMPLES}"
         )
-    return Groups(numbers, names)
+    return Groups(numbers, names, expression)
 
 
 def without_suffix(path: str) -> str:
@@ -112,13 +114,12 @@ def groups_text(groups: Groups, labels: np.ndarray) -> str:
     return text + f"; {alone:,} images match nothing, and each is by itself" * bool(alone)
 
 
-def require_parts(groups: Groups, parts: np.ndarray, names: Sequence[str], expression: str) -> None:
+def require_parts(groups: Groups, parts: np.ndarray, names: Sequence[str]) -> None:
     """Refuse groups that are so large that nothing is left for a part.
 
     Args:
         parts: the part of each image, as a number in `names`, (n,).
         names: of the parts.
-        expression: of --group-by.
     Raises:
         InputError: naming the part.
     """
@@ -127,7 +128,7 @@ def require_parts(groups: Groups, parts: np.ndarray, names: Sequence[str], expre
         number, sizes = np.unique(groups.numbers, return_counts=True)
         largest = groups.names[int(number[sizes.argmax()])]
         raise InputError(
-            f"--group-by '{shown(expression)}' leaves no image for the part '{empty[0]}': it makes {len(number):,} groups, the largest "
+            f"--group-by '{shown(groups.expression)}' leaves no image for the part '{empty[0]}': it makes {len(number):,} groups, the largest "
             f"('{shown(largest)}') of {sizes.max():,} of {len(parts):,} images; give an expression of smaller groups, or leave it out"
         )
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from spaces.errors import InputError, shown
 from spaces.files import atomic, unreadable
-from trials.images.groups import Groups, group_images, group_notes, require_parts
+from trials.images.groups import Groups, group_notes, require_parts
 from trials.images.inspect_file import TRANSPARENT, orientation_of
 from trials.images.layout import SPLITS_ON_DISK
 from trials.images.listing import Listing
@@ -72,7 +72,7 @@ def select_images(
     scanned: Scan,
     score_fraction: float,
     test_fraction: float = TEST_FRACTION,
-    group_by: str | None = None,
+    groups: Groups | None = None,
 ) -> ImageList:
     """Leave out what cannot be used, and all but one of the files with the same content; then cut the parts, stratified by class.
 
@@ -84,19 +84,20 @@ def select_images(
         scanned: what the scan found in these files, in the same order.
         score_fraction: fraction of the training images that is held out to score candidates, unless the folder has a part for it.
         test_fraction: fraction of each class that is tested on, unless the folder has a part for it.
-        group_by: the expression of --group-by: whole groups are in one part.
+        groups: which of these files belong together, where it is not as in the listing.
     Raises:
-        InputError: it matches nothing, puts nothing together, or makes so few groups that a part is empty.
+        InputError: groups are so large that a part is empty.
     """
     reasons = dict(scanned.problems)
     _leave_out_duplicates(listing, scanned, reasons)
     kept = _without(reasons, len(listing.paths))
     paths = PackedPaths(listing.paths[int(i)] for i in kept) if reasons else listing.paths
-    groups = group_images(paths, listing.inside[kept], group_by) if group_by else None
+    groups = groups or listing.groups
+    groups = groups.of(kept) if groups else None
     labels = listing.labels[kept]
     parts = _cut_parts(labels, listing.splits[kept], score_fraction, test_fraction, groups.numbers if groups else None)
     if groups:
-        require_parts(groups, parts, PARTS, str(group_by))
+        require_parts(groups, parts, PARTS)
     return ImageList(
         paths=paths,
         labels=labels,

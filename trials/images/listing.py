@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from spaces.errors import InputError
+from trials.images.groups import Groups, group_images
 from trials.images.layout import SPLITS_ON_DISK, Layout, find_layout
 from trials.images.level import doubt_of_level, look_inside
 from trials.images.packed_paths import PackedPaths
@@ -44,6 +45,7 @@ class Listing:
         classes: names of the classes, in order.
         layout: how the folder is laid out, for people.
         notes: what is doubtful about it, a line each.
+        groups: which images belong together, by --group-by; None without it.
         left_out: images that cannot be used, and folders that cannot be read, with the reason.
         others: what is no image by its name, or is left alone, with the reason.
     """
@@ -58,17 +60,22 @@ class Listing:
     notes: list[str]
     left_out: list[Reason]
     others: list[Reason]
+    groups: Groups | None = None
 
 
-def find_images(root: Path, *, val_labels: str = "", classes: int = 0, per_class: int = 0) -> Listing:
+def find_images(
+    root: Path, *, val_labels: str = "", classes: int = 0, per_class: int = 0, group_by: str | None = None
+) -> Listing:
     """List the images of a folder.
 
     Args:
         val_labels: where the classes of a flat val are; empty: look for them in the folder.
         classes: how many classes to draw; 0: all.
         per_class: how many images of each class, at most, to draw from each split; 0: all.
+        group_by: the expression that says which images belong together; None: each is by itself.
     Raises:
-        InputError: the folder has no classes or cannot be read, its splits have different ones, or a flat val has no labels.
+        InputError: the folder has no classes or cannot be read, its splits have different ones, a flat val has no labels, or
+            `group_by` is no use.
     """
     walk = Walk(Path(os.path.abspath(root)))
     found = find_layout(walk)
@@ -116,17 +123,19 @@ def find_images(root: Path, *, val_labels: str = "", classes: int = 0, per_class
             inside.extend([start] * len(files))
         splits.append(np.full(len(paths) - before, SPLITS_ON_DISK.index(split), np.uint8))
     walk.account(used)
+    starts = np.array(inside, np.int64)
     return Listing(
         walk.root,
         paths,
         np.array(labels, np.int64),
-        np.array(inside, np.int64),
+        starts,
         np.concatenate(splits),
         kept,
         layout,
         found.notes,
         sorted(walk.left_out),
         sorted(walk.others),
+        group_images(paths, starts, group_by) if group_by else None,
     )
 
 

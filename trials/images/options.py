@@ -160,6 +160,11 @@ class DataOptions:
         return DataOptions(**{**given, "workers": None})
 
 
+def which_files(options: Any) -> dict[str, Any]:
+    """The options that decide which files are listed, and how they belong together: the arguments of `find_images`."""
+    return {name: getattr(options, name) for name in ("val_labels", "classes", "per_class", "group_by")}
+
+
 def default_loader() -> str:
     """dali where it imports: it exists for Linux on x86-64 alone."""
     try:

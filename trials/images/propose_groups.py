@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from spaces.errors import InputError
+from trials.images.groups import Groups, group_images
 from trials.images.image_list import PARTS, ImageList
+from trials.images.listing import Listing
 from trials.images.near_copies import NearCopies, Thumbnails, compare
 
 # What is tried, in this order: the folder right around a picture, that right below the class; the name without the digits at its
@@ -24,7 +26,7 @@ EXPRESSIONS = (
     r"(.+)\d\d$",
 )
 LEAST, MOST = 0.5, 1.5  # of the test images that there are without groups: how many there may be with them
-Recut = Callable[[str], ImageList]  # the same images with the parts that an expression makes
+Recut = Callable[[Groups], ImageList]  # the same images with the parts that groups make
 
 
 class Proposal(NamedTuple):
@@ -44,14 +46,17 @@ class Proposal(NamedTuple):
         return f"--group-by {shlex.quote(self.expression)}"
 
 
-def propose_groups(images: ImageList, looked: Thumbnails, found: NearCopies, recut: Recut) -> Proposal | None:
+def propose_groups(
+    images: ImageList, looked: Thumbnails, found: NearCopies, listing: Listing, recut: Recut
+) -> Proposal | None:
     """The first expression with which hardly a test image is nearly equal to a training image, and every class is tested.
 
     Args:
         images: with the parts as they are.
         looked: what was compared of them.
         found: in these parts.
-        recut: cuts the parts anew; raises InputError where an expression is no use.
+        listing: the files of the folder.
+        recut: cuts the parts anew by groups of these files; raises InputError where these are too large.
     Returns:
         None where there is nothing to mend, where the copies are in several classes, or where none of EXPRESSIONS does.
     """
@@ -61,7 +66,7 @@ def propose_groups(images: ImageList, looked: Thumbnails, found: NearCopies, rec
     usual = int((images.parts == test).sum())
     for expression in EXPRESSIONS:
         try:
-            other = recut(expression)
+            other = recut(group_images(listing.paths, listing.inside, expression))
         except InputError:
             continue
         tested = other.parts == test

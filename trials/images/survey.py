@@ -11,7 +11,7 @@ from PIL import Image
 from trials.images.heic import teach_pillow
 from trials.images.layout import SPLITS_ON_DISK
 from trials.images.listing import find_images
-from trials.images.options import DataOptions, require_data_folder
+from trials.images.options import DataOptions, require_data_folder, which_files
 
 teach_pillow()
 
@@ -40,7 +40,7 @@ def survey_folder(options: DataOptions) -> Survey:
         InputError: there is no such folder, or it is no image folder.
     """
     root = require_data_folder(options.data_root, "folder")
-    listing = find_images(root, val_labels=options.val_labels, classes=options.classes, per_class=options.per_class)
+    listing = find_images(root, **which_files(options))
     train = np.flatnonzero(listing.splits == SPLITS_ON_DISK.index("train"))
     images = len(train) if len(train) < len(listing.splits) else round(len(train) * (1 - options.test_fraction))
     sides = []

@@ -20,7 +20,13 @@ from trials.road.look import first_choice, smaller_sides
 from trials.training.sizing import LARGE_SIDE, PRESETS, STEP, preset_of_folder, resolution_of_folder
 
 CLASSES = {"cifar100": 100}  # of the data sets in memory that have not 10
-OF_IMAGES = ("val-labels", "classes", "per-class", "test-fraction")  # options of the supernet that say which images
+OF_IMAGES = (
+    "val-labels",
+    "classes",
+    "per-class",
+    "test-fraction",
+    "group-by",
+)  # options of the supernet that say which images
 
 
 class Images(NamedTuple):
