@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from spaces.errors import InputError, Stopped
 from spaces.files import read_jsonl
 from strategies.limits import Limits
-from trials.common import cli, option_files, run_dir, run_files, typed
+from trials.common import cli, locks, option_files, run_dir, run_files, typed
 from trials.common.answers import Answered, answer
 from trials.common.cli import option, reuse
 from trials.common.commands import IN_ROAD, as_typed, neutral
@@ -133,17 +133,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if to_do and config.minutes is None and (config.dry_run or not run_dir.begun(config.out)):
         say_hours(config, plan, file)
     record.setdefault("taken", {})  # seconds by step, of all attempts
-    told = []
-    for number, (words, _) in enumerate(road.steps(config)):
-        told.append(do_step(config, number, plan[number], record))
-        if words[0] == "retrain" and config.minutes is not None and not config.dry_run:
-            decided = longer.look_at_winner(config.out, road.network_folder(config), record)
-            if decided:
-                print(decided, flush=True)
-                keep_record(config, record)
-                longer.put_short_aside(config.out, road.network_folder(config), record)
-                plan = plan_steps(config, file, record)
-                told.append(do_step(config, number, plan[number], record))
+    record |= {"typed": typed.changed(str(typed.line("trials.run")), {}), "out": config.out}  # for trials.status
+    with contextlib.nullcontext() if config.dry_run else locks.exclusive(Path(config.out), "road"):
+        told = do_steps(config, file, plan, record)
     if config.dry_run:
         return answer("run", run=config.out, steps=told)
     report, verdict = f"{config.out}/report.html", None
@@ -158,6 +150,31 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if config.minutes is not None:
         print(minutes_taken(record["minutes"], record["taken"]))
     return answer("run", run=config.out, steps=told, verdict=verdict, report=report, next=as_typed(following))
+
+
+def do_steps(config: Config, file: str, plan: list[Planned], record: dict[str, Any]) -> list[dict[str, str]]:
+    """Do the steps of the road in their order; the winner twice, where a look at it says so.
+
+    Args:
+        file: of --config; "" where none is given.
+        record: of the road.
+    Returns:
+        What `do_step` returns, of each.
+    """
+    from trials.road.plan import plan_steps
+
+    told = []
+    for number, (words, _) in enumerate(road.steps(config)):
+        told.append(do_step(config, number, plan[number], record))
+        if words[0] == "retrain" and config.minutes is not None and not config.dry_run:
+            decided = longer.look_at_winner(config.out, road.network_folder(config), record)
+            if decided:
+                print(decided, flush=True)
+                keep_record(config, record)
+                longer.put_short_aside(config.out, road.network_folder(config), record)
+                plan = plan_steps(config, file, record)
+                told.append(do_step(config, number, plan[number], record))
+    return told
 
 
 def do_step(config: Config, number: int, planned: Planned, record: dict[str, Any]) -> dict[str, str]:
@@ -176,10 +193,8 @@ def do_step(config: Config, number: int, planned: Planned, record: dict[str, Any
         print(f"# left out: {line}", flush=True)
         return {"command": line, "did": "left out"}
     does = not (planned.complete or config.dry_run)
-    if does:
-        keep_record(config, record)
-        if config.minutes is not None:
-            print(minutes_gone(record["minutes"], record["taken"], step))
+    if does and config.minutes is not None:
+        print(minutes_gone(record["minutes"], record["taken"], step))
     print(f"# complete: {line}" if planned.complete else f"$ {line}", flush=True)
     if does:
         run_kept(config, words, done, record)
@@ -193,9 +208,12 @@ def do_step(config: Config, number: int, planned: Planned, record: dict[str, Any
 def run_kept(config: Config, words: list[str], done: Path | None, record: dict[str, Any]) -> None:
     """Run a command as `run_step` does, and keep how long it took, however it ends."""
     taken, began = record["taken"], time.monotonic()
+    record["began"] = {"step": words[0], "at": time.time()}  # for trials.status
+    keep_record(config, record)
     try:
         run_step(words, done)
     finally:
+        del record["began"]
         taken[words[0]] = taken.get(words[0], 0.0) + time.monotonic() - began
         keep_record(config, record)
 

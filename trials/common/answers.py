@@ -136,6 +136,16 @@ ANSWERS: dict[str, dict[str, str]] = {
         "rivals": "with --rivals: baseline, macs and params of networks of timm; null without",
         "files": "files that were written with --out",
     },
+    "status": {
+        "run": "the run",
+        "images": "the folder of images, or the data set; null where trials.run did not begin it",
+        "running": "whether a process works on it",
+        "steps": "each step of the road: step, state (complete, going on, begun, to come, left out), what (is done, in words), seconds (that it "
+        "took, or null) and planned (seconds, or null)",
+        "minutes": "of --minutes; null without them",
+        "gone": "minutes of these that are gone; null likewise",
+        "next": "the command that comes next; null while a process works on the run, and where none does",
+    },
     "supernet": {
         "run": "the run; null with --dry-run",
         "supernet": "the weights; null where none were trained to the end (--stop-after, --dry-run, --epochs 0)",

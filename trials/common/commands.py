@@ -18,6 +18,7 @@ HEADINGS = {
         "certify": "won, or luck? set the winner beside random architectures",
         "export": "write a network as source, torch.export, ONNX and INT8, each checked",
         "report": "show a run as one HTML file and a table",
+        "status": "where a run is on the road, also while it is going on",
     },
     "beside it": {
         "space": "show a search space, or list them all",

@@ -97,6 +97,7 @@ def schemas() -> Mapping[str, schema.Schema]:
     start = {"kind": Or("pretrained", "supernet"), "file": str, "hash": str, Optional("loaded"): str}
     preprocessing |= {Optional("range"): _number, Optional("resize"): str, Optional("short_side"): Or(None, _some)}
     preprocessing |= {Optional("fit"): Or("crop", "squash", "pad"), Optional("border"): three}
+    longer = {"epochs": _some, "random": _count, "instead_of": _some, "found": str}
     kinds: dict[str, Any] = {
         "run configuration": {
             "command": str,
@@ -187,8 +188,16 @@ def schemas() -> Mapping[str, schema.Schema]:
         "record of a road": _part(
             {
                 **{"images": str, "max_macs": str, "steps": {Optional(str): dict}, Optional("taken"): seconds},
+                **{Optional("typed"): str, Optional("out"): str},
+                Optional("began"): {"step": str, "at": _number},
                 Optional("minutes"): _part(
-                    {"given": _number, "timing": _number, "seconds": seconds, "options": {Optional(str): dict}}
+                    {
+                        **{"given": _number, "timing": _number, "seconds": seconds, "options": {Optional(str): dict}},
+                        Optional("longer"): Or({}, longer),
+                        Optional("work"): {str: _count},
+                        Optional("usual"): {str: _count},
+                        **{Optional("start"): _number, Optional("jobs"): _some},
+                    }
                 ),
             }
         ),
