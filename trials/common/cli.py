@@ -16,23 +16,18 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from tqdm import tqdm
-
 from spaces.errors import InputError, Stopped, shown
 from trials.common import answers, machine, numbers, option_files, short_help, typed
 from trials.common.commands import as_typed, in_road
 from trials.common.fields import REQUIRED, flag, groups, option, reuse, sentence, spelled  # noqa: F401  for other modules
 from trials.common.lines import refilled, say, say_next, short  # noqa: F401  for other modules
+from trials.common.machine import rank_and_world
 from trials.common.parser import Parser
+from trials.common.progress import count_earlier, progress  # noqa: F401  for other modules
 from trials.common.tables import table  # noqa: F401  for other modules
 
 C = TypeVar("C")
 NO_FIELDS = ("config", "save_config", "json")  # options of every command, which are read here
-
-
-def rank_and_world() -> tuple[int, int]:
-    """Number of this process, from 0, and of all processes; torchrun sets both."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 def only_first_process_speaks() -> bool:
@@ -275,26 +270,3 @@ def _say_last(line: str) -> None:
             stream.flush()
         except OSError:  # else the interpreter would try once more at its end, and exit with a code of its own
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def progress(total: int, *, desc: str, unit: str, initial: int = 0, silent: float = 0) -> Any:
-    """A tqdm bar; a line every half minute where the output is a file. For the first `silent` seconds nothing is shown."""
-    return tqdm(
-        total=total,
-        desc=desc,
-        unit=unit,
-        initial=initial,
-        unit_scale=total >= 10_000,
-        dynamic_ncols=True,
-        disable=rank_and_world()[0] > 0,
-        mininterval=0.5 if sys.stderr.isatty() else 30,
-        delay=silent,
-    )
-
-
-def count_earlier(bar: Any, number: int) -> None:
-    """Move a bar of `progress` on by what an earlier process did: its rate and remaining time stay those of this one."""
-    bar.n += number
-    if not bar.disable:
-        bar.initial += number
-        bar.last_print_n += number  # from which tqdm counts for its rate

@@ -29,6 +29,11 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def rank_and_world() -> tuple[int, int]:
+    """Number of this process, from 0, and of all processes; torchrun sets both."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
 def require_few(name: str, number: int, what: str) -> None:
     """Refuse a number of processes or threads that no machine of this size could run.
 
