@@ -39,6 +39,7 @@ MISTAKES = {
     ],
     "search": ["{here}/none", "{here}", "{here}/none.yml", "{here}/bad.yml", "{here}/none --port 99999999"],
     "space": ["", "spso", "spos --preset tinny", "spos --resolution 3", "--for 1Q", "--for 100M --resolution 3"],
+    "status": ["{here}/none", "{here}"],
     "supernet": [
         *("--out {here}/new --space spso", "--out {here}/new --preset tinny", "--out {here}/new --resolution 3"),
         *("--out {here}/new --data folder", "--out {here}/new --data folder --data-root {here}/none"),
