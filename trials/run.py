@@ -153,7 +153,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 
 def do_steps(config: Config, file: str, plan: list[Planned], record: dict[str, Any]) -> list[dict[str, str]]:
-    """Do the steps of the road in their order; the winner twice, where a look at it says so.
+    """Do the steps of the road in their order; with --minutes the winner is looked at, and trained twice where that says so.
 
     Args:
         file: of --config; "" where none is given.
@@ -173,7 +173,8 @@ def do_steps(config: Config, file: str, plan: list[Planned], record: dict[str, A
                 keep_record(config, record)
                 longer.put_short_aside(config.out, road.network_folder(config), record)
                 plan = plan_steps(config, file, record)
-                told.append(do_step(config, number, plan[number], record))
+                if not plan[number].complete:
+                    told.append(do_step(config, number, plan[number], record))
     return told
 
 

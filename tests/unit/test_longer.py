@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -13,7 +14,7 @@ from trials.road.longer import Trained
 
 FOUND = "the network is undertrained: 46.10% [44.0, 48.2] is below the floor of 61.0% (random forest on 16x16 pixels)"
 # two trainings at a time, of 12 epochs in 5 minutes, planned with a certificate of 3 random networks and the cheapest
-TRAINED = Trained(epochs=12, usual=25, seconds=300, start=6, seeds=2, jobs=2, certify_jobs=2, random=3)
+TRAINED = Trained(epochs=12, usual=25, seconds=300, start=6, seeds=2, jobs=2, certify_jobs=2, random=3, most=8)
 
 
 def test_without_time_for_a_certificate_all_of_it_goes_into_the_winner():
@@ -53,6 +54,18 @@ def test_random_networks_that_were_asked_for_are_not_left_out():
     assert longer.longer_work(given, both - 1) is None
 
 
+def test_the_certificate_has_as_many_random_networks_as_fit_by_the_time_of_the_winner():
+    assert longer.random_that_fit(TRAINED, TRAINED.certificate(12, 6)) == 6
+    assert longer.random_that_fit(TRAINED, 1e9) == TRAINED.most
+    assert longer.random_that_fit(TRAINED, 0) == 3
+    slow = dataclasses.replace(TRAINED, random=7)
+    assert longer.random_that_fit(slow, TRAINED.certificate(12, 5) + 1) == 5
+    given = dataclasses.replace(TRAINED, given=True)
+    assert {longer.random_that_fit(given, seconds) for seconds in (0, 1e9)} == {3}
+    two = dataclasses.replace(TRAINED, random=2, most=2)  # of a space that holds no more
+    assert {longer.random_that_fit(two, seconds) for seconds in (0, 1e9)} == {2}
+
+
 def write(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
@@ -88,7 +101,7 @@ def road(tmp_path, monkeypatch):
         "seconds": {"supernet": 150, "search": 90, "retrain": 306, "certify": 1206, "export": 46, "report": 14},
         "timing": 30,
         "work": {"random": 3},
-        "usual": {"network_epochs": 25},
+        "usual": {"network_epochs": 25, "random": 8},
         "start": 6.0,
         "jobs": 2,
     }
@@ -182,6 +195,23 @@ def test_a_road_that_was_killed_goes_on_with_the_longer_training(road, monkeypat
     assert go(out)["verdict"] is None
     assert began == ["retrain", "retrain", "export", "report"]
     assert [path.name for path in out.glob("undertrained*")] == ["undertrained-retrain-2"]
+
+
+def test_a_faster_winner_leaves_time_for_more_random_networks(road, capsys):
+    out, began, _ = road
+    trained_winner(out, 12, 100.0, 70.0)
+    kept = json.loads((out / record.RECORD).read_text())
+    kept["steps"]["retrain"] = {"epochs": 12, "jobs": 2}
+    kept["taken"]["retrain"] = 106.0
+    write(out / record.RECORD, kept)
+    found = go(out)
+    said = capsys.readouterr().out
+    assert began == ["certify", "export", "report"]
+    many = json.loads((out / record.RECORD).read_text())["minutes"]["options"]["certify"]["random"]
+    assert 3 < many <= 8
+    assert f"so the certificate has {many} random networks, not 3: beating all {many} happens by luck in 1 of" in said
+    assert f"--random {many}" in found["steps"][3]["command"]
+    assert re.search(r"1[0-9]\.[0-9] are planned for certify\n", said)  # by the time of the winner
 
 
 @pytest.mark.parametrize("gate", [None, gates.FEW_STEPS])

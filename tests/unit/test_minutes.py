@@ -248,10 +248,18 @@ def test_how_long_it_took_is_said_beside_the_plan():
             "4.1 of 38 minutes are gone; 10.0 .* certify, of which 1.1 are gone",
         ),
         ({"supernet": 150}, "retrain", "3.0 of 38 minutes are gone"),
+        # at the pace of the steps before it that do like work, where that is another one
+        (
+            {"supernet": 60},
+            "search",
+            "1.5 of 38 minutes are gone; 5.0 are planned for search, about 2.5 by what supernet took",
+        ),
+        ({"supernet": 115}, "search", "2.4 of 38 minutes are gone; 5.0 are planned for search"),
+        ({"supernet": 60, "export": 900}, "certify", "16.5 of 38 minutes are gone; 10.0 are planned for certify"),
     ],
 )
 def test_how_much_is_gone_is_said_before_a_step(taken, step, says):
-    planned = {"given": 38, "seconds": {"supernet": 120, "certify": 600}, "timing": 30}
+    planned = {"given": 38, "seconds": {"supernet": 120, "search": 300, "certify": 600}, "timing": 30}
     assert re.fullmatch(says, minutes.minutes_gone(planned, taken, step))
 
 

@@ -20,7 +20,7 @@ PLAN = {
     "seconds": {"supernet": 150, "search": 90, "retrain": 300, "certify": 1200, "export": 46, "report": 14},
     "timing": 30,
     "work": {"random": 3},
-    "usual": {"network_epochs": 25},
+    "usual": {"network_epochs": 25, "random": 8},
     "start": 6.0,
     "jobs": 2,
 }

@@ -1,4 +1,6 @@
-"""The look at the winner of a road with --minutes: one that is not above the floor is trained longer, in the time of the certificate.
+"""The look at the winner of a road with --minutes: by it the rest of the minutes is planned anew.
+
+One that is not above the floor is trained longer, in the time of the certificate; one that is gets the random architectures that fit.
 
 Networks below the floor are of no use, and a certificate of them says "not distinguishable". The longer training comes with a
 certificate only where that fits as well: random architectures are always trained as long as the winner. docs/entry.md has the reasons.
@@ -33,6 +35,7 @@ class Trained:
         seeds: trainings of each network.
         jobs, certify_jobs: trainings at a time, of the winner and of the certificate.
         random: architectures that the certificate was planned with.
+        most: that it has where there is time for them.
         given: whether these were asked for by the user, so that there are as many or the road goes on as planned.
     """
 
@@ -44,6 +47,7 @@ class Trained:
     jobs: int
     certify_jobs: int
     random: int
+    most: int
     given: bool = False
 
     def winner(self, epochs: int) -> float:
@@ -80,34 +84,47 @@ def longer_work(trained: Trained, seconds: float) -> tuple[int, int] | None:
     return (epochs, 0) if epochs >= WORTH * trained.epochs else None
 
 
+def random_that_fit(trained: Trained, seconds: float) -> int:
+    """How many random architectures a certificate of networks like the winner has: those that fit, at least FEWEST_RANDOM.
+
+    Args:
+        seconds: that are left for it.
+    """
+    if trained.given:
+        return trained.random
+    fewest = min(trained.random, FEWEST_RANDOM)
+    fit = (many for many in range(trained.most, fewest, -1) if trained.certificate(trained.epochs, many) <= seconds)
+    return next(fit, fewest)
+
+
 def look_at_winner(out: str, network: Path, record: dict[str, Any]) -> str:
-    """Look at the trained winner, once in a road, and put a longer training into the plan where that serves better.
+    """Look at the trained winner, once in a road, and plan the rest of the minutes by it.
 
     Args:
         network: the folder of its training.
-        record: of the road, with the seconds that its steps took; `minutes` is changed.
+        record: of the road, with the seconds that its steps took; `minutes` is changed. A winner that is to be trained anew is
+            taken out of its `steps`.
     Returns:
         What was decided, in a line; "" where the road goes on as planned.
     """
     plan, run = record["minutes"], Path(out)
-    options, found = plan["options"], _warning(network)
-    if "longer" in plan or "work" not in plan or not found or "epochs" not in options.get("retrain", {}):
-        return ""  # an older version planned it, or the epochs were given
-    if "certify" not in plan["seconds"] or (run / "certificate.json").exists() or (run / "controls").exists():
+    if "longer" in plan or "work" not in plan or "certify" not in plan["seconds"]:  # an older version planned it
         return ""
-    trained = _trained(network, plan)
+    if (run / "certificate.json").exists() or (run / "controls").exists():
+        return ""
+    trained, options, found = _trained(network, plan), plan["options"], _warning(network)
     rest = sum(plan["seconds"].get(step, 0) for step in ("export", "report"))
     left = 60 * minutes_left(plan, record["taken"]) * (1 - MARGIN) - rest
-    work = longer_work(trained, left)
+    work = longer_work(trained, left) if found and "epochs" in options.get("retrain", {}) else None
+    plan["longer"] = {}
     if work is None:
-        plan["longer"] = {}
-        return ""
+        return _plan_random(plan, trained, random_that_fit(trained, left))
     epochs, random = work
     plan["longer"] = {"epochs": epochs, "random": random, "instead_of": trained.epochs, "found": found}
     options["retrain"]["epochs"] = epochs
     plan["seconds"]["retrain"] += round(trained.winner(epochs))
     if random:
-        options["certify"] = options.get("certify", {}) | {"random": random}
+        _plan_random(plan, trained, random)
         plan["seconds"]["certify"] = round(trained.certificate(epochs, random))
         then = f"a certificate of {random} random networks, trained as long, fits beside it"
     else:
@@ -117,6 +134,19 @@ def look_at_winner(out: str, network: Path, record: dict[str, Any]) -> str:
     return (
         f"{found}; so the winner is trained anew, with {epochs:,} epochs instead of {trained.epochs:,}, in about "
         f"{trained.winner(epochs) / 60:.0f} minutes; {then}"
+    )
+
+
+def _plan_random(plan: dict[str, Any], trained: Trained, random: int) -> str:
+    """Plan the certificate with so many random architectures; says so where they are others than before."""
+    plan["seconds"]["certify"] = round(trained.certificate(trained.epochs, random))
+    if random == trained.random:
+        return ""
+    plan["options"]["certify"] = plan["options"].get("certify", {}) | {"random": random}
+    each = trained.winner(trained.epochs) / math.ceil(trained.seeds / trained.jobs) / 60
+    return (
+        f"a training took {each:.1f} minutes, so the certificate has {random} random networks, not {trained.random}: beating all "
+        f"{random} happens by luck in 1 of {random + 1} cases"
     )
 
 
@@ -184,5 +214,6 @@ def _trained(network: Path, plan: Mapping[str, Any]) -> Trained:
         jobs=config["jobs"],
         certify_jobs=plan["jobs"],
         random=plan["work"]["random"],
+        most=max(plan["work"]["random"], plan["usual"]["random"]),
         given="random" not in plan["options"].get("certify", {}),
     )

@@ -27,6 +27,11 @@ FEWEST_RANDOM = (
     3  # architectures: two say hardly how far chance scatters; a tau of the score takes five, and has none here
 )
 
+# Steps whose pace says what another one takes: they do like work. What was planned for it is right up to SAME_PACE of it. A certificate
+# is planned anew by the time of the winner's own training.
+ALIKE = {"search": ("supernet",), "retrain": ("supernet", "search")}
+SAME_PACE = 0.1
+
 # of Work -> the step and its option that decide it
 OPTIONS = {
     "supernet_epochs": ("supernet", "epochs"),
@@ -184,7 +189,7 @@ def minutes_taken(planned: Mapping[str, Any], taken: Mapping[str, float]) -> str
 
 
 def minutes_gone(planned: Mapping[str, Any], taken: Mapping[str, float], step: str) -> str:
-    """How much of the minutes is gone before a step, and what was planned for it, in one line.
+    """How much of the minutes is gone before a step, and what was planned for it, in one line; and what it takes at the pace of before.
 
     Args:
         planned: of road.json.
@@ -195,7 +200,18 @@ def minutes_gone(planned: Mapping[str, Any], taken: Mapping[str, float], step: s
     if step not in planned["seconds"]:
         return text
     already = f", of which {taken[step] / 60:.1f} are gone" if step in taken else ""
-    return f"{text}; {planned['seconds'][step] / 60:.1f} are planned for {step}{already}"
+    minutes, (pace, by) = planned["seconds"][step] / 60, _pace(planned, taken, step)
+    likely = f", about {pace * minutes:.1f} by what {by} took" if abs(pace - 1) > SAME_PACE else ""
+    return f"{text}; {minutes:.1f} are planned for {step}{already}{likely}"
+
+
+def _pace(planned: Mapping[str, Any], taken: Mapping[str, float], step: str) -> tuple[float, str]:
+    """Seconds that were taken for each that was planned, and of which steps: those that are like a step, of what came before it."""
+    of_steps = planned["seconds"]
+    known = [name for name in ALIKE.get(step, ()) if name in taken and of_steps.get(name)]
+    if not known or planned.get("longer"):  # the longer training was planned by that of before
+        return 1.0, ""
+    return sum(taken[name] for name in known) / sum(of_steps[name] for name in known), " and ".join(known)
 
 
 def minutes_left(planned: Mapping[str, Any], taken: Mapping[str, float]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,9 @@ from trials.training.supernet_trainer import SupernetTrainer
 if TYPE_CHECKING:
     from trials.training.retrain_plan import RetrainPlan
 
-WARM_STEPS, TIMED_STEPS = 2, 5
+WARM_STEPS, TIMED_STEPS, MOST_TIMED = 2, 5, 60
+# Steps are timed for at least as long: other work on the machine comes and goes within seconds, and a moment can be one without it
+TIMED_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def estimate_network(plan: RetrainPlan) -> list[tuple[str, str]]:
         ("MACs, params", f"{plan.macs:,}, {plan.params:,}"),
         ("steps of a seed", f"{steps:,} ({config.epochs} epochs of {per_epoch:,}), {config.batch_size:,} images each"),
         ("memory of a process, estimated", f"{memory / GIB:.2f} GiB"),
-        ("seconds per step", f"{seconds:.3f} (mean of at most {TIMED_STEPS} steps, one process alone)"),
+        ("seconds per step", f"{seconds:.3f} (mean of a few steps, one process alone)"),
         ("images per second", f"{config.batch_size / seconds:,.0f}"),
         ("hours expected", f"{hours:.2f} for {config.seeds} seeds, {at_once} at a time, without evaluations"),
     ]
@@ -125,11 +127,11 @@ def advise(
 
 
 def time_steps(trainer: SupernetTrainer) -> StepTimes:
-    """Take the last steps of a run: there every width is open, and the architecture parameters learn.
+    """Take some of the last steps of a run: there every width is open, and the architecture parameters learn.
 
-    The first WARM_STEPS of them are not timed; where a run has no more than these, all are.
+    The first WARM_STEPS of them are not timed; where a run has no more than these, all are. See `_enough` for how many are.
     """
-    count = min(WARM_STEPS + TIMED_STEPS, max(1, trainer.steps - trainer.warm_steps))
+    count = min(WARM_STEPS + MOST_TIMED, max(1, trainer.steps - trainer.warm_steps))
     first = trainer.steps - count
     activation_bytes, passes, seconds = 0, 0, []
     batches = trainer.batches(first)
@@ -145,9 +147,16 @@ def time_steps(trainer: SupernetTrainer) -> StepTimes:
         if number >= WARM_STEPS or count <= WARM_STEPS:
             seconds.append(time.perf_counter() - began)
             passes += len(trainer.paths_of_step(first + number))
+        if _enough(seconds):
+            break
         began = time.perf_counter()
     batches.close()  # type: ignore[attr-defined]
     return StepTimes(seconds, passes, activation_bytes)
+
+
+def _enough(seconds: Sequence[float]) -> bool:
+    """Whether so many steps were timed: at least TIMED_STEPS, and TIMED_SECONDS long."""
+    return len(seconds) >= TIMED_STEPS and sum(seconds) >= TIMED_SECONDS
 
 
 def measure_activations(trainer: SupernetTrainer, step: int, images: torch.Tensor) -> int:
@@ -168,10 +177,10 @@ def time_network(config: retrain_config.Config, description: Mapping[str, Any], 
         config: the options of trials.retrain, complete (those of `plan_retraining`).
         description: a network description, see trials.networks.build.
     Returns:
-        Seconds per step, the mean of TIMED_STEPS; bytes that one training needs, see trials.training.memory.
+        Seconds per step, their mean; bytes that one training needs, see trials.training.memory.
     """
     trainer = NetworkTrainer(config, description, 0, data)
-    count = min(WARM_STEPS + TIMED_STEPS, max(1, trainer.steps))
+    count = min(WARM_STEPS + MOST_TIMED, max(1, trainer.steps))
     seconds, activations, began = [], 0, time.perf_counter()
     batches = trainer.batches(0)
     for number, (images, labels) in enumerate(islice(batches, count)):
@@ -182,6 +191,8 @@ def time_network(config: retrain_config.Config, description: Mapping[str, Any], 
             torch.cuda.synchronize()
         if number >= WARM_STEPS or count <= WARM_STEPS:
             seconds.append(time.perf_counter() - began)
+        if _enough(seconds):
+            break
         began = time.perf_counter()  # making the next batch counts too
     batches.close()  # type: ignore[attr-defined]
     parameters = sum(p.numel() for p in trainer.network.parameters())
