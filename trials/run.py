@@ -123,8 +123,6 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         from trials.common.distributed import use_cuda  # with torch
 
         use_cuda(config.device)
-    if not config.dry_run:
-        longer.put_short_aside(config.out, road.network_folder(config), record)  # it was killed before it did so
 
     from trials.road.plan import plan_steps  # it imports Pillow
 
@@ -171,7 +169,6 @@ def do_steps(config: Config, file: str, plan: list[Planned], record: dict[str, A
             if decided:
                 print(decided, flush=True)
                 keep_record(config, record)
-                longer.put_short_aside(config.out, road.network_folder(config), record)
                 plan = plan_steps(config, file, record)
                 if not plan[number].complete:
                     told.append(do_step(config, number, plan[number], record))
@@ -198,6 +195,8 @@ def do_step(config: Config, number: int, planned: Planned, record: dict[str, Any
         print(minutes_gone(record["minutes"], record["taken"], step))
     print(f"# complete: {line}" if planned.complete else f"$ {line}", flush=True)
     if does:
+        if step == "retrain":
+            longer.put_short_aside(config.out, road.network_folder(config), record)
         run_kept(config, words, done, record)
         record["steps"][step] = planned.options
         keep_record(config, record)

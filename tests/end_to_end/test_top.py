@@ -84,6 +84,9 @@ def test_the_best_few_are_chosen_by_held_out_images(searched, monkeypatch, capsy
         retrain.main(flags)
     with pytest.raises(InputError, match="was begun with --lr 0.05, not 0.1; give 0.05, or move '.*top' away to begin"):
         retrain.main([*flags, "--resume", "--lr", "0.1"])
+    both = "was begun with --lr 0.05, not 0.1, and --weight-decay [^ ]+, not 0.3; give --lr 0.05 --weight-decay [^ ]+, or move"
+    with pytest.raises(InputError, match=both):
+        retrain.main([*flags, "--resume", "--lr", "0.1", "--weight-decay", "0.3"])
     assert ("test", "read") not in parts
     assert len(steps) == STEPS + 2
     retrain.main([*flags, "--resume"])

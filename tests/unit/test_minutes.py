@@ -189,7 +189,7 @@ def test_a_road_goes_on_with_its_plan(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ([], "was begun with --minutes 40, not with no --minutes; give that, or another --out, such as .*-2"),
+        ([], "was begun with --minutes 40, not with no --minutes; give that again, or another --out, such as .*-2"),
         (["--minutes", "60"], "was begun with --minutes 40, not with --minutes 60"),
         (["--max-macs", "8M"], "with no --max-macs and --minutes 40, not with --max-macs 8M and no --minutes; give"),
     ],

@@ -123,6 +123,24 @@ def test_other_options_and_images_are_refused_in_one_line(tmp_path, changes, wor
     assert sorted((path, path.read_text()) for path in tmp_path.iterdir()) == before
 
 
+def test_all_that_differs_is_refused_at_once(tmp_path, monkeypatch):
+    """The limit, the minutes, a step that is complete, and one that its own command would refuse."""
+    monkeypatch.setattr(hours, "ask", lambda _: pytest.fail("a few steps were timed"))
+    road(tmp_path, max_macs="3M", steps={"supernet": {}, "search": {"max-trials": 6}})
+    options = {"space": "spos", "preset": "tiny", "space_options": "", "seed": 0, "score_fraction": 0.1, "epochs": 20}
+    stored = {"command": "supernet", "config": {**options, "data": "digits", "max_macs": "3M"}}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    words = ["--max-macs", "4M", "--minutes", "40", "--max-trials", "7", "--epochs", "9", "--preset", "tiny"]
+    with pytest.raises(InputError) as raised:
+        run.main(["digits", "--out", str(tmp_path), *words])
+    assert str(raised.value) == (
+        f"'{tmp_path}' was begun with --max-macs 3M and no --minutes, not with --max-macs 4M and --minutes 40; "
+        f"supernet of '{tmp_path}' was begun with epochs 20 and not with epochs 9; "
+        f"search of '{tmp_path}' is complete, with max-trials 6 and not with max-trials 7; "
+        f"give all of that again, or another --out, such as {tmp_path}-2"
+    )
+
+
 def test_a_section_that_changed_is_refused(tmp_path):
     road(tmp_path, steps={"search": {"max-trials": 6}})
     (tmp_path / "run.yml").write_text("search: {max_trials: 4}")

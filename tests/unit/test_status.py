@@ -108,6 +108,8 @@ def test_a_road_at_its_certificate_and_at_its_end(road, capsys):
     (road / "certificate.json").unlink()  # its minutes went into the winner
     kept["minutes"] = PLAN | {"longer": {"epochs": 50, "random": 0, "instead_of": 12, "found": "x"}}
     write(road / record.RECORD, kept)
+    assert states(status.main([str(road)]))["retrain"][0] == "begun"  # the short training still stands in its place
+    trained_winner(road, 50, 290.0, 65.0)
     found = status.main([str(road)])
     assert states(found)["certify"][0] == "left out"
     assert found["next"] == f"python -m trials.certify {road} --random 3"

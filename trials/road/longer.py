@@ -150,15 +150,20 @@ def _plan_random(plan: dict[str, Any], trained: Trained, random: int) -> str:
     )
 
 
+def stands_short(network: Path, record: Mapping[str, Any]) -> bool:
+    """Whether the shorter training of the winner still stands in the place of the longer one that was planned."""
+    longer = record.get("minutes", {}).get("longer")
+    stored = run_files.read_if_there(network / "config.json", "run configuration") if longer else None
+    return stored is not None and bool(stored["config"].get("epochs") == longer["instead_of"])
+
+
 def put_short_aside(out: str, network: Path, record: Mapping[str, Any]) -> None:
     """Move the shorter training of the winner aside where it still stands in the place of the longer one.
 
     Raises:
         InputError: it cannot be moved.
     """
-    longer = record.get("minutes", {}).get("longer")
-    stored = run_files.read_if_there(network / "config.json", "run configuration") if longer else None
-    if not longer or stored is None or stored["config"].get("epochs") != longer["instead_of"]:
+    if not stands_short(network, record):
         return
     aside = Path(typed.free_name(Path(out) / f"undertrained-{network.name}"))
     try:

@@ -9,10 +9,10 @@ from typing import Any
 
 from spaces.errors import InputError
 from trials.common import cli, option_files, run_dir
-from trials.road import hours, kept_timings, minutes
+from trials.road import hours, kept_timings, longer, minutes
 from trials.road import steps as road
 from trials.road.form import check_given, choose_form, no_limit_text
-from trials.road.record import is_complete
+from trials.road.record import is_complete, refuse_differences, road_differences
 
 # from above, in a file of options
 LIMITS = {cli.flag(name).removeprefix("--") for name in ("max_macs", "max_latency_ms")}
@@ -39,7 +39,7 @@ def plan_steps(config: Any, file: str, record: dict[str, Any]) -> list[Planned]:
         file: of --config; "" where none is given.
         record: of the road; what is chosen for the supernet is put into it.
     Raises:
-        InputError: an option that is not known, cannot have this value, or differs from that of a complete step.
+        InputError: an option that is not known, or cannot have this value; options that differ from those that the road was begun with.
     """
     sections = option_files.read(file) if file else {}
     given, fixed = {}, {words[0]: words for words, _ in road.steps(config)}
@@ -66,7 +66,8 @@ def plan_steps(config: Any, file: str, record: dict[str, Any]) -> list[Planned]:
         more = road.as_words(chosen if step == "supernet" else own)
         return more + (["--config", file] if section or sections.get(step) is not None else [])
 
-    if config.minutes is not None:
+    differ = [road_differences(config, record)]
+    if "minutes" in record or (config.minutes is not None and not differ[0]):
         if "minutes" not in record:
             record["minutes"] = _fit_minutes(
                 config, given, [[*words, *more_of(step)] for step, words in fixed.items()], file
@@ -83,7 +84,12 @@ def plan_steps(config: Any, file: str, record: dict[str, Any]) -> list[Planned]:
         options = section | own | ({"in-process": True} if step == "search" and config.in_process else {})
         if step == "retrain" and "seeds" not in section and config.seeds is None:
             del options["seeds"]  # nobody gave it
-        plan.append(Planned(options, more_of(step), is_complete(step, done, options, record, config.out)))
+        complete, other = False, ""
+        if step != "retrain" or not longer.stands_short(road.network_folder(config), record):
+            complete, other = is_complete(step, done, options, record, config.out)
+        differ.append(other)
+        plan.append(Planned(options, more_of(step), complete))
+    refuse_differences(config.out, [*filter(None, differ)])
     return plan
 
 

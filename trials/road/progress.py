@@ -101,10 +101,12 @@ def _found(run: Path, record: Mapping[str, Any]) -> Iterator[tuple[str, bool, st
     if "data" in record.get("steps", {}) or (run / "check.png").exists():
         yield "data", (run / "check.png").exists(), ""
     yield "supernet", (run / "supernet.pt").exists(), _epochs(run)
-    scored, winner = len([*run.glob("search/*.json")]), (run / "arc.json").exists()
+    summary, winner = run_files.read_if_there(run / "search.json", "search summary"), (run / "arc.json").exists()
+    scored = len(summary["history"] if summary else [*run.glob("search/*.json")])  # the certificate scores some more
     yield "search", winner, f"{scored:,} architectures scored" * bool(scored)
     network = retrain_folder(run / "arc.json", "")
-    yield "retrain", (network / "result.json").exists(), _retrain_text(network)
+    trained = (network / "result.json").exists() and not longer.stands_short(network, record)
+    yield "retrain", trained, _retrain_text(network)
     yield "certify", (run / "certificate.json").exists(), _certify_text(run)
     export = network / "export" / "export.json"
     yield "export", export.exists(), str(export.parent) if export.exists() else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def earlier_road(config: Any) -> dict[str, Any]:
     """What road.json says of the road that is to go on; a new record where there is none, or nothing was trained on it.
 
     Raises:
-        InputError: it is a road of other images, or of another limit.
+        InputError: it is a road of other images.
     """
     run = Path(config.out)
     images = config.images if config.images in IN_MEMORY else str(Path(config.images).resolve())
@@ -48,49 +48,88 @@ def earlier_road(config: Any) -> dict[str, Any]:
         raise InputError(
             f"'{run}' is a run of the images '{stored['images']}', not of '{images}'; give another --out, such as {typed.free_name(run)}"
         )
-    differ = []  # what was, and what is given now
-    if stored["max_macs"] != config.max_macs:
-        differ.append(
-            tuple(
-                f"--max-macs {value}" if value else "no --max-macs" for value in (stored["max_macs"], config.max_macs)
-            )
-        )
-    if planned != now and ("minutes" in stored or stored["steps"]):
-        differ.append(tuple(f"--minutes {value:g}" if value else "no --minutes" for value in (planned, now)))
-    if differ:
-        was, wanted = (" and ".join(texts) for texts in zip(*differ, strict=True))
-        raise InputError(
-            f"'{run}' was begun with {was}, not with {wanted}; give that, or another --out, such as {typed.free_name(run)}"
-        )
     return {**stored, "images": images}
 
 
-def is_complete(step: str, done: Path | None, options: Mapping[str, Any], record: Mapping[str, Any], out: str) -> bool:
-    """Whether a step need not be done again.
+def road_differences(config: Any, record: Mapping[str, Any]) -> str:
+    """Which limit and minutes a road that has begun had otherwise, in words; "" where they are the same."""
+    if not run_dir.begun(config.out):
+        return ""
+    differ = []  # what was, and what is given now
+    if record["max_macs"] != config.max_macs:
+        differ.append(
+            tuple(
+                f"--max-macs {value}" if value else "no --max-macs" for value in (record["max_macs"], config.max_macs)
+            )
+        )
+    now = config.minutes
+    planned = record["minutes"]["given"] if "minutes" in record else None
+    if planned != now and (planned or record["steps"]):
+        differ.append(tuple(f"--minutes {value:g}" if value else "no --minutes" for value in (planned, now)))
+    if not differ:
+        return ""
+    was, wanted = (" and ".join(texts) for texts in zip(*differ, strict=True))
+    return f"'{config.out}' was begun with {was}, not with {wanted}"
+
+
+def refuse_differences(out: str, differ: Sequence[str]) -> None:
+    """Refuse to go on with a road that differs from what was begun, with all differences in one line.
+
+    Args:
+        differ: each a sentence without its full stop.
+    Raises:
+        InputError: there are some.
+    """
+    if differ:
+        raise InputError(
+            f"{'; '.join(differ)}; give {'that' if len(differ) == 1 else 'all of that'} again, or another --out, such as {typed.free_name(out)}"
+        )
+
+
+def is_complete(
+    step: str, done: Path | None, options: Mapping[str, Any], record: Mapping[str, Any], out: str
+) -> tuple[bool, str]:
+    """Whether a step need not be done again, and how it differs from what was done.
 
     Args:
         done: the file that it writes last; None where the step looks itself.
         options: what is given for it now.
         record: of the road.
-    Raises:
-        InputError: it was done with other options.
+    Returns:
+        Whether it is complete; with which other options it was done or begun, as a sentence without its full stop, or "".
     """
     if step == "supernet" and step not in record["steps"]:  # of a command of its own, whose options stay
         done = Path(out) / "supernet.pt"
     if done is None or not done.exists() or not (step in record["steps"] or run_dir.begun(out)):
-        return False
+        return False, _supernet_differences(options, out) if step == "supernet" else ""
     was = record["steps"].get(step)
     if was is None:  # done by a command of its own, or by an older version
         if options:
             print(f"# {step} was not done by this command: whether with the options of today is not known")
-        return True
+        return True, ""
     differ = [name for name in {**was, **options} if name not in MAY_DIFFER and was.get(name) != options.get(name)]
     if differ:
         old, new = (
             ", ".join(f"{name} {shown(of[name])}" if name in of else f"no {name}" for name in differ)
             for of in (was, options)
         )
-        raise InputError(
-            f"{step} of '{out}' is complete, with {old} and not with {new}; give that again, or another --out, such as {typed.free_name(out)}"
-        )
-    return True
+        return True, f"{step} of '{out}' is complete, with {old} and not with {new}"
+    return True, ""
+
+
+def _supernet_differences(options: Mapping[str, Any], out: str) -> str:
+    """Which options a supernet that has begun had otherwise; what is not given now it keeps, and its own command looks at the rest."""
+    path = Path(out) / "config.json"
+    if not (path.exists() and run_dir.begun(out)):
+        return ""
+    stored = run_files.read(path, "run configuration")["config"]
+    differ = [
+        (name, stored[key], value)
+        for name, value in options.items()
+        if (key := name.replace("-", "_")) in stored and key not in (*run_dir.MAY_CHANGE, *run_dir.PATHS)
+        if str(stored[key]) != str(value)
+    ]
+    if not differ:
+        return ""
+    old, new = (", ".join(f"{entry[0]} {shown(entry[at])}" for entry in differ) for at in (1, 2))
+    return f"supernet of '{out}' was begun with {old} and not with {new}"
