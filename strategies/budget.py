@@ -167,11 +167,11 @@ def form_text(item: Reach) -> str:
     return f"{item.space} {item.preset} at {item.resolution}x{item.resolution} pixels{options}"
 
 
-def amount_text(macs: int) -> str:
-    """MACs as a limit is typed, to two figures and not below them: 11,833,001 is 12M."""
+def amount_text(macs: int, figures: int = 2) -> str:
+    """MACs as a limit is typed, to so many figures and not below them: 11,833,001 is 12M, or 11.9M."""
     unit, name = (1e9, "G") if macs >= 1e9 else (1e6, "M") if macs >= 1e5 else (1e3, "K")
-    tenth = macs / unit < 10
-    return f"{math.ceil(macs / unit * (10 if tenth else 1)) / (10 if tenth else 1):g}{name}"
+    fraction = 10 ** max(0, figures - len(str(int(macs / unit))))
+    return f"{math.ceil(macs / unit * fraction) / fraction:g}{name}"
 
 
 def _in_best_width(

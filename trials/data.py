@@ -25,16 +25,13 @@ import sys
 from typing import Any
 
 import spaces
-from spaces.cost import measure
 from spaces.errors import InputError, shown
-from strategies.feasible import FeasibleSpace
-from strategies.limits import Limits
 from trials.common import cli
 from trials.common.answers import HELP, Answered, answer
 from trials.common.commands import VERBS
 from trials.images import shrink_config
-from trials.images.check_config import Config, list_files
-from trials.search_driver.experiment_file import quantile_of_macs
+from trials.images.check_config import Config, Proposal, list_files
+from trials.road import form
 from trials.training import sizing
 
 
@@ -58,7 +55,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         listing = list_files(config)
         from trials.images.check import check_folder
 
-        found = answer("data", **check_folder(config, network_for, budget_for, listing))
+        found = answer("data", **check_folder(config, network_for, propose_for, listing))
     if found["left_out"]:
         raise Answered(1, found)
     return found
@@ -71,11 +68,11 @@ def network_for(images: int, short_side: float) -> tuple[str, int]:
     return preset, sizing.resolution_of_folder(preset, short_side) or own
 
 
-def budget_for(images: int, short_side: float, classes: int) -> str:
-    """A limit on MACs for the network of `network_for`, such as 3.21M: that which a search's file has where none is given."""
-    preset, resolution = network_for(images, short_side)
-    table = measure(spaces.describe(spaces.DEFAULT, preset, classes=classes, resolution=resolution))
-    return f"{quantile_of_macs(FeasibleSpace(table, Limits())) / 1e6:g}M"
+def propose_for(config: Config) -> Proposal:
+    """What trials.run is advised to be given for the folder, as it advises itself where no limit is given."""
+    given = {name: getattr(config, name.replace("-", "_")) for name in form.OF_IMAGES}
+    given |= {"resolution": config.resolution} if config.resolution else {}
+    return form.propose(config.data_root, given)
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         verdict = run_files.read(Path(config.out) / "certificate.json", "certificate")["verdict"]
         said, following, why = verdict_text(verdict), verdict["next"], verdict["why"]
     print(f"\nverdict: {said}; all of it: {report}")
-    if "trials.export" not in neutral(following):  # that is done
+    if f"trials.export --weights {road.network_folder(config)}" not in neutral(following):  # else that is done
         print(f"next: {as_typed(following)}    # {why}")
     if config.minutes is not None:
         print(minutes_taken(record["minutes"], record["taken"]))

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import math
 import random
 import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from spaces.arch import arch_id, save_arch
 from spaces.cost import CostTable
@@ -29,7 +31,8 @@ from trials.choosing.band import Band, band_of, random_archs
 from trials.choosing.searched import Searched, read_searched
 from trials.common import cli, run_dir
 from trials.common.supernet_run import SupernetRun
-from trials.evidence.comparison import Comparison
+from trials.evidence.cheaper import difference_of_two
+from trials.evidence.comparison import Comparison, verdict_text
 from trials.evidence.gates import few_steps
 from trials.evidence.intervals import Interval
 from trials.images.load import load_data
@@ -149,7 +152,9 @@ def answers(rate: float, seed: int, seeds: int = 2, images: int = 2000) -> np.nd
     return np.random.default_rng(seed).random((seeds, images)) < rate
 
 
-def certificate(winner: float, randoms: list[float], *, seeds: int = 2, images: int = 2000, scores=True, cheapest=0.9):
+def certificate(
+    winner: float, randoms: list[float], *, seeds: int = 2, images: int = 2000, scores=True, cheapest=0.8, first=""
+):
     tested = [
         Tested(network(f"r{i}", macs=100 + i), answers(rate, i + 1, seeds, images), 50 + 40 * rate if scores else None)
         for i, rate in enumerate(randoms)
@@ -162,8 +167,9 @@ def certificate(winner: float, randoms: list[float], *, seeds: int = 2, images: 
         tested,
         band=Band("macs", 90, 110),
         scoring_images=359 if scores else None,
-        advise=lambda code, comparison, accuracy: (f"do {code}", str(accuracy)),
+        advise=lambda code, comparison, accuracy, cheaper: (f"do {code} {cheaper or ''}".strip(), str(accuracy)),
         about={"recipe": {}},
+        first=first,
     )
     assert json.loads(json.dumps(made_of, allow_nan=False)) == made_of
     return made_of
@@ -181,6 +187,58 @@ def test_a_planted_winner_and_a_loser():
     assert (better["comparison"]["beaten"], better["comparison"]["of"]) == (8, 8)
     assert certificate(0.80, rates)["verdict"]["code"] == "worse"
     assert certificate(0.907, rates)["verdict"]["code"] == "not distinguishable"
+
+
+def test_a_cheaper_network_that_is_as_good_is_named_with_both_intervals():
+    rates = [0.90 + 0.002 * i for i in range(8)]
+    better = certificate(0.95, rates, cheapest=0.97)
+    assert better["cheaper"]["code"] == "better"
+    low, high = better["cheaper"]["interval"]
+    assert 0 < low < better["cheaper"]["difference"] < high
+    own, winner = (Interval(better[role]["mean"], *better[role]["interval"]) for role in ("cheapest", "winner"))
+    said = better["verdict"]["cheaper"]
+    assert said == better["cheaper"]["sentence"]
+    assert said.startswith(
+        f"a cheaper network is better: the cheapest architecture, {better['cheapest']['id']}, saves 50 % of the MACs and has "
+        f"{own} %, the winner {winner} %, which is "
+    )
+    assert verdict_text(better["verdict"]).endswith(f". A{said[1:]}")
+    assert better["verdict"]["next"] == f"do better {better['cheapest']['run']}"
+    as_good = certificate(0.95, rates, cheapest=0.951, images=20_000)
+    assert as_good["cheaper"]["code"] == "as good"
+    assert -1 < as_good["cheaper"]["interval"][0] < 0 <= as_good["cheaper"]["difference"]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"cheapest": 0.94, "images": 20_000},  # worse
+        {"cheapest": 0.951, "images": 300},  # the numbers do not carry it
+        {"cheapest": 0.97, "seeds": 1},  # nor do they without a second seed
+        {"cheapest": None},
+        {"cheapest": 0.97, "first": "no network has learned enough"},
+    ],
+)
+def test_nothing_is_said_of_a_cheaper_network_where_the_numbers_do_not_carry_it(how):
+    made_of = certificate(0.95, [0.90 + 0.002 * i for i in range(8)], **how)
+    assert made_of["cheaper"] is None
+    assert made_of["verdict"]["cheaper"] == ""
+    assert "cheaper" not in verdict_text(made_of["verdict"])
+
+
+def test_the_interval_of_two_networks_holds_the_true_difference():
+    """Networks of one true accuracy but for a planted difference, seeds that differ, and a fresh sample of images each time."""
+    generator, held, rounds = np.random.default_rng(0), 0, 400
+    for _ in range(rounds):
+        hard = generator.normal(size=500)  # of each image, for all networks alike
+        networks = []
+        for skill in (2.1, 2.0, 2.0, 2.0):
+            of_seeds = skill + generator.normal(0, 0.1, (2, 1))
+            networks.append(generator.normal(size=(2, 500)) + hard < of_seeds)
+        found = difference_of_two(networks[0], networks[1], networks)
+        truth = 100 * (norm.cdf(2.1 / math.sqrt(2.01)) - norm.cdf(2.0 / math.sqrt(2.01)))
+        held += found.low <= truth <= found.high
+    assert 0.93 <= held / rounds <= 0.99
 
 
 def test_what_stands_in_a_certificate():
@@ -274,6 +332,10 @@ def test_the_next_command(adviser):
     run = str(adviser.run)
     command, why = advised(adviser, "better", {})
     assert command == f"python -m trials.export --weights {run}/retrain"
+    settled = Comparison(Interval(1.0, 0.5, 1.5), 8, 8, {})
+    command, why = adviser.advise("better", settled, Interval(97.0, 96.0, 98.0), "controls/abc")
+    assert command == f"python -m trials.export --weights {run}/controls/abc"
+    assert why == "the search paid, and a cheaper network is at least as good; ship that"
     more_seeds, why = advised(adviser, "not distinguishable", {"seeds": 3.0, "architectures": 1.0, "images": 2.0})
     ((_, config),) = options_of(more_seeds)
     assert (config.run, config.seeds, config.random) == (run, 4, 8)

@@ -29,6 +29,7 @@ from trials.images.torch_loader import decode
 from trials.images.val_labels import read_val_labels
 from trials.images.walk import by_reason
 from trials.road import form
+from trials.training import sizing
 from trials.training.run_gates import _has_test_folder
 
 compress = partial(gzip.compress, mtime=0)  # names of tests must not depend on the time
@@ -519,6 +520,57 @@ def test_check_leads_to_the_whole_road(tmp_path, monkeypatch, capsys, words):
     assert chosen == {"space": "spos", "preset": "tiny", "resolution": 32}
     share = int(re.search(r"(\d+) % of its architectures stay within the budget", said)[1])
     assert abs(share - 25) <= 5, limit
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_check_and_run_propose_the_same_networks_for_this_machine(tmp_path, monkeypatch, capsys, gpu):
+    """On a CPU those of a preset that is made for one: the others would take it days."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sizing, "MANY_FOR_SMALL", 8)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    for number in range(12):
+        path = tmp_path / "cells" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (128, 140, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+    found = data.main(["check", "cells", "--workers", "1"])
+    words = found["next"].partition("trials.run cells ")[2]
+    side = 128 if gpu else 32
+    assert found["resolution"] == side
+    assert re.fullmatch(r"--max-macs \S+" if gpu else r"--preset tiny --resolution 32 --max-macs \S+", words)
+    printed = capsys.readouterr().out
+    assert f"picture: runs/check-cells.png, images as networks see them at {side}x{side} pixels" in printed
+    assert ("for this CPU; with a GPU: --max-macs " in printed) != gpu
+    # the run chooses the networks that were meant, and without any limit advises the same
+    given = {} if gpu else {"preset": "tiny", "resolution": 32}
+    chosen, said = form.choose_form("cells", words.split()[-1], given)
+    assert {"preset": "small" if gpu else "tiny", "resolution": side}.items() <= {**chosen, **given}.items()
+    share = int(re.search(r"(\d+) % of its architectures stay within the budget", said)[1])
+    assert abs(share - 25) <= 5
+    assert form.no_limit_text("cells", {}).endswith(words if gpu else f"on this CPU better: {words}")
+    # where the machine is no matter, nothing is said of it
+    assert "CPU" not in form.no_limit_text("cells", {"preset": "tiny"})
+    assert form.resolution_for("cells", {}) == 128
+    assert form.resolution_for("cells", {"preset": "tiny"}) == 32
+
+
+def test_the_picture_shows_the_pixels_that_a_network_sees(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in range(8):
+        path = tmp_path / "cells" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (200, 200, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+    for side, drawn in ((32, 96), (64, 128), (128, 96)):
+        data.main(["check", "cells", "--workers", "1", "--resolution", str(side), "--out", f"{side}.png"])
+        sheet = np.array(Image.open(f"{side}.png"))
+        assert sheet.shape[:2] == (20 + 2 * (drawn + 4), 160 + 8 * (drawn + 4))
+        first = sheet[20 : 20 + drawn, 160 : 160 + drawn].astype(int)
+        if drawn >= side:  # every pixel is a square of one colour
+            times = drawn // side
+            assert (first == first[::times, ::times].repeat(times, 0).repeat(times, 1)).all()
+    with pytest.raises(InputError, match="resolution of space spos is 3; give a whole number, at least 8"):
+        data.main(["check", "cells", "--resolution", "3"])
 
 
 @pytest.mark.skipif(heic.READS_HEIC, reason="HEIC is read here")

@@ -53,12 +53,13 @@ class Adviser:
     short: ShortTraining | None = None
     time: str = ""
 
-    def advise(self, code: str, comparison: Comparison, accuracy: Interval) -> Advice:
+    def advise(self, code: str, comparison: Comparison, accuracy: Interval, cheaper: str | None = None) -> Advice:
         """The next command, and why.
 
         Args:
             code: of the verdict.
             accuracy: of the winner.
+            cheaper: the folder in the run of a cheaper network that is at least as good; None where there is none.
         """
         if below_floor(accuracy, self.floor, ""):
             return self._train_longer(), f"the networks are undertrained: the winner's {accuracy} % is below the floor"
@@ -68,6 +69,9 @@ class Adviser:
             return self._train_longer(), f"the networks were trained too briefly: {self.few_steps.text}"
         if self.short:
             return self._train_longer(), "; ".join(filter(None, (self.short.of_all(), self.time)))
+        if code == "better" and cheaper:
+            command = cli.command("export", "--weights", self.run / cheaper)
+            return command, "the search paid, and a cheaper network is at least as good; ship that"
         if code == "better":
             return cli.command("export", "--weights", self.run / self.winner), "the search paid; ship the winner"
         if code == "worse":

@@ -17,6 +17,7 @@ import numpy as np
 from trials.certifying.controls import Network
 from trials.choosing.band import Band
 from trials.common.commands import neutral
+from trials.evidence.cheaper import cheaper_sentence, difference_of_two, verdict_of
 from trials.evidence.comparison import Comparison, compare_with_random, verdict
 from trials.evidence.intervals import Interval, accuracy_interval, score_sd
 from trials.evidence.ranking import Tau, given_up, kendall, seed_ceiling, tau_difference
@@ -92,7 +93,7 @@ def make_certificate(
     *,
     band: Band,
     scoring_images: int | None,
-    advise: Callable[[str, Comparison, Interval], tuple[str, str]],
+    advise: Callable[[str, Comparison, Interval, str | None], tuple[str, str]],
     about: Mapping[str, Any],
     first: str = "",
 ) -> dict[str, Any]:
@@ -101,7 +102,8 @@ def make_certificate(
     Args:
         cheapest: None where its training stopped.
         scoring_images: that a score was measured on; None where that is not known.
-        advise: gives the next command and why, of the verdict's code, the comparison and the winner's accuracy.
+        advise: gives the next command and why, of the verdict's code, the comparison, the winner's accuracy, and the folder of a
+            cheaper network that is at least as good.
         about: what else certificate.json says: recipe, provenance.
         first: what must be said before the verdict; "" where nothing must.
     Returns:
@@ -110,11 +112,14 @@ def make_certificate(
     answers = np.stack([tested.right for tested in randoms])
     comparison = compare_with_random(winner.right, answers)
     code, sentence = verdict(comparison)
-    command, why = advise(code, comparison, winner.interval)
     everything = [winner, *([cheapest] if cheapest else []), *randoms]
     once = list({tested.network.id: tested for tested in everything}.values())
+    cheaper = None if first or cheapest is None else compare_cheaper(winner, cheapest, once)
+    command, why = advise(code, comparison, winner.interval, cheaper["run"] if cheaper else None)
+    said = {"code": code, "first": first, "sentence": sentence, "cheaper": cheaper["sentence"] if cheaper else ""}
     return {
-        "verdict": {"code": code, "first": first, "sentence": sentence, "next": neutral(command), "why": why},
+        "verdict": {**said, "next": neutral(command), "why": why},
+        "cheaper": cheaper,
         "winner": winner.plain(),
         "cheapest": cheapest and cheapest.plain(),
         "random": [tested.plain() for tested in randoms],
@@ -133,6 +138,33 @@ def make_certificate(
         "test_images": winner.images,
         "scoring_images": scoring_images,
         **about,
+    }
+
+
+def compare_cheaper(winner: Tested, cheaper: Tested, networks: Sequence[Tested]) -> dict[str, Any] | None:
+    """What certificate.json says of a cheaper network that is at least as good; None where the numbers do not carry that.
+
+    Args:
+        cheaper: the cheapest architecture, which may be the winner.
+        networks: all of the certificate, each once.
+    """
+    cost = "macs" if winner.network.latency_ms is None or cheaper.network.latency_ms is None else "latency_ms"
+    own, winners = (getattr(tested.network, cost) for tested in (cheaper, winner))
+    if own >= winners:
+        return None
+    difference = difference_of_two(cheaper.right, winner.right, [tested.right for tested in networks])
+    code = verdict_of(difference)
+    if difference is None or not code:
+        return None
+    saved = f"{100 * (1 - own / winners):.0f} % of the {'MACs' if cost == 'macs' else 'milliseconds by the table'}"
+    name = f"the cheapest architecture, {cheaper.network.id},"
+    return {
+        "id": cheaper.network.id,
+        "run": cheaper.network.folder,
+        "code": code,
+        "difference": difference.value,
+        "interval": bounded(difference),
+        "sentence": cheaper_sentence(code, name, saved, (cheaper.interval, winner.interval), difference),
     }
 
 

@@ -24,7 +24,7 @@ ERROR = {
 ANSWERS: dict[str, dict[str, str]] = {
     "certify": {
         "run": "run of the supernet",
-        "certificate": "certificate.json, all of it: verdict, winner, cheapest, random, ranking, noise; null with --dry-run",
+        "certificate": "certificate.json, all of it: verdict, winner, cheapest, cheaper, random, ranking, noise; null with --dry-run",
         "estimate": ESTIMATE,
         "report": "the HTML file; null with --dry-run",
         "next": NEXT,
@@ -49,6 +49,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "left_out": "files that cannot be used: [path, why]; the exit code is 1 where there are some",
         "not_read": "files that are no images: [path, why]",
         "picture": "the picture sheet; null where none was drawn, and with shrink",
+        "resolution": "height and width in pixels at which it shows images, those of the command that comes next; null with shrink",
         "shrink": "the command that makes a copy with smaller images; null where it is not worth it, and with shrink",
         "copy": "with shrink, the folder with the smaller images; null with check",
         "shrunk": "with shrink, images that are smaller now; null with check",
@@ -103,7 +104,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     "run": {
         "run": "the run",
         "steps": "the commands of the road, each with `command` and `did`: ran, was complete, or left out; would run with --dry-run",
-        "verdict": "of the certificate: code, first, sentence, next, why; null with --dry-run, and where --minutes went into a longer "
+        "verdict": "of the certificate: code, first, sentence, cheaper, next, why; null with --dry-run, and where --minutes went into a longer "
         "training of the winner",
         "report": "the HTML file; null with --dry-run",
         "next": NEXT,

@@ -40,7 +40,10 @@ class LineBar(tqdm):
             return
         self.disable = True
         self._decr_instances(self)
-        if self.n != self.said_n and self._time() >= self.start_t + (self.delay or 0.0):
+        least = (
+            max(LINE_SECONDS, self.delay) if self.delay else 0.0
+        )  # what is silent at first is worth no line where it was short
+        if self.n != self.said_n and self._time() >= self.start_t + least:
             self._say(self._time())
 
     def _say(self, now: float) -> None:

@@ -256,9 +256,12 @@ def schemas() -> Mapping[str, schema.Schema]:
             Optional("runtime"): str,
         },
         "certificate": {
-            "verdict": _part({"code": str, "sentence": str, "next": str, "why": str, Optional("first"): str}),
+            "verdict": _part(
+                {"code": str, "sentence": str, "next": str, "why": str, Optional(Or("first", "cheaper")): str}
+            ),
             "winner": _part(node),
             "cheapest": Or(None, _part(node)),
+            Optional("cheaper"): Or(None, _part({"id": str, "run": str, "sentence": str})),
             "random": [_part(node)],
             "comparison": _part(
                 {"difference": _number, "interval": interval, "beaten": _count, "of": _count, Optional("blind"): maybe}

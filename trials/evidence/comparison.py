@@ -174,12 +174,13 @@ def verdict_text(verdict: Mapping[str, Any]) -> str:
     """The verdict of certificate.json without a full stop: first whether the networks were worth comparing.
 
     Args:
-        verdict: its `sentence`, and `first` where none of the networks has learned enough.
+        verdict: its `sentence`, `first` where none of the networks has learned enough, and `cheaper` where a cheaper one is as good.
     """
-    first = verdict.get("first")
-    return (
+    first, cheaper = verdict.get("first"), verdict.get("cheaper")
+    text = (
         f"{first}. Of these, the winner is {verdict['sentence']}" if first else f"the winner is {verdict['sentence']}"
     )
+    return f"{text}. {cheaper[0].upper()}{cheaper[1:]}" if cheaper else text
 
 
 def as_sentence(text: str) -> str:
@@ -225,19 +226,37 @@ def as_good_as_the_best(networks: Sequence[Right], best: int) -> list[bool]:
     """
     from scipy.stats import norm, t
 
-    seeds, images = networks[best].shape
     level = 0.05 / max(1, len(networks) - 1)
-    spread = float(np.mean([network.mean(1).var(ddof=1) for network in networks])) if seeds > 1 else 0.0
+    spread, freedom_of_seeds = seeds_variance(networks), len(networks) * (len(networks[best]) - 1)
     alike = []
     for number, network in enumerate(networks):
-        ahead = np.concatenate(
-            [networks[best].mean(0) - network.mean(0), [1, -1]]
-        )  # of (0, 0) and (1, 1) nothing comes
-        of_images = float((ahead**2).sum() - (ahead.sum() ** 2) / (images + 2)) / (images + 2) / images
-        total = of_images + 2 * spread / seeds
-        z = float(ahead.sum()) / images / math.sqrt(total)
-        # few seeds leave their own variance uncertain: Satterthwaite, as in compare_with_random
-        freedom = (len(networks) * (seeds - 1)) * (total / (2 * spread / seeds)) ** 2 if spread else math.inf
+        value, variance, freedom = paired(networks[best], network, spread, freedom_of_seeds)
+        z = value / math.sqrt(variance)
         tail = float(t.sf(z, freedom) if math.isfinite(freedom) else norm.sf(z))
         alike.append(number == best or tail >= level)
     return alike
+
+
+def seeds_variance(networks: Sequence[Right]) -> float:
+    """The variance of accuracy between seeds, pooled over networks with right answers (S, N) each; 0 with one seed."""
+    several = networks[0].shape[0] > 1
+    return float(np.mean([network.mean(1).var(ddof=1) for network in networks])) if several else 0.0
+
+
+def paired(one: Right, other: Right, spread: float, freedom_of_seeds: int) -> tuple[float, float, float]:
+    """The difference of the accuracies of two networks, from 0 to 1; see `as_good_as_the_best`.
+
+    Args:
+        one, other: right answers (S, N) to the same images.
+        spread: variance of accuracy between seeds.
+        freedom_of_seeds: degrees of freedom of that.
+    Returns:
+        The difference, its variance and the degrees of freedom of this.
+    """
+    seeds, images = one.shape
+    ahead = np.concatenate([one.mean(0) - other.mean(0), [1, -1]])  # of (0, 0) and (1, 1) nothing comes
+    of_images = float((ahead**2).sum() - (ahead.sum() ** 2) / (images + 2)) / (images + 2) / images
+    variance = of_images + 2 * spread / seeds
+    # few seeds leave their own variance uncertain: Satterthwaite, as in compare_with_random
+    freedom = freedom_of_seeds * (variance / (2 * spread / seeds)) ** 2 if spread else math.inf
+    return float(ahead.sum()) / images, variance, freedom

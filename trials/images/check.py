@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from trials.common.commands import in_road
 from trials.images import large
 from trials.images.background import colour_of
 from trials.images.blank import blank_classes
-from trials.images.check_config import Config, list_files
+from trials.images.check_config import Config, Proposal, list_files
 from trials.images.crops import losing_much
 from trials.images.image_list import (
     PARTS,
@@ -49,7 +49,7 @@ from trials.images.sheet import draw_sheet
 def check_folder(
     config: Config,
     network_for: Callable[[int, float], tuple[str, int]] | None = None,
-    budget_for: Callable[[int, float, int], str] | None = None,
+    propose: Callable[[Config], Proposal] | None = None,
     listing: Listing | None = None,
 ) -> dict[str, Any]:
     """Look into all files of a folder, print what is in them, and draw a picture sheet.
@@ -57,7 +57,7 @@ def check_folder(
     Args:
         network_for: the preset of a network for so many training images with such a median of their short sides, and its
             resolution in pixels; None: nothing is said of large images.
-        budget_for: a limit on MACs, as it is typed, for such a network of so many classes; None: the supernet comes next.
+        propose: what trials.run is advised to be given for the folder; None: the supernet comes next.
         listing: the files of the folder, where they are listed already.
     Returns:
         What --json says; `left_out` are the files that training would leave out.
@@ -84,19 +84,22 @@ def check_folder(
     proposal = None if listing.splits.any() else propose_groups(images, looked, copies, listing, recut)
     print_near_copies(copies, proposal)
     shrink = _advise_copy(images, root, config, network_for) if network_for and len(images.sizes) else None
+    proposed = propose(config) if propose and len(images.labels) else None
+    sees = config.resolution or (proposed.resolution if proposed else None)
     drawn, following = None, None
     if config.out and len(images.labels):
         try:
             with atomic(config.out) as temporary:
-                draw_sheet(images, root, temporary, config)
+                draw_sheet(images, root, temporary, config, sees)
         except OSError as error:
             raise InputError(f"--out '{config.out}' cannot be written ({error.strerror}); name another file") from None
         drawn = config.out
-        print(f"\npicture: {drawn}")
+        seen = f", images as networks see them at {sees}x{sees} pixels" if sees else ""
+        print(f"\npicture: {drawn}{seen}")
         print_undrawn(images.classes)
     if not without_training_images(images) and not in_road():  # the road goes on by itself
         better = dataclasses.replace(config, group_by=proposal.expression) if proposal else config
-        following, why = _next(images, better, budget_for)
+        following, why = _next(better, proposed)
         cli.say_next(following, why)
     counts = np.bincount(images.labels, minlength=len(images.classes))
     return {
@@ -117,27 +120,29 @@ def check_folder(
         "left_out": images.left_out,
         "not_read": images.others,
         "picture": drawn,
+        "resolution": sees,
         "shrink": shrink,
         "next": following,
     }
 
 
-def _next(images: ImageList, config: Config, budget_for: Callable[[int, float, int], str] | None) -> tuple[str, str]:
+def _next(config: Config, proposed: Proposal | None) -> tuple[str, str]:
     """The command that comes next, and what it does: the whole road; the supernet alone where options decide which images are used."""
-    words = _given(config)
-    if budget_for is None or {word for word in words if word.startswith("--")} - {
-        "--background",
-        "--fit",
-        "--mirror",
-        "--group-by",
-    }:
-        words = ["--data", "folder", "--data-root", config.data_root, *words, "--out", "runs/mine"]
+    words, options = _given(config), dict(proposed.options) if proposed else {}
+    if config.resolution:
+        options["resolution"] = config.resolution
+    alone = {word for word in words if word.startswith("--")} - {"--background", "--fit", "--mirror", "--group-by"}
+    if proposed is None or alone:
+        options.pop("max-macs", None)
+        words = ["--data", "folder", "--data-root", config.data_root, *words, *_typed(options), "--out", "runs/mine"]
         return cli.command("supernet", *words), ""
-    training = int((images.parts != PARTS.index("test")).sum())
-    limit = budget_for(training, float(np.median(images.sizes.min(1))), len(images.classes))
-    return cli.command(
-        "run", config.data_root, *words, "--max-macs", limit
-    ), "all of it; --dry-run says how long it takes"
+    why = "; ".join(filter(None, ("all of it", proposed.why, "--dry-run says how long it takes")))
+    return cli.command("run", config.data_root, *words, *_typed(options)), why
+
+
+def _typed(options: Mapping[str, Any]) -> list[str]:
+    """Options as they are typed."""
+    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
 
 def _advise_copy(
@@ -164,6 +169,6 @@ def _given(config: Config) -> list[str]:
     words = []
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if field.name not in ("data_root", "out", "workers") and value != field.default:
+        if field.name not in ("data_root", "out", "workers", "resolution") and value != field.default:
             words += [flag(field.name)] if value is True else [flag(field.name), str(value)]
     return words

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from spaces.errors import InputError
+from spaces.names import DEFAULT, check_names
 from trials.common import cli
 from trials.common.cli import flag, option, reuse
 from trials.common.machine import require_few
@@ -38,6 +39,11 @@ class Config:
     background: str = reuse(DataOptions, "background", default=background.DEFAULT, unset="")
     fit: str = reuse(DataOptions, "fit", default=fit.CROP, unset="")
     mirror: str = reuse(DataOptions, "mirror", default="on", unset="")
+    resolution: int | None = option(
+        None,
+        "Height and width in pixels at which the picture shows images, as a network sees them",
+        unset="that of the command that comes next",
+    )
     workers: int = reuse(DataOptions, "workers")
 
     def __post_init__(self) -> None:
@@ -52,8 +58,23 @@ class Config:
         for name in ("score_fraction", "test_fraction"):
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"{flag(name)} {getattr(self, name)} is out of range; give a number between 0 and 1")
+        check_names(DEFAULT, resolution=self.resolution)
         cli.not_negative(self, "workers", "classes", "per_class")
         require_few("--workers", self.workers, DECODER)
+
+
+class Proposal(NamedTuple):
+    """What trials.run is advised to be given for a folder where nobody said what the networks may cost.
+
+    Attributes:
+        options: its options, as they are typed: a limit on MACs, and on a CPU a preset that is made for one.
+        resolution: height and width that its networks then see, pixels.
+        why: what a machine with a GPU would be given; "" where that is the same.
+    """
+
+    options: dict[str, Any]
+    resolution: int
+    why: str
 
 
 def list_files(config: Config) -> Listing:

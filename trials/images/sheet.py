@@ -18,7 +18,7 @@ from trials.images.torch_loader import TorchLoader
 
 SHEET_CLASSES = 20  # rows
 SHEET_IMAGES = 8  # columns
-SHEET_PIXELS = 96  # height and width of an image
+SHEET_PIXELS = 96  # height and width of an image as it is drawn, about
 
 
 def sheet_classes(classes: int) -> list[int]:
@@ -26,17 +26,23 @@ def sheet_classes(classes: int) -> list[int]:
     return sorted(np.random.default_rng(0).permutation(classes)[:SHEET_CLASSES].tolist())
 
 
-def draw_sheet(images: ImageList, root: Path, path: Path, config: Config) -> None:
-    """Write a picture with a row for each of a few classes: the same images as they are scored, and as they are trained."""
+def draw_sheet(images: ImageList, root: Path, path: Path, config: Config, resolution: int | None = None) -> None:
+    """Write a picture with a row for each of a few classes: the same images as they are scored, and as they are trained.
+
+    Args:
+        resolution: height and width that a network sees, pixels: its pixels are drawn larger where they are few; None: SHEET_PIXELS.
+    """
+    sees = resolution or SHEET_PIXELS
+    shown = sees * max(1, round(SHEET_PIXELS / sees)) if sees <= SHEET_PIXELS else SHEET_PIXELS
     labels, sizes, classes = images.labels, images.sizes, images.classes
     how: dict[str, Any] = {"turn": config.exif_orientation, "background": colour_of(config.background)}
-    loader = TorchLoader(images.paths.under(root), sizes, images.nbytes, SHEET_PIXELS, workers=0, **how)
+    loader = TorchLoader(images.paths.under(root), sizes, images.nbytes, sees, workers=0, **how)
     generator = np.random.default_rng(0)
-    margin, line = 160, SHEET_PIXELS + 4
+    margin, line = 160, shown + 4
     rows = sheet_classes(len(classes))
     sheet = Image.new("RGB", (margin + SHEET_IMAGES * line, 20 + len(rows) * line), "white")
     text = ImageDraw.Draw(sheet)
-    text.text((margin, 4), "as scored", fill="black")
+    text.text((margin, 4), f"as scored, {sees}x{sees} pixels", fill="black")
     mirror, fit = config.mirror == "on", config.fit
     trained_as = f"as trained{(', ' + fit) * (fit != CROP)}: random crop" + ", mirrored half of the time" * mirror
     text.text((margin + SHEET_IMAGES // 2 * line, 4), trained_as, fill="black")
@@ -45,14 +51,14 @@ def draw_sheet(images: ImageList, root: Path, path: Path, config: Config) -> Non
         sampled = generator.permutation(members)[: SHEET_IMAGES // 2]
         if not len(sampled):
             continue
-        scored, _ = loader.decode_batch(central_crops(sampled, sizes[sampled], SHEET_PIXELS, spos=False, fit=fit))
+        scored, _ = loader.decode_batch(central_crops(sampled, sizes[sampled], sees, spos=False, fit=fit))
         draws = generator.random((len(sampled), CROP_DRAWS))
-        trained, _ = loader.decode_batch(
-            random_crops(sampled, sizes[sampled], SHEET_PIXELS, draws, mirror=mirror, fit=fit)
-        )
+        trained, _ = loader.decode_batch(random_crops(sampled, sizes[sampled], sees, draws, mirror=mirror, fit=fit))
         text.text((4, 24 + row * line), f"{classes[label][:24]}\n{len(members):,} images", fill="black")
         for half, batch in enumerate((scored, trained)):
             for column, pixels in enumerate(torch.unbind(batch), half * SHEET_IMAGES // 2):
                 corner = (margin + column * line, 20 + row * line)
-                sheet.paste(Image.fromarray(pixels.permute(1, 2, 0).numpy()), corner)
+                picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+                how_drawn = Image.Resampling.NEAREST if sees <= shown else Image.Resampling.LANCZOS
+                sheet.paste(picture.resize((shown, shown), how_drawn), corner)
     sheet.save(path, "PNG")

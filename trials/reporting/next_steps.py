@@ -38,9 +38,10 @@ def next_steps(contents: RunContents) -> list[Step]:
     if retrained is None or not retrained.finished:
         steps += [Step("Train the winner from scratch, and test it", _retrain(contents)), certify_step(contents)]
     elif contents.certified and contents.certificate:
-        verdict, exported = contents.certificate["verdict"], any((retrained.folder / "export").glob("*"))
+        verdict, cheaper = contents.certificate["verdict"], contents.certificate.get("cheaper")
         command = as_typed(places.follow(verdict["next"], contents.config.get("out"), run))
-        done = exported and "trials.export" in neutral(command)
+        ships = run / cheaper["run"] if cheaper and cheaper["run"] in command else retrained.folder
+        done = "trials.export" in neutral(command) and any((ships / "export").glob("*"))
         if command and not done and not typed.moves_what_is_trained(command):
             steps.append(Step(verdict["why"][:1].upper() + verdict["why"][1:], command))
     else:

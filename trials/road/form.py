@@ -14,11 +14,13 @@ from strategies import budget as budgets
 from strategies.budget import Reach
 from strategies.limits import amount
 from trials.common import cli, typed
+from trials.images.check_config import Proposal
 from trials.images.options import IN_MEMORY, DataOptions
 from trials.images.survey import survey_folder
 from trials.road.look import first_choice, smaller_sides
-from trials.training.sizing import LARGE_SIDE, PRESETS, STEP, preset_of_folder, resolution_of_folder
+from trials.training.sizing import FOR_CPU, LARGE_SIDE, PRESETS, STEP, preset_of_folder, resolution_of_folder
 
+LIMIT_FIGURES = 3  # of a limit that is proposed: in small spaces many architectures cost about the same
 CLASSES = {"cifar100": 100}  # of the data sets in memory that have not 10
 OF_IMAGES = (
     "val-labels",
@@ -104,11 +106,61 @@ def no_limit_text(images: str, given: Mapping[str, Any]) -> str:
         options["width_mult"] = given["width-mult"]
     space, preset = given.get("space", spaces.DEFAULT), given.get("preset", seen.preset)
     item = budgets.reach_at(0, seen.own, seen.classes, space, preset, options)
-    least, usual, most = map(budgets.amount_text, (item.bounds.min_macs, item.usual, item.bounds.max_macs))
+    least, most = map(budgets.amount_text, (item.bounds.min_macs, item.bounds.max_macs))
+    usual = budgets.amount_text(item.usual, LIMIT_FIGURES)
+    on_cpu = ""
+    if _needs_gpu(seen, given):
+        words = " ".join(f"--{name} {value}" for name, value in propose(images, given).options.items())
+        on_cpu = f"; on this CPU better: {words}"
     return (
         f"note: no --max-macs, so the winner may cost what any network of {budgets.form_text(item)} costs, {least} to {most} MACs, a "
-        f"quarter of them at most {usual}; a limit to try: --max-macs {usual}"
+        f"quarter of them at most {usual}; a limit to try: --max-macs {usual}{on_cpu}"
     )
+
+
+def propose(images: str, given: Mapping[str, Any]) -> Proposal:
+    """What to give trials.run for images; the limit is that which a quarter of the architectures stay below.
+
+    Args:
+        images, given: as for `choose_form`.
+    Raises:
+        InputError: the folder is no image folder.
+    """
+    seen = look_at(images, given)
+    usual = budgets.reach_at(0, seen.own, seen.classes, spaces.DEFAULT, seen.preset, {})
+    limit = budgets.amount_text(usual.usual, LIMIT_FIGURES)
+    if not _needs_gpu(seen, given):
+        return Proposal({"max-macs": limit}, usual.resolution, "")
+    own = budgets.reach_at(0, given.get("resolution"), seen.classes, spaces.DEFAULT, FOR_CPU, {})
+    options = {
+        "preset": FOR_CPU,
+        "resolution": own.resolution,
+        "max-macs": budgets.amount_text(own.usual, LIMIT_FIGURES),
+    }
+    return Proposal(options, own.resolution, f"for this CPU; with a GPU: --max-macs {limit}")
+
+
+def _needs_gpu(seen: Images, given: Mapping[str, Any]) -> bool:
+    """Whether the networks that suit the images are made for a GPU, and there is none, and nothing else is given."""
+    if seen.preset == FOR_CPU or {"space", "preset", "width-mult"} & {*given}:
+        return False
+    import torch
+
+    return given.get("device") == "cpu" or not torch.cuda.is_available()
+
+
+def resolution_for(images: str, given: Mapping[str, Any]) -> int | None:
+    """The resolution of a supernet without a budget, pixels; None for a space of one's own, which decides it.
+
+    Args:
+        images, given: as for `choose_form`.
+    """
+    space = given.get("space", spaces.DEFAULT)
+    if "resolution" in given or space not in spaces.SPACES:
+        return given.get("resolution")
+    seen = None if "preset" in given else look_at(images, given)
+    preset = seen.preset if seen else given["preset"]
+    return (seen and seen.own) or spaces.macro_table(space, preset).resolution
 
 
 def check_given(given: Mapping[str, Any]) -> None:

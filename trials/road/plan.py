@@ -9,9 +9,10 @@ from typing import Any
 
 from spaces.errors import InputError
 from trials.common import cli, option_files, run_dir
+from trials.images.options import IN_MEMORY
 from trials.road import hours, kept_timings, longer, minutes
 from trials.road import steps as road
-from trials.road.form import check_given, choose_form, no_limit_text
+from trials.road.form import check_given, choose_form, no_limit_text, resolution_for
 from trials.road.record import is_complete, refuse_differences, road_differences
 
 # from above, in a file of options
@@ -60,10 +61,12 @@ def plan_steps(config: Any, file: str, record: dict[str, Any]) -> list[Planned]:
         given[step] = section, own
         road.check([*words, *road.as_words(own | width)], fixed[step], section, file)
     chosen = choose_network(config, given["supernet"], record)
+    picture = picture_options(config, {**given["supernet"][0], **chosen})
 
     def more_of(step: str) -> list[str]:
         section, own = given[step]
         more = road.as_words(chosen if step == "supernet" else own)
+        more += road.as_words(picture) if step == "data" and "resolution" not in section else []
         return more + (["--config", file] if section or sections.get(step) is not None else [])
 
     differ = [road_differences(config, record)]
@@ -157,3 +160,15 @@ def choose_network(
     if width not in (None, cli.space_options(str(found.get("space-options", ""))).get("width_mult", 1)):
         found["space-options"] = f"width_mult={width:g}"
     return {**found, **own}
+
+
+def picture_options(config: Any, network: Mapping[str, Any]) -> dict[str, Any]:
+    """The option of trials.data check that shows the images as the supernet sees them; none where the picture or the run is there already.
+
+    Args:
+        network: options of the supernet.
+    """
+    if config.images in IN_MEMORY or (Path(config.out) / "check.png").exists() or run_dir.begun(config.out):
+        return {}
+    resolution = resolution_for(config.images, network)
+    return {} if resolution is None else {"resolution": resolution}

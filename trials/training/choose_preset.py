@@ -8,7 +8,7 @@ from typing import TypeVar
 from trials.common.distributed import use_cuda
 from trials.images.survey import survey_folder
 from trials.training import retrain_config, supernet_config
-from trials.training.sizing import preset_of_folder, resolution_of_folder
+from trials.training.sizing import FOR_CPU, preset_of_folder, resolution_of_folder
 
 C = TypeVar("C", supernet_config.Config, retrain_config.Config)
 
@@ -28,8 +28,8 @@ def with_preset(config: C) -> C:
     print(
         f"preset {preset}{at}, for about {images:,} images of {short_side:.0f} pixels to train and score with; another: --preset"
     )
-    if preset == "small" and not use_cuda(config.device):
+    if preset != FOR_CPU and not use_cuda(config.device):
         print(
-            "note: preset small is made for a GPU; on this CPU --preset tiny takes minutes instead of hours (see --dry-run)"
+            f"note: preset {preset} is made for a GPU; on this CPU --preset {FOR_CPU} takes a small part of the hours (see --dry-run)"
         )
     return dataclasses.replace(config, preset=preset, resolution=fitting or config.resolution)
