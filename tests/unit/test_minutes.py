@@ -109,6 +109,16 @@ def test_too_few_minutes_are_refused_with_the_least_that_do():
     fit(least())
 
 
+def test_export_and_report_take_longer_beside_other_work():
+    quiet, busy = (
+        {entry.step: 3600 * entry.hours - RATES.start for entry in hours.hours_of(rates, WHOLE, STEPS)}
+        for rates in (RATES, dataclasses.replace(RATES, slowed=3.0))
+    )
+    for step in ("export", "report"):
+        assert busy[step] == pytest.approx(3 * quiet[step])
+    assert busy["certify"] == quiet["certify"]  # whose steps were timed beside it
+
+
 def test_what_is_given_stays():
     for given in (35, 60, 300):
         assert fit(given, fixed=frozenset({"random"})).random == WHOLE.random

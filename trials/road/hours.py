@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 FORWARD = 1 / 3  # of a training step's time that a pass without the way back takes
 # Seconds that a command takes besides its start; what is checked and drawn hardly depends on the images. Of NNI: its 50 trials took 118 s
-# more than a search in one process (docs/search.md); of export and report: estimates, on 2 x86-64 cores
-EXPORT, REPORT, NNI, NNI_TRIAL = 40.0, 8.0, 20.0, 1.5
+# more than a search in one process (docs/search.md). Of export and report: of the processor, measured once for a network of 3M MACs; other work
+# makes them longer by Rates.slowed
+EXPORT, REPORT, NNI, NNI_TRIAL = 16.0, 3.0, 20.0, 1.5
 
 
 class Hours(NamedTuple):
@@ -66,6 +67,7 @@ class Rates:
         retrain_epoch, network_epoch: of one network of trials.retrain and of trials.certify, in as many processes as these take.
         test: of one trained network.
         retrain_jobs, jobs: trainings at the same time there.
+        slowed: how many times as long as the processor works at it something takes here, beside other work; at least 1.
         taken: what the timing took.
     """
 
@@ -80,6 +82,7 @@ class Rates:
     test: float
     retrain_jobs: int
     jobs: int
+    slowed: float = 1.0
     taken: float = 0.0
 
 
@@ -131,9 +134,9 @@ def _hours(step: str, rates: Rates, work: Work) -> Hours:
         seconds += math.ceil(number / rates.jobs) * each
         what = _trainings(number, work, each, rates.jobs)
     elif step == "export":
-        seconds += EXPORT
+        seconds += EXPORT * rates.slowed
     elif step == "report":
-        seconds += REPORT
+        seconds += REPORT * rates.slowed
     return Hours(step, seconds / 3600, what)
 
 

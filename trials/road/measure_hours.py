@@ -37,6 +37,7 @@ from trials.training.supernet_plan import plan_supernet
 from trials.training.supernet_trainer import SupernetTrainer
 
 PATHS = 5  # architectures that are scored
+DRAWN = 20  # architectures within a limit, of which the most costly is timed
 
 
 def measure(steps: Sequence[Sequence[str]]) -> tuple[Rates, Work]:
@@ -50,6 +51,7 @@ def measure(steps: Sequence[Sequence[str]]) -> tuple[Rates, Work]:
     given = {words[0]: _options(words) for words in steps if words[0] in ("supernet", "search", "retrain", "certify")}
     plan = plan_supernet(supernet_config.Config(**given["supernet"]))
     start = time.time() - psutil.Process().create_time()  # imports and images, as each step has them
+    slowed = max(1.0, start / time.process_time())
     config, data = plan.config, plan.data
     trainer = SupernetTrainer(config, data, plan.space, plan.loss_table, plan.paths)
     times = time_steps(trainer)
@@ -63,11 +65,12 @@ def measure(steps: Sequence[Sequence[str]]) -> tuple[Rates, Work]:
     images = min(evaluate_config.Config.calibration_images, data.size("train")) + data.size("score")
     score = path * images / (sum(map(len, paths.calibration)) + paths.images)
 
-    # a network within the limits stands for the winner and for those beside it
+    # a network stands for the winner and for those beside it; these are near the limit, where there is one
     options = given["retrain"] | {name: getattr(config, name) for name in retrain_config.FROM_SUPERNET}
     network = retrain_config.Config(**options | {"supernet": None, "resume": False, "resolution": data.resolution})
     network, _ = network.fitted(data.size(network.training_part))
-    described, *_ = describe_network(network, plan.feasible.sample(random.Random(0)), data)
+    drawn = [plan.feasible.sample(random.Random(number)) for number in range(DRAWN if config.max_macs else 1)]
+    described, *_ = describe_network(network, max(drawn, key=plan.feasible.table.macs), data)
     own = given["certify"]
     seeds = max(own["seeds"] or SEEDS, network.seeds)
     jobs = own["jobs"] or default_jobs(own["device"], own["precision"] or "auto")
@@ -92,6 +95,7 @@ def measure(steps: Sequence[Sequence[str]]) -> tuple[Rates, Work]:
         test=FORWARD * epochs[jobs] / per_epoch / network.batch_size * data.size("test"),
         retrain_jobs=network.jobs,
         jobs=jobs,
+        slowed=slowed,
     )
     wanted = given["search"]["max_trials"] or SEARCHES.get(config.preset, PAPER)
     return rates, Work(config.epochs, wanted, network.epochs, seeds, own["random"] or RANDOM)
