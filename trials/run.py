@@ -34,7 +34,7 @@ from trials.common.commands import IN_ROAD, as_typed, neutral
 from trials.common.options import LimitOptions, OptimizerOptions, SpaceOptions
 from trials.evidence import gates
 from trials.evidence.comparison import verdict_text
-from trials.images.options import IN_MEMORY, DataOptions
+from trials.images.options import IN_MEMORY, DataOptions, require_images_named
 from trials.road import hours, kept_timings, longer
 from trials.road import steps as road
 from trials.road.minutes import check_minutes, minutes_gone, minutes_taken
@@ -98,8 +98,7 @@ class Config:
         Limits.of({"max_macs": self.max_macs or None})
         check_minutes(self.minutes)
         cli.named(self, "out")
-        if self.images not in IN_MEMORY and not Path(self.images).is_dir():
-            raise InputError(f"'{self.images}' is no folder; give one of images, or one of: {', '.join(IN_MEMORY)}")
+        require_images_named(self.images)
         name = Path(self.images).resolve().name
         if self.out is None and not name:
             raise InputError(f"'{self.images}' gives the run no name; give --out RUN")

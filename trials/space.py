@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import spaces
 from spaces.cost import CostTable, measure, search_space
 from spaces.counting import COUNTING
-from spaces.errors import InputError, unknown
+from spaces.errors import InputError
 from spaces.files import CLONE, save_json
 from spaces.names import check_names
 from spaces.published import PUBLISHED, Published
@@ -33,12 +33,11 @@ from trials.common.answers import answer
 from trials.common.cli import option, reuse
 from trials.common.options import RangeOptions, SpaceSizeOptions
 from trials.networks.timm_rivals import print_rivals
-from trials.road.look import every_form, first_choice, smaller_sides
+from trials.road.reach import CLASSES, RESOLUTION, show_reach
 
 if TYPE_CHECKING:
     from spaces.chain import Chain
 
-RESOLUTION, CLASSES = 128, 10  # of --for where they are not given
 STORED = CLONE / "experiments" / "spaces"
 
 
@@ -52,9 +51,14 @@ class Config(SpaceSizeOptions):
     out: str = option("", "Folder to write the NNI search space and the cost table to, as JSON")
     for_: str = option(
         "",
-        "List the spaces, presets and widths that reach a budget of MACs, such as 100M; where they are not given, --resolution is "
-        "128 and --classes 10",
+        "List the spaces, presets and widths that reach a budget of MACs, such as 100M; where neither they nor --data are given, "
+        f"--resolution is {RESOLUTION} and --classes {CLASSES}",
         brief="List what reaches a budget of MACs, such as 100M, at --resolution (128)",
+    )
+    data: str = option(
+        "",
+        "With --for, images whose resolution and number of classes are taken: a folder, or a data set such as digits",
+        brief="With --for, images to take resolution and classes from: a folder, or a data set",
     )
     rivals: bool = option(
         False,
@@ -81,10 +85,16 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         return answer("space", spaces=show_all(), published=listed(PUBLISHED))
     if config.rivals and not config.for_:
         raise InputError("--rivals lists networks of a budget; give --for, such as --for 100M")
+    if config.data and not config.for_:
+        raise InputError("--data gives --for its resolution and classes; give --for, such as --for 100M")
     if config.for_:
-        reached, budget = show_reach(config), amount(config.for_, "--for")
-        size = config.resolution or RESOLUTION, config.classes or CLASSES
-        return answer("space", reach=reached, rivals=print_rivals(budget, *size) if config.rivals else None)
+        size, reached = show_reach(config, Config())
+        budget = amount(config.for_, "--for")
+        return answer(
+            "space",
+            reach=reached,
+            rivals=print_rivals(budget, size.resolution, size.classes) if config.rivals else None,
+        )
     if config.space is None:
         raise InputError(
             f"no space given; choose from: {', '.join(spaces.SPACES)}; or see them all with --list, or those for a budget with --for 100M"
@@ -168,75 +178,6 @@ def stored_table(name: str, chain: Chain) -> CostTable:
     """Read the cost table in experiments/spaces, which a test compares with networks; count one where there is none."""
     path = STORED / f"{name}.costs.json"
     return CostTable.load(path) if path.exists() else measure(chain)
-
-
-def show_reach(config: Config) -> list[dict[str, Any]]:
-    """Print what a budget leaves of each space, and the command that trains the supernet of one.
-
-    Returns:
-        What reaches it, for --json.
-    Raises:
-        InputError: no space reaches the budget, or an option that has no effect here.
-    """
-    for name in ("preset", "space_options", "max_macs", "min_macs", "out", "counting"):
-        if getattr(config, name) != getattr(Config(), name):
-            raise InputError(f"--for looks at all presets and widths; leave {cli.flag(name)} out")
-    if config.space is not None and config.space not in spaces.SPACES:
-        raise InputError(unknown("space", config.space, spaces.SPACES))
-    check_names(config.space or spaces.DEFAULT, resolution=config.resolution, classes=config.classes)
-    budget = amount(config.for_, "--for")
-    resolution, classes = config.resolution or RESOLUTION, config.classes or CLASSES
-    assumed = [f" (assumed; {cli.flag(name)})" * (getattr(config, name) is None) for name in ("resolution", "classes")]
-    found = every_form(budget, resolution, classes, config.space)
-    reached = [item for item in found if item.reached]
-    if not reached:
-        _, smaller = first_choice(budget, smaller_sides(resolution), classes, config.space)
-        raise InputError(
-            f"no space reaches {budget:,} MACs at {resolution}x{resolution} pixels{assumed[0]}; "
-            f"{budgets.least_text(budgets.least_of(found, classes))}: give "
-            f"{f'--resolution {smaller.resolution}, or ' if smaller else ''}a larger --for"
-        )
-    best = budgets.choose(reached)
-    rows = [
-        (
-            "*" * (item is best),
-            item.space,
-            item.preset,
-            space_options_text(item.options),
-            f"{item.bounds.min_macs / 1e6:,.1f} - {item.bounds.max_macs / 1e6:,.1f}",
-            f"{100 * item.share:.1f}",
-            f"{item.anchor[0]} {item.anchor[1] / 1e6:,.1f}" if item.anchor else "",
-        )
-        for item in reached
-    ]
-    header = ("", "space", "preset", "options", "million MACs", "% within", "nearest published")
-    print(f"{budget:,} MACs at {resolution}x{resolution} pixels{assumed[0]}, {classes} classes{assumed[1]}\n")
-    print(cli.table(rows, header, as_is=True), "\n")
-    least, most = (round(100 * part) for part in budgets.ROOM)
-    cli.say(
-        f"% within: of all architectures those within the budget. Of each preset the width is shown that leaves {least} to {most} %, or comes nearest "
-        "to that; width_mult goes finer."
-    )
-    answered = [
-        {
-            **{"space": item.space, "preset": item.preset, "options": dict(item.options)},
-            **{"min_macs": item.bounds.min_macs, "max_macs": item.bounds.max_macs, "share": item.share},
-            **{"nearest": item.anchor[0] if item.anchor else None, "best": item is best},
-        }
-        for item in reached
-    ]
-    if best is None:
-        print("The budget leaves nearly all of each space, or nearly none: try another --resolution or budget.")
-        return answered
-    print("* is the first that leaves a limit and a choice, and the one that trials.run takes. How it begins:")
-    arguments = ["--space", best.space, "--preset", best.preset, "--resolution", resolution]
-    if best.options:
-        arguments += ["--space-options", space_options_text(best.options)]
-    limits = ["--strategy", "window", "--max-macs", config.for_]
-    print(
-        f"  {cli.command('supernet', *arguments, *limits, '--data', 'folder', '--data-root', 'IMAGES', '--out', 'RUN')}"
-    )
-    return answered
 
 
 def show_all() -> list[dict[str, Any]]:

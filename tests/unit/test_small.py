@@ -16,6 +16,7 @@ from strategies.limits import amount
 from tests.unit.test_spaces import hook_count
 from trials import retrain, space, supernet
 from trials.common import cli
+from trials.road import form
 from trials.training import choose_preset, memory, recipes, sizing, supernet_config
 
 # (space, options, published architecture, width_mult) -> MACs and params at 128x128 pixels with 10 classes
@@ -272,12 +273,41 @@ def test_what_a_budget_leaves(capsys):
     space.main(["--for", "100G", "fbnet"])
     said = capsys.readouterr().out
     assert "The budget leaves nearly all of each space" in said
-    assert "at 128x128 pixels (assumed; --resolution), 10 classes (assumed; --classes)\n" in said
+    assert "at 128x128 pixels, 10 classes (assumed; --resolution and --classes, or --data IMAGES, say others)\n" in said
+
+
+def test_the_images_give_a_budget_its_resolution_and_classes(tmp_path, monkeypatch, capsys):
+    """Those that trials.run begins with; what is typed wins."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sizing, "MANY_FOR_SMALL", 8)
+    for number in range(12):
+        path = tmp_path / "cells" / "abc"[number % 3] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (100, 110), (number, 0, 0)).save(path)
+    found = space.main(["--for", "30M", "fbnet", "--data", "cells"])
+    said = capsys.readouterr().out
+    assert (
+        "30,000,000 MACs at 96x96 pixels, 3 classes, as about 10 images of 100 pixels to train and score with take it\n"
+        in said
+    )
+    assert "--resolution 96" in said
+    assert "--data folder --data-root cells --out RUN" in said
+    chosen, _ = form.choose_form("cells", "30M", {"space": "fbnet"})
+    best = next(item for item in found["reach"] if item["best"])
+    assert (chosen["preset"], chosen["resolution"]) == (best["preset"], 96)
+    space.main(["--for", "30M", "fbnet", "--data", "cells", "--resolution", "64"])
+    assert "30,000,000 MACs at 64x64 pixels, 3 classes\n" in capsys.readouterr().out
+    space.main(["--for", "3M", "spos", "--data", "digits"])
+    assert "3,000,000 MACs at 32x32 pixels, 10 classes, as digits take it\n" in capsys.readouterr().out
+    with pytest.raises(InputError, match="'none' is no folder; give one of images, or one of: digits, "):
+        space.main(["--for", "30M", "--data", "none"])
+    with pytest.raises(InputError, match="--data gives --for its resolution and classes; give --for"):
+        space.main(["spos", "--data", "digits"])
 
 
 def test_a_budget_that_nothing_reaches_names_the_resolution_that_does(capsys):
     with pytest.raises(
-        InputError, match=r"128x128 pixels \(assumed; --resolution\); .*: give --resolution (\d+)"
+        InputError, match=r"128x128 pixels \(assumed; --resolution and .*: give --resolution (\d+)"
     ) as raised:
         space.main(["--for", "8M", "fbnet"])
     side = str(raised.value).split("give --resolution ")[1].split(",")[0]
@@ -335,7 +365,7 @@ def test_macs_are_typed_to_two_figures_and_not_below():
     [
         (
             ["--for", "1M", "fbnet"],
-            r"no space reaches 1,000,000 MACs at 128x128 pixels \(assumed; --resolution\); the least with room to choose in are about 15M, of fbnet small at",
+            r"no space reaches 1,000,000 MACs at 128x128 pixels \(assumed; --resolution and --classes, or --data IMAGES, say others\); the least with room to choose in are about 15M, of fbnet small at",
         ),
         (["--for", "much"], "--for is 'much'; give a positive number"),
         (["--for", "-3"], "--for is '-3'; give a positive number"),

@@ -179,6 +179,12 @@ def default_workers() -> int:
     return max(1, min(16, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
+def require_images_named(images: str) -> None:
+    """Raises InputError: this is neither a folder nor a data set that is no folder."""
+    if images not in IN_MEMORY and not Path(images).is_dir():
+        raise InputError(f"'{shown(images)}' is no folder; give one of images, or one of: {', '.join(IN_MEMORY)}")
+
+
 def require_images(options: DataOptions) -> None:
     """Raises InputError: the data set is in a folder that is not given, or not there. Nothing of it is opened."""
     if options.data != "digits":
