@@ -30,7 +30,7 @@ from trials.evidence.intervals import accuracy_interval, accuracy_text
 from trials.networks.answers import Answers
 from trials.scoring import noise
 from trials.scoring.score_store import TOP_FILE
-from trials.training.choice_options import CHOICE_FILE, TOP_FOLDER
+from trials.training.choice_options import CHOICE_FILE, TOP_FOLDER, as_given
 from trials.training.parallel import Job, train_jobs
 from trials.training.retrain_config import Config
 from trials.training.retrain_loop import HELD_OUT_FILE
@@ -224,21 +224,13 @@ def open_candidates(run: Path, candidates: Sequence[Candidate], *, resume: bool)
         stored = run_files.read(path, "run configuration")
         changed = run_dir.changed_options(stored["config"], candidate.plan.config)
         if changed:
-            differs, was = run_dir.change_texts(_as_given(changed))
+            differs, was = run_dir.change_texts(as_given(changed))
             raise InputError(
                 f"'{candidate.run}' was begun with {differs}; give {was}, or move '{run / TOP_FOLDER}' away to begin anew"
             )
     for candidate in candidates:
         run_dir.open_run(candidate.run, "retrain", candidate.plan.config, resume=True, quiet=True)
         save_arch(candidate.run / "arc.json", candidate.found.arch)
-
-
-def _as_given(changed: Sequence[tuple[str, Any, Any]]) -> list[tuple[str, Any, Any]]:
-    """Changed options of a candidate's training by the names that they are given by: several of them follow from --top-epochs."""
-    named = {"--epochs": "--top-epochs", "--eval-every": "--top-epochs"}
-    found = list(dict.fromkeys((named.get(flag, flag), was, value) for flag, was, value in changed))
-    follows = "--decay-epochs" if any(flag == "--top-epochs" for flag, *_ in found) else ""
-    return [entry for entry in found if entry[0] != follows]
 
 
 def _result_line(job: Job) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -89,3 +89,11 @@ def refuse_torchrun(given: str) -> None:
     """Refuse several processes for an option that trains several networks. `given` is the option as it was given."""
     if cli.rank_and_world()[1] > 1:
         raise InputError(f"{given} under torchrun: it trains --jobs networks at a time; start it without torchrun")
+
+
+def as_given(changed: Sequence[tuple[str, Any, Any]]) -> list[tuple[str, Any, Any]]:
+    """Changed options of a candidate's training by the names that they are given by: several of them follow from --top-epochs."""
+    named = {"--epochs": "--top-epochs", "--eval-every": "--top-epochs"}
+    found = list(dict.fromkeys((named.get(flag, flag), was, value) for flag, was, value in changed))
+    follows = "--decay-epochs" if any(flag == "--top-epochs" for flag, *_ in found) else ""
+    return [entry for entry in found if entry[0] != follows]
