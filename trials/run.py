@@ -80,6 +80,7 @@ class Config:
     fit: str = reuse(DataOptions, "fit")
     mirror: str = reuse(DataOptions, "mirror")
     group_by: str | None = reuse(DataOptions, "group_by")
+    blank: str | None = reuse(DataOptions, "blank")
     max_trials: int = option(None, "Architectures that the search scores", unset="by the preset")
     seeds: int = option(None, "Trainings of each network", unset=str(road.SEEDS))
     random: int = option(None, "Random architectures that the winner is compared with", unset="8")

@@ -16,7 +16,7 @@ from strategies.limits import Limits
 from strategies.tuner import ArchTuner
 from tests.commands import ROOT
 from trials.common import cli, run_files
-from trials.evidence import gates
+from trials.evidence import gates, image_gates
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -59,10 +59,14 @@ def test_links_to_headings_lead_somewhere():
     assert wrong == []
 
 
-GATES = {call.group(1) for call in re.finditer(r'GateWarning\("([a-z ]+)"', inspect.getsource(gates))} | {
+GATES = {call.group(1) for call in re.finditer(r'GateWarning\("([a-z ]+)"', inspect.getsource(gates))}
+GATES |= {call.group(1) for call in re.finditer(r'GateWarning\("([a-z ]+)"', inspect.getsource(image_gates))}
+GATES |= {
     gates.FEW_STEPS,
     gates.SHORT,
-    gates.SMALL_TEST,
+    image_gates.SMALL_TEST,
+    image_gates.BLANK,
+    image_gates.NEAR_COPIES,
     gates.NEAR_CHANCE,
     gates.NOTHING,
     gates.FEW_SCORING,

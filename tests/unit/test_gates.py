@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from trials.common import cli, locks, typed
-from trials.evidence import gates
+from trials.evidence import gates, image_gates
 from trials.evidence.classes import balanced_of
 from trials.evidence.gates import GateWarning, keep_warnings, read_warnings
 from trials.evidence.intervals import Interval, accuracy_interval
 from trials.evidence.learned import is_below, learned_nothing, not_above_text
 from trials.evidence.trade import not_above_sentence
 from trials.images.blank import Blank
+from trials.images.near_copies import NearCopies
 from trials.reporting import verdict
 from trials.training import sizing
 
@@ -68,14 +69,28 @@ FIRES = {
     ),
     "noisy scores": (gates.noisy_scores, ([80.0, 80.5, 81.0], 29), "noise of 7.25 that 29 scoring images"),
     "equal scores": (gates.noisy_scores, ([24.1] * 4, 29), "all 4 architectures score 24.10%"),
-    "small test part": (gates.small_test, ({"a": 35, "b": 36},), "71 test images: one answer is 1.4 points"),
-    "no test part": (gates.small_test, ({"a": 0, "b": 0},), "no test images"),
-    "a small class": (gates.small_test, ({"a": 300, "b": 3},), "class 'b' has 3 test images"),
-    "unequal classes": (gates.unequal_classes, ({"good": 90, "bad": 10},), "class 'good' has 90% of the training"),
+    "small test part": (image_gates.small_test, ({"a": 35, "b": 36},), "71 test images: one answer is 1.4 points"),
+    "no test part": (image_gates.small_test, ({"a": 0, "b": 0},), "no test images"),
+    "a small class": (image_gates.small_test, ({"a": 300, "b": 3},), "class 'b' has 3 test images"),
+    "unequal classes": (
+        image_gates.unequal_classes,
+        ({"good": 90, "bad": 10},),
+        "class 'good' has 90% of the training",
+    ),
     "blank images": (
-        gates.blank_images,
+        image_gates.blank_images,
         ([Blank("people", 45, 59, "black", "people/a.png", 0), Blank("food", 3, 50, "black", "food/b.png", 0)],),
         "45 of 59 images of class 'people' are all black, such as 'people/a.png', and 3 in 1 more class;",
+    ),
+    "near copies": (
+        image_gates.near_copies,
+        (NearCopies(298, 3, 982, 3927, 982, 3927, ("a/1.png", "a/2.png")),),
+        "298 of 982 test images are nearly equal to a training image, such as 'a/1.png' and 'a/2.png'; accuracies are too good",
+    ),
+    "near copies in another class, of some images": (
+        image_gates.near_copies,
+        (NearCopies(9, 6, 20, 80, 40, 80, ("a/1.png", "b/2.png")),),
+        "9 of 20 test images that were compared are nearly equal to a training image, such as 'a/1.png' and 'b/2.png'; most of",
     ),
     "below the floor": (
         gates.below_floor,
@@ -98,11 +113,16 @@ SILENT = [
     (gates.near_chance, (known([100.0, 90.0, 100.0], [100.0, 90.0, 100.0], 20, 1),)),
     (gates.noisy_scores, ([80.0, 85.0, 90.0, 93.0], 360)),
     (gates.noisy_scores, ([80.0, 80.0], 360)),  # too few to tell
-    (gates.small_test, ({"a": 60, "b": 50},)),
-    (gates.unequal_classes, ({"a": 70, "b": 30},)),
-    (gates.blank_images, ([],)),
-    (gates.blank_images, ([Blank("a", 1, 10, "white", "a/b.png", 0), Blank("b", 4, 100, "white", "b/c.png", 0)],)),
-    (gates.unequal_classes, ({"a": 80, "b": 70, "c": 60},)),
+    (image_gates.small_test, ({"a": 60, "b": 50},)),
+    (image_gates.unequal_classes, ({"a": 70, "b": 30},)),
+    (image_gates.blank_images, ([],)),
+    (image_gates.near_copies, (NearCopies(4, 0, 100, 400, 100, 400, ("a/1.png", "a/2.png")),)),
+    (image_gates.near_copies, (NearCopies(0, 0, 0, 0, 4, 9, None),)),
+    (
+        image_gates.blank_images,
+        ([Blank("a", 1, 10, "white", "a/b.png", 0), Blank("b", 4, 100, "white", "b/c.png", 0)],),
+    ),
+    (image_gates.unequal_classes, ({"a": 80, "b": 70, "c": 60},)),
     (gates.below_floor, (Interval(90.0, 85.0, 95.0), FLOOR)),  # within the noise
     (gates.below_floor, (Interval(97.0, 95.0, 98.0), FLOOR)),
 ]

@@ -30,7 +30,7 @@ from trials.images.val_labels import read_val_labels
 from trials.images.walk import by_reason
 from trials.road import form
 from trials.training import sizing
-from trials.training.run_gates import _has_test_folder
+from trials.training.image_warnings import has_test_folder
 
 compress = partial(gzip.compress, mtime=0)  # names of tests must not depend on the time
 
@@ -703,4 +703,4 @@ def test_whether_the_test_images_have_a_folder_of_their_own(folders, own, tmp_pa
     """A gate advises a larger test part only where it is cut from the training images."""
     fill(*(tmp_path / folder for folder in folders), count=10)
     options = DataOptions(data="folder", data_root=str(tmp_path), loader="torchvision", workers=0)
-    assert _has_test_folder(load_data(options, 32, score_fraction=0.25)) is own
+    assert has_test_folder(load_data(options, 32, score_fraction=0.25)) is own

@@ -15,11 +15,11 @@ from trials import data
 from trials.common.answers import Answered
 from trials.images import check, check_config, first_look, large, shrink, shrink_config
 from trials.images.crops import short_side_of, side_for_copies
-from trials.images.image_list import select_images
 from trials.images.inspect_file import inspect_image
 from trials.images.listing import find_images
 from trials.images.options import DataOptions
 from trials.images.scan import scan
+from trials.images.selection import select_images
 from trials.images.torch_loader import decode
 
 

@@ -16,7 +16,7 @@ from spaces.errors import InputError
 from tests.unit.test_data import LOADERS, open_folder
 from tests.unit.test_options import config_of
 from trials.common import cli, run_dir, run_files
-from trials.evidence import gates
+from trials.evidence import gates, image_gates
 from trials.export_formats.module_file import constant, preprocess_source
 from trials.images import check, check_config, image_list, scan
 from trials.images.background import DROP, colour_of, normal_form
@@ -319,7 +319,9 @@ def test_classes_of_blank_images_are_warned_of_before_training(dark, tmp_path):
         data="folder", data_root=str(dark), out=str(tmp_path), preset="tiny", background="black", batch_size=4, epochs=400, warm_start=0.0, lr=0.01
     )  # fmt: skip
     run_dir.open_run(config.out, "supernet", config, resume=False, quiet=True)
-    found = [warning for warning in run_gates.before_supernet(config, data) if warning and warning.gate == gates.BLANK]
+    found = [
+        warning for warning in run_gates.before_supernet(config, data) if warning and warning.gate == image_gates.BLANK
+    ]
     assert len(found) == 1
     assert found[0].text == (
         "12 of 20 images of class 'a' are all black, such as 'a/00.png'; one that shows nothing teaches nothing"
@@ -329,7 +331,9 @@ def test_classes_of_blank_images_are_warned_of_before_training(dark, tmp_path):
     # a run that goes on does not look at its images again, and keeps the warning
     gates.keep_warnings(tmp_path, "supernet", found)
     data.blank = None
-    again = [warning for warning in run_gates.before_supernet(config, data) if warning and warning.gate == gates.BLANK]
+    again = [
+        warning for warning in run_gates.before_supernet(config, data) if warning and warning.gate == image_gates.BLANK
+    ]
     assert [warning.plain() for warning in again] == [warning.plain() for warning in found]
 
 
@@ -374,7 +378,7 @@ def test_blank_images_are_counted_by_class():
         {0: "#000000", 3: "any", 4: ""}, list("abcde"), np.array([0, 0, 1, 1, 1]), ["x", "y"], "white"
     )
     assert found == [Blank("x", 1, 2, "black", "a", 0), Blank("y", 1, 3, "white", "d", 0)]
-    assert gates.blank_images(found, "look") is None  # one of a class is no pattern
+    assert image_gates.blank_images(found, "look") is None  # one of a class is no pattern
 
 
 def test_a_retraining_takes_the_background_of_its_supernet_or_says_no(folder, tmp_path):

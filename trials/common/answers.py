@@ -45,7 +45,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "training (compared), of_test and of_training (all), example (two paths, or null), group_by (a --group-by that was found to keep "
         "them in one part, or null); null with shrink",
         "groups": "groups of --group-by, pictures by themselves among them; null without it, and with shrink",
-        "unusual": "files that are readable but odd: [path, why]",
+        "unusual": "images that are used and odd: [path, why]",
         "left_out": "files that cannot be used: [path, why]; the exit code is 1 where there are some",
         "not_read": "files that are no images: [path, why]",
         "picture": "the picture sheet; null where none was drawn, and with shrink",

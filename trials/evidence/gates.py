@@ -1,7 +1,7 @@
 """The gates: each looks at a few plain numbers of a run and warns where its result cannot be trusted.
 
 A warning is one line: the numbers, and the command that mends it. A healthy run gets none. docs/trust.md says of every gate what
-it means and what to do. Accuracies and scores are in percent.
+it means and what to do; those of the images are in `image_gates.py`. Accuracies and scores are in percent.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from spaces.errors import shown
 from spaces.files import save_json
 from trials.common import places, run_files, typed
 from trials.common.commands import as_typed, in_road, neutral
 from trials.evidence.intervals import Interval, percent, score_sd
 from trials.evidence.learned import LEAST_ABOVE_CHANCE, above_chance, is_below
-from trials.images.blank import Blank, notable
 
 FILE = "warnings.json"
-FEW_STEPS, SHORT, SMALL_TEST, BLANK = "few steps", "short training", "small test part", "blank images"
+FEW_STEPS, SHORT = "few steps", "short training"
 FEW_SCORING, NEAR_CHANCE, BELOW = "few scoring images", "near chance", "below the floor"
 NOTHING, EQUAL_SCORES = "nothing learned", "equal scores"  # after these nothing can be learned from what follows
 STEPS_SHARE = 0.25  # fewer steps than this part of the recipe's are too few
@@ -33,7 +31,6 @@ BATCH_SHARE = 1 / 8  # the largest part of the training images that one batch ma
 RATE_FACTOR = 3.0  # how far rate per image of a batch may be from the recipe's
 LEAST_FALL = 0.02  # the part of itself that a loss falls by in any training that learns
 SIGMAS = 2  # standard deviations that a change is more than noise from
-LEAST_TEST_IMAGES, LEAST_TEST_IMAGES_OF_A_CLASS = 100, 5
 LONGER = 3  # factor of the epochs, and divisor of the rate, where the recipe's own did not do
 LINES_OF_A_TREND = 10  # a loss with fewer lines in the log says nothing
 
@@ -180,57 +177,6 @@ def noisy_scores(scores: Sequence[float], images: int, command: str) -> GateWarn
         f"{noise:.2f} that {images:,} scoring images leave"
     )
     return GateWarning("noisy scores", text, command)
-
-
-def small_test(counts: Mapping[str, int], command: str) -> GateWarning | None:
-    """A test part that is too small to tell networks apart.
-
-    Args:
-        counts: test images of each class, by its name.
-    """
-    total, least = sum(counts.values()), min(counts, key=counts.__getitem__)
-    if not total:
-        text = f"there are no test images, and below {LEAST_TEST_IMAGES} differences are luck; have more"
-    elif total < LEAST_TEST_IMAGES:
-        text = f"there are {total} test images: one answer is {100 / total:.1f} points, so small differences are luck; have more"
-    elif counts[least] < LEAST_TEST_IMAGES_OF_A_CLASS:
-        text = f"class '{least}' has {counts[least]} test images, so its accuracy is luck; have more of it"
-    else:
-        return None
-    return GateWarning(SMALL_TEST, text, command)
-
-
-def unequal_classes(counts: Mapping[str, int], command: str) -> GateWarning | None:
-    """One class has most of the images, so that a network which knows nothing looks good.
-
-    Args:
-        counts: training images of each class, by its name.
-    """
-    most = max(counts, key=counts.__getitem__)
-    share = counts[most] / sum(counts.values())
-    if share <= (1 + 1 / len(counts)) / 2:
-        return None
-    text = f"class '{most}' has {share:.0%} of the training images: always answering it scores that; look at the balanced accuracy, and let every class count alike"
-    return GateWarning("unequal classes", text, command)
-
-
-def blank_images(blanks: Sequence[Blank], command: str) -> GateWarning | None:
-    """Classes of which a notable share of the images is one single colour, which teaches nothing.
-
-    Args:
-        blanks: of all classes that have such images, the one with the largest share first.
-    """
-    found = notable(blanks)
-    if not found:
-        return None
-    first = found[0]
-    others = sum(blank.images for blank in found[1:])
-    more = f", and {others:,} in {len(found) - 1} more class{'es' * (len(found) > 2)}" if others else ""
-    text = (
-        f"{first.images:,} of {first.total:,} images of class '{shown(first.name)}' are all {first.colour}, such as "
-        f"'{shown(first.example)}'{more}; one that shows nothing teaches nothing"
-    )
-    return GateWarning(BLANK, text, command)
 
 
 def below_floor(accuracy: Interval, floor: Mapping[str, Any], command: str) -> GateWarning | None:

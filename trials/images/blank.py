@@ -61,7 +61,7 @@ def blank_classes(
 
     Args:
         flats: see Looks, by the number of the image; images that are not in it are not flat.
-        paths, labels: of all images, (n,).
+        paths, labels: of all images that are used, (n,).
         background: a value of --background in normal form.
     """
     by_class: dict[int, list[int]] = {}

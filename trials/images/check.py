@@ -6,7 +6,6 @@ import dataclasses
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,11 @@ from trials.images.image_list import (
     PARTS,
     ImageList,
     count_transparent,
-    select_images,
     turned_sizes,
     without_training_images,
 )
 from trials.images.listing import Listing
-from trials.images.near_copies import find_near_copies
-from trials.images.options import require_data_folder
+from trials.images.options import KEPT_BY_RUNS, require_data_folder
 from trials.images.print_check import (
     print_blank,
     print_fit,
@@ -41,8 +38,9 @@ from trials.images.print_check import (
     print_transparent,
     print_undrawn,
 )
-from trials.images.propose_groups import propose_groups
+from trials.images.propose_groups import look_for_copies
 from trials.images.scan import Scan, scan
+from trials.images.selection import selector
 from trials.images.sheet import draw_sheet
 
 
@@ -70,18 +68,17 @@ def check_folder(
         raise InputError(f"--out '{config.out}' cannot be written; name a file in a folder of yours, or '' for none")
     listing = listing or list_files(config)
     scanned = scan(listing.paths.under(listing.root), config.workers)
-    fractions = config.score_fraction, config.test_fraction
-    images = select_images(listing, scanned, *fractions)
+    select = selector(config, listing, scanned, config.score_fraction)
+    images = select(None)
     if config.exif_orientation:
         images = dataclasses.replace(images, sizes=turned_sizes(images))
-    blank = blank_classes(scanned.flats, listing.paths, listing.labels, listing.classes, config.background)
-    print_images(listing, _unusual(listing, scanned), images, config)
+    blank = blank_classes(images.flats, images.paths, images.labels, images.classes, config.background)
+    unusual = _unusual(listing, scanned, images)
+    print_images(listing, unusual, images, config)
     print_fit(images, config.fit)
     print_transparent(images, config.background)
     print_blank(blank)
-    copies, looked = find_near_copies(images, root, colour_of(config.background), config.workers)
-    recut = partial(select_images, listing, scanned, *fractions)
-    proposal = None if listing.splits.any() else propose_groups(images, looked, copies, listing, recut)
+    copies, proposal = look_for_copies(images, listing, select, colour_of(config.background), config.workers)
     print_near_copies(copies, proposal)
     shrink = _advise_copy(images, root, config, network_for) if network_for and len(images.sizes) else None
     proposed = propose(config) if propose and len(images.labels) else None
@@ -116,7 +113,7 @@ def check_folder(
         "blank": {one.name: one.images for one in blank},
         "near_copies": copies._asdict() | {"group_by": proposal and proposal.expression},
         "groups": images.groups and len(np.unique(images.groups.numbers)),
-        "unusual": _unusual(listing, scanned),
+        "unusual": unusual,
         "left_out": images.left_out,
         "not_read": images.others,
         "picture": drawn,
@@ -131,7 +128,7 @@ def _next(config: Config, proposed: Proposal | None) -> tuple[str, str]:
     words, options = _given(config), dict(proposed.options) if proposed else {}
     if config.resolution:
         options["resolution"] = config.resolution
-    alone = {word for word in words if word.startswith("--")} - {"--background", "--fit", "--mirror", "--group-by"}
+    alone = {word for word in words if word.startswith("--")} - {flag(name) for name in KEPT_BY_RUNS}
     if proposed is None or alone:
         options.pop("max-macs", None)
         words = ["--data", "folder", "--data-root", config.data_root, *words, *_typed(options), "--out", "runs/mine"]
@@ -159,9 +156,11 @@ def _advise_copy(
     return line
 
 
-def _unusual(listing: Listing, scanned: Scan) -> list[tuple[str, str]]:
-    """Path and reason of files that are readable but odd."""
-    return [(listing.paths[i], text) for i, text in sorted(scanned.unusual.items()) if i not in scanned.problems]
+def _unusual(listing: Listing, scanned: Scan, images: ImageList) -> list[tuple[str, str]]:
+    """Path and reason of images that are used and odd."""
+    left_out = {path for path, _ in images.left_out}
+    odd = ((listing.paths[i], text) for i, text in sorted(scanned.unusual.items()))
+    return [(path, text) for path, text in odd if path not in left_out]
 
 
 def _given(config: Config) -> list[str]:

@@ -12,9 +12,16 @@ from spaces.names import DEFAULT, check_names
 from trials.common import cli
 from trials.common.cli import flag, option, reuse
 from trials.common.machine import require_few
-from trials.images import background, fit, groups
+from trials.images import background, fit
 from trials.images.listing import Listing, find_images
-from trials.images.options import DECODER, DataOptions, default_workers, require_data_folder, which_files
+from trials.images.options import (
+    DECODER,
+    DataOptions,
+    check_selection,
+    default_workers,
+    require_data_folder,
+    which_files,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Config:
     classes: int = reuse(DataOptions, "classes")
     per_class: int = reuse(DataOptions, "per_class")
     exif_orientation: bool = reuse(DataOptions, "exif_orientation", default=False)
+    blank: str | None = reuse(DataOptions, "blank")
     background: str = reuse(DataOptions, "background", default=background.DEFAULT, unset="")
     fit: str = reuse(DataOptions, "fit", default=fit.CROP, unset="")
     mirror: str = reuse(DataOptions, "mirror", default="on", unset="")
@@ -48,9 +56,7 @@ class Config:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "background", background.normal_form(self.background))
-        object.__setattr__(self, "group_by", self.group_by or None)
-        if self.group_by:
-            groups.pattern_of(self.group_by)
+        check_selection(self)
         if self.out is None:
             object.__setattr__(self, "out", f"runs/check-{Path(os.path.abspath(self.data_root)).name or 'root'}.png")
         if self.workers is None:

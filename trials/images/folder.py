@@ -33,14 +33,16 @@ from trials.images.image_list import (
     load_list,
     notes_on_groups,
     save_list,
-    select_images,
     turned_sizes,
     without_training_images,
 )
 from trials.images.inspect_file import PLAIN, TURNED
 from trials.images.listing import Listing, find_images
+from trials.images.near_copies import RUN, NearCopies
 from trials.images.options import TEST_FRACTION, DataOptions, require_data_folder, which_files
+from trials.images.propose_groups import Proposal, look_for_copies
 from trials.images.scan import scan
+from trials.images.selection import selector
 from trials.images.torch_loader import TorchLoader
 
 MAX_MISSING = 0.01  # fraction of the images of a score or a test that may turn bad during the run
@@ -77,6 +79,7 @@ class FolderData(Data):
     ) -> None:
         root = require_data_folder(options.data_root, "folder")
         self.options = options
+        self._look: Callable[[], tuple[NearCopies, Proposal | None]] | None = None
         if run is not None and (run / LIST).exists():
             self.images = load_list(run)
         else:
@@ -84,10 +87,13 @@ class FolderData(Data):
             if options.test_fraction != TEST_FRACTION and listing.splits.any():
                 raise InputError(f"'{root}' has a test part of its own; leave --test-fraction out")
             scanned = scan(listing.paths.under(listing.root), options.workers)
-            self.images = select_images(listing, scanned, score_fraction, options.test_fraction)
+            select = selector(options, listing, scanned, score_fraction)
+            images = self.images = select(None)
             _check_usable(self.images, scanned.problems, listing, options)
-            background = str(options.background)
-            self.blank = blank_classes(scanned.flats, listing.paths, listing.labels, listing.classes, background)
+            how = images.labels, images.classes, str(options.background)
+            self.blank = blank_classes(images.flats, images.paths, *how)
+            laid_on = colour_of(options.background)
+            self._look = partial(look_for_copies, images, listing, select, laid_on, options.workers, RUN)
             report(self.images, [*listing.notes, *notes_on_groups(self.images)], options, resolution)
         images = self.images
         self.files = images.paths.under(root)
@@ -114,6 +120,15 @@ class FolderData(Data):
     def fingerprint(self) -> int:
         """A checksum of the paths of all images and of their parts."""
         return zlib.crc32(self.images.parts.tobytes(), self.images.paths.crc())
+
+    def near_copies(self) -> tuple[NearCopies, Proposal | None] | None:
+        """Test images that are nearly equal to a training image, among a bounded number of them, and what keeps them together.
+
+        Returns:
+            None where the parts were not cut now but read from the list of a run, or where this was asked before.
+        """
+        look, self._look = self._look, None  # which holds all that is known of the files
+        return look() if look else None
 
     def check_files(self, part: str) -> None:
         """Refuse a part of which more than MAX_MISSING of the files are gone, or have another size than in the list.

@@ -61,6 +61,11 @@ class NearCopies(NamedTuple):
         """Whether they are so many that the accuracy is doubtful."""
         return self.near >= max(NOTABLE_COUNT, NOTABLE_SHARE * self.test)
 
+    @property
+    def across(self) -> bool:
+        """Whether most of them are in another class than what they are nearly equal to."""
+        return 2 * self.other_class > self.near
+
 
 class Thumbnails(NamedTuple):
     """What is compared of some images.
@@ -181,7 +186,7 @@ def near_copies_text(found: NearCopies) -> tuple[str, str]:
     looked_at = f" ({found.test:,} of {found.of_test:,} were compared with {found.training:,} of {found.of_training:,} that train)"
     elsewhere = f"; {found.other_class:,} of them to one of another class" if found.other_class else ""
     why = "frames of one scene in both make accuracies too good"
-    if 2 * found.other_class > found.near:
+    if found.across:
         why = "what is in two classes cannot be told; decide for one class"
     one, two = (shown(path) for path in found.example or ("", ""))
     return (

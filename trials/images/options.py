@@ -19,6 +19,8 @@ IN_MEMORY = ("digits", "fashion-mnist", "cifar10", "cifar100")
 DATA = (*IN_MEMORY, "folder")
 LOADERS = ("dali", "torchvision")
 ON_OFF = ("on", "off")
+LEAVE_OUT = "leave-out"
+BLANK = ("keep", LEAVE_OUT)
 # what only image folders have
 OF_FOLDERS = (
     "loader",
@@ -30,7 +32,10 @@ OF_FOLDERS = (
     "background",
     "fit",
     "group_by",
+    "blank",
 )
+# what a run keeps of how its images are chosen and prepared: it goes on with it, and what is trained beside it takes it
+KEPT_BY_RUNS = ("background", "fit", "mirror", "group_by", "blank")
 TEST_FRACTION = 0.2
 DECODER = "a process or thread"  # what decodes images
 
@@ -86,6 +91,12 @@ class DataOptions:
         unset="each picture by itself",
         brief=r"Which pictures belong in one part, by names, as '(.+)_\d+'",
     )
+    blank: str | None = option(
+        None,
+        "What to do with pictures of a folder that are one single colour from edge to edge, on --background",
+        choices=BLANK,
+        unset=BLANK[0],
+    )
     bad_files: str = option("leave-out", "What to do with files that cannot be decoded", choices=("leave-out", "fail"))
     color_jitter: float = option(
         None, "Largest part by which brightness, contrast and saturation of training images change", unset=RECIPE
@@ -121,9 +132,7 @@ class DataOptions:
             if self.fit not in (None, *fit.FITS):
                 raise InputError(unknown("value of --fit", self.fit, fit.FITS))
             object.__setattr__(self, "fit", self.fit or fit.CROP)
-            object.__setattr__(self, "group_by", self.group_by or None)
-            if self.group_by:
-                groups.pattern_of(self.group_by)
+            check_selection(self)
         if self.mirror is None:
             object.__setattr__(self, "mirror", "off" if self.data == "digits" else "on")  # a mirrored 2 is no 2
         elif self.mirror not in ON_OFF:
@@ -163,6 +172,20 @@ class DataOptions:
 def which_files(options: Any) -> dict[str, Any]:
     """The options that decide which files are listed, and how they belong together: the arguments of `find_images`."""
     return {name: getattr(options, name) for name in ("val_labels", "classes", "per_class", "group_by")}
+
+
+def check_selection(options: Any) -> None:
+    """For a __post_init__: check --group-by and --blank; what is as by default becomes None, which older runs have.
+
+    Raises:
+        InputError: no regular expression, or an unknown word.
+    """
+    if options.blank not in (None, *BLANK):
+        raise InputError(unknown("value of --blank", options.blank, BLANK))
+    object.__setattr__(options, "blank", None if options.blank == BLANK[0] else options.blank)
+    object.__setattr__(options, "group_by", options.group_by or None)
+    if options.group_by:
+        groups.pattern_of(options.group_by)
 
 
 def default_loader() -> str:

@@ -81,7 +81,7 @@ def print_images(listing: Listing, unusual: list[tuple[str, str]], images: Image
             "--class-weights balanced"
         )
 
-    _print_unusual(unusual, len(listing.paths), config)
+    _print_unusual(unusual, len(images.labels), config)
     print_files("left out", images.left_out)
     print_files("not read", images.others)
     for note in [*listing.notes, *notes_on_groups(images)]:
@@ -93,7 +93,7 @@ def _print_unusual(odd: list[tuple[str, str]], files: int, config: Config) -> No
 
     Args:
         odd: path and reason.
-        files: how many there are of all.
+        files: how many images are used.
     """
     turned = f" (EXIF orientation is {'' if config.exif_orientation else 'not '}applied)"
     usual = {reason for reason, count in Counter(reason for _, reason in odd).items() if 2 * count > files}
@@ -150,6 +150,7 @@ def print_blank(blanks: list[Blank]) -> None:
     ink = sum(blank.ink for blank in blanks)
     if notable(blanks) and ink:
         print(f"  {ink:,} of them are drawn in the colour of the background: try another --background")
+    print("  --blank leave-out leaves them out")
 
 
 def print_near_copies(found: NearCopies, proposal: Proposal | None) -> None:
@@ -160,7 +161,7 @@ def print_near_copies(found: NearCopies, proposal: Proposal | None) -> None:
     if proposal:
         after = f"{proposal.copies.near:,} of {proposal.copies.test:,}"
         why += f"; with {proposal.option} whole scenes are in one part, and it would be {after}"
-    elif 2 * found.other_class <= found.near:
+    elif not found.across:
         why += "; --group-by, or folders train/ and val/, put whole scenes into one part"
     text = f"{what}: {why}: {FRAMES}"
     print("\n" + textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False))

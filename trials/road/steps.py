@@ -12,14 +12,14 @@ from spaces.errors import InputError
 from trials.common import cli
 from trials.common.commands import VERBS, config_module
 from trials.common.fields import spelled
-from trials.images.options import IN_MEMORY
+from trials.images.options import IN_MEMORY, KEPT_BY_RUNS
 from trials.training.start_options import retrain_folder
 
 # Options of trials.run that are passed on, and the steps that take them; what they may be is known there
 PASSED = {
     **dict.fromkeys(("space", "preset", "resolution"), ("supernet",)),
     **dict.fromkeys(("epochs", "class_weights"), ("supernet", "retrain")),
-    **dict.fromkeys(("background", "fit", "mirror", "group_by"), ("data", "supernet")),
+    **dict.fromkeys(KEPT_BY_RUNS, ("data", "supernet")),
     "device": ("supernet", "retrain", "certify"),
     "max_trials": ("search",),
     "seeds": ("retrain", "certify"),

@@ -15,7 +15,7 @@ from trials.common.machine import TRAINING, require_few
 from trials.common.options import RECIPE, CheckpointOptions, SpaceOptions, TrainingDeviceOptions
 from trials.common.run_dir import take_stored
 from trials.common.supernet_run import SupernetRun
-from trials.images.options import DataOptions
+from trials.images.options import KEPT_BY_RUNS, DataOptions
 from trials.networks.baselines import baseline_folder
 from trials.training import recipes, sizing, start_options
 from trials.training.choice_options import ChoiceOptions, check_choice, take_from_choice
@@ -27,8 +27,7 @@ from trials.watching.options import LoggerOptions, decide_loggers
 
 FROM_SUPERNET = (
     *("space", "preset", "space_options", "data", "data_root", "resolution", "spos_preprocessing"),
-    *("classes", "per_class", "val_labels", "test_fraction", "bad_files", "group_by"),
-    *("exif_orientation", "background", "fit", "mirror"),
+    *("classes", "per_class", "val_labels", "test_fraction", "bad_files", "exif_orientation", *KEPT_BY_RUNS),
 )
 FITTED = (*sizing.SIZED, "decay_epochs")  # of a recipe, what the number of images decides
 
@@ -109,10 +108,7 @@ class Config(
         if self.out is None:
             object.__setattr__(self, "out", str(_default_out(self)))
         check_start_folder(self)
-        decided = (
-            *("preset", "resolution", "recipe", "class_weights", "logger", "background", "fit", "mirror", "group_by"),
-            *recipes.OPTIONS,
-        )
+        decided = ("preset", "resolution", "recipe", "class_weights", "logger", *KEPT_BY_RUNS, *recipes.OPTIONS)
         if self.frontier:
             take_from_frontier(self, decided)
         elif self.chooses:

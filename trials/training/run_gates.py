@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,23 +16,19 @@ from typing import Any
 
 from spaces.files import read_jsonl
 from trials.common import cli, typed
-from trials.evidence import gates
+from trials.evidence import gates, image_gates
 from trials.evidence.gates import LONGER, GateWarning
 from trials.evidence.intervals import accuracy_interval
 from trials.images.dataset import Data
-from trials.images.folder import FolderData
-from trials.images.layout import SPLIT_FOLDER_NAMES
 from trials.training import retrain_config, sizing, supernet_config
+from trials.training.image_warnings import Wanted, larger_test, look_at_images, look_command
 from trials.training.retrain_result import seed_results
 from trials.training.short_training import beside_the_floor
 from trials.training.strategy_options import DIFFERENTIABLE
 
-MOST_TEST = 0.4  # the largest part of the images that is worth testing on
 MOST_SCORE = 0.4  # the largest part of the training images that is worth scoring on
-BALANCED = {"--class-weights": "balanced"}  # what mends classes of unequal size
 Found = list[GateWarning | None]
 Again = Callable[[Mapping[str, object]], str]
-Wanted = tuple[GateWarning | None, Mapping[str, object]]  # a warning, and the options that mend it
 
 
 def before_supernet(config: supernet_config.Config, data: Data) -> Found:
@@ -54,19 +51,15 @@ def before_supernet(config: supernet_config.Config, data: Data) -> Found:
         ),
         *_batch_and_rate(config, config.recipe(), images),
     ]
-    small = gates.small_test(data.class_counts("test"), _look_at(config)) if data.name == "folder" else None
+    small = image_gates.small_test(data.class_counts("test"), look_command(config)) if data.name == "folder" else None
 
     differences = _supernet_differences(config, data) if any(found) else {}
     if config.warm_start > 0.5:
         differences["--warm-start"] = 0.3
-    fraction = _larger_test(config, data) if small else None
-    wanted: list[Wanted] = [*((warning, differences) for warning in found), (_unequal(config, data), BALANCED)]
-    blank = _blank(config, data, "supernet")
-    if fraction:
-        wanted.append((small, {"--test-fraction": fraction}))
-    wanted += [blank] if blank[1] else []
-    mended = _with_one_command(wanted, lambda changes: typed.again(config.out, changes))
-    return [*mended, *([] if fraction else [small]), *([] if blank[1] else [blank[0]])]
+    fraction = larger_test(config, data) if small else None
+    wanted: list[Wanted] = [*((warning, differences) for warning in found), *look_at_images(config, data, "supernet")]
+    wanted.append((small, {"--test-fraction": fraction} if fraction else {}))
+    return _with_one_command(wanted, lambda changes: typed.again(config.out, changes))
 
 
 def supernet_loss(config: supernet_config.Config, data: Data, *, whole: bool) -> GateWarning | None:
@@ -108,17 +101,15 @@ def before_retraining(config: retrain_config.Config, data: Data, again: Again | 
         again: gives the command that trains anew with some options changed; None: that of this network alone.
     """
     again = again or partial(_retrain_again, config)
-    fraction = _larger_test(config, data)
+    fraction = larger_test(config, data)
     # a network is tested on the images of its supernet, so it is the supernet that needs others
     owner = config.supernet or config.out
-    more = typed.again(owner, {"--test-fraction": fraction}) if fraction else _look_at(config)
-    said = [entry["command"] for entry in gates.read_warnings(Path(owner)) if entry["gate"] == gates.SMALL_TEST]
-    small = gates.small_test(data.class_counts("test"), said[0] if said else more)
-    blank = _blank(config, data, "retrain")
-    wanted: list[Wanted] = [(_unequal(config, data), BALANCED), *([blank] if blank[1] else [])]
-    looked_at = [small] if blank[1] else [small, blank[0]]
+    more = typed.again(owner, {"--test-fraction": fraction}) if fraction else look_command(config)
+    said = [entry["command"] for entry in gates.read_warnings(Path(owner)) if entry["gate"] == image_gates.SMALL_TEST]
+    small = image_gates.small_test(data.class_counts("test"), said[0] if said else more)
+    wanted: list[Wanted] = [*look_at_images(config, data, "retrain"), (small, {})]
     if config.import_official:
-        return [*_with_one_command(wanted, again), *looked_at]
+        return _with_one_command(wanted, again)
     images = data.size(config.training_part)
     recipe = config.recipe_values()
     steps = config.epochs * (images // config.batch_size)
@@ -126,7 +117,7 @@ def before_retraining(config: retrain_config.Config, data: Data, again: Again | 
     differences = _differences(config, _fit(recipe, config, images))
     found = [gates.few_steps(steps, enough, config.batch_size, images, ""), *_batch_and_rate(config, recipe, images)]
     wanted = [*((warning, differences) for warning in found), *wanted]
-    return [*_with_one_command(wanted, again), *looked_at]
+    return _with_one_command(wanted, again)
 
 
 def network_loss(
@@ -180,13 +171,17 @@ def _with_one_command(wanted: Sequence[Wanted], command: Callable[[Mapping[str, 
     """Give warnings of one run the one command that mends them all: two could not both be typed.
 
     Args:
-        wanted: warnings, each with the options that mend it.
+        wanted: warnings, each with the options that mend it; one that has a command and no options keeps it.
         command: makes a command with such options.
     """
     changes = {option: value for warning, mending in wanted if warning for option, value in mending.items()}
-    line = command(changes) if any(warning for warning, _ in wanted) else ""
-    given = " ".join(f"{option} {value}" for option, value in changes.items() if value is not None)
-    return [warning and dataclasses.replace(warning, command=line, options=given) for warning, _ in wanted]
+    own = [bool(warning and warning.command and not mending) for warning, mending in wanted]
+    line = command(changes) if any(warning and not kept for (warning, _), kept in zip(wanted, own, strict=True)) else ""
+    given = " ".join(f"{option} {shlex.quote(str(value))}" for option, value in changes.items() if value is not None)
+    return [
+        warning if kept or not warning else dataclasses.replace(warning, command=line, options=given)
+        for (warning, _), kept in zip(wanted, own, strict=True)
+    ]
 
 
 def _retrain_again(config: retrain_config.Config, changes: Mapping[str, object]) -> str:
@@ -240,48 +235,6 @@ def _batch_and_rate(
     if config.optimizer == recipe.get("optimizer", "sgd"):
         found += [gates.rate_of_batch(config.lr, config.batch_size, recipe["lr"], recipe["batch_size"], "")]
     return found
-
-
-def _unequal(config: supernet_config.Config | retrain_config.Config, data: Data) -> GateWarning | None:
-    """A class with most of the images, unless the loss makes up for it; the command is still to come."""
-    return None if config.class_weights == "balanced" else gates.unequal_classes(data.class_counts("all"), "")
-
-
-def _blank(config: supernet_config.Config | retrain_config.Config, data: Data, name: str) -> Wanted:
-    """Images of one single colour, and the options that mend it; without any the warning has its command.
-
-    A run that goes on does not look at its images again, and keeps what was said of them.
-
-    Args:
-        name: of the command.
-    """
-    if data.blank is None:
-        kept = [entry for entry in gates.warnings_from(Path(config.out), name) if entry["gate"] == gates.BLANK]
-        return (GateWarning(gates.BLANK, kept[0]["text"], kept[0]["command"]) if kept else None), {}
-    ink, blank = sum(one.ink for one in data.blank), sum(one.images for one in data.blank)
-    if 2 * ink <= blank:
-        return gates.blank_images(data.blank, _look_at(config)), {}
-    other = "black" if config.background == "grey" else "grey"  # on which they show
-    return gates.blank_images(data.blank, ""), {"--background": other}
-
-
-def _larger_test(config: supernet_config.Config | retrain_config.Config, data: Data) -> float | None:
-    """A --test-fraction that gives enough test images; None where more cannot be cut off, or are not needed."""
-    images = data.size("all") + data.size("test")
-    fraction = math.ceil(100 * gates.LEAST_TEST_IMAGES / images / 5) * 5 / 100  # in steps of 0.05
-    possible = config.test_fraction < fraction <= MOST_TEST and not _has_test_folder(data)
-    return fraction if possible else None
-
-
-def _look_at(config: supernet_config.Config | retrain_config.Config) -> str:
-    """The command that shows the images of a run, where there must be more of them."""
-    return cli.command("data", "check", config.data_root or "--help")
-
-
-def _has_test_folder(data: Data) -> bool:
-    """Whether the test images of a folder have a folder of their own, such as val/."""
-    first = data.images.paths[int(data.parts["test"][0])] if isinstance(data, FolderData) and data.size("test") else ""
-    return any(folder.lower() in SPLIT_FOLDER_NAMES for folder in first.split("/")[:-1])  # ARCHIVE/val/CLASS/IMAGE, too
 
 
 def _lower(lr: float) -> float:

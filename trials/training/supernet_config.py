@@ -18,7 +18,7 @@ from trials.common.options import (
     TrainingDeviceOptions,
 )
 from trials.common.run_dir import take_stored
-from trials.images.options import DataOptions
+from trials.images.options import KEPT_BY_RUNS, DataOptions
 from trials.training import sizing
 from trials.training.strategy_options import DIFFERENTIABLE, LEARNING, ArchOptions, StrategyOptions
 from trials.watching.options import LoggerOptions, decide_loggers
@@ -99,7 +99,7 @@ class Config(
 
     def __post_init__(self) -> None:
         cli.named(self, "out")
-        take_stored(self, "supernet", ("background", "fit", "mirror", "group_by"))
+        take_stored(self, "supernet", KEPT_BY_RUNS)
         super().__post_init__()
         self.decide_preprocessing(official=bool(self.import_official))
         take_stored(self, "supernet", ("preset", "resolution", "cost_loss", "warm_start", "logger", *RECIPES["tiny"]))
