@@ -90,7 +90,7 @@ FIRES = {
     "near copies in another class, of some images": (
         image_gates.near_copies,
         (NearCopies(9, 6, 20, 80, 40, 80, ("a/1.png", "b/2.png")),),
-        "9 of 20 test images that were compared are nearly equal to a training image, such as 'a/1.png' and 'b/2.png'; most of",
+        "9 of 20 test images that were compared are nearly equal to a training image, such as 'a/1.png' and 'b/2.png'; most ",
     ),
     "below the floor": (
         gates.below_floor,

@@ -1,6 +1,8 @@
 """`data check` finds test images that are nearly equal to a training image, and is silent where there are none."""
 
+import dataclasses
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -9,7 +11,12 @@ from sklearn.datasets import load_digits, load_sample_images
 
 from tests.commands import ROOT
 from trials import data
+from trials.common import run_dir
+from trials.evidence import gates, image_gates
 from trials.images import check, check_config, near_copies, print_check
+from trials.images.folder import FolderData
+from trials.images.load import load_data
+from trials.training import run_gates, supernet_config
 
 SAID = "nearly equal to one that trains"
 
@@ -141,3 +148,49 @@ def test_the_picture_says_which_classes_it_leaves_out(tmp_path, capsys, classes,
     without = [name for k, name in enumerate(names) if k not in rows]
     assert len(without) == left
     assert said == ([", ".join(without)] if left else [])
+
+
+def test_the_start_of_a_training_warns_and_keeps_it(tmp_path, monkeypatch):
+    """A run that goes on does not look again; report, card and certificate read what was kept."""
+    film(tmp_path / "images", scenes=15)
+    given = {"data": "folder", "data_root": str(tmp_path / "images"), "preset": "tiny", "loader": "torchvision"}
+    config = supernet_config.Config(
+        **given, out=str(tmp_path / "run"), batch_size=16, epochs=400, warm_start=0.0, lr=0.025, workers=1
+    )
+    run_dir.open_run(config.out, "supernet", config, resume=False, quiet=True)
+
+    def warned(data):
+        found = run_gates.before_supernet(config, data)
+        return [warning.plain() for warning in found if warning and warning.gate == image_gates.NEAR_COPIES]
+
+    data = opened(config)
+    data.save(tmp_path / "run")
+    found = run_gates.before_supernet(config, data)
+    gates.keep_warnings(tmp_path / "run", "supernet", found)
+    (kept,) = [entry for entry in gates.read_warnings(tmp_path / "run") if entry["gate"] == image_gates.NEAR_COPIES]
+    assert re.match(r"5\d of 60 test images are nearly equal to a training image, such as '", kept["text"])
+    assert f"--group-by {shlex.quote(near_expression(tmp_path))}" in kept["command"]
+    assert data.near_copies() is None  # what is known of the files is not held for longer
+    read = opened(config, tmp_path / "run")
+    assert [(one["text"], one["command"]) for one in warned(read)] == [(kept["text"], kept["command"])]
+    grouped = dataclasses.replace(config, group_by=near_expression(tmp_path))
+    assert not opened(grouped).near_copies()[0].notable
+    monkeypatch.setattr("trials.images.folder.RUN", near_copies.Bounds(20, 60, 10**9))
+    bounded, _ = opened(config).near_copies()
+    assert bounded.test + bounded.training <= 80
+    assert bounded.notable
+    assert "test images that were compared are" in image_gates.near_copies(bounded, "").text
+
+
+def opened(config, run=None) -> FolderData:
+    """The images of a training, or of a run that has begun."""
+    opened = load_data(config, 32, score_fraction=0.1, run=run)
+    assert isinstance(opened, FolderData)
+    return opened
+
+
+def near_expression(folder):
+    """What `data check` proposes for a film."""
+    return check.check_folder(check_config.Config(data_root=str(folder / "images"), out="", workers=1))["near_copies"][
+        "group_by"
+    ]

@@ -37,7 +37,8 @@ from trials.common import cli, locks, run_dir, run_files
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.classes import balanced_of
 from trials.evidence.floor import floor_of, floor_text
-from trials.evidence.gates import FEW_STEPS, GateWarning, keep_warnings
+from trials.evidence.gates import FEW_STEPS, GateWarning, keep_warnings, read_warnings
+from trials.evidence.image_gates import DOUBTFUL
 from trials.evidence.learned import learned_nothing, not_above_text
 from trials.scoring import noise
 from trials.scoring.run_scores import score_archs
@@ -289,6 +290,7 @@ def certify(
             "choice": how_chosen(plan.run, networks.winner.arch),
             "rivals": rivals_of(plan.run.path),
             "latency": plan.latency,
+            "images": [entry["text"] for entry in read_warnings(plan.run.path) if entry["gate"] in DOUBTFUL],
             "supernet": plan.run.hash if plan.run.trained else None,
             "provenance": run_dir.provenance(),
         },

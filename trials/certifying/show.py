@@ -51,6 +51,8 @@ def print_certificate(certificate: dict[str, Any], floor: str, beside_floor: str
         print(f"the winner: {certificate['choice']['sentence']}")
     for rival in certificate.get("rivals", []):
         print(f"beside them, not counted: {rival['network']} {rival['accuracy']}, {rival['macs']:,} MACs")
+    for text in certificate.get("images", []):
+        print(f"of the images: {text}")
     print(ranking_line(certificate["ranking"]))
     print(noise_line(certificate["noise"]))
     verdict = certificate["verdict"]

@@ -272,6 +272,7 @@ def schemas() -> Mapping[str, schema.Schema]:
             "test_images": _some,
             Optional("choice"): _part({"by": str, "sentence": str, Optional("candidate_epochs"): _count}),
             Optional("latency"): Or(None, str),
+            Optional("images"): [str],
             Optional("rivals"): [_part({"network": str, "start": str, "accuracy": str, "run": str})],
         },
         "fixed arc": _arch,

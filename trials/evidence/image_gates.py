@@ -10,6 +10,7 @@ from trials.images.blank import Blank, notable
 from trials.images.near_copies import NearCopies
 
 SMALL_TEST, BLANK, NEAR_COPIES = "small test part", "blank images", "near copies"
+DOUBTFUL = (BLANK, NEAR_COPIES)  # what makes all accuracies of a run doubtful, so that its certificate says it
 LEAST_TEST_IMAGES, LEAST_TEST_IMAGES_OF_A_CLASS = 100, 5
 
 

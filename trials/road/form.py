@@ -22,13 +22,11 @@ from trials.training.sizing import FOR_CPU, LARGE_SIDE, PRESETS, STEP, preset_of
 
 LIMIT_FIGURES = 3  # of a limit that is proposed: in small spaces many architectures cost about the same
 CLASSES = {"cifar100": 100}  # of the data sets in memory that have not 10
+# options of the supernet that say which images
 OF_IMAGES = (
-    "val-labels",
-    "classes",
-    "per-class",
-    "test-fraction",
-    "group-by",
-)  # options of the supernet that say which images
+    *("val-labels", "classes", "per-class", "test-fraction"),
+    *("group-by", "blank", "background", "workers"),
+)
 
 
 class Images(NamedTuple):
@@ -191,9 +189,10 @@ def look_at(images: str, given: Mapping[str, Any]) -> Images:
         own = spaces.macro_table(spaces.DEFAULT, preset).resolution
         return Images(images, CLASSES.get(images, 10), preset, side or own, side or own, side)
     options = {name.replace("-", "_"): given[name] for name in OF_IMAGES if name in given}
-    number, short, classes = survey_folder(DataOptions(data="folder", data_root=images, **options))
-    preset = preset_of_folder(number, short)
-    text = f"about {number:,} images of {short:.0f} pixels to train and score with"
+    survey = survey_folder(DataOptions(data="folder", data_root=images, **options))
+    short, classes = survey.short_side, survey.classes
+    preset = preset_of_folder(survey.images, short)
+    text = f"{survey.text} of {short:.0f} pixels to train and score with"
     if "resolution" in given:
         return Images(text, classes, preset, *3 * [given["resolution"]])
     worth = max(STEP, int(short) // STEP * STEP)  # enlarged images cost as much as larger ones, and hold no more

@@ -21,13 +21,12 @@ def with_preset(config: C) -> C:
     """
     if config.preset is not None:
         return config
-    images, short_side, _ = survey_folder(config)
-    preset = preset_of_folder(images, short_side)
+    seen = survey_folder(config)
+    short_side = seen.short_side
+    preset = preset_of_folder(seen.images, short_side)
     fitting = resolution_of_folder(preset, short_side) if config.resolution is None else None
     at = f" at {fitting}x{fitting} pixels" if fitting else ""
-    print(
-        f"preset {preset}{at}, for about {images:,} images of {short_side:.0f} pixels to train and score with; another: --preset"
-    )
+    print(f"preset {preset}{at}, for {seen.text} of {short_side:.0f} pixels to train and score with; another: --preset")
     if preset != FOR_CPU and not use_cuda(config.device):
         print(
             f"note: preset {preset} is made for a GPU; on this CPU --preset {FOR_CPU} takes a small part of the hours (see --dry-run)"
