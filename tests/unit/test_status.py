@@ -12,6 +12,7 @@ from tests.commands import ROOT
 from tests.unit.test_longer import certificate, trained_winner, write
 from trials import run, status
 from trials.common import locks, typed
+from trials.evidence import gates
 from trials.road import record
 
 PLAN = {
@@ -113,6 +114,17 @@ def test_a_road_at_its_certificate_and_at_its_end(road, capsys):
     found = status.main([str(road)])
     assert states(found)["certify"][0] == "left out"
     assert found["next"] == f"python -m trials.certify {road} --random 3"
+
+    # it stayed below the floor; the command is of the place where the run was then
+    command = (
+        "mkdir runs/digits/x && mv runs/digits/retrain runs/digits/x && python -m trials.retrain --supernet runs/digits"
+    )
+    warning = {"from": "retrain", "gate": gates.BELOW, "text": "low", "command": command}
+    write(road / "retrain" / gates.FILE, [warning])
+    write(
+        road / "config.json", {"command": "supernet", "config": {"epochs": 20, "data": "digits", "out": "runs/digits"}}
+    )
+    assert status.main([str(road)])["next"] == command.replace("runs/digits", str(road))
 
 
 def test_steps_that_were_typed_one_by_one(road, capsys):

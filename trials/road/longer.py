@@ -17,7 +17,7 @@ from typing import Any
 
 from spaces.errors import InputError
 from trials.common import cli, run_files, typed
-from trials.evidence.gates import BELOW, LONGER, SHORT, warnings_from
+from trials.evidence.gates import BELOW, LONGER, SHORT, read_warnings, warnings_from
 from trials.road.minutes import FEWEST_RANDOM, MARGIN, minutes_left
 
 WORTH = 1.5  # times the epochs of before; less would change little
@@ -191,9 +191,8 @@ def without_certificate(out: str, network: Path, record: Mapping[str, Any]) -> t
         f"none, for the minutes went into the winner: {result['mean']:.2f}% [{low:.1f}, {high:.1f}] with {longer['epochs']:,} epochs "
         f"(with {longer['instead_of']:,}: {longer['found']})"
     )
-    still = warnings_from(network, "retrain")
-    for warning in still:
-        if warning["gate"] in (BELOW, SHORT):
+    for warning in read_warnings(Path(out)):  # of the whole run, whose place may be another one now
+        if warning["run"] == network.name and warning["from"] == "retrain" and warning["gate"] in (BELOW, SHORT):
             return said, warning["command"], warning["text"]
     trained = _trained(network, record["minutes"])
     about = f"about {trained.certificate(trained.epochs, trained.random) / 60:.0f} minutes"
