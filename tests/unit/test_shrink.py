@@ -230,6 +230,54 @@ def test_training_says_it_from_what_it_knows(photographs, capsys):
     assert capsys.readouterr().out == ""
 
 
+def nearly_equal(root):
+    """In each of two classes 4 pictures, and 3 of one that differ in one value of one pixel, which no small copy shows."""
+    for name in ("a", "b"):
+        for number in range(4):
+            save(root / name / f"{number}.png", picture(100 * ord(name) + number))
+        pixels = np.asarray(picture(ord(name))).copy()
+        for number in range(3):
+            pixels[number, 0, 0] ^= 1
+            save(root / name / f"alike{number}.png", Image.fromarray(pixels))
+    (root / "a" / "twice.png").write_bytes((root / "a" / "0.png").read_bytes())
+
+
+def test_copies_that_became_equal_are_told(tmp_path, capsys):
+    """A run uses one of equal files: the parts of the copy are others. Originals that are equal are no news."""
+    root, out = tmp_path / "images", tmp_path / "small"
+    nearly_equal(root)
+    config = shrink_config.Config(data_root=str(root), side=32, out=str(out), workers=1)
+    found = shrink.shrink_folder(config)
+    assert found["equal_copies"] == 4
+    said = " ".join(capsys.readouterr().out.split())
+    assert "note: 4 copies are equal to others, although their originals differ; of equal files a run uses one" in said
+    counted = []
+    for folder in (root, out):
+        listing = find_images(folder)
+        counted.append(len(select_images(listing, scan(listing.paths.under(listing.root), 1), 0.1).labels))
+    assert counted == [14, 14 - found["equal_copies"]]
+    assert shrink.shrink_folder(config)["equal_copies"] == 4  # also where nothing is left to do
+    large = shrink_config.Config(data_root=str(root), side=300, out=str(tmp_path / "large"), workers=1)
+    assert shrink.shrink_folder(large)["equal_copies"] == 0
+    assert "equal to others" not in " ".join(capsys.readouterr().out.split()).rpartition("large")[2]
+
+
+def test_what_an_earlier_command_copied_is_no_speed_of_this_one(tmp_path, monkeypatch):
+    root, out = tmp_path / "images", tmp_path / "small"
+    nearly_equal(root)
+    config = shrink_config.Config(data_root=str(root), side=32, out=str(out), workers=1)
+    shrink.shrink_folder(config)
+    for path in sorted(out.glob("a/*.png"))[:5]:
+        path.unlink()
+    bars, make = [], shrink.cli.progress
+    monkeypatch.setattr(shrink, "BAR_ABOVE", 3)
+    monkeypatch.setattr(shrink, "CHUNK", 4)
+    monkeypatch.setattr(shrink.cli, "progress", lambda *given, **how: bars.append(make(*given, **how)) or bars[-1])
+    assert shrink.shrink_folder(config)["shrunk"] == 5
+    (bar,) = [bar for bar in bars if bar.desc == "shrink images"]
+    assert (bar.total, bar.n, bar.n - bar.initial) == (15, 15, 5)
+
+
 def test_huge_images_are_named_without_a_warning_of_pillow(tmp_path, monkeypatch):
     """In a process of its own: pytest takes warnings away."""
     for name in ("a", "b"):

@@ -53,6 +53,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "shrink": "the command that makes a copy with smaller images; null where it is not worth it, and with shrink",
         "copy": "with shrink, the folder with the smaller images; null with check",
         "shrunk": "with shrink, images that are smaller now; null with check",
+        "equal_copies": "with shrink, copies that are equal to others although their originals differ; null with check",
         "next": NEXT,
     },
     "evaluate": {

@@ -8,6 +8,7 @@ A copy has the time of change of its original, by which a command that is given 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
@@ -43,10 +44,11 @@ CHUNK = 64  # files after which Ctrl-C is heard
 
 
 class Job(NamedTuple):
-    """One image: its path, from the folder; whether it has to be resized or turned, or is copied as it is."""
+    """One image: its path, from the folder; whether it has to be resized or turned, or is copied as it is; a hash of its content."""
 
     path: str
     changes: bool
+    digest: int
 
 
 def shrink_folder(config: Config) -> dict[str, Any]:
@@ -71,7 +73,11 @@ def shrink_folder(config: Config) -> dict[str, Any]:
         for first in range(0, len(jobs), CHUNK):
             told += pool.map(work, jobs[first : first + CHUNK])
             if bar:
-                bar.update(len(jobs[first : first + CHUNK]))
+                earlier = told[first:].count(
+                    THERE
+                )  # by an earlier command, which says nothing of the speed of this one
+                cli.count_earlier(bar, earlier)
+                bar.update(len(told) - first - earlier)
     if bar:
         bar.close()
     _copy_labels(listing, out)
@@ -79,6 +85,12 @@ def shrink_folder(config: Config) -> dict[str, Any]:
     bad = [(job.path, what) for job, what in zip(jobs, told, strict=True) if what not in DONE]
     left_out = sorted([*listing.left_out, *((listing.paths[i], why) for i, why in scanned.problems.items()), *bad])
     _print_done(config, done, jobs, scanned, len(left_out), out, time.monotonic() - began)
+    equal = _equal_copies(jobs, out)
+    if equal:
+        cli.say(
+            f"note: {equal:,} copies are equal to others, although their originals differ; of equal files a run uses one, so the parts of "
+            "the copy are not those of the originals; a larger --side may keep them apart"
+        )
     print_files("left out", left_out)
     following = cli.command(
         "data", "check", config.out, *(["--val-labels", config.val_labels] if config.val_labels else [])
@@ -92,11 +104,13 @@ def shrink_folder(config: Config) -> dict[str, Any]:
         "left_out": left_out,
         "copy": config.out,
         "shrunk": done["shrunk"],
+        "equal_copies": equal,
         "next": following,
     }
 
 
-DONE = ("shrunk", "copied", "there already")
+THERE = "there already"
+DONE = ("shrunk", "copied", THERE)
 
 
 def _claim(out: Path, root: Path, side: int) -> None:
@@ -124,7 +138,9 @@ def _plan(listing: Listing, scanned: Scan, side: int) -> list[Job]:
     turned = np.array([orientation_of(kind) > 1 for kind in scanned.kinds], bool)[scanned.kind_numbers]
     changes = (scanned.sizes.min(1) > side) | turned
     return [
-        Job(path, bool(changes[number])) for number, path in enumerate(listing.paths) if number not in scanned.problems
+        Job(path, bool(changes[number]), int(scanned.digests[number]))
+        for number, path in enumerate(listing.paths)
+        if number not in scanned.problems
     ]
 
 
@@ -141,7 +157,7 @@ def _do(job: Job, root: Path, out: Path, side: int) -> str:
         stamp = os.stat(source)
         names = _names(out / job.path) if job.changes else [out / job.path]
         if any(path.exists() and path.stat().st_mtime_ns == stamp.st_mtime_ns for path in names):
-            return "there already"
+            return THERE
         image, form, suffix = small_image(source, side) if job.changes else (None, "", "")
     except Exception as error:  # it went away, or bad, since it was looked at
         require_innocence(error, str(source))
@@ -221,6 +237,24 @@ def _copy_labels(listing: Listing, out: Path) -> None:
             elif source.exists():
                 with atomic(target) as temporary:
                     shutil.copyfile(source, temporary)
+
+
+def _equal_copies(jobs: Sequence[Job], out: Path) -> int:
+    """How many copies have the content of another one, although their originals differ. Only files of equal size are read."""
+    by_size: dict[int, list[tuple[Path, int]]] = {}
+    for job in jobs:
+        for path in _names(out / job.path):
+            if path.exists():
+                by_size.setdefault(path.stat().st_size, []).append((path, job.digest))
+    equal = 0
+    for copies in by_size.values():
+        if len(copies) > 1:
+            originals: dict[bytes, set[int]] = {}
+            for path, digest in copies:
+                with open(path, "rb") as file:
+                    originals.setdefault(hashlib.file_digest(file, "sha256").digest(), set()).add(digest)
+            equal += sum(len(different) - 1 for different in originals.values())
+    return equal
 
 
 def _print_done(
