@@ -21,7 +21,7 @@ from strategies.sampling import uniform_path
 from tests.commands import ROOT, assert_one_clear_line, onepath
 from tests.unit.test_latency import made
 from trials import certify, export, retrain, supernet
-from trials.certifying import certify_config, controls, jobs
+from trials.certifying import certify_config, controls, jobs, show
 from trials.certifying.advice import Adviser
 from trials.certifying.certificate import Tested, make_certificate
 from trials.certifying.controls import DRAW_SEED, Network, choose_networks
@@ -187,6 +187,14 @@ def test_a_planted_winner_and_a_loser():
     assert (better["comparison"]["beaten"], better["comparison"]["of"]) == (8, 8)
     assert certificate(0.80, rates)["verdict"]["code"] == "worse"
     assert certificate(0.907, rates)["verdict"]["code"] == "not distinguishable"
+
+
+def test_what_is_wrong_with_the_images_is_said_again(capsys):
+    made_of = certificate(0.97, [0.9, 0.91, 0.92])
+    show.print_certificate(made_of, "", "")  # also of older code, which kept nothing of it
+    assert "of the images" not in capsys.readouterr().out
+    show.print_certificate(made_of | {"images": ["9 of 20 test images are nearly equal"]}, "", "")
+    assert "\nof the images: 9 of 20 test images are nearly equal\n" in capsys.readouterr().out
 
 
 def test_a_cheaper_network_that_is_as_good_is_named_with_both_intervals():
