@@ -16,40 +16,32 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import shlex
-import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from spaces.errors import InputError, Stopped
-from spaces.files import read_jsonl
+from spaces.errors import InputError
 from strategies.limits import Limits
 from trials.common import cli, locks, option_files, run_dir, run_files, typed
 from trials.common.answers import Answered, answer
 from trials.common.cli import option, reuse
 from trials.common.commands import IN_ROAD, as_typed, neutral
 from trials.common.options import LimitOptions, OptimizerOptions, SpaceOptions
-from trials.evidence import gates
 from trials.evidence.comparison import verdict_text
 from trials.images.options import IN_MEMORY, DataOptions, require_images_named
 from trials.road import hours, kept_timings, longer
 from trials.road import steps as road
+from trials.road.ends import stop_at_gate
 from trials.road.minutes import check_minutes, minutes_gone, minutes_taken
-from trials.road.record import earlier_road, keep_record
+from trials.road.record import earlier_road, keep_record, seconds_of_killed
 
 if TYPE_CHECKING:
     from trials.road.plan import Planned
 
 PATIENCE = 30.0  # seconds that a step has to end by itself after Ctrl-C
 CHOSEN = "by images and --max-macs"
-# what a step warns of that makes those after it meaningless, and why
-ENDS = {
-    "supernet": (gates.NOTHING, "a search of this supernet would choose by luck"),
-    "search": (gates.EQUAL_SCORES, "nothing was chosen, and training it would prove nothing"),
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,7 +122,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     to_do = not all(planned.complete for planned in plan[:-1])
     if to_do and config.minutes is None and (config.dry_run or not run_dir.begun(config.out)):
         say_hours(config, plan, file)
-    record.setdefault("taken", {})  # seconds by step, of all attempts
+    record["taken"] = seconds_of_killed(config.out, record)  # seconds by step, of all attempts
+    record.pop("began", None)
     record |= {"typed": typed.changed(str(typed.line("trials.run")), {}), "out": config.out}  # for trials.status
     with contextlib.nullcontext() if config.dry_run else locks.exclusive(Path(config.out), "road"):
         told = do_steps(config, file, plan, record)
@@ -235,39 +228,6 @@ def say_hours(config: Config, plan: list[Planned], file: str) -> None:
         rows = [(step, f"{taken:.2f}", what) for step, taken, what in found]
         print(cli.table(rows, ("step", "hours, about", ""), as_is=True))
     print(hours.text(found), flush=True)
-
-
-def stop_at_gate(step: str, config: Config) -> None:
-    """End where a gate says that the steps to come would be meaningless.
-
-    Raises:
-        Stopped: with the command that does better.
-    """
-    gate, why = ENDS.get(step, ("", ""))
-    run = Path(config.out)
-    found = [entry for entry in gates.warnings_from(run, step) if entry["gate"] == gate] if gate else []
-    if not found:
-        return
-    # the step alone with what the gate changes: as options of trials.run these would be those of the networks, too
-    first = found[0]["command"]
-    words = shlex.split(first)
-    out = words[words.index("--out") + 1] if "--out" in words else typed.free_name(run)
-    again = typed.changed(str(typed.line("trials.run")), {"--out": out})
-    raise Stopped(
-        f"{step} of '{run}': {found[0]['text']}; {why}; train for longer{road_time(run, words)}: {first} && {again}"
-    )
-
-
-def road_time(run: Path, words: list[str]) -> str:
-    """About how many hours a supernet takes with the --epochs of a command, by those of this run; "" where that is not known."""
-    log = run / "log.jsonl"
-    lines = [line for line in read_jsonl(log) if line.get("images_per_second")] if log.exists() else []
-    if not lines or "--epochs" not in words:
-        return ""
-    config = run_files.read(run / "config.json", "run configuration")["config"]
-    speed = statistics.median(line["images_per_second"] for line in lines)
-    images = lines[-1]["step"] / lines[-1]["epoch"] * config["batch_size"]  # of an epoch
-    return f" (about {int(words[words.index('--epochs') + 1]) * images / speed / 3600:.2f} hours)"
 
 
 def run_step(words: list[str], done: Path | None) -> None:

@@ -1,6 +1,7 @@
 """trials.status: where a run is on the road, by its files, whoever works on it and however that ended."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -43,14 +44,27 @@ def states(found):
     return {entry["step"]: (entry["state"], entry["what"]) for entry in found["steps"]}
 
 
+def test_a_killed_attempt_counts_up_to_its_last_trace(road):
+    """A road that is killed cannot write how long its step took."""
+    kept = json.loads((road / record.RECORD).read_text())
+    kept["taken"] = {"supernet": 100.0}
+    write(road / record.RECORD, kept)
+    os.utime(road / "log.jsonl", (0, kept["began"]["at"] + 45))
+    assert record.seconds_of_killed(road, kept) == {"supernet": pytest.approx(145.0)}
+    assert status.main([str(road)])["gone"] == pytest.approx((30 + 145) / 60)
+    os.utime(road / "log.jsonl", (0, kept["began"]["at"] - 45))  # of an attempt before it
+    assert record.seconds_of_killed(road, kept) == {"supernet": 100.0}
+
+
 def test_a_killed_road_is_begun_and_goes_on_with_its_command(road, capsys):
+    os.utime(road / "log.jsonl", (0, 0))
     found = status.main([str(road)])
     assert states(found)["supernet"] == ("begun", "2.5 of 20 epochs")
     assert {state for state, _ in states(found).values()} == {"begun", "to come"}
     assert not found["running"]
     assert found["next"] == f"python -m trials.run digits --minutes 40 --out {road}"  # where the run is now
     out = capsys.readouterr().out
-    assert "- of 2.5" in out
+    assert "0.0 of 2.5" in out
     assert "0.5 of 40 minutes are gone, 39.5 are left" in out
     assert out.endswith(f"next: {found['next']}    # goes on with supernet\n")
 

@@ -17,7 +17,7 @@ from trials.evidence.comparison import verdict_text
 from trials.evidence.intervals import Interval, percent
 from trials.road import longer
 from trials.road.minutes import minutes_left
-from trials.road.record import RECORD
+from trials.road.record import RECORD, seconds_of_killed
 from trials.training.start_options import retrain_folder
 
 COMPLETE, GOING_ON, BEGUN, TO_COME, LEFT_OUT = "complete", "going on", "begun", "to come", "left out"
@@ -71,8 +71,8 @@ def read_road(run: Path) -> Road:
         InputError: a file of the run is damaged.
     """
     record = run_files.read_if_there(run / RECORD, "record of a road", {})
-    running, taken, plan = is_running(run), dict(record.get("taken", {})), record.get("minutes", {})
-    began = record.get("began")
+    running, plan, began = is_running(run), record.get("minutes", {}), record.get("began")
+    taken = dict(record.get("taken", {})) if running else seconds_of_killed(run, record)
     if began and running:  # its time is written when it ends
         taken[began["step"]] = taken.get(began["step"], 0.0) + max(0.0, time.time() - began["at"])
     steps, going = [], False

@@ -12,6 +12,8 @@ from trials.common import run_dir, run_files, typed
 from trials.images.options import IN_MEMORY
 
 RECORD = "road.json"  # in the run
+# what steps write into while they go on
+TRACES = ("log.jsonl", "search", "retrain*/seed*/log.jsonl", "controls/*/seed*/log.jsonl")
 MAY_DIFFER = ("device", "jobs", "workers")  # they change no result
 
 
@@ -49,6 +51,16 @@ def earlier_road(config: Any) -> dict[str, Any]:
             f"'{run}' is a run of the images '{stored['images']}', not of '{images}'; give another --out, such as {typed.free_name(run)}"
         )
     return {**stored, "images": images}
+
+
+def seconds_of_killed(out: str | Path, record: Mapping[str, Any]) -> dict[str, float]:
+    """The seconds of each step, with those of an attempt that was killed before it could write them: up to its last trace in the run."""
+    taken, began = dict(record.get("taken", {})), record.get("began")
+    if began:
+        times = [path.stat().st_mtime for trace in TRACES for path in Path(out).glob(trace)]
+        step = began["step"]
+        taken[step] = taken.get(step, 0.0) + max(0.0, max(times, default=0.0) - began["at"])
+    return taken
 
 
 def road_differences(config: Any, record: Mapping[str, Any]) -> str:
