@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from spaces.errors import InputError, require_library
+from spaces.files import save_json
 from strategies.pareto import ParetoTuner
 from tests.commands import ROOT
 from trials import export, latency, retrain
@@ -51,6 +52,11 @@ def test_without_timm(options, says, missing, tmp_path):
 @pytest.mark.parametrize("library", ["onnxruntime", "onnx", "onnxscript", "safetensors"])
 def test_without_what_the_formats_need(library, missing, tmp_path):
     missing(library)
+    save_json(
+        tmp_path / "config.json", {"command": "retrain", "config": {"data": "digits"}}
+    )  # a run, which is looked at first
+    (tmp_path / "seed0").mkdir()
+    (tmp_path / "seed0" / "network.pt").touch()
     with pytest.raises(InputError, match=f"trials.export needs {library}, which .* pip install {library}"):
         export.main(["--weights", str(tmp_path)])
 

@@ -7,7 +7,7 @@ import pytest
 from spaces.errors import InputError, unknown
 from trials import export, report
 from trials.common import near_runs, run_dir
-from trials.search_driver import experiment_yaml
+from trials.search_driver import experiment_file
 
 
 def test_of_many_names_the_nearest_are_listed():
@@ -99,7 +99,7 @@ def test_at_most_five_runs_are_named(runs):
 def test_a_search_of_no_run_names_runs(runs):
     """Not the shipped experiments, which a name without .yml is none of."""
     with pytest.raises(InputError, match="'runs/nowhere' does not exist; make one with: python -m trials.supernet"):
-        experiment_yaml.read_yaml((runs / "nowhere").relative_to(runs.parent))
+        experiment_file.find_yaml((runs / "nowhere").relative_to(runs.parent))
 
 
 def test_a_run_of_which_nothing_was_retrained_is_said_how_to_retrain_it(runs):
