@@ -31,7 +31,6 @@ from trials.common.answers import HELP, Answered, answer
 from trials.common.commands import VERBS
 from trials.images import shrink_config
 from trials.images.check_config import Config, Proposal, list_files
-from trials.road import form
 from trials.training import sizing
 
 
@@ -70,6 +69,8 @@ def network_for(images: int, short_side: float) -> tuple[str, int]:
 
 def propose_for(config: Config) -> Proposal:
     """What trials.run is advised to be given for the folder, as it advises itself where no limit is given."""
+    from trials.road import form  # it imports Pillow
+
     given = {name: getattr(config, name.replace("-", "_")) for name in form.OF_IMAGES}
     given |= {"resolution": config.resolution} if config.resolution else {}
     return form.propose(config.data_root, given)

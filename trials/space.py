@@ -33,7 +33,7 @@ from trials.common.answers import answer
 from trials.common.cli import option, reuse
 from trials.common.options import RangeOptions, SpaceSizeOptions
 from trials.networks.timm_rivals import print_rivals
-from trials.road.reach import CLASSES, RESOLUTION, show_reach
+from trials.training.sizing import ASSUMED_CLASSES, ASSUMED_RESOLUTION
 
 if TYPE_CHECKING:
     from spaces.chain import Chain
@@ -52,7 +52,7 @@ class Config(SpaceSizeOptions):
     for_: str = option(
         "",
         "List the spaces, presets and widths that reach a budget of MACs, such as 100M; where neither they nor --data are given, "
-        f"--resolution is {RESOLUTION} and --classes {CLASSES}",
+        f"--resolution is {ASSUMED_RESOLUTION} and --classes {ASSUMED_CLASSES}",
         brief="List what reaches a budget of MACs, such as 100M, at --resolution (128)",
     )
     data: str = option(
@@ -88,6 +88,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if config.data and not config.for_:
         raise InputError("--data gives --for its resolution and classes; give --for, such as --for 100M")
     if config.for_:
+        from trials.road.reach import show_reach  # it imports Pillow
+
         size, reached = show_reach(config, Config())
         budget = amount(config.for_, "--for")
         return answer(

@@ -287,7 +287,7 @@ def test_the_images_give_a_budget_its_resolution_and_classes(tmp_path, monkeypat
     found = space.main(["--for", "30M", "fbnet", "--data", "cells"])
     said = capsys.readouterr().out
     assert (
-        "30,000,000 MACs at 96x96 pixels, 3 classes, as about 10 images of 100 pixels to train and score with take it\n"
+        "30,000,000 MACs at 96x96 pixels, 3 classes, as 9 images of 100 pixels to train and score with take it\n"
         in said
     )
     assert "--resolution 96" in said

@@ -40,9 +40,8 @@ class LineBar(tqdm):
             return
         self.disable = True
         self._decr_instances(self)
-        least = (
-            max(LINE_SECONDS, self.delay) if self.delay else 0.0
-        )  # what is silent at first is worth no line where it was short
+        # What is silent at first is worth no line where it was short.
+        least = max(LINE_SECONDS, self.delay) if self.delay else 0.0
         if self.n != self.said_n and self._time() >= self.start_t + least:
             self._say(self._time())
 

@@ -51,6 +51,7 @@ class Config:
         None,
         "Height and width in pixels at which the picture shows images, as a network sees them",
         unset="that of the command that comes next",
+        brief="Height and width in pixels at which the picture shows images",
     )
     workers: int = reuse(DataOptions, "workers")
 

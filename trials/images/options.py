@@ -96,6 +96,7 @@ class DataOptions:
         "What to do with pictures of a folder that are one single colour from edge to edge, on --background",
         choices=BLANK,
         unset=BLANK[0],
+        brief="What to do with pictures of a folder that are one single colour",
     )
     bad_files: str = option("leave-out", "What to do with files that cannot be decoded", choices=("leave-out", "fail"))
     color_jitter: float = option(

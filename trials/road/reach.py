@@ -14,8 +14,7 @@ from trials.common import cli
 from trials.images.options import IN_MEMORY, require_images_named
 from trials.road.form import look_at
 from trials.road.look import every_form, first_choice, smaller_sides
-
-RESOLUTION, CLASSES = 128, 10  # where nothing says which
+from trials.training.sizing import ASSUMED_CLASSES, ASSUMED_RESOLUTION
 
 
 class Size(NamedTuple):
@@ -50,7 +49,7 @@ def size_of(config: Any) -> Size:
     assumed = [cli.flag(name) for name in ("resolution", "classes") if getattr(config, name) is None]
     said = f" (assumed; {' and '.join(assumed)}, or --data IMAGES, say others)" if assumed else ""
     words = ["--data", "folder", "--data-root", "IMAGES"]
-    return Size(config.resolution or RESOLUTION, config.classes or CLASSES, said, words)
+    return Size(config.resolution or ASSUMED_RESOLUTION, config.classes or ASSUMED_CLASSES, said, words)
 
 
 def show_reach(config: Any, usual: Any) -> tuple[Size, list[dict[str, Any]]]:

@@ -35,6 +35,7 @@ MANY_FOR_IMAGENET = 50_000  # images that are worth 224x224 and batches of 1,024
 MANY_FOR_SMALL = 1000  # images that are worth networks of 20M to 150M MACs
 MANY_FOR_CIFAR = 10_000  # images that are worth the hours of CIFAR's 600 epochs
 FOR_CPU = "tiny"  # the preset that a CPU trains in minutes to hours; the others are made for a GPU
+ASSUMED_RESOLUTION, ASSUMED_CLASSES = 128, 10  # of a budget, where no images are named
 STEP = 32  # pixels; networks for 64 pixels and more shrink images 16 or 32 times
 
 
