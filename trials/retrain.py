@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
             require_arch(config.fixed_arc)
         require_images(config)
         if speaks and not config.dry_run:
-            run_dir.refuse_taken(config.out, "retrain", resume=config.resume)
+            run_dir.refuse_before_training(config.out, "retrain", resume=config.resume)
     from trials.images import image_list
     from trials.training import run_gates
     from trials.training.initial_weights import keep_start

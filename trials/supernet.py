@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     check_names(config.space, config.preset, resolution=config.resolution)
     require_images(config)
     if speaks and not config.dry_run:
-        run_dir.refuse_taken(config.out, "supernet", resume=config.resume)
+        run_dir.refuse_before_training(config.out, "supernet", resume=config.resume)
     from trials.images import image_list
     from trials.training.supernet_plan import plan_supernet
 

@@ -19,7 +19,7 @@ from spaces.errors import InputError, Stopped, is_whole_number
 from spaces.files import CLONE, RESTORE, atomic, read_jsonl, save_json
 from trials.common import machine, places, run_files, typed
 from trials.common.lines import say
-from trials.common.locks import same_file
+from trials.common.locks import is_held, same_file
 from trials.common.near_runs import no_run, other_command
 
 PACKAGES = ("torch", "torchvision", "nni", "pytorch-lightning", "numpy")
@@ -143,6 +143,12 @@ def refuse_taken(out: str | Path, command: str, *, resume: bool) -> None:
     holds = run_files.read(run / "config.json", "run configuration").get("command")
     if holds != command:
         raise InputError(f"'{run}' holds a run of {holds}, not of {command}; choose another --out")
+
+
+def refuse_before_training(out: str | Path, command: str, *, resume: bool) -> None:
+    """As `refuse_taken`, before the lock of a training is taken; one that is going on is left to the lock, which names it."""
+    if not is_held(Path(out) / ".training.lock"):
+        refuse_taken(out, command, resume=resume)
 
 
 def open_run(

@@ -24,10 +24,8 @@ from trials.images.walk import Reason
 
 PARTS = ("train", "score", "test")  # of these the others are made: all, weights, arch; see Data
 LIST = "images.csv.gz"  # file in the run: the images that are used
-COLUMNS, GROUP = (
-    ("path", "class", "part", "height", "width", "bytes", "kind"),
-    "group",
-)  # the last with --group-by alone
+COLUMNS = ("path", "class", "part", "height", "width", "bytes", "kind")
+GROUP = "group"  # one more, with --group-by alone
 LEFT_OUT = "left_out.csv"  # file in the run: those that are not, and why
 
 
