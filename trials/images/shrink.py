@@ -73,9 +73,8 @@ def shrink_folder(config: Config) -> dict[str, Any]:
         for first in range(0, len(jobs), CHUNK):
             told += pool.map(work, jobs[first : first + CHUNK])
             if bar:
-                earlier = told[first:].count(
-                    THERE
-                )  # by an earlier command, which says nothing of the speed of this one
+                # What an earlier command did says nothing of the speed of this one.
+                earlier = told[first:].count(THERE)
                 cli.count_earlier(bar, earlier)
                 bar.update(len(told) - first - earlier)
     if bar:

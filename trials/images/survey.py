@@ -58,9 +58,8 @@ def survey_folder(options: DataOptions) -> Survey:
     root = require_data_folder(options.data_root, "folder")
     listing = find_images(root, **which_files(options))
     if len(listing.paths) <= ALL:
-        images = selector(options, listing, scan(listing.paths.under(listing.root), options.workers), SCORE_FRACTION)(
-            None
-        )
+        scanned = scan(listing.paths.under(listing.root), options.workers)
+        images = selector(options, listing, scanned, SCORE_FRACTION)(None)
         training = images.parts != PARTS.index("test")
         sides = images.sizes.min(1)
         return Survey(int(training.sum()), True, float(np.median(sides)) if len(sides) else 0.0, len(listing.classes))

@@ -108,7 +108,7 @@ def no_limit_text(images: str, given: Mapping[str, Any]) -> str:
     usual = budgets.amount_text(item.usual, LIMIT_FIGURES)
     on_cpu = ""
     if _needs_gpu(seen, given):
-        words = " ".join(f"--{name} {value}" for name, value in propose(images, given).options.items())
+        words = " ".join(f"--{name} {value}" for name, value in _for_cpu(seen, given).items())
         on_cpu = f"; on this CPU better: {words}"
     return (
         f"note: no --max-macs, so the winner may cost what any network of {budgets.form_text(item)} costs, {least} to {most} MACs, a "
@@ -129,13 +129,15 @@ def propose(images: str, given: Mapping[str, Any]) -> Proposal:
     limit = budgets.amount_text(usual.usual, LIMIT_FIGURES)
     if not _needs_gpu(seen, given):
         return Proposal({"max-macs": limit}, usual.resolution, "")
+    options = _for_cpu(seen, given)
+    return Proposal(options, options["resolution"], f"for this CPU; with a GPU: --max-macs {limit}")
+
+
+def _for_cpu(seen: Images, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of trials.run for networks that a CPU can train."""
     own = budgets.reach_at(0, given.get("resolution"), seen.classes, spaces.DEFAULT, FOR_CPU, {})
-    options = {
-        "preset": FOR_CPU,
-        "resolution": own.resolution,
-        "max-macs": budgets.amount_text(own.usual, LIMIT_FIGURES),
-    }
-    return Proposal(options, own.resolution, f"for this CPU; with a GPU: --max-macs {limit}")
+    limit = budgets.amount_text(own.usual, LIMIT_FIGURES)
+    return {"preset": FOR_CPU, "resolution": own.resolution, "max-macs": limit}
 
 
 def _needs_gpu(seen: Images, given: Mapping[str, Any]) -> bool:
