@@ -39,8 +39,11 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         use_cuda(config.device)
     from trials.certifying import issue, jobs
     from trials.certifying.certificate import FILE
+    from trials.common.threads import use_free_cores
     from trials.export_formats.model_card import renew_certificate
     from trials.reporting.page import write_report
+
+    use_free_cores(run.path)
 
     # what a user can get wrong is refused before anything is written
     plan = issue.plan_certificate(config, searched)

@@ -69,11 +69,14 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
         require_images(config)
         if speaks and not config.dry_run:
             run_dir.refuse_before_training(config.out, "retrain", resume=config.resume)
+    from trials.common.threads import use_free_cores
     from trials.images import image_list
     from trials.training import run_gates
     from trials.training.initial_weights import keep_start
     from trials.training.retrain_plan import plan_retraining, print_notes
 
+    if config.supernet:
+        use_free_cores(config.supernet)
     if config.frontier:
         from trials.frontier.trade import retrain_frontier
         from trials.reporting.page import write_report
@@ -91,6 +94,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     plan = plan_retraining(config, arch)
     config = plan.config
     run = Path(config.out)
+    use_free_cores(run)
     print_notes(plan)
 
     # A dry run times a few steps and writes nothing.

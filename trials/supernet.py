@@ -44,11 +44,13 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     require_images(config)
     if speaks and not config.dry_run:
         run_dir.refuse_before_training(config.out, "supernet", resume=config.resume)
+    from trials.common.threads import use_free_cores
     from trials.images import image_list
     from trials.training.supernet_plan import plan_supernet
 
     plan = plan_supernet(config)
     config = plan.config
+    use_free_cores(config.out)
     if plan.recipe:
         print(plan.recipe)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from spaces.errors import InputError, shown
 
 # of processes or threads at a time: more than help anywhere, so that what is refused is a slip of the hand
 LEAST_BOUND, EACH_CORE = 64, 8
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
 TRAINING = "a process"  # that trains a network beside others
 
 
@@ -25,8 +28,24 @@ def processor_name() -> str:
 
 
 def usable_cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Number of cores that this process may use; a container may give the time of fewer than it shows."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([cores, *_quota()])
+
+
+def _quota() -> list[int]:
+    """The cores whose time a container gives (`docker run --cpus`), rounded up; [] where it gives that of all."""
+    try:
+        given, period = QUOTA.read_text().split()
+        return [max(1, math.ceil(int(given) / int(period)))]
+    except (OSError, ValueError):  # no such file, or "max"
+        return []
+
+
+def threads() -> int | None:
+    """Number of threads that torch computes with on a CPU; None where torch was not imported."""
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch else None
 
 
 def rank_and_world() -> tuple[int, int]:

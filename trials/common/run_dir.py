@@ -77,7 +77,7 @@ def provenance() -> dict[str, Any]:
         "versions": versions,
         "machine": f"{platform.system()} {platform.machine()}",
         "processor": machine.processor_name(),
-        "cores": machine.usable_cores(),
+        **{"cores": machine.usable_cores(), "threads": machine.threads()},
         "gpus": machine.gpu_names(),
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
     }

@@ -105,6 +105,7 @@ def schemas() -> Mapping[str, schema.Schema]:
             Optional("typed"): Or(None, str),
             Optional("versions"): {Optional(str): str},
             Optional("gpus"): [str],
+            Optional("threads"): Or(None, _some),
             Optional("commit"): str,
         },
         "score": {

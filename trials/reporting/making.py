@@ -117,8 +117,10 @@ def duration(seconds: float) -> str:
 
 def _row(step: str, stored: dict[str, Any], took: str) -> StepRow:
     """A step whose config.json is at hand."""
-    cores = f"{stored['cores']} cores" if stored.get("cores") else ""
-    machine = ", ".join(filter(None, (*stored.get("gpus", []), stored.get("processor"), cores, stored.get("machine"))))
+    cores = [
+        f"{stored[key]} {key[: -1 if stored[key] == 1 else None]}" for key in ("cores", "threads") if stored.get(key)
+    ]
+    machine = ", ".join(filter(None, (*stored.get("gpus", []), stored.get("processor"), *cores, stored.get("machine"))))
     device = stored["config"].get("device")
     asked = f"--device {device}" if device and device != "auto" else ""
     return StepRow(

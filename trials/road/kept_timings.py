@@ -90,7 +90,7 @@ def _key(steps: Sequence[Sequence[str]], out: str, images: str, file: str) -> st
     """What a timing depends on: options, images, machine, versions; not the name of the run, and not the minutes."""
     words = [[word.replace(out, "RUN") if word.startswith(out) else word for word in step] for step in steps]
     provenance = run_dir.provenance()
-    del provenance["started"]
+    del provenance["started"], provenance["threads"]  # the load decides how many
     threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")}
     options = Path(file).read_text(encoding="utf-8") if file else ""
     known = [words, provenance, threads, options, _folders(images), run_dir.begun(out), os.uname().nodename]

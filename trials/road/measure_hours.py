@@ -26,6 +26,7 @@ from trials.certifying.certify_config import RANDOM, SEEDS
 from trials.certifying.jobs import default_jobs
 from trials.common import cli
 from trials.common.commands import config_module
+from trials.common.threads import use_free_cores
 from trials.road.hours import FORWARD, NNI_TRIAL, Rates, Work, answer
 from trials.scoring import evaluate_config
 from trials.search_driver.experiment_file import PAPER, SEARCHES
@@ -54,6 +55,7 @@ def measure(steps: Sequence[Sequence[str]]) -> tuple[Rates, Work]:
     given = {words[0]: _options(words) for words in steps if words[0] in ("supernet", "search", "retrain", "certify")}
     plan = plan_supernet(supernet_config.Config(**given["supernet"]))
     start = time.time() - psutil.Process().create_time()  # imports and images, as each step has them
+    use_free_cores(plan.config.out)
     slowed = max(1.0, start / time.process_time())
     config, data = plan.config, plan.data
     trainer = SupernetTrainer(config, data, plan.space, plan.loss_table, plan.paths)

@@ -20,6 +20,7 @@ from torch import nn
 
 from spaces.arch import Arch, arch_id, validate
 from trials.common.supernet_run import SupernetRun
+from trials.common.threads import use_free_cores
 from trials.images.dataset import normalise
 from trials.networks.accuracy import Graded, grade, topk_hits
 from trials.networks.batchnorm import fold_batchnorm, recalibrate_batchnorm
@@ -84,6 +85,7 @@ class Scorer:
         supernet_run = SupernetRun.open(run)
         self.config, self.table, self.chain = supernet_run.config, supernet_run.table, supernet_run.chain
         self.weights = supernet_run.weights
+        use_free_cores(self.run)
         self.store = ScoreStore(self.run, supernet_run.hash, settings)
         self.device = scoring_device(device, cuda_graphs)
         self.graphs = Graphs(cuda_graphs, self.device)
