@@ -22,11 +22,13 @@ class Measured:
     """The results of a pair that there are.
 
     Attributes:
-        networks: name -> test accuracies, percent, one for each seed.
+        networks: name -> test accuracies, percent, one for each of `seeds`, or fewer.
+        repeated: those of the random architectures that were trained with most seeds, (architectures, seeds).
         right: name -> which test images the network of the first seed answers rightly, (images,).
         macs: name of a network -> MACs for one image.
         searches: (kind, variant) -> results, one for each seed.
-        randoms: names of the random architectures that were trained with all seeds that any of them was trained with.
+        seeds: with which at least half of the random architectures were trained that were trained at all.
+        randoms: names of the random architectures that were trained with these seeds.
     """
 
     def __init__(self, pair: Pair, plan: Plan, results: Path) -> None:
@@ -49,7 +51,11 @@ class Measured:
             if unit.kind != "networks":
                 self.searches.setdefault((unit.kind, unit.name), []).append(result)
         pool = [arch_id(arch) for arch in pair.random_archs(plan.pool)]
-        self.seeds = max((len(self.networks.get(name, [])) for name in pool), default=0)
+        trainings = sorted(len(self.networks[name]) for name in pool if name in self.networks) or [0]
+        most = trainings[-1]
+        self.repeated = np.array([self.networks[name] for name in pool if len(self.networks.get(name, [])) == most > 1])
+        self.seeds = trainings[len(trainings) // 2]
+        self.networks = {name: accuracies[: self.seeds] for name, accuracies in self.networks.items()}
         self.randoms = [name for name in pool if self.seeds and len(self.networks.get(name, [])) == self.seeds]
 
     def mean(self, name: str) -> float | None:
@@ -74,9 +80,9 @@ def pools_table(pairs: Sequence[Measured]) -> str:
         if len(pair.randoms) < 2:
             continue
         means, deviations = np.array(pair.random_means()), "-"
-        if pair.seeds > 1:
-            found = spread(np.array([pair.networks[name] for name in pair.randoms]))
-            deviations = f"{found.architectures:.2f}, {found.seeds:.2f}, {found.noise:.2f}"
+        if len(pair.repeated) > 1:
+            found, (number, seeds) = spread(pair.repeated), pair.repeated.shape
+            deviations = f"{found.architectures:.2f}, {found.seeds:.2f}, {found.noise:.2f} ({number} x {seeds})"
         others = [pair.mean(arch_id(arch)) for arch in pair.pair.extremes().values()]
         baselines = [pair.best_of_rates(text) for text in pair.pair.baselines]
         low, median, high = np.percentile(means, (0, 50, 75))
