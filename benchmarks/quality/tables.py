@@ -55,7 +55,7 @@ class Measured:
         most = trainings[-1]
         self.repeated = np.array([self.networks[name] for name in pool if len(self.networks.get(name, [])) == most > 1])
         self.seeds = trainings[len(trainings) // 2]
-        self.networks = {name: accuracies[: self.seeds] for name, accuracies in self.networks.items()}
+        self.networks = {name: accuracies[: self.seeds or 1] for name, accuracies in self.networks.items()}
         self.randoms = [name for name in pool if self.seeds and len(self.networks.get(name, [])) == self.seeds]
 
     def mean(self, name: str) -> float | None:
