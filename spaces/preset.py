@@ -91,30 +91,47 @@ def choose_preset(
         check_number(space, name, value)
     plan = presets[preset]
     if width_mult is not None:
-        plan = plan.widened(_checked_factor(f"space {space} {preset}", plan, width_mult, usable))
+        plan = plan.widened(_checked_factor(f"{space} {preset}", plan, width_mult, usable))
     return replace(plan, **given)  # type: ignore[arg-type]
 
 
-def _checked_factor(subject: str, plan: PresetType, value: object, usable: Callable[[PresetType], bool]) -> float:
+def check_factor(space: str, name: str, value: object) -> None:
+    """Check that a width multiplier is a number within WIDTH_MULT; some presets cannot be made as narrow as its least.
+
+    Raises:
+        InputError: it is not.
+    """
+    least, most = WIDTH_MULT
+    if not least <= _finite(space, name, value) <= most:
+        raise InputError(f"{name} of space {space} is {shown(value)}; give {least:g} to {most:g}, such as 0.75")
+
+
+def _finite(space: str, name: str, value: object) -> int | float:
+    """A value that is a number. Raises InputError: it is none, or not finite."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or (isinstance(value, float) and not math.isfinite(value))  # which fails for very long integers
+    ):
+        raise InputError(f"{name} of space {space} is {shown(value)}; give a number, such as 0.75")
+    return value
+
+
+def _checked_factor(space: str, plan: PresetType, value: object, usable: Callable[[PresetType], bool]) -> float:
     """A width multiplier that is a number within WIDTH_MULT, and that the table can be widened by.
 
     Raises:
         InputError: it is not; the message has the least one of two decimals that is.
     """
     least, most = WIDTH_MULT
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or (isinstance(value, float) and not math.isfinite(value))  # which fails for very long integers
-    ):
-        raise InputError(f"width_mult of {subject} is {shown(value)}; give a number, such as 0.75")
-    if not (least <= value <= most and usable(plan.widened(value))):
+    given = _finite(space, "width_mult", value)
+    if not (least <= given <= most and usable(plan.widened(given))):
         factors = (percent / 100 for percent in range(round(100 * least), round(100 * most) + 1))
         fits = next(factor for factor in factors if usable(plan.widened(factor)))
         raise InputError(
-            f"width_mult of {subject} is {shown(value)}; give {fits:g} to {most:g}, such as {max(fits, 0.75):g}"
+            f"width_mult of space {space} is {shown(value)}; give {fits:g} to {most:g}, such as {max(fits, 0.75):g}"
         )
-    return float(value)
+    return float(given)
 
 
 def check_number(space: str, name: str, value: object) -> None:

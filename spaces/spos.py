@@ -33,7 +33,7 @@ from spaces.blocks import (
     xception_block,
 )
 from spaces.chain import Chain, Choice
-from spaces.errors import InputError, unknown
+from spaces.names import check_variant
 from spaces.preset import SMALL_STEM, Preset, check_flag, choose_preset
 from spaces.warm_start import inherit_shuffle
 
@@ -108,8 +108,7 @@ def spos(
     Raises:
         InputError: unknown preset or variant, or a number out of range.
     """
-    if variant not in WIDTHS:
-        raise InputError(unknown("variant of space spos:", variant, WIDTHS))
+    check_variant("spos", "variant", variant)
     sizes = {"classes": classes, "resolution": resolution, "last_width": last_width}
     usable = partial(_has_channels, min(WIDTHS[variant], default=1.0))
     plan = choose_preset("spos", PRESETS, preset, sizes, width_mult=width_mult, usable=usable)

@@ -25,12 +25,12 @@ from spaces.errors import InputError, require_library
 from spaces.files import require_file
 from spaces.fixed_arc import require_arch
 from spaces.latency import FIT_NETWORKS, MIN_CHECK_NETWORKS, NANOSECONDS_PER_MS, LatencyTable
-from spaces.names import check_names
 from spaces.spec import SpaceSpec, space_options_text
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from trials.common import cli
 from trials.common.answers import answer
+from trials.common.options import check_space
 from trials.common.supernet_run import SupernetRun
 from trials.search_driver.experiment_file import quantile_of_macs, write_experiment
 from trials.timing import latency_csv
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     elif config.supernet:
         SupernetRun.open(config.supernet, trained=False)
     else:
-        check_names(config.space, config.preset, resolution=config.resolution, classes=config.classes)
+        check_space(config)
     if config.csv:
         latency_csv.require_form(config.csv)
     for library in ("onnxruntime", *["onnx"] * bool(config.kit)):

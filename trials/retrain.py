@@ -29,16 +29,20 @@ from spaces.arch import Arch, arch_id
 from spaces.errors import InputError
 from spaces.files import save_json
 from spaces.fixed_arc import require_arch
-from spaces.names import check_names
+from trials.choosing.candidates import find_candidates
 from trials.common import cli, locks, places, run_dir, run_files
 from trials.common.answers import answer
+from trials.common.options import check_space
+from trials.common.supernet_run import SupernetRun
 from trials.evidence.classes import ClassRow, balanced_accuracy
 from trials.evidence.floor import balanced_text, floor_of, floor_text
 from trials.evidence.gates import keep_warnings, warnings_from
 from trials.evidence.intervals import Interval, accuracy_interval, percent
 from trials.evidence.learned import not_above_text
 from trials.images.options import require_images
+from trials.networks.baselines import require_model
 from trials.scoring.score_value import TOP5_CLASSES
+from trials.training.frontier_options import require_search
 from trials.training.retrain_config import Config
 from trials.training.retrain_result import (
     collect_result,
@@ -62,13 +66,21 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     speaks = cli.only_first_process_speaks()
 
     # What a user can get wrong is checked before the imports that take seconds, and all of it before anything is written.
-    check_names(str(config.space), config.preset, resolution=config.resolution)
-    if not (config.frontier or config.chooses):
+    check_space(config)
+    candidates = None
+    if config.frontier:
+        require_search(SupernetRun.open(str(config.supernet), trained=False), config.frontier)
+    elif config.chooses:
+        supernet = SupernetRun.open(str(config.supernet), trained=config.top > 0)
+        candidates = find_candidates(supernet, config.top, config.top_random)
+    else:
         if config.fixed_arc:
             require_arch(config.fixed_arc)
+        if config.baseline:
+            require_model(config.baseline)
         require_images(config)
         if speaks and not config.dry_run:
-            run_dir.refuse_before_training(config.out, "retrain", resume=config.resume)
+            run_dir.refuse_before_training("retrain", config)
     from trials.common.threads import use_free_cores
     from trials.images import image_list
     from trials.training import run_gates
@@ -86,10 +98,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
             print(f"report: {write_report(Path(str(config.supernet)))}")
         return answer("retrain", **found)
     arch = None
-    if config.chooses:
+    if candidates:
         from trials.choosing import top
 
-        config, arch = top.choose_winner(config)
+        config, arch = top.choose_winner(config, *candidates)
 
     plan = plan_retraining(config, arch)
     config = plan.config

@@ -21,7 +21,6 @@ from spaces.cost import CostTable, measure, search_space
 from spaces.counting import COUNTING
 from spaces.errors import InputError
 from spaces.files import CLONE, save_json
-from spaces.names import check_names
 from spaces.published import PUBLISHED, Published
 from spaces.published_rows import listed, published_rows, top1_text
 from spaces.spec import space_options_text
@@ -31,7 +30,7 @@ from strategies.limits import Limits, amount
 from trials.common import cli
 from trials.common.answers import answer
 from trials.common.cli import option, reuse
-from trials.common.options import RangeOptions, SpaceSizeOptions
+from trials.common.options import RangeOptions, SpaceSizeOptions, check_space
 from trials.networks.timm_rivals import print_rivals
 from trials.training.sizing import ASSUMED_CLASSES, ASSUMED_RESOLUTION
 
@@ -78,7 +77,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = cli.parse(Config, argv, __doc__, "trials.space")
 
     if config.space is not None:
-        check_names(config.space, config.preset, resolution=config.resolution, classes=config.classes)
+        check_space(config)
     if config.list:
         if config != Config(list=True):
             raise InputError("--list shows everything and takes no other option; leave the others out")

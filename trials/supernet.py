@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from spaces.cost import search_space
 from spaces.files import save_json
-from spaces.names import check_names
 from trials.common import cli, locks, run_dir, run_files
 from trials.common.answers import answer
+from trials.common.options import check_space
 from trials.evidence.gates import keep_warnings, warnings_from
 from trials.images.options import require_images
 from trials.search_driver.experiment_file import write_experiment
@@ -40,10 +40,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     speaks = cli.only_first_process_speaks()
 
     # What a user can get wrong is checked before the imports that take seconds: torch here, NNI's NAS below.
-    check_names(config.space, config.preset, resolution=config.resolution)
+    check_space(config)
     require_images(config)
     if speaks and not config.dry_run:
-        run_dir.refuse_before_training(config.out, "supernet", resume=config.resume)
+        run_dir.refuse_before_training("supernet", config)
     from trials.common.threads import use_free_cores
     from trials.images import image_list
     from trials.training.supernet_plan import plan_supernet

@@ -9,7 +9,7 @@ import spaces
 from spaces.errors import InputError
 from tests.unit.test_options import COMMANDS, config_of
 from trials import retrain, supernet
-from trials.common import cli, machine, run_dir
+from trials.common import changes, cli, machine
 from trials.export_formats import export_config
 from trials.training import retrain_config, supernet_config
 
@@ -146,14 +146,22 @@ def test_a_folder_that_is_spelt_in_another_way_is_the_same(tmp_path, monkeypatch
 
     stored = {"val_labels": "labels.csv", "lr": 0.1}
     for same in ("./labels.csv", str(tmp_path / "labels.csv"), "labels.csv"):
-        assert run_dir.changed_options(stored, Options(same)) == []
-    assert run_dir.changed_options(stored, Options("other.csv")) == [("--val-labels", "labels.csv", "other.csv")]
-    assert run_dir.changed_options(stored, Options()) == [("--val-labels", "labels.csv", "")]
-    both = run_dir.changed_options(stored, Options("other.csv", 0.2))
-    assert run_dir.change_texts(both) == (
+        assert changes.changed_options(stored, Options(same)) == []
+    assert changes.changed_options(stored, Options("other.csv")) == [("--val-labels", "labels.csv", "other.csv")]
+    assert changes.changed_options(stored, Options()) == [("--val-labels", "labels.csv", "")]
+    both = changes.changed_options(stored, Options("other.csv", 0.2))
+    assert changes.change_texts(both) == (
         "--val-labels labels.csv, not other.csv, and --lr 0.1, not 0.2",
         "--val-labels labels.csv --lr 0.1",
     )
+
+
+def test_an_option_that_was_not_given_and_a_switch_are_said_as_they_are_typed():
+    assert changes.change_texts([("--resolution", None, 16)]) == (
+        "no --resolution, not --resolution 16",
+        "no --resolution",
+    )
+    assert changes.change_texts([("--nesterov", False, True)]) == ("--no-nesterov, not --nesterov", "--no-nesterov")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from strategies.sampling import uniform_path
 from tests.unit.test_prefix_tree import SPACES
 from tests.unit.test_recipes import configured
 from tests.unit.test_recorded_pass import supernet_trainer, trained
-from trials.common import run_dir
+from trials.common import changes
 from trials.networks.build import build_network
 from trials.training import batchnorm_kernels, compilation
 from trials.training.compilation import require_compiler, require_layers
@@ -149,7 +149,7 @@ def test_a_compiled_run_goes_on_from_its_checkpoint(traced, tmp_path):
         torch.equal(mine, other) for mine, other in zip(second.network.state_dict().values(), state, strict=False)
     )
     supernet_trainer(tmp_path, *UNIFORM).restore(first.state())
-    assert {"compile", "cuda_graphs"} <= set(run_dir.MAY_CHANGE)
+    assert {"compile", "cuda_graphs"} <= set(changes.MAY_CHANGE)
 
 
 def test_a_compiled_network_with_its_average(traced):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from spaces.errors import InputError
 from tests.unit.test_data import LOADERS, open_folder
-from trials.common import run_dir, run_files
+from trials.common import changes, run_dir, run_files
 from trials.export_formats import usage
 from trials.export_formats.layouts import timm_config
 from trials.export_formats.module_file import constant, preprocess_source
@@ -212,7 +212,7 @@ def test_runs_of_older_code_read_as_they_did(folder, tmp_path):
     path.write_text(json.dumps({"command": "supernet", "config": stored}))
     assert DataOptions.of(run_dir.load_run(tmp_path / "run", "supernet")).fit == "crop"
     resumed = supernet_config.Config(**again, resume=True)
-    assert run_dir.changed_options(run_files.read(path, "run configuration")["config"], resumed) == []
+    assert changes.changed_options(run_files.read(path, "run configuration")["config"], resumed) == []
     with pytest.raises(InputError, match="was started with --fit crop, not pad; give crop or another --out"):
         other = supernet_config.Config(**again, resume=True, fit="pad")
         run_dir.open_run(other.out, "supernet", other, resume=True)

@@ -21,7 +21,7 @@ from torch import nn
 from spaces.errors import InputError, Stopped
 from tests.commands import ROOT
 from tests.unit.test_data import LOADERS, open_folder
-from trials.common.run_dir import changed_options
+from trials.common.changes import changed_options
 from trials.export_formats.formats import ESCAPED, set_metadata
 from trials.export_formats.module_file import constant, preprocess_source
 from trials.images import inspect_file, scan

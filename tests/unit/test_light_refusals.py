@@ -1,16 +1,22 @@
 """A mistake is refused before torch, NNI and the like are imported, which takes 2 to 10 s here and a minute on a busy machine."""
 
 import importlib
+import inspect
 import json
 import subprocess
 import sys
 
 import pytest
+import timm
+import torch
+import torchvision
 
 from spaces import names
 from spaces.errors import InputError
 from tests.commands import ROOT
 from tests.unit.test_options import COMMANDS
+from trials.common import machine
+from trials.networks import baselines
 
 HEAVY = ("torch", "torchvision", "nni", "pytorch_lightning", "lightning_fabric", "sklearn", "matplotlib", "pandas")
 # command -> mistakes; {here} is an empty folder, and every command is also given an unknown option and --help
@@ -26,25 +32,36 @@ MISTAKES = {
         *("--out {here}/x.json", "--space spso --out {here}/x.json", "--supernet {here} --out {here}/x.json"),
         *("--space spos --preset tinny --out {here}/x.json", "--table {here}/none.json --fixed-arc spos-block"),
         "--space spos --preset tiny --csv {here}/none.csv --out {here}/x.json",
+        "--space spos --space-options last_width=0 --out {here}/x.json",
     ],
     "report": ["{here}/none", "{here}"],
     "retrain": [
         *("", "--fixed-arc {here}/none.json --preset tiny", "--fixed-arc spos-block --space fbnet"),
         *("--fixed-arc spos-block --data folder --data-root {here}/none", "--supernet {here} --top 4"),
         *("--baseline mobilenet", "--baseline timm:mobilenetv2_100 --data cifar10", "--fixed-arc spos-block --seeds 0"),
+        *("--baseline timm:mobilenetv2_10", "--baseline torchvision:resnet19"),
+        "--fixed-arc spos-block --data digits --space-options affine=3",
     ],
     "run": [
         *("{here}/none", "{here}", "digits --space spso", "digits --preset tinny", "digits --max-macs 1Q"),
         *("digits --minutes 0", "digits --resolution 3", "{here} --max-macs 100M"),
+        "digits --width-mult 9",
     ],
     "search": ["{here}/none", "{here}", "{here}/none.yml", "{here}/bad.yml", "{here}/none --port 99999999"],
-    "space": ["", "spso", "spos --preset tinny", "spos --resolution 3", "--for 1Q", "--for 100M --resolution 3"],
+    "space": [
+        *("", "spso", "spos --preset tinny", "spos --resolution 3", "--for 1Q", "--for 100M --resolution 3"),
+        "spos --space-options bias=true",
+    ],
     "status": ["{here}/none", "{here}"],
     "supernet": [
         *("--out {here}/new --space spso", "--out {here}/new --preset tinny", "--out {here}/new --resolution 3"),
         *("--out {here}/new --data folder", "--out {here}/new --data folder --data-root {here}/none"),
         *("--out {here}/new --data digits --epochs -1", "--out {here}/new --strategy uniformly"),
-        "--out {here}/new --data digits --device cudda",
+        *(
+            "--out {here}/new --data digits --device cudda",
+            "--out {here}/new --data digits --space-options lastwidth=3",
+        ),
+        *(f"--out {{here}}/new --data digits --space-options {one}" for one in ("variant=chanel", "width_mult=9")),
     ],
 }
 CODE = """
@@ -86,12 +103,49 @@ def test_a_run_that_does_not_fit_is_refused_without_torch(run):
     refuse_all("certify", [str(run)])
     refuse_all("export", [f"--weights {run}"])
     refuse_all("retrain", [f"--supernet {run} --fixed-arc {run}/arc.json"])
-    refuse_all("supernet", [f"--out {run} --data digits --preset tiny", f"--out {run} --data digits --preset cifar"])
+    again = f"--out {run} --data digits --preset tiny"
+    refuse_all("supernet", [again, f"{again} --preset cifar"])
+    others = ("--lr 0.7", "--epochs 4", "--warm-start 0.1", "--resolution 16", "--space fbnet")
+    refuse_all(
+        "supernet", [f"{again} --score-fraction 0.25 --epochs 3 --warm-start 0.7 --resume {other}" for other in others]
+    )
+
+
+def test_what_a_run_without_a_search_cannot_choose_is_refused_without_torch(run):
+    refuse_all("retrain", [f"--supernet {run} {choice}" for choice in ("--top 4", "--top-random 4", "--frontier 3")])
+
+
+@pytest.mark.skipif(machine.may_have_gpu(), reason="there may be a GPU")
+def test_a_gpu_that_cannot_be_there_is_refused_without_torch(tmp_path):
+    lines = ("--device cuda", "--precision 16-mixed", "--cuda-graphs on")
+    refuse_all("supernet", [f"--out {tmp_path}/new --data digits {line}" for line in lines])
+    refuse_all("retrain", [f"--fixed-arc spos-block --data digits {line}" for line in lines])
+    refuse_all("latency", [f"--space spos --out {tmp_path}/x.json --device cuda"])
+    (tmp_path / "run.yml").write_text("supernet: {device: cuda}")
+    refuse_all("run", ["digits --device cuda", f"digits --config {tmp_path}/run.yml"])
+
+
+def test_where_torch_sees_a_gpu_there_may_be_one():
+    assert machine.may_have_gpu() or not torch.cuda.is_available()
+
+
+def test_the_models_of_a_library_are_those_in_its_files():
+    assert baselines.model_names("timm") == sorted(timm.list_models())
+    assert baselines.model_names("torchvision") == sorted(torchvision.models.list_models(module=torchvision.models))
+    assert baselines.model_names("no_such_library") == []
 
 
 def test_the_names_that_are_checked_without_a_space_s_module_are_those_in_it():
     presets = {name: importlib.import_module(path.partition(":")[0]).PRESETS for name, path in names.SPACES.items()}
     assert {name: tuple(known) for name, known in presets.items()} == names.PRESETS
+    functions = {
+        name: getattr(importlib.import_module(path.partition(":")[0]), path.partition(":")[2])
+        for name, path in names.SPACES.items()
+    }
+    own = {name: set(inspect.signature(function).parameters) for name, function in functions.items()}
+    sizes = {"preset", "classes", "resolution"}
+    assert own == {name: sizes | set(options) for name, options in names.OPTIONS.items()}
+    assert tuple(importlib.import_module("spaces.spos").WIDTHS) == names.VARIANTS
 
 
 @pytest.mark.parametrize(

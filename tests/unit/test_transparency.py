@@ -15,7 +15,7 @@ from PIL import Image
 from spaces.errors import InputError
 from tests.unit.test_data import LOADERS, open_folder
 from tests.unit.test_options import config_of
-from trials.common import cli, run_dir, run_files
+from trials.common import changes, cli, run_dir, run_files
 from trials.evidence import gates, image_gates
 from trials.export_formats.module_file import constant, preprocess_source
 from trials.images import check, check_config, image_list, scan
@@ -210,7 +210,7 @@ def test_runs_of_older_code_read_as_they_did(folder, tmp_path):
     resumed = supernet_config.Config(**again, resume=True, batch_size=8, epochs=1)
     assert resumed.background == DROP
     assert (
-        run_dir.changed_options(
+        changes.changed_options(
             run_files.read(tmp_path / "run" / "config.json", "run configuration")["config"], resumed
         )
         == []

@@ -16,7 +16,7 @@ from spaces.errors import InputError, Stopped
 from spaces.files import save_json
 from trials.certifying import certify_config
 from trials.certifying.controls import Network, Networks
-from trials.common import run_dir, run_files
+from trials.common import changes, run_dir, run_files
 from trials.common.distributed import make_fabric, use_cuda
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.intervals import accuracy_text
@@ -172,10 +172,10 @@ def check_same_recipe(folder: Path, winner: str, config: Config) -> None:
     """Raises InputError: a network was trained with other options than the winner is."""
     if not run_dir.begun(folder):
         return
-    changed = run_dir.changed_options(run_dir.load_run(folder, "retrain"), config)
+    changed = changes.changed_options(run_dir.load_run(folder, "retrain"), config)
     if changed:
         differs = ", and ".join(f"with {flag} {was}, and now it is {now}" for flag, was, now in changed)
-        _, was = run_dir.change_texts(changed)
+        _, was = changes.change_texts(changed)
         anew = folder if folder.name == winner else folder.parent
         raise InputError(
             f"'{folder}' was trained {differs}, so the networks could not be compared; make it {was} "

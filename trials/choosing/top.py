@@ -22,8 +22,9 @@ import numpy as np
 from spaces.arch import Arch, arch_id, save_arch
 from spaces.errors import InputError
 from spaces.files import save_json
-from trials.choosing.candidates import Found, find_candidates
-from trials.common import cli, locks, run_dir, run_files
+from trials.choosing.band import Band
+from trials.choosing.candidates import Found
+from trials.common import changes, cli, locks, run_dir, run_files
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.comparison import as_good_as_the_best
 from trials.evidence.intervals import accuracy_interval, accuracy_text
@@ -84,21 +85,21 @@ class Candidate:
         }
 
 
-def choose_winner(config: Config) -> tuple[Config, Arch]:
+def choose_winner(config: Config, found: Sequence[Found], band: Band | None) -> tuple[Config, Arch]:
     """Train the candidates that have no result yet, choose one, write top.json and arc.json of the supernet's run.
 
     Args:
         config: with --top or --top-random, and --supernet.
+        found, band: as `find_candidates` returns them.
     Returns:
         The options of the winner's own retraining, into RUN/retrain, and the winner; a dry run, which writes no arc.json, has
         the first candidate in its place.
     Raises:
-        InputError: there are not enough architectures, or the candidates were trained in another way.
+        InputError: the candidates were trained in another way.
         Stopped: a training stopped.
     """
-    supernet = SupernetRun.open(str(config.supernet), trained=config.top > 0)
+    supernet = SupernetRun.open(str(config.supernet), trained=False)
     run = supernet.path
-    found, band = find_candidates(supernet, config.top, config.top_random)
     alone: dict[str, Any] = {"top": 0, "top_random": 0, "top_epochs": None}
     options = dataclasses.replace(config, **alone, fixed_arc=str(run / "arc.json"), resume=False)
     winner = plan_retraining(options, found[0].arch)
@@ -222,9 +223,9 @@ def open_candidates(run: Path, candidates: Sequence[Candidate], *, resume: bool)
                 f"'{run / TOP_FOLDER}' holds candidates already; add --resume to go on with them, or move that folder away"
             )
         stored = run_files.read(path, "run configuration")
-        changed = run_dir.changed_options(stored["config"], candidate.plan.config)
+        changed = changes.changed_options(stored["config"], candidate.plan.config)
         if changed:
-            differs, was = run_dir.change_texts(as_given(changed))
+            differs, was = changes.change_texts(as_given(changed))
             raise InputError(
                 f"'{candidate.run}' was begun with {differs}; give {was}, or move '{run / TOP_FOLDER}' away to begin anew"
             )
@@ -286,7 +287,7 @@ def make_room(config: Config, arch: dict[str, Any]) -> bool:
         pass  # nobody trains there
     stored = run_files.read(folder / "config.json", "run configuration")
     held = run_files.read_if_there(folder / "arc.json", "fixed arc", {})
-    if held == arch and not run_dir.changed_options(stored["config"], config):
+    if held == arch and not changes.changed_options(stored["config"], config):
         return True
     name = f"{folder.name}-{arch_id(held)}"
     places = [folder.with_name(name), *(folder.with_name(f"{name}-{number}") for number in range(2, 1000))]

@@ -47,17 +47,31 @@ def parse(config: type[C], argv: Sequence[str] | None, doc: str | None, command:
     Returns:
         An instance of `config`.
     Raises:
-        InputError: unknown option, missing or unusable value.
+        InputError: unknown option, missing or unusable value, or a GPU that is needed where none can be.
     """
     option_files.forget()
     options, defaults, words, written = read(config, sys.argv[1:] if argv is None else list(argv), doc, command)
     given = {name: value for name, value in options.items() if value != defaults[name]}
     typed.remember(command, words, given)
     checked = config(**options)
+    require_gpu(checked)
     if written:
         kept = {k: v for k, v in given.items() if flag(k) not in typed.OF_ONE_CALL}
         option_files.save(written, name_of(command), kept)
     return checked
+
+
+def require_gpu(config: Any) -> None:
+    """Refuse what needs a GPU where this is sure without torch; `distributed.use_cuda` refuses the rest.
+
+    Args:
+        config: the options of a command.
+    Raises:
+        InputError: it asks for a GPU, or for what needs one, and there is none.
+    """
+    device, wants = getattr(config, "device", None), ("precision", "cuda_graphs")
+    given = {name: value for name in wants if isinstance(value := getattr(config, name, None), str)}
+    machine.refuse_without_gpu(device != "cpu" and machine.may_have_gpu(), device, **given)
 
 
 def name_of(command: str) -> str:

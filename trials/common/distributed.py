@@ -20,6 +20,7 @@ from torch.distributed.nn.functional import all_reduce as all_reduce_with_gradie
 
 from spaces.errors import InputError
 from trials.common.cli import rank_and_world
+from trials.common.machine import refuse_without_gpu
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -30,22 +31,12 @@ def use_cuda(device: str, precision: str = "auto", cuda_graphs: str = "auto") ->
 
     Args:
         device: auto (a GPU where there is one), cpu or cuda.
-        precision: auto, 32, 16-mixed or bf16-mixed; fp16 needs a GPU.
-        cuda_graphs: auto, on or off; on needs a GPU, one process and no scaled loss.
+        precision, cuda_graphs: as for `refuse_without_gpu`.
     Raises:
         InputError: a GPU is asked for, or needed, and none is visible.
     """
     cuda = torch.cuda.is_available() and device != "cpu"
-    if device == "cuda" and not cuda:
-        raise InputError("--device cuda: no GPU is visible; use --device cpu or auto")
-    if precision == "16-mixed" and not cuda:
-        raise InputError("--precision 16-mixed needs a GPU; use --precision 32 or bf16-mixed")
-    _, world = rank_and_world()
-    if cuda_graphs == "on" and not (cuda and world == 1 and precision != "16-mixed"):
-        raise InputError(
-            f"--cuda-graphs on needs a GPU, one process and --precision 32 or bf16-mixed, not {'cuda' if cuda else 'cpu'}, "
-            f"{world} processes and {precision}; leave it out"
-        )
+    refuse_without_gpu(cuda, device, precision, cuda_graphs)
     return cuda
 
 

@@ -14,6 +14,8 @@ from spaces.errors import InputError, shown
 # of processes or threads at a time: more than help anywhere, so that what is refused is a slip of the hand
 LEAST_BOUND, EACH_CORE = 64, 8
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
+# of NVIDIA, WSL, AMD and Jetson
+GPU_FILES = ("nvidia*", "dxg", "kfd", "nvmap", "nvhost*", "nvgpu*")
 TRAINING = "a process"  # that trains a network beside others
 
 
@@ -68,6 +70,34 @@ def require_few(name: str, number: int, what: str) -> None:
         raise InputError(
             f"{name} {shown(str(number))} is too many: each is {what} of its own, and this machine has {cores} "
             f"core{'s' * (cores > 1)}; give at most {most}"
+        )
+
+
+def may_have_gpu() -> bool:
+    """Whether torch may find a GPU here: a Linux without any of the files that drivers talk through has none."""
+    return sys.platform != "linux" or any(next(Path("/dev").glob(name), None) for name in GPU_FILES)
+
+
+def refuse_without_gpu(cuda: bool, device: str | None, precision: str = "auto", cuda_graphs: str = "auto") -> None:
+    """Refuse options that need a GPU where none is used.
+
+    Args:
+        cuda: whether a GPU is used, or perhaps is.
+        device: auto, cpu or cuda; None for auto.
+        precision: auto, 32, 16-mixed or bf16-mixed; fp16 needs a GPU.
+        cuda_graphs: auto, on or off; on needs a GPU, one process and no scaled loss.
+    Raises:
+        InputError: a GPU is asked for, or needed.
+    """
+    if device == "cuda" and not cuda:
+        raise InputError("--device cuda: no GPU is visible; use --device cpu or auto")
+    if precision == "16-mixed" and not cuda:
+        raise InputError("--precision 16-mixed needs a GPU; use --precision 32 or bf16-mixed")
+    _, world = rank_and_world()
+    if cuda_graphs == "on" and not (cuda and world == 1 and precision != "16-mixed"):
+        raise InputError(
+            f"--cuda-graphs on needs a GPU, one process and --precision 32 or bf16-mixed, not {'cuda' if cuda else 'cpu'}, "
+            f"{world} processes and {precision}; leave it out"
         )
 
 

@@ -7,8 +7,12 @@ default. Groups of one room alone stand there: trials/images/options.py, trials/
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+from spaces.errors import InputError
+from spaces.names import check_names, check_options
+from trials.common import cli
 from trials.common.cli import option
 
 RECIPE = "that of the preset or recipe"  # what holds where an option that these decide is not given
@@ -34,6 +38,33 @@ class SpaceSizeOptions(SpaceOptions):
     group: ClassVar[str] = "search space"
 
     classes: int | None = option(None, "Number of classes", unset="the preset's")
+
+
+def check_space(options: SpaceOptions) -> None:
+    """Check what can be known of a space before torch is imported; a preset that the images decide is still None.
+
+    Raises:
+        InputError: unknown space, preset or option of the space, or a value that no space takes.
+    """
+    classes = options.classes if isinstance(options, SpaceSizeOptions) else None
+    check_names(options.space, options.preset, resolution=options.resolution, classes=classes)
+    text = options.space_options
+    check_own_options(options.space, cli.space_options(text), f"--space-options '{text}'")
+
+
+def check_own_options(space: str, own: Mapping[str, Any], given: str) -> None:
+    """Check the own options of a space.
+
+    Args:
+        own: name -> value.
+        given: the option of the command that they were given by, which begins the message.
+    Raises:
+        InputError: they are not of this space, or have values that it never takes.
+    """
+    try:
+        check_options(space, own)
+    except InputError as error:
+        raise InputError(f"{given}: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,18 +6,18 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from spaces.errors import InputError, Stopped, is_whole_number
 from spaces.files import CLONE, RESTORE, atomic, read_jsonl, save_json
-from trials.common import machine, places, run_files, typed
+from trials.common import machine, run_files, typed
+from trials.common.changes import refuse_changed
 from trials.common.lines import say
 from trials.common.locks import is_held, same_file
 from trials.common.near_runs import no_run, other_command
@@ -28,28 +28,6 @@ NEEDED = {
     "supernet": ("space", "preset", "space_options", "data", "seed", "score_fraction", "epochs"),
     "retrain": ("data",),
 }
-# options that may differ between a run and its continuation: they do not change its result, or are checked elsewhere
-MAY_CHANGE = (
-    "resume",
-    "checkpoint_every",
-    "eval_every",
-    "eval_paths",
-    "workers",
-    "data_root",
-    "device",
-    "cuda_graphs",
-    "compile",
-    "stop_after",
-    "jobs",
-    "seeds",
-    "fixed_arc",
-    "import_official",
-    "pretrained",  # start.json has the hash of the weights
-    "supernet",
-    "out",  # the folder may have moved
-    "logger",
-)
-PATHS = ("val_labels", "latency_table")  # the same file may be spelt in several ways
 # what there is only once something was trained, or an official checkpoint was read
 TRAINED = (
     *("supernet.pt", "checkpoints/*.pt", "result.json"),
@@ -81,36 +59,6 @@ def provenance() -> dict[str, Any]:
         "gpus": machine.gpu_names(),
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
-
-
-def changed_options(stored: Mapping[str, Any], config: Any) -> list[tuple[str, Any, Any]]:
-    """The options that a run was started with otherwise, but for those in MAY_CHANGE.
-
-    Args:
-        stored: the options in config.json; one that an older version did not write has its default.
-        config: a dataclass.
-    Returns:
-        Of each its flag, its stored value and its value now; [] where a run may go on with these options.
-    """
-    changed = []
-    given = json.loads(json.dumps(dataclasses.asdict(config)))
-    for key, value in given.items():
-        was = stored.get(key, type(config).__dataclass_fields__[key].default)
-        chooses_best = key == "eval_every" and given.get("hold_out")  # it decides which epochs can be the best
-        if key in PATHS and was and value:
-            now = places.relocated(was, stored["out"], config.out) if stored.get("out") else was
-            if os.path.realpath(value) in (os.path.realpath(was), os.path.realpath(now)):
-                continue
-        if (key not in MAY_CHANGE or chooses_best) and was != value:
-            changed.append(("--" + key.replace("_", "-"), was, value))
-    return changed
-
-
-def change_texts(changed: Sequence[tuple[str, Any, Any]]) -> tuple[str, str]:
-    """What `changed_options` found in words: what differs, such as "--lr 0.1, not 0.2", and what to give, such as "0.1"."""
-    shown = [(flag, typed.word(was, value), typed.word(value, was)) for flag, was, value in changed]
-    differs = ", and ".join(f"{flag} {was}, not {value}" for flag, was, value in shown)
-    return differs, " ".join(f"{flag} {was}" for flag, was, _ in shown) if len(shown) > 1 else shown[0][1]
 
 
 def begun(run: str | Path) -> bool:
@@ -145,10 +93,20 @@ def refuse_taken(out: str | Path, command: str, *, resume: bool) -> None:
         raise InputError(f"'{run}' holds a run of {holds}, not of {command}; choose another --out")
 
 
-def refuse_before_training(out: str | Path, command: str, *, resume: bool) -> None:
-    """As `refuse_taken`, before the lock of a training is taken; one that is going on is left to the lock, which names it."""
-    if not is_held(Path(out) / ".training.lock"):
-        refuse_taken(out, command, resume=resume)
+def refuse_before_training(command: str, config: Any) -> None:
+    """Refuse what `open_run` would, as far as it is known before the images are read, by the options of a training.
+
+    One that is going on is left to the lock, which names it.
+
+    Raises:
+        InputError: `config.out` holds a run, and `config.resume` is off, or it is of another command, or has other options.
+    """
+    run = Path(config.out)
+    if is_held(run / ".training.lock"):
+        return
+    refuse_taken(run, command, resume=config.resume)
+    if begun(run) and (run / "config.json").exists():
+        refuse_changed(run, run_files.read(run / "config.json", "run configuration")["config"], config, decided=False)
 
 
 def open_run(
@@ -159,7 +117,7 @@ def open_run(
     Args:
         out: the directory.
         command: the command without `trials.`, such as "supernet".
-        config: a dataclass; with `resume`, it must equal the stored one but for the options in MAY_CHANGE.
+        config: a dataclass; with `resume`, it must equal the stored one but for the options in changes.MAY_CHANGE.
         quiet: print no configuration.
         discards: files of a run that is `left_over` which the new one must not take for its own.
     Raises:
@@ -174,9 +132,7 @@ def open_run(
             (run / name).unlink(missing_ok=True)
     elif path.exists():
         stored = run_files.read(path, "run configuration")
-        if changed := changed_options(stored["config"], config):
-            differs, was = change_texts(changed)
-            raise InputError(f"'{run}' was started with {differs}; give {was} or another --out")
+        refuse_changed(run, stored["config"], config, decided=True)
         if given.get("data_root") != stored["config"].get("data_root"):  # the images have moved
             stored["config"]["data_root"] = given["data_root"]
             save_json(path, stored)

@@ -17,7 +17,7 @@ from strategies.feasible import FeasibleSpace
 from trials.choosing.band import Band, random_archs
 from trials.choosing.cheapest import cheapest_arch
 from trials.choosing.searched import Searched, read_searched
-from trials.common import cli, run_files
+from trials.common import run_files
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.trade import search_name
 from trials.scoring import noise
@@ -25,6 +25,7 @@ from trials.scoring.run_scores import score_archs, stored_scores
 from trials.scoring.score_store import score_path
 from trials.scoring.score_value import score_value, searched_by
 from trials.search_driver.ranking import rank
+from trials.training.frontier_options import require_search
 
 AT_A_STEP = 24  # architectures that are scored around a step, those of the search among them
 REACH = 0.25  # of a step: how far from it an architecture may cost
@@ -120,19 +121,10 @@ def find_places(run: SupernetRun, count: int) -> Road:
     """The places of `count` points, and what comes into question at each; the same ones for the same search.
 
     Raises:
-        InputError: no search has ended yet, the winner is the cheapest architecture itself, or its latency table is gone.
+        InputError: as `require_search`, the winner is the cheapest architecture itself, or its latency table is gone.
     """
     path = run.path
-    summary = run_files.read_if_there(path / "search.json", "search summary")
-    if not summary:
-        raise InputError(
-            f"--frontier {count}: no search of '{path}' has ended yet; search it with: {cli.command('search', path, '--in-process')}"
-        )
-    if count > 2 and not run.trained:
-        raise InputError(
-            f"--frontier {count}: '{path}' has no supernet.pt, by whose scores the points between the cheapest and the winner are chosen; "
-            "restore it, or give --frontier 2"
-        )
+    summary = require_search(run, count)
     searched = read_searched(run)
     timed = searched.latency is not None and all("latency_ms" in entry for entry in summary["history"])
     cost = "latency_ms" if timed else "macs"

@@ -13,7 +13,7 @@ from typing import Any
 from spaces.arch import arch_id, save_arch
 from spaces.errors import InputError
 from spaces.files import save_json
-from trials.common import cli, locks, run_dir, run_files, typed
+from trials.common import changes, cli, locks, run_dir, run_files, typed
 from trials.evidence.gates import keep_warnings
 from trials.evidence.intervals import accuracy_text
 from trials.frontier.places import WINNER, Chosen, Place, Road, choose
@@ -123,9 +123,9 @@ def _check_folder(point: Point, *, resume: bool) -> None:
         raise InputError(
             f"'{point.run}' holds a training already; add --resume to go on, which trains nothing twice, or move it away"
         )
-    changed = run_dir.changed_options(run_dir.load_run(point.run, "retrain"), point.plan.config)
+    changed = changes.changed_options(run_dir.load_run(point.run, "retrain"), point.plan.config)
     if changed:
-        differs, was = run_dir.change_texts(changed)
+        differs, was = changes.change_texts(changed)
         raise InputError(
             f"'{point.run}' was trained with {differs}, so the points could not be compared; give {was}, or move it "
             "away to train it anew"

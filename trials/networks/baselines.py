@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import difflib
+import functools
+import importlib.util
 import re
 import warnings
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spaces.counting import count
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 LIBRARIES = ("timm", "torchvision")
+# how their files mark the function of a model
+MODEL = re.compile(r"^@register_model(?:\(\))?\s*\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
 # keywords of a model that are decided elsewhere, or would load weights
 REFUSED = (
     *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "weights", "weights_backbone"),
@@ -97,18 +102,33 @@ def build_baseline(text: str, classes: int) -> nn.Module:
         ) from None
 
 
+@functools.cache
+def model_names(library: str) -> list[str]:
+    """The models that a library has by its files, where each is a function with a mark: it imports torch, they do not.
+
+    Returns:
+        In alphabetical order; [] where the library is not here, or marks its models in another way.
+    """
+    spec = importlib.util.find_spec(library)
+    if spec is None or spec.origin is None:
+        return []
+    texts = (path.read_text(encoding="utf-8") for path in (Path(spec.origin).parent / "models").glob("*.py"))
+    return sorted({name for text in texts for name in MODEL.findall(text)})
+
+
 def require_model(text: str) -> None:
-    """Raises InputError: the library has no such model; what follows a dot in its name, timm's tag of weights, is left aside."""
+    """Refuse a model that the library does not have, without importing it.
+
+    What follows a dot in its name, timm's tag of weights, is left aside. Where the files of the library are not as they are known,
+    nothing is refused: it is when the model is made.
+
+    Raises:
+        InputError: there is no such model.
+    """
     library, name, _ = parse_baseline(text)
-    if library == "timm":
-        import timm
-
-        name, known = name.partition(".")[0], timm.list_models()
-    else:
-        import torchvision
-
-        known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
+    name = name.partition(".")[0] if library == "timm" else name
+    known = model_names(library)
+    if known and name not in known:
         close = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else f"{library}'s list_models() names all {len(known):,}"
         raise InputError(f"--baseline '{text}': {library} has no model '{name}'; {hint}")

@@ -14,6 +14,7 @@ from strategies import budget as budgets
 from strategies.budget import Reach
 from strategies.limits import amount
 from trials.common import cli, typed
+from trials.common.options import check_own_options
 from trials.images.check_config import Proposal
 from trials.images.options import IN_MEMORY, DataOptions
 from trials.images.survey import survey_folder
@@ -167,7 +168,7 @@ def check_given(given: Mapping[str, Any]) -> None:
     """Check what was given of a space before the images are looked at.
 
     Raises:
-        InputError: an unknown space or preset, or a number that no space takes.
+        InputError: an unknown space, preset or option of the space, or a value that no space takes.
     """
     space, preset = given.get("space"), given.get("preset")
     if space is not None and ":" in space:
@@ -175,9 +176,12 @@ def check_given(given: Mapping[str, Any]) -> None:
     known = {name: None for own, presets in PRESETS_OF.items() if space in (None, own) for name in presets}
     if preset is not None and known and preset not in known:
         raise InputError(unknown("preset", preset, known))
-    check_names(space or spaces.DEFAULT, resolution=given.get("resolution"))
-    if given.get("width-mult") is not None:
-        spaces.describe(space or spaces.DEFAULT, width_mult=given["width-mult"])
+    name, width = space or spaces.DEFAULT, given.get("width-mult")
+    check_names(name, resolution=given.get("resolution"))
+    if width is not None:
+        check_own_options(name, {"width_mult": width}, f"--width-mult {width:g}")
+    text = str(given.get("space-options", ""))
+    check_own_options(name, cli.space_options(text), f"--space-options '{text}'")
 
 
 def look_at(images: str, given: Mapping[str, Any]) -> Images:

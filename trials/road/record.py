@@ -8,7 +8,7 @@ from typing import Any
 
 from spaces.errors import InputError, shown
 from spaces.files import save_json
-from trials.common import run_dir, run_files, typed
+from trials.common import changes, run_dir, run_files, typed
 from trials.images.options import IN_MEMORY
 
 RECORD = "road.json"  # in the run
@@ -138,7 +138,7 @@ def _supernet_differences(options: Mapping[str, Any], out: str) -> str:
     differ = [
         (name, stored[key], value)
         for name, value in options.items()
-        if (key := name.replace("-", "_")) in stored and key not in (*run_dir.MAY_CHANGE, *run_dir.PATHS)
+        if (key := name.replace("-", "_")) in stored and key not in (*changes.MAY_CHANGE, *changes.PATHS)
         if str(stored[key]) != str(value)
     ]
     if not differ:

@@ -95,7 +95,8 @@ def check(words: list[str], fixed: list[str], section: Mapping[str, Any], file: 
         fixed: those of them that the road decides.
         section: of the step in the file of options.
     Raises:
-        InputError: an option that is not known, cannot have this value, is decided here, or contradicts another.
+        InputError: an option that is not known, cannot have this value, is decided here, contradicts another, or needs a GPU
+            where there is none.
     """
     step = words[0]
     module = importlib.import_module(config_module(step))
@@ -113,4 +114,4 @@ def check(words: list[str], fixed: list[str], section: Mapping[str, Any], file: 
             )
     if step == "retrain" and not (Path(options["supernet"]) / "config.json").exists():
         options["supernet"] = None  # it is still to come
-    module.Config(**options)
+    cli.require_gpu(module.Config(**options))

@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 from spaces.arch import arch_id
 from spaces.errors import InputError
-from trials.common import places, run_files
+from trials.common import cli, places, run_files
 from trials.common.cli import flag, option
 from trials.common.run_dir import begun, take_stored
+from trials.common.supernet_run import SupernetRun
 from trials.training.choice_options import refuse_torchrun
 
 NAMED = re.compile(r"\d+-[0-9a-f]{12}")  # MACS-ID
@@ -56,6 +57,26 @@ def check_frontier(config: Any) -> None:
         raise InputError(f"{given} writes into '{config.supernet}'; leave --out out")
     refuse_torchrun(given)
     object.__setattr__(config, "out", str(Path(config.supernet) / "retrain"))
+
+
+def require_search(run: SupernetRun, count: int) -> dict[str, Any]:
+    """The summary of the search whose frontier is looked at.
+
+    Args:
+        count: of points.
+    Raises:
+        InputError: no search has ended yet, or the points between the ends have no supernet to be chosen by.
+    """
+    summary: dict[str, Any] | None = run_files.read_if_there(run.path / "search.json", "search summary")
+    if not summary:
+        search = cli.command("search", run.path, "--in-process")
+        raise InputError(f"--frontier {count}: no search of '{run.path}' has ended yet; search it with: {search}")
+    if count > LEAST and not run.trained:
+        raise InputError(
+            f"--frontier {count}: '{run.path}' has no supernet.pt, by whose scores the points between the cheapest and the winner are "
+            f"chosen; restore it, or give --frontier {LEAST}"
+        )
+    return summary
 
 
 def take_from_frontier(config: Any, names: tuple[str, ...]) -> None:
