@@ -36,6 +36,7 @@ from trials.road import steps as road
 from trials.road.ends import stop_at_gate
 from trials.road.minutes import check_minutes, minutes_gone, minutes_taken
 from trials.road.record import earlier_road, keep_record, seconds_of_killed
+from trials.training.strategy_options import DIFFERENTIABLE
 
 if TYPE_CHECKING:
     from trials.road.plan import Planned
@@ -49,6 +50,11 @@ class Config:
     """Options of trials.run; `road.PASSED` says which steps take them."""
 
     positional: ClassVar[str] = "images"
+    often: ClassVar[tuple[str, ...]] = (
+        *("images", "out", "max_macs", "strategy", "space", "preset", "resolution", "width_mult", "epochs"),
+        *("class_weights", "background", "fit", "mirror", "group_by", "blank", "max_trials", "seeds", "random", "jobs"),
+        *("device", "in_process", "minutes", "dry_run"),
+    )
 
     images: str = option(
         help=f"Folder of images, or a data set: {', '.join(IN_MEMORY)}",
@@ -56,9 +62,17 @@ class Config:
     )
     out: str = option(None, "Run directory to write", unset="runs/ and the name of the images")
     max_macs: str = reuse(LimitOptions, "max_macs")
+    strategy: str = option(
+        None,
+        "How the winner is found: by a search of a supernet, or learned by a differentiable strategy, which needs --max-macs",
+        choices=(road.SEARCHED, *DIFFERENTIABLE),
+        unset=road.SEARCHED,
+        brief="window: search a supernet; gumbel, softmax, gates: learn the winner",
+    )
     space: str = reuse(SpaceOptions, "space", default=None, unset=CHOSEN)
     preset: str = reuse(SpaceOptions, "preset", default=None, unset=CHOSEN)
     resolution: int | None = reuse(SpaceOptions, "resolution", unset=CHOSEN)
+    space_options: str | None = reuse(SpaceOptions, "space_options", default=None, unset=CHOSEN)
     width_mult: float = option(None, "Factor on the channels of the space, such as 0.75", unset=CHOSEN)
     epochs: int = reuse(
         OptimizerOptions, "epochs", help="Passes over the training images, of supernet and networks alike"
@@ -90,6 +104,7 @@ class Config:
     def __post_init__(self) -> None:
         Limits.of({"max_macs": self.max_macs or None})
         check_minutes(self.minutes)
+        check_strategy(self)
         cli.named(self, "out")
         require_images_named(self.images)
         name = Path(self.images).resolve().name
@@ -100,6 +115,22 @@ class Config:
         if self.images not in IN_MEMORY and Path(self.out).resolve().is_relative_to(Path(self.images).resolve()):
             raise InputError(
                 f"--out '{self.out}' lies in the folder of the images, whose folders are classes; give --out RUN elsewhere"
+            )
+
+
+def check_strategy(config: Config) -> None:
+    """Refuse what a strategy that learns the winner does not have. Raises InputError."""
+    if not road.learns(config):
+        return
+    if not config.max_macs:
+        raise InputError(
+            f"--strategy {config.strategy} learns one architecture under a limit; give --max-macs, such as 100M"
+        )
+    for name in ("max_trials", "in_process"):
+        if getattr(config, name):
+            raise InputError(
+                f"{cli.flag(name)} has no effect with --strategy {config.strategy}, which learns the winner without a search; "
+                "leave it out"
             )
 
 

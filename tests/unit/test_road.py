@@ -23,7 +23,7 @@ from trials.common import cli, typed
 from trials.common.answers import Answered
 from trials.evidence import gates
 from trials.report import print_summary
-from trials.road import form, hours, look, record, steps
+from trials.road import form, hours, look, minutes, record, steps
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +67,54 @@ def test_every_step_is_a_command_that_parses(tmp_path):
     for words, _ in [*road[:2], road[3], road[5]]:
         cli.parse(config_of(words[0]), words[1:], "", f"trials.{words[0]}")
     assert steps.steps(run.Config(images=str(tmp_path), out="runs/x"))[0][0][:2] == ["data", "check"]
+
+
+def test_a_winner_that_is_learned_is_not_searched(tmp_path, capsys):
+    config = run.Config(images="digits", max_macs="3M", out=str(tmp_path / "new"), strategy="gumbel")
+    assert [words[0] for words, _ in steps.steps(config)] == ["supernet", "retrain", "certify", "export", "report"]
+    words = ["--max-macs", "3M", "--strategy", "gumbel", "--space", "spos", "--space-options", "variant=channel"]
+    found = commands(capsys, "digits", "--out", str(tmp_path / "new"), "--preset", "tiny", *words)
+    assert list(found) == ["supernet", "retrain", "certify", "export", "report"]
+    assert "--strategy gumbel --max-macs 3M" in found["supernet"]
+    assert "--space-options variant=channel" in found["supernet"]
+    assert (
+        "--strategy window"
+        in commands(capsys, "digits", "--out", str(tmp_path / "new"), "--max-macs", "3M")["supernet"]
+    )
+
+
+def test_the_minutes_of_a_road_that_learns_its_winner(tmp_path):
+    """What is not done takes no time and is not cut."""
+    config = run.Config(images="digits", max_macs="3M", out=str(tmp_path / "new"), strategy="gumbel")
+    rates, work = hours.ask(
+        [[*words, *(["--preset", "tiny"] if words[0] == "supernet" else [])] for words, _ in steps.steps(config)]
+    )
+    assert work.architectures == 0
+    assert rates.trial == 0
+    assert rates.supernet_epoch > 0
+    taken = sum(entry.hours for entry in hours.hours_of(rates, work, [words[0] for words, _ in steps.steps(config)]))
+    fitted = minutes.fit_work(60 * taken, rates, work, frozenset(), [words[0] for words, _ in steps.steps(config)])
+    assert fitted.architectures == 0
+    with pytest.raises(InputError) as raised:
+        minutes.fit_work(0.01, rates, work, frozenset(), ["supernet", "certify"])
+    assert "architectures scored" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "says"),
+    [
+        ("gumbel", [], "was begun with --strategy gumbel, not with no --strategy"),
+        ("gumbel", ["--strategy", "softmax"], "was begun with --strategy gumbel, not with --strategy softmax"),
+        ("window", ["--strategy", "gumbel"], "was begun with --strategy window, not with --strategy gumbel"),
+    ],
+)
+def test_another_strategy_is_refused(tmp_path, was, now, says):
+    road(tmp_path, max_macs="3M")
+    options = {"space": "spos", "preset": "tiny", "space_options": "", "seed": 0, "score_fraction": 0.1, "epochs": 1}
+    stored = {"command": "supernet", "config": {**options, "data": "digits", "max_macs": "3M", "strategy": was}}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(InputError, match=says):
+        run.main(["digits", "--out", str(tmp_path), "--max-macs", "3M", *now])
 
 
 def road(tmp_path, **changes):
@@ -218,6 +266,13 @@ def test_folders_of_one_name_do_not_meet_in_one_run(tmp_path, monkeypatch):
         (["--epochs", "0"], "--epochs 0 is not above 0"),
         (["--seeds", "0"], "--seeds 0 is not above 0"),
         (["--random", "0"], "--random 0 is below 1"),
+        (["--strategy", "gumble", "--max-macs", "3M"], "argument --strategy: invalid choice: 'gumble'"),
+        (["--strategy", "gumbel"], "--strategy gumbel learns one architecture under a limit; give --max-macs"),
+        (
+            ["--strategy", "gates", "--max-macs", "3M", "--max-trials", "9"],
+            "--max-trials has no effect with --strategy gates",
+        ),
+        (["--space-options", "variant=chanel"], "did you mean|variant"),
         (["--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
         (["--max-macs", "3M", "--preset", "gpu", "--space", "spos"], "unknown preset 'gpu'"),
     ],

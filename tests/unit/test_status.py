@@ -40,6 +40,13 @@ def road(tmp_path):
     return tmp_path
 
 
+def test_a_winner_that_is_learned_is_not_searched(road):
+    write(
+        road / "config.json", {"command": "supernet", "config": {"epochs": 20, "data": "digits", "strategy": "gumbel"}}
+    )
+    assert "search" not in states(status.main([str(road)]))
+
+
 def states(found):
     return {entry["step"]: (entry["state"], entry["what"]) for entry in found["steps"]}
 

@@ -76,7 +76,7 @@ def measure(steps: Sequence[Sequence[str]]) -> tuple[Rates, Work]:
     network, _ = network.fitted(data.size(network.training_part))
     drawn = [plan.feasible.sample(random.Random(number)) for number in range(DRAWN if config.max_macs else 1)]
     described, *_ = describe_network(network, max(drawn, key=plan.feasible.table.macs), data)
-    own = given["certify"]
+    own, search = given["certify"], given.get("search")  # what is learned is not searched
     seeds = max(own["seeds"] or SEEDS, network.seeds)
     jobs = own["jobs"] or default_jobs(own["device"], own["precision"] or "auto")
     threads, per_epoch, epochs = (
@@ -94,7 +94,7 @@ def measure(steps: Sequence[Sequence[str]]) -> tuple[Rates, Work]:
         paths=config.eval_paths * math.ceil(config.epochs / config.eval_every),
         path=path,
         score=score,
-        trial=0.0 if given["search"]["in_process"] else NNI_TRIAL,
+        trial=NNI_TRIAL if search and not search["in_process"] else 0.0,
         retrain_epoch=epochs[network.jobs],
         network_epoch=epochs[jobs],
         test=FORWARD * epochs[jobs] / per_epoch / network.batch_size * data.size("test"),
@@ -102,7 +102,7 @@ def measure(steps: Sequence[Sequence[str]]) -> tuple[Rates, Work]:
         jobs=jobs,
         slowed=slowed,
     )
-    wanted = given["search"]["max_trials"] or SEARCHES.get(config.preset, PAPER)
+    wanted = (search["max_trials"] or SEARCHES.get(config.preset, PAPER)) if search else 0
     return rates, Work(config.epochs, wanted, network.epochs, seeds, own["random"] or RANDOM)
 
 

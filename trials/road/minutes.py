@@ -135,7 +135,7 @@ def _seconds(rates: Rates, work: Work, steps: Sequence[str]) -> float:
 
 
 def _least_text(work: Work) -> str:
-    return ", ".join(f"{getattr(work, name):,} {what}" for name, what in NAMES.items())
+    return ", ".join(f"{much:,} {what}" for name, what in NAMES.items() if (much := getattr(work, name)))
 
 
 def as_options(work: Work, fixed: frozenset[str]) -> dict[str, dict[str, int]]:

@@ -43,15 +43,19 @@ def plan_steps(config: Any, file: str, record: dict[str, Any]) -> list[Planned]:
         InputError: an option that is not known, or cannot have this value; options that differ from those that the road was begun with.
     """
     sections = option_files.read(file) if file else {}
+    if road.learns(config) and "search" in sections:
+        raise InputError(
+            f"'{file}', search: --strategy {config.strategy} learns the winner without a search; leave that section out"
+        )
     given, fixed = {}, {words[0]: words for words, _ in road.steps(config)}
     for step, words in fixed.items():
         section, own = road.section_for(step, sections), road.typed_for(step, config)
         width: dict[str, Any] = {}
         if step == "supernet" and config.width_mult is not None:
-            if "space-options" in section:
+            if "space-options" in {**section, **own}:
+                where = "--space-options" if "space-options" in own else f"space-options in '{file}'"
                 raise InputError(
-                    f"--width-mult and space-options in '{file}': give width_mult={config.width_mult:g} there, and leave "
-                    "--width-mult out"
+                    f"--width-mult and {where}: give width_mult={config.width_mult:g} there, and leave --width-mult out"
                 )
             width = {"space-options": f"width_mult={config.width_mult:g}"}
         if step == "retrain" and "seeds" not in section:

@@ -19,6 +19,7 @@ from trials.road import longer
 from trials.road.minutes import minutes_left
 from trials.road.record import RECORD, seconds_of_killed
 from trials.training.start_options import retrain_folder
+from trials.training.strategy_options import DIFFERENTIABLE
 
 COMPLETE, GOING_ON, BEGUN, TO_COME, LEFT_OUT = "complete", "going on", "begun", "to come", "left out"
 
@@ -103,7 +104,8 @@ def _found(run: Path, record: Mapping[str, Any]) -> Iterator[tuple[str, bool, st
     yield "supernet", (run / "supernet.pt").exists(), _epochs(run)
     summary, winner = run_files.read_if_there(run / "search.json", "search summary"), (run / "arc.json").exists()
     scored = len(summary["history"] if summary else [*run.glob("search/*.json")])  # the certificate scores some more
-    yield "search", winner, f"{scored:,} architectures scored" * bool(scored)
+    if not _learned(run):
+        yield "search", winner, f"{scored:,} architectures scored" * bool(scored)
     network = retrain_folder(run / "arc.json", "")
     trained = (network / "result.json").exists() and not longer.stands_short(network, record)
     yield "retrain", trained, _retrain_text(network)
@@ -114,6 +116,12 @@ def _found(run: Path, record: Mapping[str, Any]) -> Iterator[tuple[str, bool, st
     report, exported = run / "report.html", export.exists()
     after = exported and report.exists() and report.stat().st_mtime >= export.stat().st_mtime
     yield "report", after, str(report) if after else ""
+
+
+def _learned(run: Path) -> bool:
+    """Whether a differentiable strategy learns the winner, so that nothing is searched."""
+    began = run_files.read_if_there(run / "config.json", "run configuration", {"config": {}})
+    return began["config"].get("strategy") in DIFFERENTIABLE and not (run / "search").is_dir()
 
 
 def _epochs(run: Path) -> str:

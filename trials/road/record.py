@@ -10,6 +10,7 @@ from spaces.errors import InputError, shown
 from spaces.files import save_json
 from trials.common import changes, run_dir, run_files, typed
 from trials.images.options import IN_MEMORY
+from trials.training.strategy_options import DIFFERENTIABLE
 
 RECORD = "road.json"  # in the run
 # what steps write into while they go on
@@ -72,6 +73,15 @@ def road_differences(config: Any, record: Mapping[str, Any]) -> str:
         differ.append(
             tuple(
                 f"--max-macs {value}" if value else "no --max-macs" for value in (record["max_macs"], config.max_macs)
+            )
+        )
+    began = run_files.read_if_there(Path(config.out) / "config.json", "run configuration", {"config": {}})["config"]
+    learned, wanted_now = began.get("strategy") in DIFFERENTIABLE, config.strategy in DIFFERENTIABLE
+    if (learned or wanted_now) and began.get("strategy") != config.strategy:
+        differ.append(
+            (
+                f"--strategy {began.get('strategy')}",
+                f"--strategy {config.strategy}" if config.strategy else "no --strategy",
             )
         )
     now = config.minutes

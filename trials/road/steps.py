@@ -14,10 +14,11 @@ from trials.common.commands import VERBS, config_module
 from trials.common.fields import spelled
 from trials.images.options import IN_MEMORY, KEPT_BY_RUNS
 from trials.training.start_options import retrain_folder
+from trials.training.strategy_options import DIFFERENTIABLE
 
 # Options of trials.run that are passed on, and the steps that take them; what they may be is known there
 PASSED = {
-    **dict.fromkeys(("space", "preset", "resolution"), ("supernet",)),
+    **dict.fromkeys(("space", "space_options", "preset", "resolution"), ("supernet",)),
     **dict.fromkeys(("epochs", "class_weights"), ("supernet", "retrain")),
     **dict.fromkeys(KEPT_BY_RUNS, ("data", "supernet")),
     "device": ("supernet", "retrain", "certify"),
@@ -26,11 +27,17 @@ PASSED = {
     "random": ("certify",),
     "jobs": ("retrain", "certify"),
 }
+SEARCHED = "window"  # the strategy of a supernet that is searched within a limit
 SEEDS = 2  # of the winner: the noise of training is known from two on
 # What trials.retrain does instead of training the winner from scratch, which is the road's
 OTHER_TRAININGS = ("frontier", "top", "top-random", "baseline", "pretrained", "from-supernet", "import-official")
 
 Step = tuple[list[str], Path | None]
+
+
+def learns(config: Any) -> bool:
+    """Whether a differentiable strategy learns the winner, so that nothing is searched."""
+    return config.strategy in DIFFERENTIABLE
 
 
 def steps(config: Any) -> list[Step]:
@@ -43,13 +50,13 @@ def steps(config: Any) -> list[Step]:
     """
     run, folder = Path(config.out), config.images not in IN_MEMORY
     data = ["--data", "folder", "--data-root", config.images] if folder else ["--data", config.images]
-    limit = ["--strategy", "window", "--max-macs", config.max_macs] if config.max_macs else []
+    limit = ["--strategy", config.strategy or SEARCHED, "--max-macs", config.max_macs] if config.max_macs else []
     search = ["search", str(run), "--resume"] + ["--in-process"] * config.in_process
     retrain = ["retrain", "--fixed-arc", str(run / "arc.json"), "--supernet", str(run), "--resume"]
     network = network_folder(config)
     road: list[Step] = [
         (["supernet", *data, *limit, "--out", str(run), "--resume"], None),  # refuses options that have changed
-        (search, run / "arc.json"),
+        *([] if learns(config) else [(search, run / "arc.json")]),
         (retrain, network / "result.json"),
         (["certify", str(run)], None),  # before the export, whose model card has its verdict
         (["export", "--weights", str(network)], network / "export" / "export.json"),
