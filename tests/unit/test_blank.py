@@ -10,6 +10,7 @@ from PIL import Image
 
 from spaces.errors import InputError
 from tests.unit.test_data import open_folder
+from trials import data
 from trials.common import run_dir
 from trials.evidence import image_gates
 from trials.images import check, check_config
@@ -81,6 +82,27 @@ def test_blank_pictures_are_left_out_where_that_is_asked_for(folder, tmp_path):
     found = check.check_folder(check_config.Config(data_root=str(folder), out="", blank="leave-out"))
     assert (found["blank"], sum(found["parts"].values())) == ({}, 80)
     assert "--blank leave-out" in found["next"]
+    assert {why for _, why in found["left_out_as_asked"]} == {"is one single colour 'black'"}
+    assert not [path for path, _ in found["left_out"] if "black" in path]
+
+
+def test_the_exit_code_of_a_check_says_what_is_left_to_mend(tmp_path, capsys):
+    """What was asked for is nothing to mend."""
+    for number in range(12):
+        for name in "ab":
+            (tmp_path / "pics" / name).mkdir(parents=True, exist_ok=True)
+            colours = np.random.default_rng([number, ord(name)]).integers(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(colours).save(tmp_path / "pics" / name / f"{number}.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "pics" / "a" / "black.png")
+    words = ["check", str(tmp_path / "pics"), "--out", "", "--blank", "leave-out"]
+    found = data.main(words)
+    assert (found["left_out"], len(found["left_out_as_asked"])) == ([], 1)
+    printed = capsys.readouterr().out
+    assert "left out, as --blank leave-out says: 1\n  is one single colour (1): 'a/black.png' 'black'" in printed
+    (tmp_path / "pics" / "a" / "torn.png").write_bytes(b"none")
+    with pytest.raises(SystemExit) as ended:
+        data.main(words)
+    assert ended.value.code == 1
 
 
 def test_the_warning_has_it_in_its_command(folder, tmp_path):

@@ -47,6 +47,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "groups": "groups of --group-by, pictures by themselves among them; null without it, and with shrink",
         "unusual": "images that are used and odd: [path, why]",
         "left_out": "files that cannot be used: [path, why]; the exit code is 1 where there are some",
+        "left_out_as_asked": "files that --blank leave-out leaves out: [path, why]; null with shrink",
         "not_read": "files that are no images: [path, why]",
         "picture": "the picture sheet; null where none was drawn, and with shrink",
         "resolution": "height and width in pixels at which it shows images, those of the command that comes next; null with shrink",

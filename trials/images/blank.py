@@ -9,6 +9,7 @@ import numpy as np
 
 from trials.images.background import NAMED, colour_of, in_hex
 
+SINGLE = "is one single colour"  # how the reason begins for which --blank leave-out leaves an image out
 SAME = 4  # of 255: values that are no further apart are one colour
 ANY, INK = "any", "ink "  # see Looks.flat
 # blank images of a class from which on it is worth a word

@@ -18,7 +18,7 @@ from trials.common.cli import flag
 from trials.common.commands import in_road
 from trials.images import large
 from trials.images.background import colour_of
-from trials.images.blank import blank_classes
+from trials.images.blank import SINGLE, blank_classes
 from trials.images.check_config import Config, Proposal, list_files
 from trials.images.crops import losing_much
 from trials.images.image_list import (
@@ -58,7 +58,7 @@ def check_folder(
         propose: what trials.run is advised to be given for the folder; None: the supernet comes next.
         listing: the files of the folder, where they are listed already.
     Returns:
-        What --json says; `left_out` are the files that training would leave out.
+        What --json says; `left_out` are the files that cannot be used, `left_out_as_asked` those that an option leaves out.
     Raises:
         InputError: the folder is missing or has no classes, or the picture cannot be written.
     """
@@ -74,7 +74,9 @@ def check_folder(
         images = dataclasses.replace(images, sizes=turned_sizes(images))
     blank = blank_classes(images.flats, images.paths, images.labels, images.classes, config.background)
     unusual = _unusual(listing, scanned, images)
-    print_images(listing, unusual, images, config)
+    as_asked = [entry for entry in images.left_out if entry[1].startswith(SINGLE)]
+    bad = [entry for entry in images.left_out if not entry[1].startswith(SINGLE)]
+    print_images(listing, unusual, images, config, bad, as_asked)
     print_fit(images, config.fit)
     print_transparent(images, config.background)
     print_blank(blank)
@@ -114,7 +116,8 @@ def check_folder(
         "near_copies": copies._asdict() | {"group_by": proposal and proposal.expression},
         "groups": images.groups and len(np.unique(images.groups.numbers)),
         "unusual": unusual,
-        "left_out": images.left_out,
+        "left_out": bad,
+        "left_out_as_asked": as_asked,
         "not_read": images.others,
         "picture": drawn,
         "resolution": sees,

@@ -27,24 +27,34 @@ from trials.images.near_copies import NearCopies, near_copies_text
 from trials.images.print_files import LIST_LENGTH, print_facts, print_files, print_list, print_two
 from trials.images.propose_groups import Proposal
 from trials.images.sheet import sheet_classes
+from trials.images.walk import Reason
 
 FRAMES = "docs/data.md#frames-of-one-scene"
 NAME = 24  # characters of the name of a class in a line
 UNEVEN = 0.25  # difference of the shares of transparent images of two classes that is worth a word
 
 
-def print_images(listing: Listing, unusual: list[tuple[str, str]], images: ImageList, config: Config) -> None:
+def print_images(
+    listing: Listing,
+    unusual: list[Reason],
+    images: ImageList,
+    config: Config,
+    bad: list[Reason],
+    as_asked: list[Reason],
+) -> None:
     """Print parts, sizes and formats, classes that differ in size, and the files that are unusual or left out.
 
     Args:
         unusual: path and reason of files that are readable but odd.
+        bad, as_asked: of those that are left out, because they cannot be used, and because --blank says so.
     """
     # images per class, for each part
     counts = [np.bincount(images.labels[images.parts == k], minlength=len(images.classes)) for k in range(len(PARTS))]
     rows = [
         ("layout", listing.layout),
         ("files", f"{len(listing.paths) + len(listing.left_out):,}"),
-        ("left out", f"{len(images.left_out):,}"),
+        ("left out", f"{len(bad):,}"),
+        *([(f"left out (--blank {config.blank})", f"{len(as_asked):,}")] if as_asked else []),
     ]
     for part, n in zip(PARTS, counts, strict=True):
         rows.append(
@@ -82,7 +92,8 @@ def print_images(listing: Listing, unusual: list[tuple[str, str]], images: Image
         )
 
     _print_unusual(unusual, len(images.labels), config)
-    print_files("left out", images.left_out)
+    print_files("left out", bad)
+    print_files(f"left out, as --blank {config.blank} says", as_asked)
     print_files("not read", images.others)
     for note in [*listing.notes, *notes_on_groups(images)]:
         print("\n" + textwrap.fill(f"note: {note}", WIDTH, break_long_words=False, break_on_hyphens=False))

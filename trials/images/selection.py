@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from trials.images.blank import shown_colour
+from trials.images.blank import SINGLE, shown_colour
 from trials.images.groups import Groups, require_parts
 from trials.images.image_list import PARTS, ImageList
 from trials.images.layout import SPLITS_ON_DISK
@@ -45,7 +45,7 @@ def select_images(
     reasons = dict(scanned.problems)
     for number, flat in scanned.flats.items() if blank_on else ():
         if colour := shown_colour(flat, str(blank_on)):
-            reasons.setdefault(number, f"is one single colour '{colour}'")
+            reasons.setdefault(number, f"{SINGLE} '{colour}'")
     _leave_out_duplicates(listing, scanned, reasons)
     kept = _without(reasons, len(listing.paths))
     paths = PackedPaths(listing.paths[int(i)] for i in kept) if reasons else listing.paths
