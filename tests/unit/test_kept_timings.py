@@ -45,7 +45,7 @@ def test_the_same_steps_are_timed_once(pics, asked, capsys):
     assert len(asked) == 1
     said = capsys.readouterr().out
     assert said.count("timing a few steps") == 1
-    assert re.search(rf"timed just now.*; delete '{pics.parent / kept_timings.FILE}' to time anew\n$", said)
+    assert re.search(r"timed just now.*; this counts for 60 minutes more\n$", said)
 
 
 def test_other_options_images_threads_and_files_are_timed_anew(pics, asked, monkeypatch):

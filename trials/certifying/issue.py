@@ -33,7 +33,7 @@ from trials.certifying.rivals import rivals_of
 from trials.certifying.show import print_certificate
 from trials.choosing.how import how_chosen
 from trials.choosing.searched import Searched
-from trials.common import cli, locks, run_dir, run_files
+from trials.common import cli, locks, run_dir, run_files, typed
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.classes import balanced_of
 from trials.evidence.floor import floor_of, floor_text
@@ -234,9 +234,11 @@ def test_all(
         for seed, one in enumerate(found):
             labels = one.labels if labels is None else labels
             if not np.array_equal(one.labels, labels):
+                folder = retraining.seed_folder(seed)
+                aside = typed.put_aside(plan.run.path / "other-images", folder)
                 raise InputError(
-                    f"'{retraining.seed_folder(seed)}' was tested on other images than the winner; restore the images, or remove the "
-                    "folder to train it anew"
+                    f"'{folder}' was tested on other images than the winner; restore the images, or train it anew: {aside}, and this "
+                    "command again"
                 )
         network = retraining.network
         score = scores.get(network.id)

@@ -41,9 +41,9 @@ def timed(steps: Sequence[Sequence[str]], out: str, images: str, file: str, why:
         with contextlib.suppress(TypeError, ValueError):  # of another version
             entry = entries[key]
             rates, work = Rates(**entry["rates"]), Work(**entry["work"])
-            age = (now - entry["at"]) / 60
-            ago = f"{age:.0f} minute{'s' * (round(age) != 1)} ago" if age >= 1 else "just now"
-            print(f"timed {ago}{_busy(entry['load'])}; delete '{path}' to time anew", flush=True)
+            age = now - entry["at"]
+            ago = f"{_minutes(age)} ago" if age >= 60 else "just now"
+            print(f"timed {ago}{_busy(entry['load'])}; this counts for {_minutes(LONGEST - age)} more", flush=True)
             return replace(rates, taken=0.0), work
     print(f"timing a few steps{why}", flush=True)
     load = _load()
@@ -58,6 +58,12 @@ def timed(steps: Sequence[Sequence[str]], out: str, images: str, file: str, why:
     with contextlib.suppress(OSError):  # it is needed for nothing else
         save_json(path, dict(newest))
     return rates, work
+
+
+def _minutes(seconds: float) -> str:
+    """A time in minutes, one at least."""
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes} minute{'s' * (minutes != 1)}"
 
 
 def _load() -> float:
