@@ -25,6 +25,7 @@ from spaces.cost import search_space
 from spaces.files import save_json
 from trials.common import cli, locks, run_dir, run_files
 from trials.common.answers import answer
+from trials.common.commands import in_road
 from trials.common.options import check_space
 from trials.evidence.gates import keep_warnings, warnings_from
 from trials.images.options import require_images
@@ -138,10 +139,12 @@ def print_next(run: Path, plan: SupernetPlan, config: Config) -> str:
     if (run / "learned_arc.json").exists():
         certify = cli.command("certify", run)
         cli.say_next(certify)
-        cli.say(f"a search of this supernet is possible, too: {search}")
+        if not in_road():
+            cli.say(f"a search of this supernet is possible, too: {search}")
         return certify
     cli.say_next(f"{search} --in-process")
-    cli.say(f"the limits of a search are those in {experiment}; without --in-process it is in NNI, with its portal")
+    if not in_road():  # which searches by itself
+        cli.say(f"the limits of a search are those in {experiment}; without --in-process it is in NNI, with its portal")
     return f"{search} --in-process"
 
 

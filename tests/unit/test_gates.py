@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from trials.common import cli, locks, typed
+from trials.common.commands import IN_ROAD
 from trials.evidence import gates, image_gates
 from trials.evidence.classes import balanced_of
 from trials.evidence.gates import GateWarning, keep_warnings, read_warnings
@@ -252,7 +253,7 @@ def test_a_kept_command_is_shown_for_the_entry_that_shows_it(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("held", [None, "retrain", "retrain/seed", "baselines"])
-def test_a_folder_that_is_being_trained_is_not_to_be_moved(tmp_path, capsys, held):
+def test_a_folder_that_is_being_trained_is_not_to_be_moved(tmp_path, capsys, held, monkeypatch):
     mends = f"{typed.put_aside(tmp_path / 'undertrained', tmp_path / 'retrain')} && python -m trials.retrain --epochs 9"
     found = [GateWarning("few steps", "7 are few", mends, "--epochs 9"), GateWarning("small test part", "71", "look")]
     entries = [
@@ -267,6 +268,11 @@ def test_a_folder_that_is_being_trained_is_not_to_be_moved(tmp_path, capsys, hel
         commands = [verdict.mending(entry).command for entry in entries]
         assert commands == ["" if trained else mends, "look"]
     assert verdict.mending(entries[0]).command == mends
+    monkeypatch.setenv(IN_ROAD, "1")
+    keep_warnings(tmp_path, "retrain", found)  # the road goes on with that folder
+    said = ["warning: 7 are few; better with --epochs 9", "warning: 71; look"]
+    assert capsys.readouterr().out.splitlines() == said
+    assert read_warnings(tmp_path) == entries
     assert not typed.moves_what_is_trained(mends)
 
 

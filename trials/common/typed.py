@@ -107,12 +107,16 @@ def put_aside(name: str | Path, *folders: str | Path) -> str:
     return f"{shlex.join(['mkdir', aside])} && {shlex.join(['mv', *map(str, folders), aside])}"
 
 
+def moves_of(command: str) -> list[list[str]]:
+    """The folders that each `mv` of a command moves, as `put_aside` writes them."""
+    return [shlex.split(part)[1:-1] for part in command.split(" && ") if part.startswith("mv ")]
+
+
 def moves_what_is_trained(command: str) -> bool:
     """Whether a command, as `put_aside` begins it, moves a folder whose training is going on, or that holds such a folder."""
-    moves = [shlex.split(part)[1:-1] for part in command.split(" && ") if part.startswith("mv ")]
     locked = (
         path
-        for words in moves
+        for words in moves_of(command)
         for word in words
         for at in ("", "*/")
         for path in Path(word).glob(f"{at}.training.lock")

@@ -53,7 +53,8 @@ class GateWarning:
 
     def __str__(self) -> str:
         mends = as_typed(self.command)
-        if typed.moves_what_is_trained(self.command):  # nobody can type it now; the report has it when that has ended
+        # nobody can type it now: a road goes on with the folder, or moves it by itself; the report has it when all has ended
+        if typed.moves_what_is_trained(self.command) or (in_road() and typed.moves_of(self.command)):
             mends = f"better with {self.options}" if self.options else "the report says what mends it"
         return f"warning: {self.text}; {mends}"
 
