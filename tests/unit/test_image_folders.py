@@ -697,6 +697,12 @@ def test_any_folder_is_refused_in_one_line_or_counted_to_the_last_file(seed, tmp
         (("a", "b"), False),
         (("train/a", "train/b", "val/a", "val/b"), True),
         (("archive/train/a", "archive/train/b", "archive/test/a", "archive/test/b"), True),
+        (("Training/a", "Training/b", "Test/a", "Test/b"), True),
+        (("train/a", "train/b", "testing/a", "testing/b"), True),
+        (("train/a", "train/b"), False),  # the test part is cut from it
+        (("cat", "test"), False),  # a class
+        (("a/test", "b/test"), False),  # a folder inside a class
+        (("train/a", "train/test"), False),  # a class
     ],
 )
 def test_whether_the_test_images_have_a_folder_of_their_own(folders, own, tmp_path):
@@ -704,3 +710,38 @@ def test_whether_the_test_images_have_a_folder_of_their_own(folders, own, tmp_pa
     fill(*(tmp_path / folder for folder in folders), count=10)
     options = DataOptions(data="folder", data_root=str(tmp_path), loader="torchvision", workers=0)
     assert has_test_folder(load_data(options, 32, score_fraction=0.25)) is own
+
+
+@pytest.mark.parametrize(
+    ("folders", "classes", "says"),
+    [
+        (("cat", "dog", "Test"), ["Test", "cat", "dog"], "'Test' is a class here, for no folder train/ is beside it"),
+        (("train", "cat"), ["cat", "train"], ""),  # photographs of trains
+        (("train/a", "train/test", "val/a", "val/test"), ["a", "test"], ""),
+        (("train/a", "train/b", "Test/a", "Test/b"), ["a", "b"], ""),
+        (
+            ("train/a", "train/b", "val/a", "val/b", "Valid/a", "Valid/b"),
+            ["a", "b"],
+            "'Valid' is left alone, for 'val' is",
+        ),
+        (
+            ("train/a", "train/b", "test/a", "test/b", "Test/a", "Test/b"),
+            ["a", "b"],
+            "'Test' is left alone, for 'test'",
+        ),
+    ],
+)
+def test_a_class_with_the_name_of_a_part_is_said(folders, classes, says, tmp_path):
+    fill(*(tmp_path / folder for folder in folders), count=6)
+    found = find_images(tmp_path)
+    assert found.classes == classes
+    assert [note for note in found.notes if not note.startswith(says)] == []
+    assert len(found.notes) == bool(says)
+
+
+def test_a_test_part_without_a_train_folder_beside_it_is_refused(tmp_path):
+    fill(*(tmp_path / folder for folder in ("cat", "dog", "test/cat", "test/dog")), count=6)
+    with pytest.raises(
+        InputError, match=r"test' holds a folder 'cat', as '.*' itself does, .* put the other folders into"
+    ):
+        find_images(tmp_path)

@@ -17,6 +17,7 @@ from trials.images.walk import MAX_DEPTH, Walk
 # split on disk -> names that its folder may have
 SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 SPLITS_ON_DISK = tuple(SPLIT_FOLDERS)
+HELD_OUT_NAMES = {name for split in ("val", "test") for name in SPLIT_FOLDERS[split]}
 SPLIT_FOLDER_NAMES = {name for names in SPLIT_FOLDERS.values() for name in names}
 # a split in a folder's name, such as train2017 or seg_test
 SPLIT_WORD = re.compile(rf"(?<![a-z])({'|'.join(sorted(SPLIT_FOLDER_NAMES))})(?![a-z])")
@@ -63,7 +64,7 @@ def find_layout(walk: Walk) -> Layout:
         raise InputError(f"'{top}' has {', '.join(sorted(folders))} but no train folder; add it, or name one of them")
     if "train" not in folders:
         classes = _class_names(top, walk)
-        return Layout(top, top, classes, notes=_doubts(top, classes, walk))
+        return Layout(top, top, classes, notes=[*_held_out_class(top, classes, walk), *_doubts(top, classes, walk)])
     source = _to_folders(folders["train"], walk)
     classes = _class_names(source, walk)
     held_out: dict[str, Path] = {
@@ -75,7 +76,7 @@ def find_layout(walk: Walk) -> Layout:
             raise InputError(
                 f"'train' and '{folders[split].name}' of '{top}' differ in class '{differing}'; give both the same classes"
             )
-    return Layout(top, source, classes, held_out, _doubts(source, classes, walk))
+    return Layout(top, source, classes, held_out, [*_left_alone(folders, walk), *_doubts(source, classes, walk)])
 
 
 def _descend(walk: Walk) -> Path:
@@ -99,7 +100,7 @@ def _to_folders(folder: Path, walk: Walk) -> Path:
 
 def _split_folders(folder: Path, walk: Walk) -> dict[str, Path]:
     """The folder of each split on disk that has one."""
-    folders = {name.lower(): folder / name for name in walk.folders(folder)}
+    folders = {name.lower(): folder / name for name in sorted(walk.folders(folder))}  # of Test and test the latter
     for name in SPLIT_FOLDERS["train"]:
         # "train" without folders of classes is a class of its own: photographs of trains
         if name in folders and not walk.folders(folders[name]):
@@ -107,6 +108,35 @@ def _split_folders(folder: Path, walk: Walk) -> dict[str, Path]:
     return {
         split: folders[name] for split, names in SPLIT_FOLDERS.items() for name in reversed(names) if name in folders
     }
+
+
+def _held_out_class(folder: Path, classes: list[str], walk: Walk) -> list[str]:
+    """What is said of a class with the name of a test part, where no folder train is beside it; two such names are no classes.
+
+    Raises:
+        InputError: the folder holds the other classes once more, so that it is a test part.
+    """
+    name = next((name for name in classes if name.lower() in HELD_OUT_NAMES), None)
+    if name is None:
+        return []
+    if again := [one for one in walk.folders(folder / name) if one in classes]:
+        raise InputError(
+            f"'{folder / name}' holds a folder '{again[0]}', as '{folder}' itself does, so it is a part of the images by its name; "
+            "put the other folders into a folder train/ beside it"
+        )
+    return [
+        f"'{name}' is a class here, for no folder train/ is beside it; if it is the part to test on, put the other folders into train/"
+    ]
+
+
+def _left_alone(folders: dict[str, Path], walk: Walk) -> list[str]:
+    """What is said of folders that could be the same part as one that is taken."""
+    return [
+        f"'{name}' is left alone, for '{taken.name}' is the {split} part; put both into one folder, if both belong to it"
+        for split, taken in folders.items()
+        for name in walk.folders(taken.parent)
+        if name.lower() in SPLIT_FOLDERS[split] and name != taken.name
+    ]
 
 
 def _class_names(folder: Path, walk: Walk) -> list[str]:

@@ -11,7 +11,7 @@ from trials.evidence import gates, image_gates
 from trials.evidence.gates import GateWarning
 from trials.images.dataset import Data
 from trials.images.folder import FolderData
-from trials.images.layout import SPLIT_FOLDER_NAMES
+from trials.images.layout import HELD_OUT_NAMES, SPLIT_FOLDERS
 from trials.images.options import LEAVE_OUT
 from trials.training import retrain_config, supernet_config
 
@@ -82,6 +82,20 @@ def look_command(config: Config) -> str:
 
 
 def has_test_folder(data: Data) -> bool:
-    """Whether the test images of a folder have a folder of their own, such as val/."""
-    first = data.images.paths[int(data.parts["test"][0])] if isinstance(data, FolderData) and data.size("test") else ""
-    return any(folder.lower() in SPLIT_FOLDER_NAMES for folder in first.split("/")[:-1])  # ARCHIVE/val/CLASS/IMAGE, too
+    """Whether the test images of a folder have a folder of their own, such as val/, beside that of the training images.
+
+    A class may be called so, too, and train/ may stand alone.
+    """
+    if not isinstance(data, FolderData) or not data.size("test"):
+        return False
+    folders = data.images.paths[int(data.parts["train"][0])].split("/")[:-1]
+    tests = [data.images.paths[number].split("/")[:-1] for number in data.parts["test"].tolist()]
+
+    def is_own(depth: int) -> bool:
+        """Whether the folders at a depth say so: train/ and val/ in the same folder."""
+        return all(
+            found[:depth] == folders[:depth] and found[depth : depth + 1] and found[depth].lower() in HELD_OUT_NAMES
+            for found in tests
+        )
+
+    return any(is_own(depth) for depth, name in enumerate(folders) if name.lower() in SPLIT_FOLDERS["train"])
