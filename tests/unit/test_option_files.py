@@ -117,6 +117,13 @@ def test_an_unknown_option_is_told_before_one_that_is_missing():
         ("supernet: {lr: -1}", [], "'run.yml', supernet: --lr -1.0 is not above 0"),
         ("supernet: {data: pictures}", [], "'run.yml', supernet: unknown data set 'pictures'"),
         ("supernet: {data: folder, data-root: nowhere}", [], "'run.yml', supernet: data folder 'nowhere'"),
+        ("supernet: {resolution: 3}", [], "'run.yml', supernet: resolution of space spos is 3; give"),
+        ("supernet: {resolution: 32}", ["--resolution", "3"], "error: resolution of space spos is 3; give"),
+        (
+            "supernet: {space-options: variant=chanel}",
+            [],
+            "'run.yml', supernet: --space-options 'variant=chanel': unknown variant of space spos: 'chanel'; did you mean",
+        ),
         ("supernet: {epochs: 3}", ["--epochs", "-3"], "error: --epochs -3 is not above 0"),
         ("supernet: {epochs: 3}", ["--lr", "-1"], "error: --lr -1.0 is not above 0"),
         ("supernet: {epoch: 3}", [], "error: 'run.yml', supernet: unknown option 'epoch'"),

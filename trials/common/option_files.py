@@ -24,12 +24,17 @@ class Section:
     options: dict[str, Any]
 
     def is_meant(self, message: str) -> bool:
-        """Whether an error is about one of the options: it begins with the option, or names it or a word with its value."""
+        """Whether an error is about one of the options: it begins with the option, or names it or a word with its value.
+
+        What a space says of its sizes begins with "resolution of space spos is 3".
+        """
         for name, value in self.options.items():
             flag = re.escape("--" + name.replace("_", "-"))
             if re.match(rf"(argument )?{flag}(?![\w-])", message):
                 return True
             given = re.escape(str(value))
+            if re.match(rf"{name} of space .* is {given}(?![\w.-])", message):
+                return True
             if re.search(
                 rf"{flag}[ =]'?{given}(?![\w.-])" + (f"|'{given}'" if isinstance(value, str) else ""), message
             ):
