@@ -86,9 +86,11 @@ def test_a_winner_that_is_learned_is_not_searched(tmp_path, capsys):
 def test_the_minutes_of_a_road_that_learns_its_winner(tmp_path):
     """What is not done takes no time and is not cut."""
     config = run.Config(images="digits", max_macs="3M", out=str(tmp_path / "new"), strategy="gumbel")
-    rates, work = hours.ask(
+    found = hours.ask(
         [[*words, *(["--preset", "tiny"] if words[0] == "supernet" else [])] for words, _ in steps.steps(config)]
     )
+    assert not isinstance(found, str), found
+    rates, work = found
     assert work.architectures == 0
     assert rates.trial == 0
     assert rates.supernet_epoch > 0
