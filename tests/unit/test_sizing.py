@@ -123,6 +123,24 @@ def test_which_supernets_begin_warm(tmp_path):
         assert plan.paths.first == round(usual * plan.config.epochs * plan.data.steps_per_epoch("train", 64))
 
 
+@pytest.mark.parametrize(
+    ("flags", "usual"),
+    [
+        ("--space fbnet", 0.0),
+        ("--space proxylessnas", 0.0),
+        ("--space proxylessnas --warm-start 0.2", 0.2),
+        ("--space fbnet --hard", 0.3),  # one candidate a step, as in sampling
+        ("--space spos", 0.3),
+        ("--space single-path-nas", 0.3),  # a skip is a size of a superkernel
+    ],
+)
+def test_gumbel_begins_cold_where_candidates_skip(tmp_path, flags, usual):
+    """After one warm path it learned to skip no block at all (docs/results.md)."""
+    words = ["--strategy", "gumbel", "--max-macs", "9M", "--epochs", "9", *flags.split(), "--preset", "tiny"]
+    plan = supernet_plan.plan_supernet(config_of(supernet, "--data", "digits", "--out", tmp_path, *words))
+    assert plan.config.warm_start == usual
+
+
 def test_a_run_of_an_older_version_stays_cold(tmp_path):
     stored = {"data": "digits", "preset": "tiny", "warm_start": 0.0}
     (tmp_path / "config.json").write_text(json.dumps({"command": "supernet", "config": stored}))

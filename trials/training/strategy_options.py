@@ -26,7 +26,7 @@ class StrategyOptions:
     warm_start: float = option(
         None,
         "Part of the steps that train one path alone, whose weights all candidates then inherit",
-        unset="0.3 with presets tiny and small, where candidates can inherit, but for thresholds; else 0",
+        unset="0.3 with presets tiny and small, where candidates can inherit, but for thresholds, and gumbel where blocks can be skipped; else 0",
     )
     width_warmup: bool = option(False, "Open widths and superkernels from the largest down, in the second half")
     use_all_blocks: bool = option(False, "Baseline: every step trains the mean of all candidates of a block")

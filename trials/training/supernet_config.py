@@ -47,7 +47,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.1,
     },
 }
-# By preset: few steps leave cold paths at chance (docs/evaluation.md). Thresholds begin with all they have, which is as warm.
+# By preset: few steps leave cold paths at chance (docs/evaluation.md). Thresholds begin with all they have, which is as warm. Where
+# blocks can be skipped, gumbel, whose steps train all candidates, learns to skip none after one warm path (docs/results.md).
 WARM_START = {"tiny": 0.3, "small": 0.3}
 LIMITS = ("max_macs", "min_macs", "max_latency_ms")
 FITTED = (*sizing.SIZED, "arch_warmup", "temperature_decay")  # of a recipe, what the number of images decides
@@ -172,11 +173,12 @@ class Config(
         limited = self.max_latency_ms if self.latency_table else self.max_macs
         return "limit" if self.strategy in DIFFERENTIABLE and limited else "none"
 
-    def with_warm_start(self, possible: bool) -> Config:
-        """Complete the options by whether the candidates of the space can inherit weights."""
+    def with_warm_start(self, possible: bool, skips: bool = False) -> Config:
+        """Complete the options by whether the candidates of the space can inherit weights, and whether blocks can be skipped."""
         if self.warm_start is not None:
             return self
-        usual = WARM_START.get(self.preset, 0.0) if possible and self.strategy != "threshold" else 0.0
+        cold = self.strategy == "threshold" or (skips and self.strategy == "gumbel" and not self.hard)
+        usual = WARM_START.get(self.preset, 0.0) if possible and not cold else 0.0
         if self.strategy in DIFFERENTIABLE and self.epochs is not None:  # some have to be left to learn an architecture
             usual = usual if math.ceil(usual * self.epochs) + (self.arch_warmup or 0) < self.epochs else 0.0
         return dataclasses.replace(self, warm_start=usual)

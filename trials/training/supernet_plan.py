@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 import spaces
 from spaces.arch import Arch
 from spaces.cost import CostTable, measure
@@ -75,7 +77,7 @@ def plan_supernet(config: Config) -> SupernetPlan:
         )
     require_compiler(config.compile, use_cuda(config.device, config.precision, config.cuda_graphs))
     described = spaces.describe(config.space, config.preset, resolution=config.resolution, **options)
-    config = config.with_warm_start(not config.import_official and _has_warm_start(described))
+    config = config.with_warm_start(not config.import_official and _has_warm_start(described), can_skip(described))
     data = load_data(
         config,
         described.resolution,
@@ -161,6 +163,11 @@ def _check_space(config: Config, chain: Chain) -> None:
         raise InputError(
             f"--strategy threshold decides on superkernels; space {config.space} has blocks with candidates; use gumbel"
         )
+
+
+def can_skip(chain: Chain) -> bool:
+    """Whether a candidate of some block returns its input."""
+    return any(build is nn.Identity for block in chain.blocks if block.label for build in block.candidates.values())
 
 
 def _has_warm_start(chain: Chain) -> bool:
