@@ -36,7 +36,7 @@ def usable_cores() -> int:
 
 
 def _quota() -> list[int]:
-    """The cores whose time a container gives (`docker run --cpus`), rounded up; [] where it gives that of all."""
+    """The cores whose time a container gives, rounded up; [] where it gives that of all."""
     try:
         given, period = QUOTA.read_text().split()
         return [max(1, math.ceil(int(given) / int(period)))]
