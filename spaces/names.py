@@ -52,11 +52,7 @@ def target_of(name: str) -> str:
 
 
 def check_names(
-    name: str,
-    preset: str | None = None,
-    *,
-    resolution: int | None = None,
-    classes: int | None = None,
+    name: str, preset: str | None = None, *, resolution: int | None = None, classes: int | None = None
 ) -> None:
     """Check what can be known of a space without its module; of a space of one's own that is nothing.
 

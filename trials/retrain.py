@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     from trials.training.initial_weights import keep_start
     from trials.training.retrain_plan import plan_retraining, print_notes
 
-    if config.supernet:
+    if config.supernet and (config.frontier or candidates):
         use_free_cores(config.supernet)
     if config.frontier:
         from trials.frontier.trade import retrain_frontier

@@ -29,13 +29,12 @@ SUPERNETS = {
     "window-long": "--strategy window --max-macs LIMIT --warm-start 0.3",
 }
 SHORT = ("strict-fair", "uniform-short")  # get as many epochs less as a step of strict fairness has paths
-LONG = {"uniform-long": 4, "window-long": 4, "gumbel-long": 4}  # times as many epochs
+LONG = {"uniform-long": 4, "window-long": 4}  # times as many epochs
 _LEARN = "--max-macs LIMIT --warm-start 0.3 --arch-warmup 0"
 LEARNERS = {
     "softmax": f"--strategy softmax {_LEARN}",
     "gumbel": f"--strategy gumbel {_LEARN}",
-    "gumbel-cold": f"--strategy gumbel {_LEARN}".replace("--warm-start 0.3", "--warm-start 0"),
-    "gumbel-long": f"--strategy gumbel {_LEARN}",
+    "gumbel-cold": "--strategy gumbel --max-macs LIMIT --warm-start 0 --arch-warmup 0",
     "gates": f"--strategy gates {_LEARN}",
     "threshold": f"--strategy threshold {_LEARN}",  # of superkernels: single-path-nas alone
 }

@@ -18,7 +18,6 @@ from typing import Any
 import psutil
 
 from trials.common import machine, run_files
-from trials.common.cli import rank_and_world
 
 LOOK = 0.5  # seconds for which the cores are watched
 NEARLY = 0.75  # a core is free that is idle for so much of them
@@ -41,7 +40,7 @@ def use_free_cores(run: str | Path) -> None:
         return
     threads = min(free_cores(), most)
     torch.set_num_threads(threads)
-    if threads < most and rank_and_world()[0] == 0:
+    if threads < most and machine.rank_and_world()[0] == 0:
         print(f"threads: {threads} of {most}, other programs use the rest; OMP_NUM_THREADS={most} takes them all")
 
 

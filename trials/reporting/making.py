@@ -117,9 +117,8 @@ def duration(seconds: float) -> str:
 
 def _row(step: str, stored: dict[str, Any], took: str) -> StepRow:
     """A step whose config.json is at hand."""
-    cores = [
-        f"{stored[key]} {key[: -1 if stored[key] == 1 else None]}" for key in ("cores", "threads") if stored.get(key)
-    ]
+    of = {name: stored.get(f"{name}s") for name in ("core", "thread")}
+    cores = [f"{number} {name}{'s' * (number != 1)}" for name, number in of.items() if number]
     machine = ", ".join(filter(None, (*stored.get("gpus", []), stored.get("processor"), *cores, stored.get("machine"))))
     device = stored["config"].get("device")
     asked = f"--device {device}" if device and device != "auto" else ""

@@ -17,7 +17,7 @@ from trials.evidence.comparison import verdict_text
 from trials.evidence.intervals import Interval, percent
 from trials.road import longer
 from trials.road.minutes import minutes_left
-from trials.road.record import RECORD, seconds_of_killed
+from trials.road.record import RECORD, begun_strategy, seconds_of_killed
 from trials.training.start_options import retrain_folder
 from trials.training.strategy_options import DIFFERENTIABLE
 
@@ -104,7 +104,7 @@ def _found(run: Path, record: Mapping[str, Any]) -> Iterator[tuple[str, bool, st
     yield "supernet", (run / "supernet.pt").exists(), _epochs(run)
     summary, winner = run_files.read_if_there(run / "search.json", "search summary"), (run / "arc.json").exists()
     scored = len(summary["history"] if summary else [*run.glob("search/*.json")])  # the certificate scores some more
-    if not _learned(run):
+    if summary or begun_strategy(run) not in DIFFERENTIABLE:  # what is learned is not searched
         yield "search", winner, f"{scored:,} architectures scored" * bool(scored)
     network = retrain_folder(run / "arc.json", "")
     trained = (network / "result.json").exists() and not longer.stands_short(network, record)
@@ -116,12 +116,6 @@ def _found(run: Path, record: Mapping[str, Any]) -> Iterator[tuple[str, bool, st
     report, exported = run / "report.html", export.exists()
     after = exported and report.exists() and report.stat().st_mtime >= export.stat().st_mtime
     yield "report", after, str(report) if after else ""
-
-
-def _learned(run: Path) -> bool:
-    """Whether a differentiable strategy learns the winner, so that nothing is searched."""
-    began = run_files.read_if_there(run / "config.json", "run configuration", {"config": {}})
-    return began["config"].get("strategy") in DIFFERENTIABLE and not (run / "search").is_dir()
 
 
 def _epochs(run: Path) -> str:

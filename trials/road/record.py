@@ -64,8 +64,15 @@ def seconds_of_killed(out: str | Path, record: Mapping[str, Any]) -> dict[str, f
     return taken
 
 
+def begun_strategy(run: Path) -> str | None:
+    """The --strategy that the supernet of a run was begun with; None where it was not begun."""
+    began = run_files.read_if_there(run / "config.json", "run configuration", {"config": {}})
+    strategy: str | None = began["config"].get("strategy")
+    return strategy
+
+
 def road_differences(config: Any, record: Mapping[str, Any]) -> str:
-    """Which limit and minutes a road that has begun had otherwise, in words; "" where they are the same."""
+    """Which limit, strategy and minutes a road that has begun had otherwise, in words; "" where they are the same."""
     if not run_dir.begun(config.out):
         return ""
     differ = []  # what was, and what is given now
@@ -75,15 +82,9 @@ def road_differences(config: Any, record: Mapping[str, Any]) -> str:
                 f"--max-macs {value}" if value else "no --max-macs" for value in (record["max_macs"], config.max_macs)
             )
         )
-    began = run_files.read_if_there(Path(config.out) / "config.json", "run configuration", {"config": {}})["config"]
-    learned, wanted_now = began.get("strategy") in DIFFERENTIABLE, config.strategy in DIFFERENTIABLE
-    if (learned or wanted_now) and began.get("strategy") != config.strategy:
-        differ.append(
-            (
-                f"--strategy {began.get('strategy')}",
-                f"--strategy {config.strategy}" if config.strategy else "no --strategy",
-            )
-        )
+    strategies = begun_strategy(Path(config.out)), config.strategy
+    if strategies[0] != strategies[1] and {*strategies} & {*DIFFERENTIABLE}:
+        differ.append(tuple(f"--strategy {value}" if value else "no --strategy" for value in strategies))
     now = config.minutes
     planned = record["minutes"]["given"] if "minutes" in record else None
     if planned != now and (planned or record["steps"]):

@@ -77,7 +77,7 @@ def plan_supernet(config: Config) -> SupernetPlan:
         )
     require_compiler(config.compile, use_cuda(config.device, config.precision, config.cuda_graphs))
     described = spaces.describe(config.space, config.preset, resolution=config.resolution, **options)
-    config = config.with_warm_start(not config.import_official and _has_warm_start(described), can_skip(described))
+    config = config.with_warm_start(not config.import_official and _has_warm_start(described), _can_skip(described))
     data = load_data(
         config,
         described.resolution,
@@ -165,7 +165,7 @@ def _check_space(config: Config, chain: Chain) -> None:
         )
 
 
-def can_skip(chain: Chain) -> bool:
+def _can_skip(chain: Chain) -> bool:
     """Whether a candidate of some block returns its input."""
     return any(build is nn.Identity for block in chain.blocks if block.label for build in block.candidates.values())
 
