@@ -156,6 +156,17 @@ def test_a_folder_that_is_spelt_in_another_way_is_the_same(tmp_path, monkeypatch
     )
 
 
+def test_an_amount_that_is_spelt_in_another_way_is_the_same():
+    @dataclasses.dataclass
+    class Options:
+        max_macs: str = ""
+
+    for same in ("3M", "3000000", "3e6", "3_000k"):
+        assert changes.changed_options({"max_macs": "3M"}, Options(same)) == []
+    for other in ("3.1M", ""):
+        assert changes.changed_options({"max_macs": "3M"}, Options(other)) == [("--max-macs", "3M", other)]
+
+
 def test_an_option_that_was_not_given_and_a_switch_are_said_as_they_are_typed():
     assert changes.change_texts([("--resolution", None, 16)]) == (
         "no --resolution, not --resolution 16",

@@ -119,6 +119,24 @@ def test_another_strategy_is_refused(tmp_path, was, now, says):
         run.main(["digits", "--out", str(tmp_path), "--max-macs", "3M", *now])
 
 
+def test_a_limit_that_is_spelt_in_another_way_is_the_same(tmp_path):
+    road(tmp_path, max_macs="3M")
+    kept = json.loads((tmp_path / record.RECORD).read_text())
+    (tmp_path / "config.json").write_text(json.dumps({"command": "supernet", "config": {}}))
+    for given, differs in (("3000000", False), ("3,000k", False), ("3.1M", True), ("", True)):
+        config = run.Config(images="digits", out=str(tmp_path), max_macs=given)
+        assert bool(record.road_differences(config, kept)) is differs, given
+
+
+def test_a_road_keeps_its_strategy_before_its_supernet_has_begun(tmp_path):
+    config = run.Config(images="digits", max_macs="3M", out=str(tmp_path), strategy="gumbel")
+    kept = record.earlier_road(config)
+    record.keep_record(config, {**kept, "typed": "python -m trials.run digits"})
+    assert record.begun_strategy(tmp_path) == "gumbel"
+    assert "typed" in record.earlier_road(config)
+    assert "typed" not in record.earlier_road(dataclasses.replace(config, strategy="softmax"))  # nothing was trained
+
+
 def road(tmp_path, **changes):
     """A run whose supernet is trained and whose search is complete, with the record of this road, or without one."""
     for name in ("supernet.pt", "arc.json"):
@@ -472,7 +490,11 @@ def test_a_gate_ends_the_road_with_the_command_that_does_better(tmp_path, comman
     with pytest.raises(Stopped) as stopped:
         run.stop_at_gate("supernet", config)
     assert str(stopped.value).endswith(ends.replace("RUN", str(tmp_path)))
+    assert "a search of this supernet would choose by luck" in str(stopped.value)
     assert stopped.value.exit_code == 3
+    learned = dataclasses.replace(config, max_macs="3M", strategy="gumbel")
+    with pytest.raises(Stopped, match="know nothing; the architecture that it learned was found by luck; train"):
+        run.stop_at_gate("supernet", learned)
 
 
 @pytest.mark.parametrize("words", [["none"], ["digits", "--max-macs", "many"], ["digits", "--config", "none.yml"]])

@@ -47,6 +47,10 @@ def test_a_winner_that_is_learned_is_not_searched(road):
     assert "search" not in states(status.main([str(road)]))
     (road / "search").mkdir()  # in which the certificate keeps its scores
     assert "search" not in states(status.main([str(road)]))
+    kept = json.loads((road / record.RECORD).read_text())
+    write(road / record.RECORD, kept | {"strategy": "gumbel"})
+    (road / "config.json").unlink()  # killed before its supernet had begun
+    assert "search" not in states(status.main([str(road)]))
 
 
 def states(found):

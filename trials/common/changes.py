@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spaces.errors import InputError
+from strategies.limits import amount
 from trials.common import places, typed
 
 # options that may differ between a run and its continuation: they do not change its result, or are checked elsewhere
@@ -34,6 +35,7 @@ MAY_CHANGE = (
     "logger",
 )
 PATHS = ("val_labels", "latency_table")  # the same file may be spelt in several ways
+AMOUNTS = ("max_macs", "min_macs")  # and so may the same number: 3M, 3000000
 
 
 def changed_options(stored: Mapping[str, Any], config: Any) -> list[tuple[str, Any, Any]]:
@@ -54,9 +56,14 @@ def changed_options(stored: Mapping[str, Any], config: Any) -> list[tuple[str, A
             now = places.relocated(was, stored["out"], config.out) if stored.get("out") else was
             if os.path.realpath(value) in (os.path.realpath(was), os.path.realpath(now)):
                 continue
-        if (key not in MAY_CHANGE or chooses_best) and was != value:
+        if (key not in MAY_CHANGE or chooses_best) and not (was == value or same_amount(key, was, value)):
             changed.append(("--" + key.replace("_", "-"), was, value))
     return changed
+
+
+def same_amount(key: str, was: object, value: object) -> bool:
+    """Whether two values of an option are the same amount, however it is spelt."""
+    return bool(key in AMOUNTS and was and value) and amount(was, key) == amount(value, key)
 
 
 def change_texts(changed: Sequence[tuple[str, Any, Any]]) -> tuple[str, str]:

@@ -11,12 +11,14 @@ from spaces.errors import Stopped
 from spaces.files import read_jsonl
 from trials.common import run_files, typed
 from trials.evidence import gates
+from trials.road.steps import learns
 
 # what a step warns of that makes those after it meaningless, and why
 ENDS = {
     "supernet": (gates.NOTHING, "a search of this supernet would choose by luck"),
     "search": (gates.EQUAL_SCORES, "nothing was chosen, and training it would prove nothing"),
 }
+LEARNED = "the architecture that it learned was found by luck"  # in the place of a search
 
 
 def stop_at_gate(step: str, config: Any) -> None:
@@ -26,6 +28,7 @@ def stop_at_gate(step: str, config: Any) -> None:
         Stopped: with the command that does better.
     """
     gate, why = ENDS.get(step, ("", ""))
+    why = LEARNED if step == "supernet" and learns(config) else why
     run = Path(config.out)
     found = [entry for entry in gates.warnings_from(run, step) if entry["gate"] == gate] if gate else []
     if not found:

@@ -34,17 +34,18 @@ def earlier_road(config: Any) -> dict[str, Any]:
     """
     run = Path(config.out)
     images = config.images if config.images in IN_MEMORY else str(Path(config.images).resolve())
-    new: dict[str, Any] = {"images": images, "max_macs": config.max_macs, "steps": {}}
+    new: dict[str, Any] = {"images": images, "max_macs": config.max_macs, "strategy": config.strategy, "steps": {}}
     stored = run_files.read_if_there(run / RECORD, "record of a road")
     if stored is None:  # of an older version, or of commands that were typed one by one
         began = run_files.read_if_there(run / "config.json", "run configuration", {"config": {}})["config"]
         folder = began.get("data") == "folder" and began.get("data_root")
         first = str(Path(folder).resolve()) if folder else began.get("data", images)
-        stored = {**new, "images": first, "max_macs": began.get("max_macs", "")}
+        stored = {**new, "images": first, "max_macs": began.get("max_macs", ""), "strategy": began.get("strategy")}
     now = config.minutes
     planned = stored["minutes"]["given"] if "minutes" in stored else None
     if not run_dir.begun(run):
-        same = stored["images"] == images and stored["max_macs"] == config.max_macs and planned == now
+        same = stored["images"] == images and planned == now
+        same &= all(stored.get(name) == new[name] for name in ("max_macs", "strategy"))
         return stored if same else new
     moved = stored["images"] not in IN_MEMORY and not Path(stored["images"]).is_dir()
     if stored["images"] != images and not moved:
@@ -65,8 +66,9 @@ def seconds_of_killed(out: str | Path, record: Mapping[str, Any]) -> dict[str, f
 
 
 def begun_strategy(run: Path) -> str | None:
-    """The --strategy that the supernet of a run was begun with; None where it was not begun."""
-    began = run_files.read_if_there(run / "config.json", "run configuration", {"config": {}})
+    """The --strategy that a road was begun with, which its supernet says where that has begun; None for that of a search."""
+    record = run_files.read_if_there(run / RECORD, "record of a road", {})
+    began = run_files.read_if_there(run / "config.json", "run configuration", {"config": record})
     strategy: str | None = began["config"].get("strategy")
     return strategy
 
@@ -76,7 +78,9 @@ def road_differences(config: Any, record: Mapping[str, Any]) -> str:
     if not run_dir.begun(config.out):
         return ""
     differ = []  # what was, and what is given now
-    if record["max_macs"] != config.max_macs:
+    if record["max_macs"] != config.max_macs and not changes.same_amount(
+        "max_macs", record["max_macs"], config.max_macs
+    ):
         differ.append(
             tuple(
                 f"--max-macs {value}" if value else "no --max-macs" for value in (record["max_macs"], config.max_macs)
