@@ -143,6 +143,7 @@ def print_tables(pairs: Sequence[Measured]) -> None:
         tables.short_trainings_table,
         tables.rankings_table,
         tables.winners_table,
+        tables.shapes_table,
         tables.strategies_table,
     )
     for table in shown:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import spaces
+from benchmarks.quality.shapes import shaped_archs
 from benchmarks.roads.folders import fashion_mnist
 from spaces.arch import Arch, arch_id
 from spaces.chain import Chain
@@ -45,6 +46,7 @@ class Pair:
         epochs, batch, lr: of a network, with the recipe tiny; docs/results.md says why.
         supernet_epochs: of a supernet; a strategy whose step goes through the network several times gets fewer.
         baselines: models of timm, those whose MACs at this resolution are nearest to the limit.
+        learned_centre: where the MACs of what gumbel learned lie, on average over its seeds, see shapes.centre; None: not known.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Pair:
     lr: float
     supernet_epochs: int
     baselines: tuple[str, ...] = ()
+    learned_centre: float | None = None
 
     def training(self, kind: str) -> dict[str, object]:
         """What a unit says about its images and training; units of other trainings are not comparable.
@@ -93,6 +96,12 @@ class Pair:
     def random_archs(self, number: int) -> list[Arch]:
         """Random architectures of the band of cost, all networks different; always the same sequence."""
         return list(_random_archs(self, number))
+
+    def shaped_archs(self, number: int) -> list[Arch]:
+        """Random architectures of the band of cost that have the shape of learned ones; always the same sequence. [] where none is known."""
+        if self.learned_centre is None:
+            return []
+        return shaped_archs(self.table(), (1 - BELOW_LIMIT) * self.max_macs, self.max_macs, self.learned_centre, number)
 
     def extremes(self) -> dict[str, Arch]:
         """The cheapest architecture of the space, and the one with most MACs within the limit."""
@@ -163,16 +172,23 @@ _SPACES = (
     ("spos", "variant=channel", 675_000, (_V2.format("035"), _V3.format("050"))),
     ("proxylessnas", "", 1_420_000, (_V2.format("075"), _V3.format("100"))),  # 1.81, 1.59
 )
+# Where the MACs of what gumbel learned lie, by the results of its seeds; pairs that are not here have no random architectures of that shape
+_CENTRES = {"spos-fashion": 8.7}
 # data, short name, resolution, epochs, batch and rate of networks, epochs of supernets
 _DATA = (("fashion-mnist", "fashion", 16, 24, 128, 0.1, 8), ("digits", "digits", 16, 120, 64, 0.1, 120))
 _PAIRS = tuple(
-    Pair(f"{space}-{short}", space, options, data, resolution, limit, epochs, batch, lr, supernet_epochs, baselines)
+    Pair(
+        name, space, options, data, resolution, limit, epochs, batch, lr, supernet_epochs, baselines, _CENTRES.get(name)
+    )
     for data, short, resolution, epochs, batch, lr, supernet_epochs in _DATA
     for space, options, limit, baselines in _SPACES
+    for name in [f"{space}-{short}"]
 )
 DEFAULT = tuple(pair.name for pair in _PAIRS)
 SHORTS = tuple(  # a quarter of the training: what it says about the whole
-    dataclasses.replace(pair, name=f"{pair.name}-short", epochs=6) for pair in _PAIRS if pair.data == "fashion-mnist"
+    dataclasses.replace(pair, name=f"{pair.name}-short", epochs=6, learned_centre=None)
+    for pair in _PAIRS
+    if pair.data == "fashion-mnist"
 )
 PAIRS = {pair.name: pair for pair in (*_PAIRS, *SHORTS)}
 SMOKE_PAIR = Pair("fbnet-smoke", "fbnet", "", "digits", 16, 690_000, 1, 64, 0.2, 3)

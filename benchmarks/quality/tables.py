@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.quality.evidence import accuracies, against_random, foretold, picked, ranking, spread
 from benchmarks.quality.pairs import Pair
+from benchmarks.quality.shapes import centre_of
 from benchmarks.quality.units import Plan, Unit, all_units, baseline_units, found_by, result_of
 from spaces.arch import arch_id
 from trials.common import cli
@@ -32,7 +33,7 @@ class Measured:
     """
 
     def __init__(self, pair: Pair, plan: Plan, results: Path) -> None:
-        self.pair = pair
+        self.pair, self.plan = pair, plan
         units = {unit.path: unit for unit in all_units(pair, plan, results)}.values()
         self.found: list[tuple[Unit, dict[str, Any]]] = [
             (unit, result) for unit in units if (result := result_of(unit, results)) is not None
@@ -241,3 +242,34 @@ def winners_table(pairs: Sequence[Measured]) -> str:
                 )
     header = ("pair", "strategy", "found by", "seeds", "MACs", "top-1 %", "above random", "percentile", "p")
     return "what searches find, against the random architectures\n" + cli.table(rows, header, as_is=True)
+
+
+def shapes_table(pairs: Sequence[Measured]) -> str:
+    """Is the shape of what is learned, how early its MACs lie, all that it has found? Beside random architectures of that shape."""
+    rows = []
+    for pair in pairs:
+        shaped = [mean for arch in pair.pair.shaped_archs(pair.plan.shaped) if (mean := pair.mean(arch_id(arch)))]
+        randoms, table = pair.random_means(), pair.pair.table()
+        if len(shaped) < 2 or len(randoms) < 2:
+            continue
+        centres = [centre_of(table, arch) for arch in pair.pair.random_archs(len(randoms))]
+        drawn = f"{statistics.mean(centres):.1f} ({statistics.stdev(centres):.1f})"
+        alike = against_random(shaped, randoms)
+        for (kind, variant), results in pair.searches.items():
+            archs = [result["arch"] for result in results if kind == "learned" and pair.mean(arch_id(result["arch"]))]
+            if not archs:
+                continue
+            means = [pair.mean(arch_id(arch)) or 0.0 for arch in archs]
+            own = against_random(means, shaped)
+            rows.append(
+                (
+                    *(pair.pair.name, drawn, len(shaped), f"{pair.pair.learned_centre:.1f}", f"{alike.mean:.2f}"),
+                    *(str(alike.difference), variant, ", ".join(f"{centre_of(table, arch):.1f}" for arch in archs)),
+                    *(f"{own.mean:.2f}", f"{own.difference.value:.2f}", f"{own.p:.2g}"),
+                )
+            )
+    header = (
+        *("pair", "random: centre (sd)", "alike", "their centre", "top-1 %", "above random"),
+        *("strategy", "centres", "top-1 %", "above those alike", "p"),
+    )
+    return "random architectures of the shape that was learned\n" + cli.table(rows, header, as_is=True)

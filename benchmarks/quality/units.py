@@ -55,12 +55,14 @@ class Plan:
 
     Attributes:
         pool: random architectures.
+        shaped: random architectures that have the shape of what gumbel learned; one seed each.
         seeds: of everything: networks, supernets, learned architectures.
         evaluations: architectures that a search scores.
         supernets, learners: names of the variants.
     """
 
     pool: int = 30
+    shaped: int = 6
     seeds: int = 3
     evaluations: int = 100
     supernets: tuple[str, ...] = tuple(SUPERNETS)
@@ -147,6 +149,8 @@ def all_units(pair: Pair, plan: Plan, results: Path) -> Iterator[Unit]:
         yield from networks(pair, extremes, seed)
         for text in pair.baselines:
             yield from baseline_units(pair, text, seed)
+        if not seed:
+            yield from networks(pair, pair.shaped_archs(plan.shaped), seed)
     for seed in range(plan.seeds):  # of the winners that came up in between
         yield from networks(pair, winners(pair, plan, results), seed)
 

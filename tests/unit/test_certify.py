@@ -365,15 +365,37 @@ def test_the_next_command(adviser):
     assert "with 718 of them by about 1.41" in why  # of 359
     ((_, config),) = options_of(more_images)
     assert (config.test_fraction, config.score_fraction, config.out) == (0.4, 0.25, f"{run}-2")
+
+
+def test_what_may_find_a_better_architecture(adviser):
+    """By what was measured: learning under the limit; short trainings where there is none; no search of a supernet that learned one."""
+    run, stored = str(adviser.run), json.loads((adviser.run / "config.json").read_text())
+    short = f"python -m trials.retrain --supernet {run}"
+    assert advised(adviser, "worse", {})[0] == f"{short} --top-random 8"  # nothing was searched
+    summary = {"limits": {}, "share_of_space": 1.0, "history": [{"id": "a"}, {"id": "b"}]}
+    save_json(adviser.run / "search.json", summary)
     worse, why = advised(adviser, "worse", {})
-    assert worse == f"python -m trials.search {run} --in-process"
-    save_json(adviser.run / "search.json", {"limits": {}, "share_of_space": 1.0, "history": [{"id": "a"}, {"id": "b"}]})
-    worse, why = advised(adviser, "worse", {})
-    assert worse == f"python -m trials.retrain --supernet {run} --top 2 --top-random 4"
+    assert worse == f"{short} --top 2 --top-random 4"
+    assert "by short trainings" in why
     assert advised(adviser, "not distinguishable", {"seeds": 1.0}, half=0.3)[0] == worse
-    save_json(adviser.run / "top.json", {})
+    save_json(adviser.run / "search.json", summary | {"limits": {"max_macs": 3_200_000, "max_latency_ms": None}})
+    command, why = advised(adviser, "worse", {})
+    ((name, config),) = options_of(command)
+    assert (name, config.strategy, config.max_macs, config.out) == ("supernet", "gumbel", "3200000", f"{run}-2")
+    assert "learn an architecture under the limit" in why
+    typed_words = ["--strategy", "window", "--max-macs", "3M", "--warm-start", "0.3", "--epochs", "3", "--out", run]
+    of_window = stored["config"] | {"max_macs": "3M", "strategy": "window"}
+    line = shlex.join(["python", "-m", "trials.supernet", *typed_words])
+    save_json(adviser.run / "config.json", stored | {"config": of_window, "typed": line})
     ((_, config),) = options_of(advised(adviser, "worse", {})[0])
-    assert (config.epochs, config.out) == (6, f"{run}-2")
+    assert (config.strategy, config.max_macs, config.warm_start, config.epochs) == ("gumbel", "3M", None, 3)
+    save_json(adviser.run / "config.json", stored | {"config": of_window | {"strategy": "softmax"}})
+    assert advised(adviser, "worse", {})[0] == worse  # it has learned under the limit
+    save_json(
+        adviser.run / "top.json",
+        {"chosen": "a", "search_best": "a", "seeds": 2, "top": 2, "top_random": 4, "candidates": []},
+    )
+    assert advised(adviser, "worse", {})[0] == f"{short} --top 2 --top-random 8 --seeds 2 --resume"
 
 
 def test_images_that_cannot_be_had_are_not_advised(adviser):

@@ -1,7 +1,9 @@
 """The quality measurement: its pairs, its units and its statistics, against direct computation and made-up results."""
 
 import dataclasses
+import itertools
 import json
+import statistics
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from benchmarks.quality.__main__ import RESULTS
 from benchmarks.quality.evidence import against_random, foretold, picked, ranking, spread
 from benchmarks.quality.pairs import BASELINE_RATES, PAIRS, Pair
+from benchmarks.quality.shapes import centre, centre_of
 from benchmarks.quality.tables import Measured
 from benchmarks.quality.units import Plan, Unit, baseline_units, found_by, missing, result_of
 from spaces.arch import arch_id
@@ -40,6 +43,28 @@ def test_limits_are_low_and_the_networks_of_a_pool_lie_in_the_band_below_them(pa
     cheapest, most = pair.extremes().values()
     assert table.macs(cheapest) == table.bounds().min_macs
     assert 0.99 * pair.max_macs <= table.macs(most) <= pair.max_macs
+
+
+@pytest.mark.parametrize("pair", [pair for pair in PAIRS.values() if pair.learned_centre], ids=str)
+def test_random_architectures_of_the_learned_shape_lie_in_the_band_and_as_early(pair):
+    table, archs = pair.table(), pair.shaped_archs(6)
+    assert len({arch_id(table.canonical(arch)) for arch in archs}) == 6
+    assert archs[:2] == pair.shaped_archs(2)
+    for arch in archs:
+        assert 0.9 * pair.max_macs <= table.macs(arch) <= pair.max_macs
+        assert abs(centre_of(table, arch) - pair.learned_centre) <= 0.4
+    # earlier than random ones, and no more alike among themselves than these
+    assert centre_of(table, archs[0]) < min(centre_of(table, arch) for arch in pair.random_archs(30))
+    same = [
+        [statistics.mean(a[label] == b[label] for label in a) for a, b in itertools.combinations(drawn, 2)]
+        for drawn in (archs, pair.random_archs(6))
+    ]
+    assert statistics.mean(same[0]) < statistics.mean(same[1]) + 0.15
+
+
+def test_the_centre_is_where_the_macs_lie():
+    assert centre(np.array([1.0, 0.0, 1.0])) == 1
+    assert centre(np.array([3.0, 1.0])) == 0.25
 
 
 def test_what_is_measured_is_not_measured_again_and_winners_follow_their_searches(tmp_path):

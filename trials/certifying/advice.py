@@ -17,6 +17,7 @@ from trials.images.dataset import Data
 from trials.scoring import noise
 from trials.scoring.score_store import TOP_FILE
 from trials.training.short_training import ShortTraining
+from trials.training.strategy_options import DIFFERENTIABLE
 
 ENOUGH = 0.5  # points; where half the interval is below, more evidence would only show a difference that is small
 LARGEST_TEST_FRACTION = 0.5
@@ -152,24 +153,31 @@ class Adviser:
         return command, f"{round(sum(test.values()) * larger / fraction):,} of them", math.sqrt(fraction / larger)
 
     def _search_better(self, why: str) -> Advice:
-        """What may find a better architecture: the choice among the best by held-out images, a search, a longer supernet."""
-        if not (self.run / "supernet.pt").exists():
+        """What may find a better architecture, by what docs/results.md has measured.
+
+        That is to learn one under the same limit; where that is done, or there is no limit, to choose by short trainings. Longer supernets
+        are not shown to rank better, and those of differentiable strategies rank no architectures that are alike.
+        """
+        if (self.run / TOP_FILE).exists():
             choice = run_files.read(self.run / TOP_FILE, "choice of retrain --top")
-            options = ("--top-random", 2 * choice["top_random"], "--seeds", choice["seeds"], "--resume")
+            options = (
+                *(("--top", choice["top"]) if choice.get("top") else ()),
+                "--top-random",
+                2 * choice.get("top_random", noise.TOP),
+            )
+            options += ("--seeds", choice["seeds"], "--resume")
             command = cli.command("retrain", "--supernet", self.run, *options)
             return command, f"{why}; choose among more random candidates"
-        summary = self.run / "search.json"
-        if not summary.exists():
-            return cli.command(
-                "search", self.run, "--in-process"
-            ), f"{why}; search the supernet, beside what was learned"
-        scored = len(run_files.read(summary, "search summary")["history"])
-        if scored > 1 and not (self.run / TOP_FILE).exists():
-            return noise.top_command(
-                self.run, scored
-            ), f"{why}; choose by short trainings among the best of it and random ones"
-        stored = run_files.read(self.run / "config.json", "run configuration")
-        if not stored["config"].get("import_official"):
-            command = typed.again(self.run, {"--epochs": 2 * stored["config"]["epochs"]})
-            return command, f"{why}; a supernet that is trained for longer ranks better"
-        return cli.command("search", self.run, "--in-process"), f"{why}; search again under another limit"
+        config = run_files.read(self.run / "config.json", "run configuration")["config"]
+        summary = run_files.read_if_there(self.run / "search.json", "search summary")
+        if summary is None:
+            command = cli.command("retrain", "--supernet", self.run, "--top-random", 2 * noise.TOP)
+            return command, f"{why}; choose by short trainings among it and random ones"
+        limit = config.get("max_macs") or summary["limits"].get("max_macs")
+        if limit and not config.get("import_official") and config.get("strategy") not in DIFFERENTIABLE:
+            command = typed.again(self.run, {"--strategy": "gumbel", "--max-macs": limit, "--warm-start": None})
+            return command, f"{why}; learn an architecture under the limit, which beat chance where searches did not"
+        scored = len(summary["history"])
+        return noise.top_command(
+            self.run, scored
+        ), f"{why}; choose by short trainings among the best of it and random ones"
