@@ -89,6 +89,10 @@ class Pair:
             data += ["--test-fraction", "0.5"]
         return ["--space", self.space, "--preset", "tiny", "--space-options", self.options, *data]
 
+    def chain(self) -> Chain:
+        """The space."""
+        return _describe(self.space, self.options, self.resolution)
+
     def table(self) -> CostTable:
         """The exact costs of the space."""
         return _table(self.space, self.options, self.resolution)

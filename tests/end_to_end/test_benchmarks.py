@@ -32,6 +32,7 @@ SMOKES = {
     "roads": r"photographs .* (\d+) +[\d.]+$",
     "training": r"ratio by processor time ([\d.]+)",
     "trial_turnaround RUN": r"ordinary trial +[\d.]+ +[\d.]+ to [\d.]+ +[\d.]+ +([\d.]+)",
+    "zero_cost": r"fbnet-smoke +parameters +5 +([\d.]+)",
     "tuners": r"macro, 50M +exact +EvolutionTuner +([\d.]+) /",
 }
 
