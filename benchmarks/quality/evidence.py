@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from trials.evidence.intervals import Interval
 from trials.evidence.ranking import Tau, kendall
 
+FEW = 8  # seeds of a search, up to which the rank test is computed exactly
 Top1 = NDArray[np.float64]
 
 
@@ -124,7 +125,8 @@ def against_random(found: Sequence[float], randoms: Sequence[float]) -> Against:
     if len(found) > 1:
         low, high = ttest_ind(found, randoms, equal_var=False).confidence_interval(0.95)
     percentile = float(np.mean([percentileofscore(randoms, one, kind="mean") for one in found]))
-    p = float(mannwhitneyu(found, randoms, alternative="greater").pvalue)
+    exact = "exact" if len(found) <= FEW else "auto"  # ties, which it takes for none, are of single test images
+    p = float(mannwhitneyu(found, randoms, alternative="greater", method=exact).pvalue)
     return Against(float(np.mean(found)), Interval(value, float(low), float(high)), percentile, p)
 
 

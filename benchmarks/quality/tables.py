@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.evidence import accuracies, against_random, foretold, picked, ranking, spread
+from benchmarks.quality.evidence import Top1, accuracies, against_random, foretold, picked, ranking, spread
 from benchmarks.quality.pairs import Pair
 from benchmarks.quality.shapes import centre_of
 from benchmarks.quality.units import Plan, Unit, all_units, baseline_units, found_by, result_of
 from spaces.arch import arch_id
 from trials.common import cli
+from trials.evidence.ranking import kendall
 from trials.scoring import noise
 
 
@@ -192,7 +194,7 @@ def _but_for_epochs(pair: Pair) -> Pair:
 
 
 def rankings_table(pairs: Sequence[Measured]) -> str:
-    """How well the supernets rank the random architectures."""
+    """How well the supernets rank the random architectures: each seed by itself, and the mean of their scores."""
     rows = []
     for pair in pairs:
         if len(pair.randoms) < 5:
@@ -205,16 +207,35 @@ def rankings_table(pairs: Sequence[Measured]) -> str:
                 if any(key not in result["scores"][name] for result in results for name in pair.randoms):
                     continue
                 scores = np.array([[sign * result["scores"][name][key] for name in pair.randoms] for result in results])
-                found = ranking(scores, macs, pair.random_means())
-                rows.append(
-                    (
-                        *(pair.pair.name, variant, key, len(results), len(pair.randoms)),
-                        *map(str, (found.tau, found.by_macs, found.difference)),
-                        f"{statistics.mean(result['seconds'] for result in results):.0f}",
+                several = len(results) > 1
+                alike = agreement(scores) if several else "-"
+                seconds = [result["seconds"] for result in results]
+                ways = [("each", scores, statistics.mean(seconds))]
+                ways += [("mean of all", scores.mean(axis=0, keepdims=True), sum(seconds))] if several else []
+                for way, of, took in ways:
+                    found = ranking(of, macs, pair.random_means())
+                    rows.append(
+                        (
+                            *(pair.pair.name, variant, key, len(results), way, len(pair.randoms)),
+                            *map(str, (found.tau, found.by_macs, found.difference)),
+                            *(alike, f"{took:.0f}"),
+                        )
                     )
-                )
-    header = ("pair", "supernet", "score", "seeds", "networks", "tau", "tau of MACs", "difference", "seconds")
+    header = (
+        *("pair", "supernet", "score", "seeds", "of", "networks", "tau", "tau of MACs", "difference"),
+        *("one with another", "seconds"),
+    )
     return "ranking of the random architectures, Kendall's tau\n" + cli.table(rows, header, as_is=True)
+
+
+def agreement(scores: Top1) -> str:
+    """Kendall's tau of the scores of one supernet with those of another, its mean over all pairs of seeds.
+
+    Args:
+        scores: (seeds, architectures).
+    """
+    taus = [kendall(list(one), list(other)).tau or 0.0 for one, other in itertools.combinations(scores, 2)]
+    return f"{statistics.mean(taus):.2f}"
 
 
 def winners_table(pairs: Sequence[Measured]) -> str:

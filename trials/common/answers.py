@@ -22,6 +22,16 @@ ERROR = {
     "exit_code": "that of [exit_codes.md](exit_codes.md)",
 }
 ANSWERS: dict[str, dict[str, str]] = {
+    "agree": {
+        "run": "run of the supernet",
+        "other": "run of the other one",
+        "band": "costs that the architectures are drawn from: cost (macs, latency_ms), low, high",
+        "architectures": "random architectures that both have scored",
+        "agreement": "top1 and loss -> Kendall's tau of the two supernets' scores: tau, low, high, n, needed",
+        "most": "the largest tau with the accuracy after retraining that the upper end of the interval of top1 allows",
+        "verdict": "in a sentence",
+        "next": NEXT,
+    },
     "certify": {
         "run": "run of the supernet",
         "certificate": "certificate.json, all of it: verdict, winner, cheapest, cheaper, random, ranking, noise; null with --dry-run",

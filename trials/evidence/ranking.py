@@ -116,6 +116,18 @@ def seed_ceiling(accuracies: NDArray[np.float64]) -> Tau | None:
     return _with_interval(float(np.mean(known)), networks) if known else Tau(None, -1.0, 1.0, networks, None)
 
 
+def most_with_truth(agreement: float) -> float:
+    """The largest tau that one of two scores can have with the truth, where the errors of the two are independent.
+
+    With normal errors r = sin(pi tau / 2) is the correlation of the two scores, so that of one of them with what they share is the root of r.
+
+    Args:
+        agreement: Kendall's tau of the two scores with each other. None can be above 0 where it is not.
+    Source: Spearman (1904), doi:10.2307/1412159, for the root.
+    """
+    return 2 / math.pi * math.asin(math.sqrt(math.sin(math.pi / 2 * max(0.0, agreement))))
+
+
 def given_up(scores: Sequence[float], accuracies: Sequence[float]) -> float:
     """Points between the best accuracy and that of the network with the best score (their mean, where scores tie)."""
     best = max(scores)
