@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from spaces.errors import InputError
+from strategies.feasible import FeasibleSpace
+from strategies.limits import Limits
 from trials.choosing.band import Band, band_of, random_archs
 from trials.choosing.searched import Searched, Within, read_latency, read_limits, read_searched
 from trials.common import cli, typed
@@ -25,11 +27,13 @@ from trials.common.commands import as_typed
 from trials.common.options import DeviceOptions
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.ranking import Tau, kendall, most_with_truth
+from trials.search_driver.experiment_file import quantile_of_macs
 from trials.training.strategy_options import DIFFERENTIABLE
 
 ARCHS = 50  # with which the interval of a tau of 0 is +-0.19
 FEWEST, MOST = 10, 10_000
 SEED = 0  # of the drawing
+CANDIDATES = 8  # of short trainings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,17 +139,14 @@ def band_to_rank(within: Within) -> Band:
 
 def conclude(run: SupernetRun, band: Band, tau: Tau) -> tuple[str, str]:
     """The verdict in a sentence without its full stop, and the command that comes next."""
-    learn = {"--strategy": "gumbel", "--max-macs": read_limits(run).max_macs, "--warm-start": None}
-    learns = run.config.get("strategy") in DIFFERENTIABLE
-    better = {"--epochs": 2 * run.config["epochs"]} if learns or not learn["--max-macs"] else learn
     if tau.tau is None:
-        return "all architectures have one score, so there is nothing to rank by", typed.again(run.path, better)
+        return "all architectures have one score, so there is nothing to rank by", without_ranking(run)
     most = f"{most_with_truth(tau.high):.2f}"
     if tau.low <= 0:
         return (
             f"no agreement is shown: within {band} what ranks is rather the seed than the architecture, and tau of a score with the accuracy after "
             f"retraining can hardly be above {most}",
-            typed.again(run.path, better),
+            without_ranking(run),
         )
     found = (run.path / "arc.json").exists()
     return (
@@ -153,6 +154,19 @@ def conclude(run: SupernetRun, band: Band, tau: Tau) -> tuple[str, str]:
         "errors that both share are not seen",
         cli.command("certify", run.path) if found else cli.command("search", run.path, "--in-process"),
     )
+
+
+def without_ranking(run: SupernetRun) -> str:
+    """The command that finds an architecture without such scores: it learns one under a limit; where that was done, short trainings choose."""
+    config = run.config
+    if config.get("strategy") not in DIFFERENTIABLE and not config.get("import_official"):
+        limit = read_limits(run).max_macs or quantile_of_macs(
+            FeasibleSpace(run.table, Limits())
+        )  # that of RUN/search.yml
+        return typed.learned_instead(run.path, limit)
+    if not (run.path / "arc.json").exists():
+        return cli.command("search", run.path, "--in-process")
+    return cli.command("retrain", "--supernet", run.path, "--top-random", CANDIDATES)
 
 
 def tau_text(tau: Tau) -> str:

@@ -2,15 +2,17 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from spaces.arch import arch_id
 from spaces.errors import InputError
 from tests.conftest import SUPERNET
 from trials import agree, supernet
-from trials.common import cli, run_files
+from trials.common import cli
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.ranking import kendall, most_with_truth
 from trials.scoring import run_scores
@@ -67,11 +69,9 @@ def test_scores_that_the_seed_decides(made, capsys):
     assert "what ranks is rather the seed than the architecture" in found["verdict"]
     assert f"{tau['tau']:.2f} [{tau['low']:.2f}, {tau['high']:.2f}]" in said
     assert f"above {found['most']:.2f}" in found["verdict"]
-    words = found["next"].split()
-    config = cli.parse(supernet.Config, words[3:], None, "trials.supernet")
-    assert (
-        config.epochs == 2 * run_files.read(f"{run}/config.json", "run configuration")["config"]["epochs"]
-    )  # no limit to learn under
+    config = cli.parse(supernet.Config, found["next"].split()[3:], None, "trials.supernet")
+    limit = yaml.safe_load((Path(run) / "search.yml").read_text())["tuner"]["classArgs"]["max_macs"]
+    assert (config.strategy, int(config.max_macs)) == ("gumbel", limit)  # that which is proposed to a search
 
 
 def test_scores_that_the_architectures_decide(made):
@@ -83,14 +83,19 @@ def test_scores_that_the_architectures_decide(made):
     assert found["next"] == f"python -m trials.search {run} --in-process"  # nothing is found yet
 
 
-def test_after_a_sampled_supernet_with_a_limit_learning_comes_next(made):
-    run, _ = made(shared=0.0)
-    path = f"{run}/config.json"
-    stored = json.loads(open(path).read())
-    stored["config"]["max_macs"] = "3M"
-    open(path, "w").write(json.dumps(stored))
+@pytest.mark.parametrize("strategy", ["window", "gumbel"])
+def test_what_comes_next_where_the_seed_ranks(made, strategy):
+    """After a sampled supernet learning under its limit; after one that has learned, short trainings."""
+    run = Path(made(shared=0.0)[0])
+    stored = json.loads((run / "config.json").read_text())
+    stored["config"] |= {"max_macs": "3M", "strategy": strategy}
+    (run / "config.json").write_text(json.dumps(stored))
+    (run / "arc.json").write_text("{}")
     tau = kendall([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [5.0, 3.0, 4.0, 1.0, 2.0, 0.0])
     _, following = agree.conclude(SupernetRun.open(run), agree.Band("macs", 1.0, 2.0), tau)
+    if strategy == "gumbel":
+        assert following == f"python -m trials.retrain --supernet {run} --top-random 8"
+        return
     config = cli.parse(supernet.Config, following.split()[3:], None, "trials.supernet")
     assert (config.strategy, config.max_macs) == ("gumbel", "3000000")
 

@@ -175,7 +175,7 @@ class Adviser:
             return command, f"{why}; choose by short trainings among it and random ones"
         limit = config.get("max_macs") or summary["limits"].get("max_macs")
         if limit and not config.get("import_official") and config.get("strategy") not in DIFFERENTIABLE:
-            command = typed.again(self.run, {"--strategy": "gumbel", "--max-macs": limit, "--warm-start": None})
+            command = typed.learned_instead(self.run, limit)
             return command, f"{why}; learn an architecture under the limit, which beat chance where searches did not"
         scored = len(summary["history"])
         return noise.top_command(
