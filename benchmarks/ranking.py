@@ -27,7 +27,7 @@ from spaces.errors import InputError, unknown
 from spaces.files import load_json
 from strategies.sampling import uniform_path
 from trials.common import cli
-from trials.evidence.ranking import Tau, kendall, tau_difference
+from trials.evidence.ranking import kendall, tau_difference
 from trials.scoring.evaluate_config import Settings
 from trials.scoring.scorer import Scorer
 
@@ -38,11 +38,6 @@ def truth(pair: str) -> dict[str, float]:
     """Mean test accuracy of each network of a pair, percent, by id of its architecture."""
     results = [load_json(path, "result") for path in sorted((RESULTS / pair / "networks").glob("*.json"))]
     return {name: statistics.mean(values) for name, values in accuracies(results).items()}
-
-
-def tau_text(tau: Tau) -> str:
-    """Such as `0.21 [-0.05, 0.44]`."""
-    return "-" if tau.tau is None else f"{tau.tau:.2f} [{tau.low:.2f}, {tau.high:.2f}]"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -82,10 +77,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     macs = [float(record["macs"]) for record in records]
     scores = {"top-1": [record["top1"] for record in records], "loss": [-record["loss"] for record in records]}
     rows = [
-        (name, tau_text(kendall(values, true)), str(tau_difference(values, macs, true) or "-"))
+        (name, str(kendall(values, true)), str(tau_difference(values, macs, true) or "-"))
         for name, values in scores.items()
     ]
-    rows.append(("MACs", tau_text(kendall(macs, true)), "-"))
+    rows.append(("MACs", str(kendall(macs, true)), "-"))
     print(cli.table(rows, ("score", "tau", "minus that of MACs"), as_is=True))
     print(
         f"loss minus top-1: {tau_difference(scores['loss'], scores['top-1'], true) or '-'}; {len(records)} architectures, mean top-1 "

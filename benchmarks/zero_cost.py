@@ -21,7 +21,7 @@ from torch import nn
 
 from benchmarks.common import parse
 from benchmarks.quality.pairs import DEFAULT, PAIRS, SMOKE_PAIR, Pair, cut_fashion_mnist
-from benchmarks.ranking import tau_text, truth
+from benchmarks.ranking import truth
 from benchmarks.roads.folders import FASHION_MNIST
 from spaces.arch import arch_id
 from spaces.errors import InputError, unknown
@@ -152,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             known = [name for name in found if name in true]
             for score in next(iter(found.values())):
                 tau = kendall([found[name][score] for name in known], [true[name] for name in known])
-                rows.append((pair.name, score, len(known), tau_text(tau)))
+                rows.append((pair.name, score, len(known), str(tau)))
     print(cli.table(rows, ("pair", "score", "networks", "tau"), as_is=True))
 
 

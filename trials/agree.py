@@ -27,13 +27,14 @@ from trials.common.commands import as_typed
 from trials.common.options import DeviceOptions
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.ranking import Tau, kendall, most_with_truth
+from trials.scoring import noise
+from trials.scoring.score_value import has_value
 from trials.search_driver.experiment_file import quantile_of_macs
 from trials.training.strategy_options import DIFFERENTIABLE
 
 ARCHS = 50  # with which the interval of a tau of 0 is +-0.19
 FEWEST, MOST = 10, 10_000
 SEED = 0  # of the drawing
-CANDIDATES = 8  # of short trainings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
     named = {f"architecture {number}": arch for number, arch in enumerate(archs, 1)}
     scored = [score_archs(one, named, config.device) for one in (run, other)]
-    both = sorted(set(scored[0]) & set(scored[1]))
+    both = sorted(name for name in scored[0] if all(has_value(records.get(name, {}), "loss") for records in scored))
     macs = [float(scored[0][name]["macs"]) for name in both]
     top1, loss = (
         [[sign * records[name][key] for name in both] for records in scored]
@@ -83,7 +84,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             for one, scores in zip((run, other), top1, strict=True)
         ),
     ]
-    print(cli.table([(what, tau_text(tau)) for what, tau in rows], ("Kendall's tau", ""), as_is=True))
+    print(cli.table([(what, str(tau)) for what, tau in rows], ("Kendall's tau", ""), as_is=True))
     verdict, following = conclude(run, band, agreement["top1"])
     print(f"verdict: {verdict}")
     cli.say_next(as_typed(following), "")
@@ -104,7 +105,7 @@ def open_other(run: SupernetRun, path: str | None) -> SupernetRun:
     """The second supernet.
 
     Raises:
-        InputError: it is not given, which says how it is trained; it is the same, or of another space.
+        InputError: it is not given, which says how it is trained; or it has the same seed, another space, or other images.
     """
     seed = run.config["seed"]
     train = typed.again(run.path, {"--seed": seed + 1})
@@ -115,8 +116,12 @@ def open_other(run: SupernetRun, path: str | None) -> SupernetRun:
     other = SupernetRun.open(path)
     if not run.table.same_costs(other.table):
         raise InputError(f"'{path}' is not of the space and resolution of '{run.path}'; train such a one with: {train}")
-    if other.hash == run.hash:
-        raise InputError(f"'{path}' has the same weights as '{run.path}'; train them with another seed: {train}")
+    if other.config["data"] != run.config["data"]:
+        raise InputError(
+            f"'{path}' has seen {other.config['data']}, and '{run.path}' {run.config['data']}; train with the same images: {train}"
+        )
+    if other.config["seed"] == seed:  # supernets of one seed begin with the same weights, and share errors
+        raise InputError(f"'{path}' has seed {seed} as '{run.path}' has; train one with another seed: {train}")
     return other
 
 
@@ -166,12 +171,7 @@ def without_ranking(run: SupernetRun) -> str:
         return typed.learned_instead(run.path, limit)
     if not (run.path / "arc.json").exists():
         return cli.command("search", run.path, "--in-process")
-    return cli.command("retrain", "--supernet", run.path, "--top-random", CANDIDATES)
-
-
-def tau_text(tau: Tau) -> str:
-    """Such as `0.21 [-0.05, 0.44]`."""
-    return "none: all scores are one" if tau.tau is None else f"{tau.tau:.2f} [{tau.low:.2f}, {tau.high:.2f}]"
+    return cli.command("retrain", "--supernet", run.path, "--top-random", 2 * noise.TOP)
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def short_trainings_table(pairs: Sequence[Measured]) -> str:
             rows.append(
                 (
                     *(long.pair.name, short.pair.epochs, long.pair.epochs, len(both)),
-                    f"{found.tau.tau:.2f} [{found.tau.low:.2f}, {found.tau.high:.2f}]",
+                    str(found.tau),
                     *(f"{found.gain:+.2f}", f"{100 * found.ahead:.0f} %"),
                 )
             )

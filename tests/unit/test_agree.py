@@ -32,6 +32,12 @@ def test_what_the_agreement_of_two_scores_allows():
     assert most_with_truth(1) == 1
 
 
+def change(run: Path, **options) -> None:
+    """Change options in config.json of a run."""
+    stored = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(stored | {"config": stored["config"] | options}))
+
+
 @pytest.fixture
 def made(monkeypatch, own_run, tmp_path):
     """Two runs whose scores are made: a part that they share, and one of their own."""
@@ -39,11 +45,10 @@ def made(monkeypatch, own_run, tmp_path):
     for path in own_run.iterdir():
         if path.is_file():
             (tmp_path / "other" / path.name).write_bytes(path.read_bytes())
-    with open(tmp_path / "other" / "supernet.pt", "ab") as file:
-        file.write(b"0")  # other weights, as far as their hash goes
+    change(tmp_path / "other", seed=1)
 
     def score(run, archs, device, shared):
-        own = np.random.default_rng(len(str(run.path)))
+        own = np.random.default_rng(len(run.path.name))
         found = {}
         for arch in archs.values():
             name = arch_id(arch)
@@ -87,9 +92,7 @@ def test_scores_that_the_architectures_decide(made):
 def test_what_comes_next_where_the_seed_ranks(made, strategy):
     """After a sampled supernet learning under its limit; after one that has learned, short trainings."""
     run = Path(made(shared=0.0)[0])
-    stored = json.loads((run / "config.json").read_text())
-    stored["config"] |= {"max_macs": "3M", "strategy": strategy}
-    (run / "config.json").write_text(json.dumps(stored))
+    change(run, max_macs="3M", strategy=strategy)
     (run / "arc.json").write_text("{}")
     tau = kendall([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [5.0, 3.0, 4.0, 1.0, 2.0, 0.0])
     _, following = agree.conclude(SupernetRun.open(run), agree.Band("macs", 1.0, 2.0), tau)
@@ -101,11 +104,14 @@ def test_what_comes_next_where_the_seed_ranks(made, strategy):
 
 
 def test_a_second_supernet_that_cannot_be_compared(own_run, made):
-    run, _ = made(shared=0.0)
+    run, other = made(shared=0.0)
     with pytest.raises(InputError, match="--other is missing: .* train it with: python -m trials.supernet .*--seed 1 "):
         agree.main([run])
-    with pytest.raises(InputError, match="has the same weights"):
+    with pytest.raises(InputError, match="has seed 0 as .* has; train one with another seed: .*--seed 1 "):
         agree.main([run, "--other", run])
+    change(Path(other), data="cifar10")
+    with pytest.raises(InputError, match="has seen cifar10, and .* digits; train with the same images"):
+        agree.main([run, "--other", other])
     with pytest.raises(InputError, match="--archs 3 is out of range; give 10 to 10,000"):
         agree.main([run, "--other", run, "--archs", "3"])
 

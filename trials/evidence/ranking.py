@@ -27,6 +27,10 @@ class Tau:
     n: int
     needed: int | None
 
+    def __str__(self) -> str:
+        """Such as `0.21 [-0.05, 0.44]`; `none` where there is no tau."""
+        return "none" if self.tau is None else f"{self.tau:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
 
 def kendall(x: Sequence[float], y: Sequence[float]) -> Tau:
     """Kendall's tau-b of two rankings of n networks.
