@@ -138,6 +138,13 @@ def test_the_models_of_a_library_are_those_in_its_files():
     assert baselines.model_names("no_such_library") == []
 
 
+def test_a_library_that_was_absent_is_looked_for_again(monkeypatch):
+    with monkeypatch.context() as absent:
+        absent.setitem(sys.modules, "timm", None)
+        assert baselines.model_names("timm") == []
+    assert "test_resnet" in baselines.model_names("timm")
+
+
 def test_the_names_that_are_checked_without_a_space_s_module_are_those_in_it():
     presets = {name: importlib.import_module(path.partition(":")[0]).PRESETS for name, path in names.SPACES.items()}
     assert {name: tuple(known) for name, known in presets.items()} == names.PRESETS

@@ -102,7 +102,6 @@ def build_baseline(text: str, classes: int) -> nn.Module:
         ) from None
 
 
-@functools.cache
 def model_names(library: str) -> list[str]:
     """The models that a library has by its files, where each is a function with a mark: it imports torch, they do not.
 
@@ -112,7 +111,12 @@ def model_names(library: str) -> list[str]:
     spec = importlib.util.find_spec(library)
     if spec is None or spec.origin is None:
         return []
-    texts = (path.read_text(encoding="utf-8") for path in (Path(spec.origin).parent / "models").glob("*.py"))
+    return _names_in(Path(spec.origin).parent / "models")
+
+
+@functools.cache  # of what was read: a library that is not here now may be later
+def _names_in(folder: Path) -> list[str]:
+    texts = (path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
     return sorted({name for text in texts for name in MODEL.findall(text)})
 
 
