@@ -19,6 +19,7 @@ from spaces.errors import InputError
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
 from trials.choosing.band import Band, band_of, random_archs
+from trials.choosing.otherwise import find_otherwise
 from trials.choosing.searched import Searched, Within, read_latency, read_limits, read_searched
 from trials.common import cli, typed
 from trials.common.answers import answer
@@ -27,10 +28,8 @@ from trials.common.commands import as_typed
 from trials.common.options import DeviceOptions
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.ranking import Tau, kendall, most_with_truth
-from trials.scoring import noise
 from trials.scoring.score_value import has_value
 from trials.search_driver.experiment_file import quantile_of_macs
-from trials.training.strategy_options import DIFFERENTIABLE
 
 ARCHS = 50  # with which the interval of a tau of 0 is +-0.19
 FEWEST, MOST = 10, 10_000
@@ -162,16 +161,11 @@ def conclude(run: SupernetRun, band: Band, tau: Tau) -> tuple[str, str]:
 
 
 def without_ranking(run: SupernetRun) -> str:
-    """The command that finds an architecture without such scores: it learns one under a limit; where that was done, short trainings choose."""
-    config = run.config
-    if config.get("strategy") not in DIFFERENTIABLE and not config.get("import_official"):
-        limit = read_limits(run).max_macs or quantile_of_macs(
-            FeasibleSpace(run.table, Limits())
-        )  # that of RUN/search.yml
-        return typed.learned_instead(run.path, limit)
-    if not (run.path / "arc.json").exists():
-        return cli.command("search", run.path, "--in-process")
-    return cli.command("retrain", "--supernet", run.path, "--top-random", 2 * noise.TOP)
+    """The command that finds an architecture without such scores."""
+    command, _ = find_otherwise(
+        run, quantile_of_macs(FeasibleSpace(run.table, Limits()))
+    )  # the limit of RUN/search.yml
+    return command
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import fsolve
+from scipy.special import softmax
 
 from spaces.arch import Arch, arch_id
 from spaces.cost import CostTable
@@ -72,9 +73,5 @@ def _tilted(costs: Costs, tilt: NDArray[np.float64], scale: float) -> list[NDArr
         tilt: slope in the middle, and how much it rises from the first block to the last, (2,).
         scale: MACs of a network, which make the slopes numbers near 1.
     """
-    found = []
-    for index, cost in enumerate(costs):
-        logits = (tilt[0] + tilt[1] * (index / len(costs) - 0.5)) * cost / scale * len(costs)
-        weights = np.exp(logits - logits.max())
-        found.append(weights / weights.sum())
-    return found
+    slopes = tilt[0] + tilt[1] * (np.arange(len(costs)) / len(costs) - 0.5)
+    return [softmax(slope * len(costs) * cost / scale) for slope, cost in zip(slopes, costs, strict=True)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.evidence import Top1, accuracies, against_random, foretold, picked, ranking, spread
+from benchmarks.quality.evidence import accuracies, against_random, foretold, picked, ranking, spread
 from benchmarks.quality.pairs import Pair
 from benchmarks.quality.shapes import centre_of
 from benchmarks.quality.units import Plan, Unit, all_units, baseline_units, found_by, result_of
 from spaces.arch import arch_id
 from trials.common import cli
-from trials.evidence.ranking import kendall
+from trials.evidence.ranking import seed_ceiling
 from trials.scoring import noise
 
 
@@ -207,18 +206,17 @@ def rankings_table(pairs: Sequence[Measured]) -> str:
                 if any(key not in result["scores"][name] for result in results for name in pair.randoms):
                     continue
                 scores = np.array([[sign * result["scores"][name][key] for name in pair.randoms] for result in results])
-                several = len(results) > 1
-                alike = agreement(scores) if several else "-"
+                alike = seed_ceiling(scores.T)  # None with one seed
                 seconds = [result["seconds"] for result in results]
                 ways = [("each", scores, statistics.mean(seconds))]
-                ways += [("mean of all", scores.mean(axis=0, keepdims=True), sum(seconds))] if several else []
+                ways += [("mean of all", scores.mean(axis=0, keepdims=True), sum(seconds))] if alike else []
                 for way, of, took in ways:
                     found = ranking(of, macs, pair.random_means())
                     rows.append(
                         (
                             *(pair.pair.name, variant, key, len(results), way, len(pair.randoms)),
                             *map(str, (found.tau, found.by_macs, found.difference)),
-                            *(alike, f"{took:.0f}"),
+                            *(str(alike or "-"), f"{took:.0f}"),
                         )
                     )
     header = (
@@ -226,16 +224,6 @@ def rankings_table(pairs: Sequence[Measured]) -> str:
         *("one with another", "seconds"),
     )
     return "ranking of the random architectures, Kendall's tau\n" + cli.table(rows, header, as_is=True)
-
-
-def agreement(scores: Top1) -> str:
-    """Kendall's tau of the scores of one supernet with those of another, its mean over all pairs of seeds.
-
-    Args:
-        scores: (seeds, architectures).
-    """
-    taus = [kendall(list(one), list(other)).tau or 0.0 for one, other in itertools.combinations(scores, 2)]
-    return f"{statistics.mean(taus):.2f}"
 
 
 def winners_table(pairs: Sequence[Measured]) -> str:
@@ -273,7 +261,9 @@ def shapes_table(pairs: Sequence[Measured]) -> str:
         randoms, table = pair.random_means(), pair.pair.table()
         if len(shaped) < 2 or len(randoms) < 2:
             continue
-        centres = [centre_of(table, arch) for arch in pair.pair.random_archs(len(randoms))]
+        centres = [
+            centre_of(table, arch) for arch in pair.pair.random_archs(pair.plan.pool) if arch_id(arch) in pair.randoms
+        ]
         drawn = f"{statistics.mean(centres):.1f} ({statistics.stdev(centres):.1f})"
         alike = against_random(shaped, randoms)
         for (kind, variant), results in pair.searches.items():

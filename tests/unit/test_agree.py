@@ -93,11 +93,11 @@ def test_what_comes_next_where_the_seed_ranks(made, strategy):
     """After a sampled supernet learning under its limit; after one that has learned, short trainings."""
     run = Path(made(shared=0.0)[0])
     change(run, max_macs="3M", strategy=strategy)
-    (run / "arc.json").write_text("{}")
+    (run / "most_probable.json").write_text("{}")
     tau = kendall([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [5.0, 3.0, 4.0, 1.0, 2.0, 0.0])
     _, following = agree.conclude(SupernetRun.open(run), agree.Band("macs", 1.0, 2.0), tau)
     if strategy == "gumbel":
-        assert following == f"python -m trials.retrain --supernet {run} --top-random 8"
+        assert following == f"python -m trials.retrain --supernet {run} --top 1 --top-random 4"
         return
     config = cli.parse(supernet.Config, following.split()[3:], None, "trials.supernet")
     assert (config.strategy, config.max_macs) == ("gumbel", "3000000")

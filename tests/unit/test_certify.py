@@ -371,7 +371,11 @@ def test_what_may_find_a_better_architecture(adviser):
     """By what was measured: learning under the limit; short trainings where there is none; no search of a supernet that learned one."""
     run, stored = str(adviser.run), json.loads((adviser.run / "config.json").read_text())
     short = f"python -m trials.retrain --supernet {run}"
+    save_arch(adviser.run / "arc.json", uniform_path(COSTS.choices, random.Random(0)))  # which a certified run has
     assert advised(adviser, "worse", {})[0] == f"{short} --top-random 8"  # nothing was searched
+    save_json(adviser.run / "most_probable.json", {})
+    assert advised(adviser, "worse", {})[0] == f"{short} --top 1 --top-random 4"  # what was learned takes part
+    (adviser.run / "most_probable.json").unlink()
     summary = {"limits": {}, "share_of_space": 1.0, "history": [{"id": "a"}, {"id": "b"}]}
     save_json(adviser.run / "search.json", summary)
     worse, why = advised(adviser, "worse", {})
@@ -388,7 +392,8 @@ def test_what_may_find_a_better_architecture(adviser):
     line = shlex.join(["python", "-m", "trials.supernet", *typed_words])
     save_json(adviser.run / "config.json", stored | {"config": of_window, "typed": line})
     ((_, config),) = options_of(advised(adviser, "worse", {})[0])
-    assert (config.strategy, config.max_macs, config.warm_start, config.epochs) == ("gumbel", "3M", None, 3)
+    found = (config.strategy, config.max_macs, config.warm_start, config.epochs)
+    assert found == ("gumbel", "3200000", None, 3)  # the limit of the search, not that of the supernet
     save_json(adviser.run / "config.json", stored | {"config": of_window | {"strategy": "softmax"}})
     assert advised(adviser, "worse", {})[0] == worse  # it has learned under the limit
     save_json(

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from trials.certifying.certify_config import MANY_RANDOM
+from trials.choosing.otherwise import find_otherwise
 from trials.common import cli, run_files, typed
+from trials.common.supernet_run import SupernetRun
 from trials.evidence.comparison import Comparison, Factor
 from trials.evidence.gates import GateWarning, below_floor
 from trials.evidence.intervals import NORMAL, Interval
@@ -17,7 +19,6 @@ from trials.images.dataset import Data
 from trials.scoring import noise
 from trials.scoring.score_store import TOP_FILE
 from trials.training.short_training import ShortTraining
-from trials.training.strategy_options import DIFFERENTIABLE
 
 ENOUGH = 0.5  # points; where half the interval is below, more evidence would only show a difference that is small
 LARGEST_TEST_FRACTION = 0.5
@@ -153,31 +154,12 @@ class Adviser:
         return command, f"{round(sum(test.values()) * larger / fraction):,} of them", math.sqrt(fraction / larger)
 
     def _search_better(self, why: str) -> Advice:
-        """What may find a better architecture, by what docs/results.md has measured.
-
-        That is to learn one under the same limit; where that is done, or there is no limit, to choose by short trainings. Longer supernets
-        are not shown to rank better, and those of differentiable strategies rank no architectures that are alike.
-        """
+        """What may find a better architecture, see `find_otherwise`; after short trainings more of them."""
         if (self.run / TOP_FILE).exists():
             choice = run_files.read(self.run / TOP_FILE, "choice of retrain --top")
-            options = (
-                *(("--top", choice["top"]) if choice.get("top") else ()),
-                "--top-random",
-                2 * choice.get("top_random", noise.TOP),
-            )
-            options += ("--seeds", choice["seeds"], "--resume")
-            command = cli.command("retrain", "--supernet", self.run, *options)
+            best = ("--top", choice["top"]) if choice.get("top") else ()
+            more = ("--top-random", 2 * choice.get("top_random", noise.TOP), "--seeds", choice["seeds"], "--resume")
+            command = cli.command("retrain", "--supernet", self.run, *best, *more)
             return command, f"{why}; choose among more random candidates"
-        config = run_files.read(self.run / "config.json", "run configuration")["config"]
-        summary = run_files.read_if_there(self.run / "search.json", "search summary")
-        if summary is None:
-            command = cli.command("retrain", "--supernet", self.run, "--top-random", 2 * noise.TOP)
-            return command, f"{why}; choose by short trainings among it and random ones"
-        limit = config.get("max_macs") or summary["limits"].get("max_macs")
-        if limit and not config.get("import_official") and config.get("strategy") not in DIFFERENTIABLE:
-            command = typed.learned_instead(self.run, limit)
-            return command, f"{why}; learn an architecture under the limit, which beat chance where searches did not"
-        scored = len(summary["history"])
-        return noise.top_command(
-            self.run, scored
-        ), f"{why}; choose by short trainings among the best of it and random ones"
+        command, what = find_otherwise(SupernetRun.open(self.run))
+        return command, f"{why}; {what}"

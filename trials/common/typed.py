@@ -81,11 +81,6 @@ def again(run: str | Path, changes: Mapping[str, object]) -> str:
     return changed(_began(run), {**changes, "--out": free_name(run)})
 
 
-def learned_instead(run: str | Path, max_macs: object) -> str:
-    """The command that learns an architecture under a limit, with the other options of the supernet that began a run."""
-    return again(run, {"--strategy": "gumbel", "--max-macs": max_macs, "--warm-start": None})
-
-
 def anew(run: str | Path, changes: Mapping[str, object]) -> str:
     """The command that puts a run aside, which other commands look for by its name, and begins it with some options changed.
 
