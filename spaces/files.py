@@ -62,25 +62,36 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def draft_folder(path: str | Path) -> Iterator[Path]:
-    """A folder beside `path` for drafts of it, removed at the end; Python's own temporary files go there, too.
+    """A folder beside `path` for drafts of it, removed at the end.
 
     What killed processes left there, of this kind or as drafts of a file, is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path.parent)
-    folder, before = path.with_name(f".{path.name}.{os.getpid()}.tmp"), tempfile.tempdir
+    folder = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     folder.mkdir()
     lock = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        tempfile.tempdir = str(folder)  # of libraries
         yield folder
     finally:
-        tempfile.tempdir = before
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+@contextlib.contextmanager
+def temporary_files_in(folder: str | Path) -> Iterator[None]:
+    """Let libraries put their temporary files into a folder of drafts, where a killed process leaves nothing for good.
+
+    To be held around single calls: a module that is imported meanwhile may keep the folder's name for ever.
+    """
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -1,10 +1,12 @@
 """Exported files: the same answers as the network they were made from, where only torch, or only ONNX Runtime, is there."""
 
+import importlib
 import json
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -73,6 +75,14 @@ def test_onnx_gives_the_networks_answers(digits):
         torch.testing.assert_close(answers, logits[:size], atol=1e-4, rtol=0)
         assert torch.equal(answers.argmax(1), logits[:size].argmax(1))
     assert not [*(run / "export").glob("*.data")]  # one file
+
+
+def test_no_library_remembers_the_folder_of_drafts(digits):
+    """PyTorch's compiler, which is imported during an export, keeps headers where temporary files were at that moment."""
+    codecache = importlib.import_module("torch._inductor.codecache")  # not above, where it would come before the export
+    assert digits[0].is_dir()
+    assert str(digits[0]) not in codecache._HEADER_DIR
+    assert codecache._HEADER_DIR.startswith(tempfile.gettempdir())
 
 
 def test_a_model_card_lies_beside_the_files(digits):

@@ -174,6 +174,12 @@ def test_what_compilation_lacks_is_refused(monkeypatch):
         InputError, match="--compile on needs the compiler 'no-such-compiler', which this machine lacks"
     ):
         require_compiler("on", cuda=False)
+    monkeypatch.delenv("CXX")
+    monkeypatch.setattr("tempfile.tempdir", "/mnt/my disk")
+    with pytest.raises(
+        InputError, match="temporary files, '/mnt/my disk', whose name PyTorch cannot pass to the compiler"
+    ):
+        require_compiler("on", cuda=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="the package triton, which this machine lacks; install what is missing"):
         require_compiler("on", cuda=True)

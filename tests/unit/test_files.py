@@ -4,6 +4,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -48,6 +49,18 @@ def test_a_body_that_raises_leaves_the_file_as_it_was(tmp_path):
         raise ZeroDivisionError
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert load_json(tmp_path / "a.json", "number") == 1
+
+
+def test_a_folder_of_drafts_takes_no_temporary_file_but_where_it_is_asked_to(tmp_path):
+    """A module that is imported while drafts are written, such as PyTorch's compiler, may keep the folder's name for ever."""
+    with files.draft_folder(tmp_path / "export") as drafts:
+        assert tempfile.gettempdir() != str(drafts)
+        with files.temporary_files_in(drafts):
+            assert tempfile.gettempdir() == str(drafts)
+            with tempfile.NamedTemporaryFile() as file:
+                assert os.path.dirname(file.name) == str(drafts)
+        assert tempfile.gettempdir() != str(drafts)
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_at_a_time_and_no_lock_file_is_left(tmp_path):

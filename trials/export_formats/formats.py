@@ -27,6 +27,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
 from spaces.errors import InputError
+from spaces.files import temporary_files_in
 from trials.export_formats.module_file import module_text
 from trials.networks.batchnorm import fold_batchnorm
 
@@ -126,7 +127,7 @@ def write_int8(source: Path, path: Path, batches: Iterable[torch.Tensor], *, ran
         InputError: onnxruntime cannot quantise this network.
     """
     method = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile}[ranges]
-    with tempfile.TemporaryDirectory() as folder, _quiet(), refuse_network("int8"):
+    with temporary_files_in(path.parent), tempfile.TemporaryDirectory() as folder, _quiet(), refuse_network("int8"):
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         quantize_static(

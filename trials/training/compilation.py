@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import shlex
 import shutil
 import sysconfig
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +37,7 @@ def require_compiler(compiles: str, cuda: bool) -> None:
         compiles: auto, on or off.
         cuda: whether a GPU is used.
     Raises:
-        InputError: there are several processes, or no compiler.
+        InputError: there are several processes, no compiler, or a folder for temporary files that it cannot be told.
     """
     if compiles != "on":
         return
@@ -51,6 +53,11 @@ def require_compiler(compiles: str, cuda: bool) -> None:
         missing.append(f"Python's headers ('{header}')")
     if cuda and importlib.util.find_spec("triton") is None:
         missing.append("the package triton")
+    if not missing and not cuda and shlex.split(folder := tempfile.gettempdir()) != [folder]:
+        raise InputError(
+            f"--compile on: the compiler's headers are kept in the folder for temporary files, '{folder}', whose name PyTorch "
+            "cannot pass to the compiler; set TMPDIR to a folder whose name has no spaces or quotes, or leave --compile out"
+        )
     if missing:
         raise InputError(
             f"--compile on needs {' and '.join(missing)}, which this machine lacks; install what is missing, or leave --compile out"
