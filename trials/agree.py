@@ -1,12 +1,13 @@
-"""Do two supernets of one space, trained with different seeds, rank architectures alike? Nothing is retrained for it.
+"""Do the supernets of a run, trained with different seeds, rank architectures alike? Nothing is retrained for it.
 
-    python -m trials.supernet ... --seed 1 --out runs/mine-2     the supernet of runs/mine once more, with another seed
-    python -m trials.agree runs/mine --other runs/mine-2         minutes: 50 random architectures, scored by both
+    python -m trials.supernet ... --out runs/mine --supernets 2     or, of a run that is complete: ... --resume --supernets 2
+    python -m trials.agree runs/mine                                minutes: 50 random architectures, scored by each
 
-What the seed decides is not of the architecture: where the two do not agree within a band of cost, neither ranks it, and a search of either
-chooses by luck. Where they agree, tau of a score with the accuracy after retraining can at most be what is printed; an error that both
-share is not seen, so `trials.certify` has the last word. The architectures are drawn from the band of cost of the winner, or below the
-limit where nothing is found yet, or from the whole space. Scores are stored in both runs, as those of a search, and are no results of it.
+What the seed decides is not of the architecture: where two supernets do not agree within a band of cost, neither ranks it, and a search of
+either chooses by luck. The mean of several ranks better, and how much better follows from their agreement. What is printed as the most is
+tau with the accuracy after retraining that it allows; an error that all share is not seen, so `trials.certify` has the last word. The
+architectures are drawn from the band of cost of the winner, or below the limit where nothing is found yet, or from the whole space. Their
+scores are stored in the run, as those of a search, and are no results of it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
 
 from spaces.errors import InputError
 from strategies.feasible import FeasibleSpace
@@ -27,13 +30,14 @@ from trials.common.cli import option, reuse
 from trials.common.commands import as_typed
 from trials.common.options import DeviceOptions
 from trials.common.supernet_run import SupernetRun
-from trials.evidence.ranking import Tau, kendall, most_with_truth
-from trials.scoring.score_value import has_value
+from trials.evidence.ranking import Tau, kendall, most_with_truth, seed_ceiling
 from trials.search_driver.experiment_file import quantile_of_macs
+from trials.training.strategy_options import DIFFERENTIABLE
 
 ARCHS = 50  # with which the interval of a tau of 0 is +-0.19
 FEWEST, MOST = 10, 10_000
 SEED = 0  # of the drawing
+MORE = 2  # times as many supernets: what they would do is foretold
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,9 +46,8 @@ class Config:
 
     positional: ClassVar[str] = "run"
 
-    run: str = option(help="Run directory of trials.supernet")
-    other: str = option(None, "Another run of the same supernet, with another seed")
-    archs: int = option(ARCHS, f"Random architectures that both score, {FEWEST} to {MOST:,}")
+    run: str = option(help="Run directory of trials.supernet with several supernets")
+    archs: int = option(ARCHS, f"Random architectures that each scores, {FEWEST} to {MOST:,}")
     device: str = reuse(DeviceOptions, "device")
 
     def __post_init__(self) -> None:
@@ -55,7 +58,7 @@ class Config:
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = cli.parse(Config, argv, __doc__, "trials.agree")
     run = SupernetRun.open(config.run)
-    other = open_other(run, config.other)
+    number = count_supernets(run)
     within = what_is_searched(run)
     band = band_to_rank(within)
     archs = random_archs(within, band, config.archs, known=(), seed=SEED)
@@ -65,63 +68,64 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         )
     from trials.scoring.run_scores import score_archs  # with torch
 
-    named = {f"architecture {number}": arch for number, arch in enumerate(archs, 1)}
-    scored = [score_archs(one, named, config.device) for one in (run, other)]
-    both = sorted(name for name in scored[0] if all(has_value(records.get(name, {}), "loss") for records in scored))
-    macs = [float(scored[0][name]["macs"]) for name in both]
-    top1, loss = (
-        [[sign * records[name][key] for name in both] for records in scored]
-        for key, sign in (("top1", 1), ("loss", -1))
-    )
-    agreement = {"top1": kendall(*top1), "loss": kendall(*loss)}
-    print(f"{len(both)} random architectures of {band}, scored by '{run.path}' and '{other.path}'")
+    named = {f"architecture {place}": arch for place, arch in enumerate(archs, 1)}
+    records = [record for _, record in sorted(score_archs(run, named, config.device).items()) if "supernets" in record]
+    agreement = {
+        key: seed_ceiling(np.array([[one[key] for one in record["supernets"]] for record in records]))
+        for key in ("top1", "loss")
+    }
+    top1 = agreement["top1"]
+    if top1 is None:
+        raise InputError(f"{len(records)} of {len(archs)} architectures have a score of each supernet; that is too few")
+    macs = kendall([float(record["macs"]) for record in records], [record["top1"] for record in records])
+    pairs = number * (number - 1) // 2
+    beside = "one with the other" if pairs == 1 else f"one with another, mean of {pairs} pairs"
+    print(f"{len(records)} random architectures of {band}, scored by the {number} supernets of '{run.path}'")
+    most = {many: most_with_truth(top1.tau or 0.0, many) for many in (1, number, MORE * number)}
     rows = [
-        ("top-1, one with the other", agreement["top1"]),
-        ("cross-entropy, one with the other", agreement["loss"]),
+        (f"top-1, {beside}", str(top1)),
+        (f"cross-entropy, {beside}", str(agreement["loss"])),
+        ("MACs with the mean top-1", str(macs)),
         *(
-            (f"MACs with top-1 of '{one.path}'", kendall(macs, scores))
-            for one, scores in zip((run, other), top1, strict=True)
+            (f"the most of {'one supernet' if many == 1 else f'the mean of {many}'} with the truth", f"{tau:.2f}")
+            for many, tau in most.items()
         ),
     ]
-    print(cli.table([(what, str(tau)) for what, tau in rows], ("Kendall's tau", ""), as_is=True))
-    verdict, following = conclude(run, band, agreement["top1"])
+    print(cli.table(rows, ("Kendall's tau", ""), as_is=True))
+    verdict, following = conclude(run, band, top1, number)
     print(f"verdict: {verdict}")
     cli.say_next(as_typed(following), "")
     return answer(
         "agree",
         run=run.path,
-        other=other.path,
+        supernets=number,
         band=dataclasses.asdict(band),
-        architectures=len(both),
-        agreement={name: dataclasses.asdict(tau) for name, tau in agreement.items()},
-        most=most_with_truth(agreement["top1"].high),
+        architectures=len(records),
+        agreement={name: dataclasses.asdict(tau) for name, tau in agreement.items() if tau is not None},
+        most=most_with_truth(top1.high, number),
         verdict=verdict,
         next=as_typed(following),
     )
 
 
-def open_other(run: SupernetRun, path: str | None) -> SupernetRun:
-    """The second supernet.
+def count_supernets(run: SupernetRun) -> int:
+    """How many supernets a run has, 2 or more.
 
     Raises:
-        InputError: it is not given, which says how it is trained; or it has the same seed, another space, or other images.
+        InputError: it has one; with the command that trains a second one.
     """
-    seed = run.config["seed"]
-    train = typed.again(run.path, {"--seed": seed + 1})
-    if path is None:
+    number: int = run.config.get("supernets") or 1
+    if number > 1:
+        return number
+    strategy = run.config.get("strategy")
+    if strategy in DIFFERENTIABLE or run.config.get("import_official"):
+        made = f"of --strategy {strategy}" if strategy in DIFFERENTIABLE else "of the official code"
         raise InputError(
-            f"--other is missing: the supernet of '{run.path}' with another seed than {seed}; train it with: {train}"
+            f"'{run.path}' holds one supernet, {made}, beside which no second one is trained; give a run of a sampling strategy"
         )
-    other = SupernetRun.open(path)
-    if not run.table.same_costs(other.table):
-        raise InputError(f"'{path}' is not of the space and resolution of '{run.path}'; train such a one with: {train}")
-    if other.config["data"] != run.config["data"]:
-        raise InputError(
-            f"'{path}' has seen {other.config['data']}, and '{run.path}' {run.config['data']}; train with the same images: {train}"
-        )
-    if other.config["seed"] == seed:  # supernets of one seed begin with the same weights, and share errors
-        raise InputError(f"'{path}' has seed {seed} as '{run.path}' has; train one with another seed: {train}")
-    return other
+    raise InputError(
+        f"'{run.path}' has one supernet, and nothing to compare it with; train a second one: {typed.go_on(run.path)} --supernets 2"
+    )
 
 
 def what_is_searched(run: SupernetRun) -> Within:
@@ -141,21 +145,25 @@ def band_to_rank(within: Within) -> Band:
     return band_of(within, winner)
 
 
-def conclude(run: SupernetRun, band: Band, tau: Tau) -> tuple[str, str]:
-    """The verdict in a sentence without its full stop, and the command that comes next."""
+def conclude(run: SupernetRun, band: Band, tau: Tau, number: int) -> tuple[str, str]:
+    """The verdict in a sentence without its full stop, and the command that comes next.
+
+    Args:
+        tau: of one supernet's top-1 with another's.
+        number: of the supernets.
+    """
     if tau.tau is None:
         return "all architectures have one score, so there is nothing to rank by", without_ranking(run)
-    most = f"{most_with_truth(tau.high):.2f}"
+    high = f"{most_with_truth(tau.high, number):.2f}"
+    mean = f"tau of the mean of {number} with the accuracy after retraining can"
     if tau.low <= 0:
         return (
-            f"no agreement is shown: within {band} what ranks is rather the seed than the architecture, and tau of a score with the accuracy after "
-            f"retraining can hardly be above {most}",
+            f"no agreement is shown: within {band} what ranks is rather the seed than the architecture, and {mean} hardly be above {high}",
             without_ranking(run),
         )
     found = (run.path / "arc.json").exists()
     return (
-        f"the two agree, so tau of a score with the accuracy after retraining can be up to {most_with_truth(tau.tau):.2f}, hardly above {most}; "
-        "errors that both share are not seen",
+        f"the supernets agree, so {mean} be up to {most_with_truth(tau.tau, number):.2f}, hardly above {high}; errors that all share are not seen",
         cli.command("certify", run.path) if found else cli.command("search", run.path, "--in-process"),
     )
 

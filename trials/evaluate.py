@@ -132,6 +132,9 @@ def report(final: dict[str, float], result: dict[str, Any] | None = None, batch_
         ]
     rows += [("MACs", f"{final['macs']:,}"), ("params", f"{final['params']:,}")]
     if result is not None:
+        if "supernets" in result:
+            each = ", ".join(f"{own['top1']:.2f}" for own in result["supernets"])
+            rows.append(("top-1 is the mean", f"of {len(result['supernets'])} supernets: {each}"))
         calibration = f"{result['calibration_images']:,} calibration images"
         rows.append(("with", f"precision {result.get('precision', 'of the worker')}, {calibration}"))
     print(cli.table(rows, ("score", ""), as_is=True))

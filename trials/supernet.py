@@ -47,6 +47,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
         run_dir.refuse_before_training("supernet", config)
     from trials.common.threads import use_free_cores
     from trials.images import image_list
+    from trials.training import supernets
     from trials.training.supernet_plan import plan_supernet
 
     plan = plan_supernet(config)
@@ -71,10 +72,11 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     with locks.exclusive(run, "training") if speaks else contextlib.nullcontext():
         if speaks:
             run_dir.open_run(config.out, "supernet", config, resume=config.resume, discards=(image_list.LIST,))
-        if (run / "supernet.pt").exists():
+        if len(supernets.trained_weights(run)) == config.supernets and (run / "supernet.pt").exists():
             print(f"'{run}' is complete: {run / 'supernet.pt'}")
             return told(run, print_next(run, plan, config))
         if speaks:
+            supernets.reopen(run)
             plan.data.save(run)
             plan.table.save(run / "cost_table.json")
             save_json(run / "search_space.json", search_space(plan.chain.choices))
@@ -111,25 +113,35 @@ def train(run: Path, plan: SupernetPlan, config: Config, speaks: bool) -> str | 
     Returns:
         The command that comes next; None where the training was stopped before its end.
     """
-    from trials.training import run_gates
+    from trials.training import run_gates, supernets
 
     if plan.imported:
-        weights = plan.imported.weights
+        weights = [plan.imported.weights]
     else:
         from trials.training.supernet_loop import training_loop
         from trials.training.supernet_trainer import SupernetTrainer
 
         if speaks:
             keep_warnings(run, "supernet", run_gates.before_supernet(config, plan.data))
-        trainer = SupernetTrainer(config, plan.data, plan.space, plan.loss_table, plan.paths)
-        weights = training_loop(trainer, run, plan.feasible, plan.fixed_archs)
-    if weights and speaks:
-        contents = {"space": plan.space.plain(), "seed": config.seed, "preprocessing": plan.data.preprocessing()}
-        run_dir.save_checkpoint(run / "supernet.pt", {"model": weights, **contents})
-        print(f"supernet: {run / 'supernet.pt'}")
-        keep_warnings(run, "supernet", run_gates.after_supernet(config, plan.data), more=True)
-        return print_next(run, plan, config)
-    return None
+        weights = supernets.trained_weights(run)
+        for number in range(len(weights), config.supernets):
+            if config.supernets > 1:
+                print(f"supernet {number + 1} of {config.supernets}, seed {config.seed + number}")
+            own, folder = supernets.plan_of(plan, number), supernets.folder_of(run, config, number)
+            trainer = SupernetTrainer(own.config, own.data, own.space, own.loss_table, own.paths)
+            found = training_loop(trainer, run, folder, own.feasible, own.fixed_archs)
+            if not found:
+                return None
+            weights.append(found)
+            if speaks:
+                keep_warnings(run, "supernet", run_gates.after_supernet(config, plan.data, folder), more=True)
+                if len(weights) < config.supernets:
+                    supernets.keep_weights(run, plan, weights)
+    if not speaks:
+        return None
+    supernets.keep_weights(run, plan, weights)
+    print(f"supernet: {run / 'supernet.pt'}")
+    return print_next(run, plan, config)
 
 
 def print_next(run: Path, plan: SupernetPlan, config: Config) -> str:

@@ -22,7 +22,9 @@ from spaces.files import CLONE, save_json
 from trials.common import cli, run_dir
 from trials.networks.accuracy import Graded
 from trials.scoring.evaluate_config import Settings
-from trials.scoring.scorer import Measured, Scorer
+from trials.scoring.measured import Measured
+from trials.scoring.scorer import Scorer
+from trials.scoring.shared_blocks import SharedBlocks
 from trials.search_driver.in_process import search_in_process
 from trials.search_driver.plan import plan_experiment
 from trials.search_driver.session import restore_tuner
@@ -101,7 +103,9 @@ def one_search(source: Path, folder: Path, size: int, args: argparse.Namespace) 
     score_tree = Scorer._score_tree
     stand_in = stand_in_scores(args.scores, args.seed, plan.table.choices) if args.unscored else None
 
-    def timed(self: Scorer, archs: Sequence[Arch], on_share: Callable[[float], None]) -> list[Measured]:
+    def timed(
+        self: Scorer, archs: Sequence[Arch], blocks: SharedBlocks, on_share: Callable[[float], None]
+    ) -> list[Measured]:
         began = Clock.now()
         if stand_in:
             nothing_right = torch.zeros(1, 2, dtype=torch.bool)
@@ -109,7 +113,7 @@ def one_search(source: Path, folder: Path, size: int, args: argparse.Namespace) 
                 Measured(0.0, Graded(nothing_right, torch.tensor([-score])), 0) for score in stand_in(list(archs))
             ]
         else:
-            measured = score_tree(self, archs, on_share)
+            measured = score_tree(self, archs, blocks, on_share)
         scoring.append((len(ends), Clock.now().since(began)))
         return measured
 

@@ -82,7 +82,7 @@ def train_network(unit: Unit, plan: Plan, run: Path, work: Path, device: str) ->
 
 def train_supernet(unit: Unit, plan: Plan, run: Path, work: Path, device: str) -> dict[str, Any]:
     """Train a supernet, score all random architectures with it, and search it with every tuner."""
-    epochs = LONG.get(unit.name, 1) * unit.pair.supernet_epochs
+    epochs = max(1, round(LONG.get(unit.name, 1) * unit.pair.supernet_epochs))
     if unit.name in SHORT:
         epochs = max(1, round(epochs / paths_of_fair_step(unit)))
     options = call_supernet(unit, SUPERNETS[unit.name], epochs, run, work, device)
@@ -99,9 +99,13 @@ def learn(unit: Unit, plan: Plan, run: Path, work: Path, device: str) -> dict[st
 
 
 def call_supernet(unit: Unit, options: str, epochs: int, run: Path, work: Path, device: str) -> str:
-    """Train a supernet, from the checkpoint where there is one. Returns the options that make the variant."""
+    """Train a supernet, from the checkpoint where there is one. Returns the options that make the variant.
+
+    Where it is several supernets, no two units share a seed of one: they are 0 to 2, 3 to 5, and so on.
+    """
     options = options.replace("LIMIT", str(unit.pair.max_macs))
-    words = [*unit.pair.words(work), *options.split(), "--epochs", str(epochs), "--seed", str(unit.seed)]
+    seed = unit.seed * (3 if "--supernets 3" in options else 1)
+    words = [*unit.pair.words(work), *options.split(), "--epochs", str(epochs), "--seed", str(seed)]
     call("supernet", [*words, "--eval-paths", "0", "--device", device, "--out", str(run), "--resume", *PRECISION])
     return options
 

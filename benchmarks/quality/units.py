@@ -27,9 +27,11 @@ SUPERNETS = {
     "uniform-short": "--strategy uniform --warm-start 0.3",  # as many weight updates as in strict-fair
     "uniform-long": "--strategy uniform --warm-start 0.3",
     "window-long": "--strategy window --max-macs LIMIT --warm-start 0.3",
+    "window-three": "--strategy window --max-macs LIMIT --warm-start 0.3 --supernets 3",
+    "window-thirds": "--strategy window --max-macs LIMIT --warm-start 0.3 --supernets 3",  # as much training as of one supernet
 }
 SHORT = ("strict-fair", "uniform-short")  # get as many epochs less as a step of strict fairness has paths
-LONG = {"uniform-long": 4, "window-long": 4}  # times as many epochs
+LONG = {"uniform-long": 4, "window-long": 4, "window-thirds": 1 / 3}  # times as many epochs
 _LEARN = "--max-macs LIMIT --warm-start 0.3 --arch-warmup 0"
 LEARNERS = {
     "softmax": f"--strategy softmax {_LEARN}",

@@ -48,7 +48,9 @@ def test_fused_convolutions_score_as_plain_layers(own_run, precision, most):
     """The largest difference of logits, as a part of their standard deviation; the fused functions are there, and right."""
     scorer = Scorer(own_run, Settings(64, 64, 32, precision), "cuda")
     archs = [scorer.table.arch(numbers) for numbers in ([0] * 20, [3] * 20, [0, 1, 2, 3] * 5)]
-    plain = SharedBlocks(scorer.chain, scorer.weights, dataclasses.replace(scorer.precision, fuse=False), scorer.device)
+    plain = SharedBlocks(
+        scorer.chain, scorer.blocks.weights, dataclasses.replace(scorer.precision, fuse=False), scorer.device
+    )
     found = []
     with scorer.precision.cudnn_flags():
         x, _ = next(scorer.scoring_batches())

@@ -21,7 +21,7 @@ from trials.networks import baselines
 HEAVY = ("torch", "torchvision", "nni", "pytorch_lightning", "lightning_fabric", "sklearn", "matplotlib", "pandas")
 # command -> mistakes; {here} is an empty folder, and every command is also given an unknown option and --help
 MISTAKES = {
-    "agree": ["{here}/none", "{here}", "{here}/none --archs 3", "{here} --other {here}/none"],
+    "agree": ["{here}/none", "{here}", "{here}/none --archs 3"],
     "certify": ["{here}/none", "{here}", "{here}/none --seeds 0", "{here}/none --jobs 100000"],
     "data": ["{here}/none", "{here}", "{here}/none --workers 100000"],
     "evaluate": ["--run {here}/none --arch {here}/arc.json", "--run {here} --arch {here}/arc.json --max-macs 1Q"],

@@ -31,7 +31,11 @@ def test_answers_survive_the_file():
         right = generator.random(images) < 0.7
         again = noise.unpack_answers(record(right))
         assert again.dtype == bool
-        assert np.array_equal(again, right)
+        assert np.array_equal(again, [right])
+        several = np.stack([right, ~right, right])
+        answers = {"scoring_images": images, "right": noise.pack_answers(several), "supernets": [{}] * 3}
+        assert np.array_equal(noise.unpack_answers(answers), several)
+        assert noise.unpack_answers(answers | {"supernets": [{}] * 30}) is None
     broken = record(right) | {"right": "no base64!"}
     assert noise.unpack_answers(broken) is None
     assert noise.unpack_answers(record(right) | {"scoring_images": 400}) is None

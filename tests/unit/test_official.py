@@ -99,7 +99,7 @@ def test_a_supernet_becomes_a_run(checkpoint, chain, photos, tmp_path):
     assert stored["import_official"] == str(path)
     scorer = Scorer(run, Settings(calibration_images=16, scoring_images=6, batch_size=6))
     arch = PUBLISHED["spos"]["spos-block"].arch
-    network = chain.network(arch, scorer.weights).eval()
+    network = chain.network(arch, scorer.blocks.weights).eval()
     expected = nn.Sequential(stem, *(built[i][name] for i, name in enumerate(arch.values())), head).eval()
     images = 255 * torch.rand(2, 3, 224, 224)
     with torch.no_grad():

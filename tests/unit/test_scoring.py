@@ -37,7 +37,7 @@ def test_score_is_that_of_the_frozen_network(own_run):
     result = scorer.result(arch)
     data = load_data(DataOptions(data="digits"), 32, score_fraction=0.25)
     supernet = make_supernet(spaces.build("spos", "tiny"))
-    supernet.load_state_dict(scorer.weights)
+    supernet.load_state_dict(scorer.blocks.weights)
     network = freeze(supernet, arch).to(memory_format=torch.channels_last)
     images = torch.cat([images for images, _ in data.eval_batches("train", 64, count=256)])
     recalibrate_batchnorm(network, [data.normalise(batch) for batch in images.split(64)])
@@ -122,7 +122,7 @@ def test_finetuning_learns(own_run):
     scorer = Scorer(own_run, dataclasses.replace(SETTINGS, finetune_steps=8))
     batches = list(scorer.batches.finetune())
     assert [len(labels) for _, labels in batches] == [64] * 4
-    network = scorer.chain.network(scorer.chain.warm_path, scorer.weights).train()
+    network = scorer.chain.network(scorer.chain.warm_path, scorer.blocks.weights).train()
 
     def loss():
         with torch.no_grad():

@@ -15,7 +15,8 @@ def how_chosen(run: SupernetRun, winner: Arch) -> dict[str, Any]:
 
     Returns:
         `by`: "short trainings", "search", "learned" or "hand"; `candidates`, `epochs`, `seeds` of short trainings;
-        `candidate_epochs` in all; `supernet_epochs`, 0 where nothing of it was asked; `scored` architectures; `sentence`.
+        `candidate_epochs` in all; `supernet_epochs`, 0 where nothing of it was asked, of all `supernets` together; `scored`
+        architectures; `sentence`.
     """
     path, name = run.path, arch_id(winner)
     choice = run_files.read_if_there(path / TOP_FILE, "choice of retrain --top") or {}
@@ -39,7 +40,8 @@ def how_chosen(run: SupernetRun, winner: Arch) -> dict[str, Any]:
         figures |= {"candidates": len(candidates), "epochs": epochs, "seeds": seeds}
         figures["candidate_epochs"] = len(candidates) * epochs * seeds
     if by in ("search", "learned") or (by == "short trainings" and asked):
-        figures["supernet_epochs"] = run.config.get("epochs") or 0
+        figures["supernets"] = run.config.get("supernets") or 1
+        figures["supernet_epochs"] = (run.config.get("epochs") or 0) * figures["supernets"]
         figures["scored"] = len(summary.get("history", [])) if by != "learned" else 0
     return figures | {"sentence": _sentence(figures)}
 
@@ -53,8 +55,10 @@ def _sentence(figures: dict[str, Any]) -> str:
         seeds = f" and {figures['seeds']} seeds" if figures["seeds"] > 1 else ""
         text = f"chosen by short trainings: {figures['candidates']} candidates of {figures['epochs']} epochs{seeds}, "
         text += f"{figures['candidate_epochs']} epochs in all"
-        supernet = f"; the supernet cost {figures['supernet_epochs']} epochs and {figures['scored']:,} scores more"
+        cost = "supernet cost" if figures.get("supernets", 1) == 1 else f"{figures['supernets']} supernets cost"
+        supernet = f"; the {cost} {figures['supernet_epochs']} epochs and {figures['scored']:,} scores more"
         return text + (supernet if figures["supernet_epochs"] else ", without a supernet")
     if by == "learned":
         return f"learned by the supernet in {figures['supernet_epochs']} epochs"
-    return f"chosen by the search: {figures['scored']:,} scores of a supernet of {figures['supernet_epochs']} epochs"
+    of = "a supernet of" if figures.get("supernets", 1) == 1 else f"{figures['supernets']} supernets of together"
+    return f"chosen by the search: {figures['scored']:,} scores of {of} {figures['supernet_epochs']} epochs"

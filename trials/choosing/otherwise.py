@@ -21,7 +21,8 @@ def find_otherwise(run: SupernetRun, max_macs: int | None = None) -> tuple[str, 
     """
     limit = read_limits(run).max_macs or max_macs
     if limit and run.config.get("strategy") not in DIFFERENTIABLE and not run.config.get("import_official"):
-        command = typed.again(run.path, {"--strategy": "gumbel", "--max-macs": limit, "--warm-start": None})
+        learn = {"--strategy": "gumbel", "--max-macs": limit, "--warm-start": None, "--supernets": None}
+        command = typed.again(run.path, learn)
         return command, "learn an architecture under the limit, which beat chance where searches did not"
     summary = run_files.read_if_there(run.path / "search.json", "search summary")
     if summary:

@@ -24,11 +24,11 @@ ERROR = {
 ANSWERS: dict[str, dict[str, str]] = {
     "agree": {
         "run": "run of the supernet",
-        "other": "run of the other one",
+        "supernets": "how many it has",
         "band": "costs that the architectures are drawn from: cost (macs, latency_ms), low, high",
-        "architectures": "random architectures that both have scored",
-        "agreement": "top1 and loss -> Kendall's tau of the two supernets' scores: tau, low, high, n, needed",
-        "most": "the largest tau with the accuracy after retraining that the upper end of the interval of top1 allows",
+        "architectures": "random architectures that each has scored",
+        "agreement": "top1 and loss -> Kendall's tau of one supernet's scores with another's, the mean over pairs: tau, low, high, n, needed",
+        "most": "the largest tau of the mean score with the accuracy after retraining that the upper end of the interval of top1 allows",
         "verdict": "in a sentence",
         "next": NEXT,
     },

@@ -34,6 +34,7 @@ MAY_CHANGE = (
     "out",  # the folder may have moved
     "logger",
 )
+GROWS = ("supernets",)  # a run may get more of them later
 PATHS = ("val_labels", "latency_table")  # the same file may be spelt in several ways
 AMOUNTS = ("max_macs", "min_macs")  # and so may the same number: 3M, 3000000
 
@@ -51,6 +52,8 @@ def changed_options(stored: Mapping[str, Any], config: Any) -> list[tuple[str, A
     given = json.loads(json.dumps(dataclasses.asdict(config)))
     for key, value in given.items():
         was = stored.get(key, type(config).__dataclass_fields__[key].default)
+        if key in GROWS and value >= (was or 1):  # an older version stored none
+            continue
         chooses_best = key == "eval_every" and given.get("hold_out")  # it decides which epochs can be the best
         if key in PATHS and was and value:
             now = places.relocated(was, stored["out"], config.out) if stored.get("out") else was

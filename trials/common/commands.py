@@ -23,7 +23,7 @@ HEADINGS = {
     "beside it": {
         "space": "show a search space, or list them all",
         "latency": "measure the candidates of a space on this machine",
-        "agree": "do two supernets of different seeds rank alike?",
+        "agree": "do the supernets of a run rank alike?",
         "evaluate": "score one architecture on a trained supernet",
     },
 }

@@ -16,7 +16,7 @@ from typing import Any
 
 from spaces.errors import InputError, Stopped, is_whole_number
 from spaces.files import CLONE, RESTORE, atomic, read_jsonl, save_json
-from trials.common import machine, run_files, typed
+from trials.common import changes, machine, run_files, typed
 from trials.common.changes import refuse_changed
 from trials.common.lines import say
 from trials.common.locks import is_held, same_file
@@ -133,8 +133,11 @@ def open_run(
     elif path.exists():
         stored = run_files.read(path, "run configuration")
         refuse_changed(run, stored["config"], config, decided=True)
-        if given.get("data_root") != stored["config"].get("data_root"):  # the images have moved
-            stored["config"]["data_root"] = given["data_root"]
+        renewed = {
+            key: given[key] for key in ("data_root", *changes.GROWS) if key in given
+        }  # the images may have moved
+        if any(stored["config"].get(key) != value for key, value in renewed.items()):
+            stored["config"] |= renewed
             save_json(path, stored)
         return run
     contents = {"command": command, "typed": typed.line(f"trials.{command}"), "config": given, **provenance()}

@@ -121,6 +121,7 @@ def schemas() -> Mapping[str, schema.Schema]:
             Optional("loss"): maybe,
             Optional("scoring_images"): Or(None, _count),
             Optional("right"): Or(None, str),
+            Optional("supernets"): [{"top1": _percent, "loss": _number}],
             Optional("seconds"): _number,
             Optional("finished"): _number,
         },

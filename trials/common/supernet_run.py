@@ -71,7 +71,7 @@ class SupernetRun:
 
     @cached_property
     def checkpoint(self) -> dict[str, Any]:
-        """supernet.pt: `model` (weights), `space`, `seed`, `preprocessing`; tensors are mapped from the file.
+        """supernet.pt: `model` (weights), `more` (those of further seeds), `space`, `seed`, `preprocessing`; tensors are mapped from the file.
 
         Raises:
             InputError: the file is damaged, or is that of another space.
@@ -87,8 +87,13 @@ class SupernetRun:
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
-        """State dict of the supernet."""
+        """State dict of the supernet; of several, that of the first."""
         return self.checkpoint["model"]
+
+    @property
+    def all_weights(self) -> list[dict[str, torch.Tensor]]:
+        """State dicts of all supernets of the run, see --supernets."""
+        return [self.weights, *self.checkpoint.get("more", ())]
 
     @cached_property
     def hash(self) -> str:

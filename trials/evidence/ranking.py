@@ -120,16 +120,20 @@ def seed_ceiling(accuracies: NDArray[np.float64]) -> Tau | None:
     return _with_interval(float(np.mean(known)), networks) if known else Tau(None, -1.0, 1.0, networks, None)
 
 
-def most_with_truth(agreement: float) -> float:
-    """The largest tau that one of two scores can have with the truth, where the errors of the two are independent.
+def most_with_truth(agreement: float, number: int = 1) -> float:
+    """The largest tau that a mean of several scores can have with the truth, where their errors are independent.
 
-    With normal errors r = sin(pi tau / 2) is the correlation of the two scores, so that of one of them with what they share is the root of r.
+    With normal errors r = sin(pi tau / 2) is the correlation of two scores, so K r / (1 + (K - 1) r) is that of two means of K of them, and the
+    root of it that of one such mean with what all share.
 
     Args:
-        agreement: Kendall's tau of the two scores with each other. None can be above 0 where it is not.
-    Source: Spearman (1904), doi:10.2307/1412159, for the root.
+        agreement: Kendall's tau of two scores with each other. None can be above 0 where it is not.
+        number: of scores in the mean.
+    Source: Spearman (1904), doi:10.2307/1412159, for the root; Spearman (1910), doi:10.1111/j.2044-8295.1910.tb00206.x, and Brown (1910),
+        doi:10.1111/j.2044-8295.1910.tb00207.x, for the mean.
     """
-    return 2 / math.pi * math.asin(math.sqrt(math.sin(math.pi / 2 * max(0.0, agreement))))
+    r = math.sin(math.pi / 2 * max(0.0, agreement))
+    return 2 / math.pi * math.asin(math.sqrt(number * r / (1 + (number - 1) * r)))
 
 
 def given_up(scores: Sequence[float], accuracies: Sequence[float]) -> float:

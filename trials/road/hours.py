@@ -44,6 +44,7 @@ class Work:
         architectures: that the search scores.
         seeds: trainings of each network.
         random: architectures that the winner is compared with.
+        supernets: trainings of the supernet, all of which score.
     """
 
     supernet_epochs: int
@@ -51,6 +52,7 @@ class Work:
     network_epochs: int
     seeds: int
     random: int
+    supernets: int = 1
 
 
 @dataclass(frozen=True)
@@ -120,10 +122,10 @@ def _hours(step: str, rates: Rates, work: Work) -> Hours:
     each = rates.start + work.network_epochs * rates.network_epoch + rates.test
     seconds, what = rates.start, ""
     if step == "supernet":
-        seconds += work.supernet_epochs * rates.supernet_epoch + rates.paths * rates.path
-        what = f"{work.supernet_epochs:,} epochs"
+        seconds += work.supernets * (work.supernet_epochs * rates.supernet_epoch + rates.paths * rates.path)
+        what = f"{work.supernets} times " * (work.supernets > 1) + f"{work.supernet_epochs:,} epochs"
     elif step == "search":
-        seconds += work.architectures * (rates.score + rates.trial) + (NNI if rates.trial else 0)
+        seconds += work.architectures * (work.supernets * rates.score + rates.trial) + (NNI if rates.trial else 0)
         what = f"{work.architectures:,} architectures"
     elif step == "retrain":
         own = rates.start + work.network_epochs * rates.retrain_epoch + rates.test

@@ -103,7 +103,7 @@ def measure(steps: Sequence[Sequence[str]]) -> tuple[Rates, Work]:
         slowed=slowed,
     )
     wanted = (search["max_trials"] or SEARCHES.get(config.preset, PAPER)) if search else 0
-    return rates, Work(config.epochs, wanted, network.epochs, seeds, own["random"] or RANDOM)
+    return rates, Work(config.epochs, wanted, network.epochs, seeds, own["random"] or RANDOM, config.supernets)
 
 
 def _options(words: Sequence[str]) -> dict[str, Any]:

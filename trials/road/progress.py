@@ -101,7 +101,7 @@ def _found(run: Path, record: Mapping[str, Any]) -> Iterator[tuple[str, bool, st
     """Each step, whether it is complete, and how far it is in words."""
     if "data" in record.get("steps", {}) or (run / "check.png").exists():
         yield "data", (run / "check.png").exists(), ""
-    yield "supernet", (run / "supernet.pt").exists(), _epochs(run)
+    yield "supernet", (run / "supernet.pt").exists(), _supernet_text(run)
     summary, winner = run_files.read_if_there(run / "search.json", "search summary"), (run / "arc.json").exists()
     scored = len(summary["history"] if summary else [*run.glob("search/*.json")])  # the certificate scores some more
     if summary or begun_strategy(run) not in DIFFERENTIABLE:  # what is learned is not searched
@@ -118,11 +118,26 @@ def _found(run: Path, record: Mapping[str, Any]) -> Iterator[tuple[str, bool, st
     yield "report", after, str(report) if after else ""
 
 
-def _epochs(run: Path) -> str:
-    """How many epochs of a training are done, in words; "" where it has not begun."""
+def _supernet_text(run: Path) -> str:
+    """How far the training of a supernet is, or of several of consecutive seeds, in words."""
+    folders = sorted(run.glob("supernets/seed*"), key=lambda path: int(path.name.removeprefix("seed")))
+    now = _epochs(folders[-1], run) if folders else _epochs(run)
+    if not (run / "config.json").exists():
+        return now
+    wanted = run_files.read(run / "config.json", "run configuration")["config"].get("supernets") or 1
+    return f"supernet {len(folders) + 1} of {wanted}: {now}" if now and wanted > 1 else now
+
+
+def _epochs(run: Path, home: Path | None = None) -> str:
+    """How many epochs of a training are done, in words; "" where it has not begun.
+
+    Args:
+        home: the folder with its options; found where it is None.
+    """
     path = run / "log.jsonl"
     lines = [line["epoch"] for line in (read_jsonl(path) if path.exists() else []) if "epoch" in line]
-    home = run if (run / "config.json").exists() else run.parent  # a seed is trained by the options of its network
+    if home is None:
+        home = run if (run / "config.json").exists() else run.parent  # a seed is trained by the options of its network
     if not lines or not (home / "config.json").exists():
         return ""
     wanted = run_files.read(home / "config.json", "run configuration")["config"].get("epochs")

@@ -34,12 +34,12 @@ def top_command(run: Path, count: int) -> str:
 
 
 def pack_answers(right: np.ndarray) -> str:
-    """Whether each image is right, bool (n,), as text for JSON: 8 images in a byte, in base64."""
+    """Whether each image is right, bool of any shape, as text for JSON: 8 answers in a byte, in base64."""
     return base64.b64encode(np.packbits(right).tobytes()).decode()
 
 
 def unpack_answers(record: Mapping[str, Any]) -> np.ndarray | None:
-    """Whether each scoring image is right, bool (n,).
+    """Whether each supernet has each scoring image right, bool (supernets, n).
 
     Args:
         record: a score, see `ScoreStore.record`.
@@ -53,7 +53,11 @@ def unpack_answers(record: Mapping[str, Any]) -> np.ndarray | None:
         packed = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
     except binascii.Error:
         return None
-    return np.unpackbits(packed, count=images).astype(bool) if len(packed) == -(-images // 8) else None
+    supernets = len(record.get("supernets", [None]))
+    answers = supernets * images
+    if len(packed) != -(-answers // 8):
+        return None
+    return np.unpackbits(packed, count=answers).astype(bool).reshape(supernets, images)
 
 
 def scoring_images(record: Mapping[str, Any], run: Path | None = None) -> int | None:
@@ -116,7 +120,8 @@ def like_the_best(results: Sequence[Mapping[str, Any]], run: Path | None = None,
     The best was the highest of K noisy scores, so each of the others must be allowed for (Bonferroni): the truly best
     one, that with the highest accuracy on endlessly many images, is marked with a probability of at least 95 %.
 
-    The test is McNemar's exact one, where it is known which images both have right. Else it is that of two independent
+    The test is McNemar's exact one, where it is known which images both have right; the t-test of the images' differences where
+    the score is a mean of several supernets, whose answers to one image are not independent. Else it is that of two independent
     shares, which is wider, because answers to the same images agree more often than by chance. Where even the number of
     images is not known, nothing is told apart.
 
@@ -140,10 +145,13 @@ def _is_worse(
     result: Mapping[str, Any], best: Mapping[str, Any], best_answers: np.ndarray | None, level: float, run: Path | None
 ) -> bool:
     """Whether a score is below the best one by more than noise, at this one-sided level."""
-    from scipy.stats import binomtest, norm
+    from scipy.stats import binomtest, norm, ttest_1samp
 
     answers = unpack_answers(result) if best_answers is not None else None
-    if answers is not None and best_answers is not None and len(answers) == len(best_answers):
+    if answers is not None and best_answers is not None and answers.shape == best_answers.shape:
+        if len(answers) > 1:
+            differences = best_answers.mean(0) - answers.mean(0)
+            return bool(differences.any() and ttest_1samp(differences, 0, alternative="greater").pvalue < level)
         lost, won = int((best_answers & ~answers).sum()), int((answers & ~best_answers).sum())
         return lost > won and bool(binomtest(lost, lost + won, alternative="greater").pvalue < level)
     images, images_of_best = scoring_images(result, run), scoring_images(best, run)

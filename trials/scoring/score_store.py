@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +92,7 @@ class ScoreStore:
         calibration_images: int,
         seed: int,
         computed_with: Mapping[str, str],
+        supernets: Sequence[Mapping[str, float]] = (),
     ) -> dict[str, Any]:
         """What a score file contains; nothing is written yet.
 
@@ -101,11 +102,12 @@ class ScoreStore:
                 measured on the first batch of them alone.
             loss: mean cross-entropy on the scoring images, natural logarithm; None where it did not come back.
             scoring_images: how many there are; None where that is not known.
-            right: which of them are right, see `noise.pack_answers`; None where only their number came back.
+            right: which of them each supernet has right, see `noise.pack_answers`; None where only their number came back.
             seconds: time that the score took. Candidates that are scored together have equal shares of their time.
             calibration_images: number of images that recalibrated BatchNorm.
-            seed: of the training of the supernet.
+            seed: of the training of the supernet; of several, that of the first.
             computed_with: precision, device, and how convolutions were computed, as far as it is known.
+            supernets: `top1` and `loss` of each supernet of which the score is the mean; kept where there are several.
         """
         return {
             "arch": arch,
@@ -121,6 +123,7 @@ class ScoreStore:
             "calibration_images": calibration_images,
             **computed_with,
             "seed": seed,
+            **({"supernets": [*supernets]} if len(supernets) > 1 else {}),
             "supernet": self.supernet_hash,
             "settings": self.settings.stored(),
             "finished": time.time(),

@@ -1,19 +1,19 @@
 """Score architectures with a supernet's weights: recalibrate BatchNorm on fixed images, then measure accuracy on fixed images.
 
-Many candidates are scored together, as a tree of prefixes (prefix_tree.py), with results that equal those of scoring them
-one by one, bit for bit. The images are decoded once per run (fixed_images.py). The weights of a path are copied, so no
-statistics leak from one candidate to the next, and NNI's NAS package is not imported.
+The score by several supernets is the mean of theirs (measured.py). Many candidates are scored together, as a tree of prefixes
+(prefix_tree.py), with results that equal those of scoring them one by one, bit for bit. The images are decoded once per run
+(fixed_images.py). The weights of a path are copied, so no statistics leak from one candidate to the next, and NNI's NAS package is not
+imported.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -24,11 +24,11 @@ from trials.common.threads import use_free_cores
 from trials.images.dataset import normalise
 from trials.networks.accuracy import Graded, grade, topk_hits
 from trials.networks.batchnorm import fold_batchnorm, recalibrate_batchnorm
-from trials.scoring import noise
 from trials.scoring.batches import Batches, fit_scoring_batch
 from trials.scoring.evaluate_config import Settings
 from trials.scoring.finetune import finetune
 from trials.scoring.fixed_images import images_of_run
+from trials.scoring.measured import Measured, mean_values
 from trials.scoring.precision import PRECISIONS
 from trials.scoring.prefix_tree import PrefixTree
 from trials.scoring.recorded_blocks import Graphs, RecordedBlocks, scoring_device
@@ -43,19 +43,12 @@ GROUP_BYTES = 1 << 30  # memory for the folded weights of a group
 AUTO_PRECISION = {"cpu": "32", "cuda": "32"}
 
 T = TypeVar("T")
+OnShare = Callable[[float], None]  # (share of the work that is done)
 Progress = Callable[[int, float], None]  # (candidates in the group that is being scored, share of it that is done)
 
 
 def no_progress(group: int, share: float) -> None:
     """A `Progress` that shows nothing."""
-
-
-class Measured(NamedTuple):
-    """What scoring one candidate gives."""
-
-    top1_before: float  # percent, before recalibration, on the first batch of scoring images
-    answers: Graded  # to all scoring images
-    calibration_images: int
 
 
 class Scorer:
@@ -84,14 +77,15 @@ class Scorer:
         self.run, self.settings, self.reference = Path(run), settings, reference
         supernet_run = SupernetRun.open(run)
         self.config, self.table, self.chain = supernet_run.config, supernet_run.table, supernet_run.chain
-        self.weights = supernet_run.weights
         use_free_cores(self.run)
         self.store = ScoreStore(self.run, supernet_run.hash, settings)
         self.device = scoring_device(device, cuda_graphs)
         self.graphs = Graphs(cuda_graphs, self.device)
         self.precision_name = AUTO_PRECISION[self.device.type] if settings.precision == "auto" else settings.precision
         self.precision = PRECISIONS[self.precision_name]
-        self.blocks = SharedBlocks(self.chain, self.weights, self.precision, self.device)
+        every = supernet_run.all_weights
+        self.supernets = [SharedBlocks(self.chain, weights, self.precision, self.device) for weights in every]
+        self.blocks = self.supernets[0]
         self.seconds: float | None = None  # per candidate of the last group
         self.images = images_of_run(supernet_run, settings, self.device)
         size = fit_scoring_batch(scoring_batch, settings.batch_size, self.chain.resolution, self.device)
@@ -114,11 +108,10 @@ class Scorer:
             ArchError: `arch` does not fit the space.
             Exception: whatever went wrong, such as too little memory.
         """
-        for _, result in self.results([arch]):
-            if isinstance(result, Exception):
-                raise result
-            return result
-        raise AssertionError
+        [(_, result)] = self.results([arch])
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def results(
         self, archs: Sequence[Arch], on_progress: Progress = no_progress
@@ -166,36 +159,38 @@ class Scorer:
         Raises:
             ArchError: an architecture does not fit the space.
         """
-        began = time.perf_counter()
-        if self.reference or self.settings.finetune_steps:
-            measured = []
-            for number, arch in enumerate(archs, 1):
-                measured.append(self._score_reference(arch))
-                on_progress(len(archs), number / len(archs))
-        else:
-            measured = self._score_tree(archs, lambda share: on_progress(len(archs), share))
+        began, measured = time.perf_counter(), list[list[Measured]]()
+
+        def progress(share: float) -> None:
+            on_progress(len(archs), (len(measured) + share) / len(self.supernets))
+
+        for blocks in self.supernets:
+            measured.append(self._measure(archs, blocks, progress))
         self.seconds = (time.perf_counter() - began) / len(archs)
-        records = []
-        images = len(self.images.scoring)
-        for arch, (before, answers, used) in zip(archs, measured, strict=True):
-            top1, top5 = (100 * int(hits) / images for hits in answers.right.sum(0))
-            record = self.store.record(
-                arch,
-                self.table,
-                top1=top1,
-                top5=top5,
-                loss=math.fsum(answers.losses.tolist()) / images,  # exactly rounded, whatever the order
-                top1_before_recalibration=before,
-                scoring_images=images,
-                right=noise.pack_answers(answers.right[:, 0].numpy()),
-                seconds=self.seconds,
-                calibration_images=used,
-                computed_with=self.computed_with,
-                seed=self.config["seed"],
-            )
+        alike = {"scoring_images": len(self.images.scoring), "seconds": self.seconds, "seed": self.config["seed"]}
+        alike["computed_with"] = self.computed_with
+        records = [
+            self.store.record(arch, self.table, **mean_values(own), **alike)
+            for arch, *own in zip(archs, *measured, strict=True)
+        ]
+        for record in records:
             self.store.write(record)
-            records.append(record)
         return records
+
+    def _measure(self, archs: Sequence[Arch], blocks: SharedBlocks, on_share: OnShare) -> list[Measured]:
+        """What one supernet says of candidates.
+
+        Args:
+            blocks: of the supernet.
+            on_share: called with the share of the work that is done.
+        """
+        if not (self.reference or self.settings.finetune_steps):
+            return self._score_tree(archs, blocks, on_share)
+        measured = []
+        for done, arch in enumerate(archs, 1):
+            measured.append(self._score_reference(arch, blocks))
+            on_share(done / len(archs))
+        return measured
 
     def _stored(self, arch: Arch) -> dict[str, Any] | None:
         """The stored score; None where there is none, or an older version's, without the loss, which is measured anew."""
@@ -212,7 +207,8 @@ class Scorer:
             recorded = self.graphs.turn_off()  # they need memory of their own
             if len(group) == 1 and not recorded:
                 return [error]
-        self.blocks.clear()
+        for blocks in self.supernets:
+            blocks.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if recorded:
@@ -233,10 +229,11 @@ class Scorer:
         pixels = size * self.chain.resolution**2
         return self.graphs.recorded_for(pixels, batches, tree.node_count, tree.block_count)
 
-    def _score_tree(self, archs: Sequence[Arch], on_share: Callable[[float], None]) -> list[Measured]:
+    def _score_tree(self, archs: Sequence[Arch], blocks: SharedBlocks, on_share: OnShare) -> list[Measured]:
         """Score candidates together, as a prefix tree.
 
         Args:
+            blocks: of the supernet.
             on_share: called after each batch with the share of all batches that is done.
         """
         batches_in_all, done = sum(batches for _, batches in self.batches.sizes()), 0
@@ -249,7 +246,7 @@ class Scorer:
                 on_share(min(1.0, done / batches_in_all))
 
         with self.precision.cudnn_flags():
-            tree = PrefixTree(self.blocks, archs)
+            tree = PrefixTree(blocks, archs)
             first_batch = self.batches.first()
             before = tree.hits([first_batch], before=True)
             used = tree.calibrate(counted(self.calibration_batches()), self.recordings(tree, Pass.CALIBRATE))
@@ -259,21 +256,25 @@ class Scorer:
         return [Measured(float(b[0]) * 100 / size, own, used) for b, own in zip(before, answers, strict=True)]
 
     @torch.no_grad()
-    def _score_reference(self, arch: Arch) -> Measured:
+    def _score_reference(self, arch: Arch, blocks: SharedBlocks) -> Measured:
         """Score one architecture the plain way, as a fixed network. `_score_tree` must give the same."""
         with self.precision.cudnn_flags():
-            before, network, used = self.fixed_network(arch)
+            before, network, used = self.fixed_network(arch, blocks)
             return Measured(before, self.answers_of_network(network), used)
 
     @torch.no_grad()
-    def fixed_network(self, arch: Arch) -> tuple[float, nn.Module, int]:
+    def fixed_network(self, arch: Arch, blocks: SharedBlocks | None = None) -> tuple[float, nn.Module, int]:
         """One architecture as a network with recalibrated BatchNorm, whose input is `self.precision.cast_images(x)`.
 
+        Args:
+            blocks: of the supernet whose weights it gets; None: of the first.
         Returns:
             Top-1 in percent on the first scoring batch before recalibration; the network; number of calibration images.
         """
         cast_images = self.precision.cast_images
-        network = self.precision.prepare(self.chain.network(arch, self.weights), self.device)
+        network = self.precision.prepare(
+            self.chain.network(arch, (self.blocks if blocks is None else blocks).weights), self.device
+        )
         cast = self.precision.finish(copy.deepcopy(network))
         x, labels = self.batches.first()
         before = topk_hits(cast(cast_images(x)).float(), labels)

@@ -55,6 +55,7 @@ def estimate(trainer: SupernetTrainer, table: CostTable) -> list[tuple[str, str]
     times = time_steps(trainer)
     step_seconds = sum(times.seconds) / len(times.seconds)
     hours = supernet_hours(trainer, times)
+    of_supernets = f" for {config.supernets} supernets" * (config.supernets > 1)
     memory = weight_bytes(parameters, config.optimizer, config.momentum) + times.activation_bytes
     paths = trainer.paths.paths_per_step() if trainer.paths else 1
     rows = [
@@ -72,7 +73,7 @@ def estimate(trainer: SupernetTrainer, table: CostTable) -> list[tuple[str, str]
         ),
         ("seconds per step", f"{step_seconds:.3f} (mean of {len(times.seconds)} steps)"),
         ("images per second", f"{config.batch_size / step_seconds:,.0f}"),
-        ("hours expected", f"{hours:.2f}, without evaluations"),
+        ("hours expected", f"{hours * config.supernets:.2f}{of_supernets}, without evaluations"),
     ]
     if trainer.search is not None:
         rows.insert(4, ("architecture steps per epoch", f"{trainer.arch_steps_per_epoch:,}"))

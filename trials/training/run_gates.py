@@ -62,25 +62,28 @@ def before_supernet(config: supernet_config.Config, data: Data) -> Found:
     return _with_one_command(wanted, lambda changes: typed.again(config.out, changes))
 
 
-def supernet_loss(config: supernet_config.Config, data: Data, *, whole: bool) -> GateWarning | None:
+def supernet_loss(config: supernet_config.Config, data: Data, folder: Path, *, whole: bool) -> GateWarning | None:
     """Whether the loss of a supernet falls, by its log. The warm start trains one path, and its losses are others.
 
     Args:
+        folder: of its log.
         whole: whether the training is over.
     """
     steps = config.epochs * (data.size(_parts_of_supernet(config)[0]) // config.batch_size)
     last = steps // 2 if config.width_warmup else steps  # what narrow widths do to the loss says nothing
     command = typed.again(config.out, _supernet_differences(config, data) or {"--lr": _lower(config.lr)})
-    return gates.flat_loss(_losses(Path(config.out), config.warm_steps(steps), last), command, whole=whole)
+    return gates.flat_loss(_losses(folder, config.warm_steps(steps), last), command, whole=whole)
 
 
-def after_supernet(config: supernet_config.Config, data: Data) -> Found:
-    """What is wrong with a supernet that is trained to the end: its loss, and the balanced accuracy of its fixed paths."""
-    if config.import_official:
-        return []
+def after_supernet(config: supernet_config.Config, data: Data, folder: Path) -> Found:
+    """What is wrong with a supernet that is trained to the end: its loss, and the balanced accuracy of its fixed paths.
+
+    Args:
+        folder: of its log.
+    """
     differences = _supernet_differences(config, data)
-    loss = supernet_loss(config, data, whole=True)
-    measured = [entry for entry in _log(Path(config.out)) if "fixed_paths" in entry]
+    loss = supernet_loss(config, data, folder, whole=True)
+    measured = [entry for entry in _log(folder) if "fixed_paths" in entry]
     known = measured[-1].get("fixed_paths_balanced") if measured else None  # not in the log of an older version
     near = known and gates.near_chance(known, "", flat=loss is not None)
     more = {"--score-fraction": min(MOST_SCORE, 2 * config.score_fraction)}

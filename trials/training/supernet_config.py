@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from spaces.errors import InputError
 from strategies.limits import Limits, amount, milliseconds
 from trials.common import cli
-from trials.common.cli import flag, option, reuse
+from trials.common.cli import option, reuse
 from trials.common.options import (
     CheckpointOptions,
     OptimizerOptions,
@@ -19,8 +19,9 @@ from trials.common.options import (
 )
 from trials.common.run_dir import take_stored
 from trials.images.options import KEPT_BY_RUNS, DataOptions
-from trials.training import sizing
+from trials.training import sizing, supernet_checks
 from trials.training.strategy_options import DIFFERENTIABLE, LEARNING, ArchOptions, StrategyOptions
+from trials.training.supernet_checks import LIMITS, MOST_SUPERNETS
 from trials.watching.options import LoggerOptions, decide_loggers
 
 # The defaults of each preset, on data of its own size: ImageNet's are the official SPOS recipe, small's the same in batches of 128 (our
@@ -50,7 +51,6 @@ RECIPES: dict[str, dict[str, Any]] = {
 # By preset: few steps leave cold paths at chance (docs/evaluation.md). Thresholds begin with all they have, which is as warm. Where
 # blocks can be skipped, gumbel, whose steps train all candidates, learns to skip none after one warm path (docs/results.md).
 WARM_START = {"tiny": 0.3, "small": 0.3}
-LIMITS = ("max_macs", "min_macs", "max_latency_ms")
 FITTED = (*sizing.SIZED, "arch_warmup", "temperature_decay")  # of a recipe, what the number of images decides
 
 
@@ -84,6 +84,12 @@ class Config(
     ema: float = option(0.0, "Decay of a moving average of all weights, which becomes the supernet; 0 means none")
     accumulate: int = option(1, "Pieces of a batch that go through the network one after the other, to save memory")
     seed: int = option(0, "Seed of weights, batches, augmentation and paths")
+    supernets: int = option(
+        None,
+        f"Supernets, at most {MOST_SUPERNETS}, of consecutive seeds, whose mean score ranks better than that of one; with --resume a run gets more of them",
+        unset="1",
+        brief="Supernets of consecutive seeds, whose scores are averaged",
+    )
     eval_paths: int = option(5, "Number of fixed paths whose accuracy is followed; 0 means none")
     stop_after: int | None = option(None, "Stop after this many steps, with a checkpoint; --resume goes on")
     dry_run: bool = option(False, "Train a few steps, say what the run would take, and write nothing")
@@ -103,8 +109,14 @@ class Config(
         take_stored(self, "supernet", KEPT_BY_RUNS)
         super().__post_init__()
         self.decide_preprocessing(official=bool(self.import_official))
-        take_stored(self, "supernet", ("preset", "resolution", "cost_loss", "warm_start", "logger", *RECIPES["tiny"]))
+        take_stored(
+            self,
+            "supernet",
+            ("preset", "resolution", "cost_loss", "warm_start", "logger", "supernets", *RECIPES["tiny"]),
+        )
         decide_loggers(self)
+        if self.supernets is None:
+            object.__setattr__(self, "supernets", 1)
         if self.class_weights == "none":  # the default has one form
             object.__setattr__(self, "class_weights", None)
         if self.cost_loss is None:
@@ -134,9 +146,10 @@ class Config(
         if self.eval_paths > 1000:
             raise InputError(f"--eval-paths {self.eval_paths} is above 1,000; give fewer")
         self.limits(), self.target()  # these refuse what is no number
-        _check_limits(self)
-        _check_learning(self, recipe)
-        _check_batches(self)
+        supernet_checks.check_limits(self)
+        supernet_checks.check_learning(self, recipe)
+        supernet_checks.check_supernets(self)
+        supernet_checks.check_batches(self)
 
     @property
     def trains_none(self) -> bool:
@@ -212,88 +225,3 @@ class Config(
         if self.latency_table:
             return milliseconds(self.cost_target or self.max_latency_ms or 1, "--cost-target")
         return amount(self.cost_target or self.max_macs or 1e6, "--cost-target") / 1e6
-
-
-def _check_limits(config: Config) -> None:
-    """Refuse limits that the strategy would ignore in silence."""
-    learns = config.strategy in DIFFERENTIABLE
-    limited = [name for name in LIMITS if getattr(config, name)]
-    if config.max_latency_ms and not config.latency_table:
-        raise InputError(
-            "--max-latency-ms needs --latency-table; measure one with: python -m trials.latency --space SPACE --out FILE"
-        )
-    if config.latency_table and not config.max_latency_ms and config.cost_loss == "none":
-        raise InputError(
-            "--latency-table has no effect without --max-latency-ms or --cost-loss; give one, or leave it out"
-        )
-    if limited and config.strategy in ("uniform", "strict-fair") and not config.trains_none:
-        raise InputError(
-            f"{flag(limited[0])} has no effect with --strategy {config.strategy}; use --strategy window, or set "
-            "the limit in the search's YAML"
-        )
-    if config.strategy in ("window", "binned") and not limited:
-        raise InputError(
-            f"--strategy {config.strategy} needs --max-macs, --min-macs or --max-latency-ms, such as --max-macs 330M"
-        )
-    if config.strategy == "binned" and config.max_latency_ms:
-        raise InputError("--strategy binned draws by MACs; leave --max-latency-ms out, or use --strategy window")
-    if learns and config.max_macs and config.max_latency_ms:
-        raise InputError(
-            f"--strategy {config.strategy} exports under one limit; give --max-macs or --max-latency-ms, or search the supernet "
-            "under both"
-        )
-    if learns and config.min_macs:
-        raise InputError("--min-macs has no effect with a differentiable strategy; leave it out")
-
-
-def _check_learning(config: Config, recipe: dict[str, Any]) -> None:
-    """Refuse options of strategies and cost losses that are not used.
-
-    Args:
-        recipe: the defaults of the preset; these values are not the user's.
-    """
-    learns = config.strategy in DIFFERENTIABLE
-    for name in ("width_warmup", "use_all_blocks", "use_all_channels"):
-        if learns and getattr(config, name):
-            raise InputError(f"{flag(name)} is for sampling strategies, not {config.strategy}; leave it out")
-    meant_for = dict.fromkeys(LEARNING, learns)
-    meant_for |= dict.fromkeys(("temperature", "temperature_decay", "hard"), config.strategy == "gumbel")
-    if learns:
-        meant_for |= dict.fromkeys(("cost_alpha", "cost_beta"), config.cost_loss == "power")
-        meant_for |= {"cost_weight": config.cost_loss in ("linear", "target")}
-        meant_for |= {"cost_target": config.cost_loss == "target"}
-    elif config.cost_loss == "none":  # as it is where nothing was given
-        meant_for["cost_loss"] = True
-    for name, used in meant_for.items():
-        value = getattr(config, name)
-        if not used and value not in (Config.__dataclass_fields__[name].default, recipe.get(name) if learns else None):
-            what = (
-                f"--cost-loss {config.cost_loss}"
-                if learns and name.startswith("cost")
-                else f"--strategy {config.strategy}"
-            )
-            raise InputError(f"{flag(name)} has no effect with {what}; leave it out, or see --help for what it is of")
-    if config.cost_loss == "limit" and not (config.max_latency_ms if config.latency_table else config.max_macs):
-        limit = "--max-latency-ms, in the milliseconds of --latency-table" if config.latency_table else "--max-macs"
-        raise InputError(f"--cost-loss limit needs {limit}; give it, or another cost loss")
-    if config.cost_loss in ("linear", "target") and not config.cost_weight:
-        raise InputError(f"--cost-loss {config.cost_loss} needs --cost-weight, such as 0.1")
-    if config.cost_loss == "target" and config.latency_table and not (config.cost_target or config.max_latency_ms):
-        raise InputError(
-            "--cost-loss target with a --latency-table needs --cost-target or --max-latency-ms, such as 12.5"
-        )
-    if config.cost_loss == "target" and not (config.cost_target or config.max_macs or config.max_latency_ms):
-        raise InputError("--cost-loss target needs --cost-target or --max-macs, such as 300M")
-
-
-def _check_batches(config: Config) -> None:
-    """Refuse batches that cannot be shared among processes, and a dry run of an import."""
-    if config.import_official and config.dry_run:
-        raise InputError("--import-official trains nothing; leave --dry-run out")
-    _, world = cli.rank_and_world()
-    pieces = world * config.accumulate
-    if config.batch_size is not None and config.batch_size % pieces:
-        raise InputError(
-            f"--batch-size {config.batch_size} is not divisible into {world} processes x {config.accumulate} parts; give a "
-            f"multiple of {pieces}"
-        )

@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 
 
 def training_loop(
-    trainer: SupernetTrainer, run: Path, feasible: FeasibleSpace, fixed_archs: Sequence[Arch]
+    trainer: SupernetTrainer, run: Path, folder: Path, feasible: FeasibleSpace, fixed_archs: Sequence[Arch]
 ) -> dict[str, torch.Tensor]:
     """The training loop, from the last checkpoint, if there is one.
 
     Args:
         trainer: takes the single steps.
         run: the folder of the run.
+        folder: of log, checkpoints and boards; the run, but where it has several supernets.
         feasible: the part of the space within the limits.
         fixed_archs: the paths whose accuracy is followed.
     Returns:
@@ -44,12 +45,18 @@ def training_loop(
         InputError: the processes see other images or checkpoints, or a logger cannot begin.
     """
     facts = {"command": "supernet", "network": "supernet"}
-    with TrainingLog(run, trainer.config, facts=facts, name=run.resolve().name, writes=trainer.rank == 0) as log:
-        return _loop(trainer, run, feasible, fixed_archs, log)
+    name = (Path(run.resolve().name) / folder.relative_to(run)).as_posix()
+    with TrainingLog(folder, trainer.config, facts=facts, name=name, store=run, writes=trainer.rank == 0) as log:
+        return _loop(trainer, run, folder, feasible, fixed_archs, log)
 
 
 def _loop(
-    trainer: SupernetTrainer, run: Path, feasible: FeasibleSpace, fixed_archs: Sequence[Arch], log: TrainingLog
+    trainer: SupernetTrainer,
+    run: Path,
+    folder: Path,
+    feasible: FeasibleSpace,
+    fixed_archs: Sequence[Arch],
+    log: TrainingLog,
 ) -> dict[str, torch.Tensor]:
     """`training_loop` with its log; arguments and result as there."""
     config, device, writes = trainer.config, trainer.fabric.device, trainer.rank == 0
@@ -58,7 +65,7 @@ def _loop(
     print(_headline(trainer, feasible))
 
     # go on from the last checkpoint, if there is one
-    checkpoint, window = LastCheckpoint(run), Window(device)
+    checkpoint, window = LastCheckpoint(folder), Window(device)
     expected_costs: list[float] = []  # since the last line of the log
     course: Course | None = None  # after the last step of the architecture parameters
     state = checkpoint.resume(trainer)
@@ -115,7 +122,7 @@ def _loop(
             bar.set_postfix_str(f"loss {mean:.3f}, top-1 {accuracy:.1f}%", refresh=False)
             if writes and not looked and 2 * done >= steps:
                 looked = True
-                keep_warnings(run, "supernet", [supernet_loss(config, trainer.data, whole=False)], more=True)
+                keep_warnings(run, "supernet", [supernet_loss(config, trainer.data, folder, whole=False)], more=True)
 
         if done == warm_steps:
             bar.write(
