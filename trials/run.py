@@ -52,7 +52,19 @@ class Config:
     positional: ClassVar[str] = "images"
     often: ClassVar[tuple[str, ...]] = (
         *("images", "out", "max_macs", "strategy", "space", "preset", "resolution", "width_mult", "epochs"),
-        *("class_weights", "background", "fit", "mirror", "group_by", "blank", "max_trials", "seeds", "random", "jobs"),
+        *(
+            "class_weights",
+            "background",
+            "fit",
+            "mirror",
+            "group_by",
+            "blank",
+            "supernets",
+            "max_trials",
+            "seeds",
+            "random",
+            "jobs",
+        ),
         *("device", "in_process", "minutes", "dry_run"),
     )
 
@@ -87,6 +99,12 @@ class Config:
     mirror: str = reuse(DataOptions, "mirror")
     group_by: str | None = reuse(DataOptions, "group_by")
     blank: str | None = reuse(DataOptions, "blank")
+    supernets: int = option(
+        None,
+        "Supernets of consecutive seeds, whose mean score ranks better than that of one",
+        unset="1",
+        brief="Supernets that are trained, whose scores are averaged",
+    )
     max_trials: int = option(None, "Architectures that the search scores", unset="by the preset")
     seeds: int = option(None, "Trainings of each network", unset=str(road.SEEDS))
     random: int = option(None, "Random architectures that the winner is compared with", unset="8")
@@ -126,7 +144,7 @@ def check_strategy(config: Config) -> None:
         raise InputError(
             f"--strategy {config.strategy} learns one architecture under a limit; give --max-macs, such as 100M"
         )
-    for name in ("max_trials", "in_process"):
+    for name in ("supernets", "max_trials", "in_process"):
         if getattr(config, name):
             raise InputError(
                 f"{cli.flag(name)} has no effect with --strategy {config.strategy}, which learns the winner without a search; "

@@ -119,6 +119,20 @@ def test_export_and_report_take_longer_beside_other_work():
     assert busy["certify"] == quiet["certify"]  # whose steps were timed beside it
 
 
+def test_several_supernets_take_as_often_the_time_of_one():
+    one, three = (
+        {
+            entry.step: 3600 * entry.hours - RATES.start
+            for entry in hours.hours_of(RATES, dataclasses.replace(WHOLE, supernets=number), STEPS)
+        }
+        for number in (1, 3)
+    )
+    for step in ("supernet", "search"):
+        assert three[step] == pytest.approx(3 * one[step])
+    assert three["certify"] == one["certify"]
+    assert fit(40, whole=dataclasses.replace(WHOLE, supernets=3)).supernets == 3
+
+
 def test_what_is_given_stays():
     for given in (35, 60, 300):
         assert fit(given, fixed=frozenset({"random"})).random == WHOLE.random

@@ -108,6 +108,11 @@ def test_the_minutes_of_a_road_that_learns_its_winner(tmp_path):
         ("gumbel", [], "was begun with --strategy gumbel, not with no --strategy"),
         ("gumbel", ["--strategy", "softmax"], "was begun with --strategy gumbel, not with --strategy softmax"),
         ("window", ["--strategy", "gumbel"], "was begun with --strategy window, not with --strategy gumbel"),
+        (
+            "window",
+            ["--supernets", "3"],
+            "was begun with supernets 1 and not with supernets 3",
+        ),  # or the search would stay
     ],
 )
 def test_another_strategy_is_refused(tmp_path, was, now, says):
@@ -292,6 +297,11 @@ def test_folders_of_one_name_do_not_meet_in_one_run(tmp_path, monkeypatch):
             ["--strategy", "gates", "--max-macs", "3M", "--max-trials", "9"],
             "--max-trials has no effect with --strategy gates",
         ),
+        (
+            ["--strategy", "gumbel", "--max-macs", "3M", "--supernets", "2"],
+            "--supernets has no effect with --strategy gumbel",
+        ),
+        (["--supernets", "0"], "--supernets 0 is out of range; give 1 to 32"),
         (["--space-options", "variant=chanel"], "did you mean|variant"),
         (["--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
         (["--max-macs", "3M", "--preset", "gpu", "--space", "spos"], "unknown preset 'gpu'"),

@@ -142,7 +142,9 @@ def _supernet_time(contents: RunContents) -> str:
     steps = [line["step"] for line in contents.log if line.get("images_per_second")]
     if not steps or not contents.config.get("batch_size"):
         return ""
-    return f"about {duration(seconds_of(contents.log, contents.config['batch_size']))}, {steps[-1]:,} steps"
+    supernets = contents.config.get("supernets") or 1
+    each = f", for each of {supernets} supernets" if supernets > 1 else ""
+    return f"about {duration(seconds_of(contents.log, contents.config['batch_size']))}, {steps[-1]:,} steps{each}"
 
 
 def _training_time(network: TrainedNetwork) -> str:

@@ -52,4 +52,5 @@ def road_time(run: Path, words: list[str]) -> str:
     config = run_files.read(run / "config.json", "run configuration")["config"]
     speed = statistics.median(line["images_per_second"] for line in lines)
     images = lines[-1]["step"] / lines[-1]["epoch"] * config["batch_size"]  # of an epoch
-    return f" (about {int(words[words.index('--epochs') + 1]) * images / speed / 3600:.2f} hours)"
+    epochs = int(words[words.index("--epochs") + 1]) * (config.get("supernets") or 1)
+    return f" (about {epochs * images / speed / 3600:.2f} hours)"

@@ -14,7 +14,7 @@ from trials.training.strategy_options import DIFFERENTIABLE
 
 RECORD = "road.json"  # in the run
 # what steps write into while they go on
-TRACES = ("log.jsonl", "search", "retrain*/seed*/log.jsonl", "controls/*/seed*/log.jsonl")
+TRACES = ("log.jsonl", "supernets/seed*/log.jsonl", "search", "retrain*/seed*/log.jsonl", "controls/*/seed*/log.jsonl")
 MAY_DIFFER = ("device", "jobs", "workers")  # they change no result
 
 
@@ -149,7 +149,7 @@ def _supernet_differences(options: Mapping[str, Any], out: str) -> str:
     path = Path(out) / "config.json"
     if not (path.exists() and run_dir.begun(out)):
         return ""
-    stored = run_files.read(path, "run configuration")["config"]
+    stored = dict.fromkeys(changes.GROWS, 1) | run_files.read(path, "run configuration")["config"]
     differ = [
         (name, stored[key], value)
         for name, value in options.items()

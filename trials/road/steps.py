@@ -18,7 +18,7 @@ from trials.training.strategy_options import DIFFERENTIABLE
 
 # Options of trials.run that are passed on, and the steps that take them; what they may be is known there
 PASSED = {
-    **dict.fromkeys(("space", "space_options", "preset", "resolution"), ("supernet",)),
+    **dict.fromkeys(("space", "space_options", "preset", "resolution", "supernets"), ("supernet",)),
     **dict.fromkeys(("epochs", "class_weights"), ("supernet", "retrain")),
     **dict.fromkeys(KEPT_BY_RUNS, ("data", "supernet")),
     "device": ("supernet", "retrain", "certify"),
