@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import zscore
 
 from trials.evidence.intervals import Interval
 from trials.evidence.ranking import Tau, kendall
@@ -54,11 +55,15 @@ class Ranking:
         tau: Kendall's tau-b of score and accuracy.
         by_macs: that of MACs.
         difference: the first less the second.
+        both: that of score and MACs together, the sum of the two in their standard deviations.
+        gain: the last less that of MACs.
     """
 
     tau: Interval
     by_macs: Interval
     difference: Interval
+    both: Interval
+    gain: Interval
 
 
 def ranking(
@@ -73,12 +78,16 @@ def ranking(
     generator = np.random.default_rng(seed)
     costs, truth = np.asarray(macs, float), np.asarray(accuracy, float)
     seeds, number = scores.shape
+    together = zscore(scores, axis=1) + zscore(costs)
 
-    def taus(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> tuple[float, float]:
-        own = [kendall(scores[row, columns].tolist(), truth[columns].tolist()).tau or 0.0 for row in rows]
-        return float(np.mean(own)), kendall(costs[columns].tolist(), truth[columns].tolist()).tau or 0.0
+    def tau_of(values: Top1, columns: NDArray[np.int64]) -> float:
+        return kendall(values[columns].tolist(), truth[columns].tolist()).tau or 0.0
 
-    tau, by_macs = taus(np.arange(seeds), np.arange(number))
+    def taus(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> tuple[float, float, float]:
+        own, both = (float(np.mean([tau_of(of[row], columns) for row in rows])) for of in (scores, together))
+        return own, tau_of(costs, columns), both
+
+    tau, by_macs, both = taus(np.arange(seeds), np.arange(number))
     drawn = np.array(
         [taus(*(generator.integers(size, size=(size,)) for size in (seeds, number))) for _ in range(draws)]
     )
@@ -91,6 +100,8 @@ def ranking(
         interval(tau, drawn[:, 0]),
         interval(by_macs, drawn[:, 1]),
         interval(tau - by_macs, drawn[:, 0] - drawn[:, 1]),
+        interval(both, drawn[:, 2]),
+        interval(both - by_macs, drawn[:, 2] - drawn[:, 1]),
     )
 
 

@@ -215,12 +215,13 @@ def rankings_table(pairs: Sequence[Measured]) -> str:
                     rows.append(
                         (
                             *(pair.pair.name, variant, key, len(results), way, len(pair.randoms)),
-                            *map(str, (found.tau, found.by_macs, found.difference)),
+                            *map(str, (found.tau, found.by_macs, found.difference, found.both, found.gain)),
                             *(str(alike or "-"), f"{took:.0f}"),
                         )
                     )
     header = (
         *("pair", "supernet", "score", "seeds", "of", "networks", "tau", "tau of MACs", "difference"),
+        *("with MACs", "less MACs"),
         *("one with another", "seconds"),
     )
     return "ranking of the random architectures, Kendall's tau\n" + cli.table(rows, header, as_is=True)

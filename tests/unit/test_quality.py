@@ -115,6 +115,12 @@ def test_ranking_averages_the_seeds_and_compares_with_macs():
     assert abs(found.by_macs.value) < 0.1
     assert found.difference.value == pytest.approx(1 - found.by_macs.value)
     assert found.difference.low > 0.5
+    generator = np.random.default_rng(0)
+    score, macs = generator.normal(size=30), generator.normal(size=30)
+    found = ranking(score[None], macs * 7, score / score.std() + macs / macs.std(), draws=200)
+    assert found.both.value == pytest.approx(1)
+    assert found.gain.value == pytest.approx(1 - found.by_macs.value)
+    assert found.gain.low > 0
 
 
 def test_a_winner_above_all_random_ones_is_significant_with_three_seeds():
