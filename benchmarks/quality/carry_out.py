@@ -88,6 +88,7 @@ def train_supernet(unit: Unit, plan: Plan, run: Path, work: Path, device: str) -
     options = call_supernet(unit, SUPERNETS[unit.name], epochs, run, work, device)
     scores = score_pool(unit, plan, run, device)
     searches = {tuner: search(unit, plan, run, tuner) for tuner in TUNERS}
+    epochs *= supernets_of(options)
     return {"variant": unit.name, "options": options, "epochs": epochs, "scores": scores, "searches": searches}
 
 
@@ -104,10 +105,15 @@ def call_supernet(unit: Unit, options: str, epochs: int, run: Path, work: Path, 
     Where it is several supernets, no two units share a seed of one: they are 0 to 2, 3 to 5, and so on.
     """
     options = options.replace("LIMIT", str(unit.pair.max_macs))
-    seed = unit.seed * (3 if "--supernets 3" in options else 1)
+    seed = unit.seed * supernets_of(options)
     words = [*unit.pair.words(work), *options.split(), "--epochs", str(epochs), "--seed", str(seed)]
     call("supernet", [*words, "--eval-paths", "0", "--device", device, "--out", str(run), "--resume", *PRECISION])
     return options
+
+
+def supernets_of(options: str) -> int:
+    """How many supernets a variant trains."""
+    return 3 if "--supernets 3" in options else 1
 
 
 def call(command: str, words: Sequence[str]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.quality.evidence import accuracies, against_random, foretold, picked, ranking, spread
 from benchmarks.quality.pairs import Pair
@@ -42,11 +43,7 @@ class Measured:
         self.missing = len(units) - len(self.found)
         trained = [result for unit, result in self.found if unit.kind == "networks"]
         self.networks = accuracies(trained)
-        self.right = {
-            result["name"]: noise.unpack_answers({"right": result["right"], "scoring_images": result["test_images"]})
-            for result in trained
-            if result["seed"] == 0
-        }
+        self.right = {result["name"]: _answers(result) for result in trained if result["seed"] == 0}
         self.macs = {result["name"]: result["macs"] for result in trained}
         self.searches: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for unit, result in self.found:
@@ -180,6 +177,12 @@ def strategies_table(pairs: Sequence[Measured]) -> str:
                     rows.append((pair.pair.name, f"{variant}, {how}", str(results[0]["epochs"]), len(names), gain, "-"))
     header = ("pair", "strategy", "epochs before", "networks", "above a random pick, points", "in")
     return "what strategies find, beside a random architecture of the same cost\n" + cli.table(rows, header, as_is=True)
+
+
+def _answers(result: Mapping[str, Any]) -> NDArray[np.bool_] | None:
+    """Which test images a network has right, (images,); None where its file does not say."""
+    found = noise.unpack_answers({"right": result["right"], "scoring_images": result["test_images"]})
+    return None if found is None else found[0]
 
 
 def _shorts_of(long: Measured, pairs: Sequence[Measured]) -> list[Measured]:

@@ -149,6 +149,14 @@ def test_committed_results_agree_with_their_spaces_and_with_themselves():
             assert pair.table().params(result["arch"]) == result["params"], path
 
 
+def test_a_network_has_one_answer_to_each_test_image():
+    measured = Measured(PAIRS["spos-fashion"], Plan(), RESULTS)
+    assert len(measured.right) > 30
+    assert {right.shape for right in measured.right.values()} == {(10_000,)}
+    for name, right in measured.right.items():
+        assert 100 * right.mean() == pytest.approx(measured.networks[name][0]), name
+
+
 def test_short_trainings_foretell_long_ones_as_far_as_they_agree():
     """Networks that answer each image rightly with a probability of their own; short trainings with the same, or with others."""
     generator = np.random.default_rng(0)
