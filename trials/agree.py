@@ -1,7 +1,7 @@
 """Do the supernets of a run, trained with different seeds, rank architectures alike? Nothing is retrained for it.
 
-    python -m trials.supernet ... --out runs/mine --supernets 2     or, of a run that is complete: ... --resume --supernets 2
-    python -m trials.agree runs/mine                                minutes: 50 random architectures, scored by each
+    python -m trials.supernet ... --out runs/mine --supernets 2     where it is complete: with --resume, too
+    python -m trials.agree runs/mine                                50 random architectures, scored by each
 
 What the seed decides is not of the architecture: where two supernets do not agree within a band of cost, neither ranks it, and a search of
 either chooses by luck. The mean of several ranks better, and how much better follows from their agreement. What is printed as the most is

@@ -52,19 +52,7 @@ class Config:
     positional: ClassVar[str] = "images"
     often: ClassVar[tuple[str, ...]] = (
         *("images", "out", "max_macs", "strategy", "space", "preset", "resolution", "width_mult", "epochs"),
-        *(
-            "class_weights",
-            "background",
-            "fit",
-            "mirror",
-            "group_by",
-            "blank",
-            "supernets",
-            "max_trials",
-            "seeds",
-            "random",
-            "jobs",
-        ),
+        *("class_weights", "background", "fit", "mirror", "group_by", "blank", "max_trials", "seeds", "random", "jobs"),
         *("device", "in_process", "minutes", "dry_run"),
     )
 
@@ -99,12 +87,7 @@ class Config:
     mirror: str = reuse(DataOptions, "mirror")
     group_by: str | None = reuse(DataOptions, "group_by")
     blank: str | None = reuse(DataOptions, "blank")
-    supernets: int = option(
-        None,
-        "Supernets of consecutive seeds, whose mean score ranks better than that of one",
-        unset="1",
-        brief="Supernets that are trained, whose scores are averaged",
-    )
+    supernets: int = option(None, "Supernets of consecutive seeds, whose scores are averaged", unset="1")
     max_trials: int = option(None, "Architectures that the search scores", unset="by the preset")
     seeds: int = option(None, "Trainings of each network", unset=str(road.SEEDS))
     random: int = option(None, "Random architectures that the winner is compared with", unset="8")
