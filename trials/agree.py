@@ -29,6 +29,7 @@ from trials.common.answers import answer
 from trials.common.cli import option, reuse
 from trials.common.commands import as_typed
 from trials.common.options import DeviceOptions
+from trials.common.run_dir import supernets_of
 from trials.common.supernet_run import SupernetRun
 from trials.evidence.ranking import Tau, kendall, most_with_truth, seed_ceiling
 from trials.search_driver.experiment_file import quantile_of_macs
@@ -114,7 +115,7 @@ def count_supernets(run: SupernetRun) -> int:
     Raises:
         InputError: it has one; with the command that trains a second one.
     """
-    number: int = run.config.get("supernets") or 1
+    number = supernets_of(run.config)
     if number > 1:
         return number
     strategy = run.config.get("strategy")

@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     with locks.exclusive(run, "training") if speaks else contextlib.nullcontext():
         if speaks:
             run_dir.open_run(config.out, "supernet", config, resume=config.resume, discards=(image_list.LIST,))
-        if len(supernets.trained_weights(run)) == config.supernets and (run / "supernet.pt").exists():
+        if (run / "supernet.pt").exists() and len(supernets.trained_weights(run)) == config.supernets:
             print(f"'{run}' is complete: {run / 'supernet.pt'}")
             return told(run, print_next(run, plan, config))
         if speaks:

@@ -113,7 +113,7 @@ def call_supernet(unit: Unit, options: str, epochs: int, run: Path, work: Path, 
 
 def supernets_of(options: str) -> int:
     """How many supernets a variant trains."""
-    return 3 if "--supernets 3" in options else 1
+    return int(options.partition("--supernets ")[2].partition(" ")[0] or 1)
 
 
 def call(command: str, words: Sequence[str]) -> None:

@@ -175,11 +175,12 @@ def test_what_compilation_lacks_is_refused(monkeypatch):
     ):
         require_compiler("on", cuda=False)
     monkeypatch.delenv("CXX")
-    monkeypatch.setattr("tempfile.tempdir", "/mnt/my disk")
-    with pytest.raises(
-        InputError, match="temporary files, '/mnt/my disk', whose name PyTorch cannot pass to the compiler"
-    ):
-        require_compiler("on", cuda=False)
+    for folder in ("/mnt/my disk", "/mnt/her's"):
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        with pytest.raises(
+            InputError, match=f"temporary files, '{folder}', whose name PyTorch cannot pass to the compiler"
+        ):
+            require_compiler("on", cuda=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="the package triton, which this machine lacks; install what is missing"):
         require_compiler("on", cuda=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from spaces.arch import Arch, arch_id
 from trials.common import run_files
+from trials.common.run_dir import supernets_of
 from trials.common.supernet_run import SupernetRun
 from trials.scoring.score_store import TOP_FILE
 
@@ -33,14 +34,14 @@ def how_chosen(run: SupernetRun, winner: Arch) -> dict[str, Any]:
         by = "learned"
     elif summary and "ranking" not in summary and name in {entry["id"] for entry in summary["history"]}:
         by = "search"
-    figures: dict[str, Any] = {"by": by, "candidate_epochs": 0, "supernet_epochs": 0, "scored": 0}
+    figures: dict[str, Any] = {"by": by, "candidate_epochs": 0, "supernets": 1, "supernet_epochs": 0, "scored": 0}
     if by == "short trainings":
         seeds, first = choice["seeds"], path / candidates[0]["run"] / "config.json"
         epochs = choice.get("epochs") or run_files.read(first, "run configuration")["config"]["epochs"]
         figures |= {"candidates": len(candidates), "epochs": epochs, "seeds": seeds}
         figures["candidate_epochs"] = len(candidates) * epochs * seeds
     if by in ("search", "learned") or (by == "short trainings" and asked):
-        figures["supernets"] = run.config.get("supernets") or 1
+        figures["supernets"] = supernets_of(run.config)
         figures["supernet_epochs"] = (run.config.get("epochs") or 0) * figures["supernets"]
         figures["scored"] = len(summary.get("history", [])) if by != "learned" else 0
     return figures | {"sentence": _sentence(figures)}
@@ -55,10 +56,10 @@ def _sentence(figures: dict[str, Any]) -> str:
         seeds = f" and {figures['seeds']} seeds" if figures["seeds"] > 1 else ""
         text = f"chosen by short trainings: {figures['candidates']} candidates of {figures['epochs']} epochs{seeds}, "
         text += f"{figures['candidate_epochs']} epochs in all"
-        cost = "supernet cost" if figures.get("supernets", 1) == 1 else f"{figures['supernets']} supernets cost"
+        cost = "supernet cost" if figures["supernets"] == 1 else f"{figures['supernets']} supernets cost"
         supernet = f"; the {cost} {figures['supernet_epochs']} epochs and {figures['scored']:,} scores more"
         return text + (supernet if figures["supernet_epochs"] else ", without a supernet")
     if by == "learned":
         return f"learned by the supernet in {figures['supernet_epochs']} epochs"
-    of = "a supernet of" if figures.get("supernets", 1) == 1 else f"{figures['supernets']} supernets of together"
+    of = "a supernet of" if figures["supernets"] == 1 else f"{figures['supernets']} supernets of together"
     return f"chosen by the search: {figures['scored']:,} scores of {of} {figures['supernet_epochs']} epochs"

@@ -139,3 +139,8 @@ def _diagnosis(path: Path, what: str, error: Exception, fix: str) -> InputError:
     return InputError(
         f"{what} '{path}' is whole, but PyTorch {torch.__version__} does not read it ({reason}); name another file"
     )
+
+
+def weights_in(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
+    """The state dicts of all supernets in a supernet.pt, in the order of their seeds."""
+    return [checkpoint["model"], *checkpoint.get("more", ())]

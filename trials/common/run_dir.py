@@ -9,7 +9,7 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -198,6 +198,11 @@ def load_run(run: str | Path, command: str) -> dict[str, Any]:
             raise InputError(f"run configuration '{Path(run) / 'config.json'}' lacks the option '{option}'; {RESTORE}")
     config: dict[str, Any] = stored["config"]
     return config
+
+
+def supernets_of(config: Mapping[str, Any]) -> int:
+    """How many supernets a run has by its stored options; older versions, which trained one, stored none."""
+    return config.get("supernets") or 1
 
 
 def require_supernet(run: str | Path) -> Path:

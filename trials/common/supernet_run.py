@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from spaces.cost import CostTable
 from spaces.errors import InputError
 from spaces.spec import SpaceSpec
-from trials.common.checkpoint import load_checkpoint
+from trials.common.checkpoint import load_checkpoint, weights_in
 from trials.common.run_dir import file_hash, load_run, require_supernet
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class SupernetRun:
     @property
     def all_weights(self) -> list[dict[str, torch.Tensor]]:
         """State dicts of all supernets of the run, see --supernets."""
-        return [self.weights, *self.checkpoint.get("more", ())]
+        return weights_in(self.checkpoint)
 
     @cached_property
     def hash(self) -> str:

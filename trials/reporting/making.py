@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trials.common import run_files
+from trials.common.run_dir import supernets_of
 from trials.common.speeds import seconds_of
 from trials.evidence.intervals import accuracy_interval, accuracy_text
 from trials.export_formats import export_record
@@ -142,7 +143,7 @@ def _supernet_time(contents: RunContents) -> str:
     steps = [line["step"] for line in contents.log if line.get("images_per_second")]
     if not steps or not contents.config.get("batch_size"):
         return ""
-    supernets = contents.config.get("supernets") or 1
+    supernets = supernets_of(contents.config)
     each = f", for each of {supernets} supernets" if supernets > 1 else ""
     return f"about {duration(seconds_of(contents.log, contents.config['batch_size']))}, {steps[-1]:,} steps{each}"
 

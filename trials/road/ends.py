@@ -9,7 +9,7 @@ from typing import Any
 
 from spaces.errors import Stopped
 from spaces.files import read_jsonl
-from trials.common import run_files, typed
+from trials.common import run_dir, run_files, typed
 from trials.evidence import gates
 from trials.road.steps import learns
 
@@ -52,5 +52,5 @@ def road_time(run: Path, words: list[str]) -> str:
     config = run_files.read(run / "config.json", "run configuration")["config"]
     speed = statistics.median(line["images_per_second"] for line in lines)
     images = lines[-1]["step"] / lines[-1]["epoch"] * config["batch_size"]  # of an epoch
-    epochs = int(words[words.index("--epochs") + 1]) * (config.get("supernets") or 1)
+    epochs = int(words[words.index("--epochs") + 1]) * run_dir.supernets_of(config)
     return f" (about {epochs * images / speed / 3600:.2f} hours)"

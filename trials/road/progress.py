@@ -124,7 +124,7 @@ def _supernet_text(run: Path) -> str:
     now = _epochs(folders[-1], run) if folders else _epochs(run)
     if not (run / "config.json").exists():
         return now
-    wanted = run_files.read(run / "config.json", "run configuration")["config"].get("supernets") or 1
+    wanted = run_dir.supernets_of(run_files.read(run / "config.json", "run configuration")["config"])
     return f"supernet {len(folders) + 1} of {wanted}: {now}" if now and wanted > 1 else now
 
 

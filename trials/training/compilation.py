@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-import shlex
+import re
 import shutil
 import sysconfig
 import tempfile
@@ -53,14 +53,15 @@ def require_compiler(compiles: str, cuda: bool) -> None:
         missing.append(f"Python's headers ('{header}')")
     if cuda and importlib.util.find_spec("triton") is None:
         missing.append("the package triton")
-    if not missing and not cuda and shlex.split(folder := tempfile.gettempdir()) != [folder]:
-        raise InputError(
-            f"--compile on: the compiler's headers are kept in the folder for temporary files, '{folder}', whose name PyTorch "
-            "cannot pass to the compiler; set TMPDIR to a folder whose name has no spaces or quotes, or leave --compile out"
-        )
     if missing:
         raise InputError(
             f"--compile on needs {' and '.join(missing)}, which this machine lacks; install what is missing, or leave --compile out"
+        )
+    folder = tempfile.gettempdir()
+    if not cuda and re.search(r"[\s'\"\\]", folder):
+        raise InputError(
+            f"--compile on: the compiler's headers are kept in the folder for temporary files, '{folder}', whose name PyTorch "
+            "cannot pass to the compiler; set TMPDIR to a folder whose name has no spaces or quotes, or leave --compile out"
         )
 
 

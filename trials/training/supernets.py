@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trials.common import run_dir
-from trials.common.checkpoint import load_checkpoint
+from trials.common.checkpoint import load_checkpoint, weights_in
 from trials.training.supernet_plan import SupernetPlan, make_paths
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def trained_weights(run: Path) -> list[dict[str, torch.Tensor]]:
     # the first process may rename one to the other meanwhile
     for path in (run / TRAINED, run / "supernet.pt", run / TRAINED):
         if path.exists():
-            stored = load_checkpoint(path, "supernet", needs=("model",), mmap=True)
-            return [stored["model"], *stored.get("more", ())]
+            return weights_in(load_checkpoint(path, "supernet", needs=("model",), mmap=True))
     return []
 
 
