@@ -9,7 +9,7 @@
 For each pair of a search space and a data set: 30 random architectures of the band of cost below the limit, the cheapest one,
 the one with most MACs and models of timm with as many are trained from scratch with several seeds; supernets are trained by
 every strategy, rank the random architectures and are searched; differentiable strategies learn; and what they find is trained
-from scratch in the same way. Units are in benchmarks/results/quality/, runs in --work. Fashion-MNIST is read from Debian's
+from scratch in the same way. Units are in benchmarks/results/quality/, runs in --work; several processes may add to them. Fashion-MNIST is read from Debian's
 package dataset-fashion-mnist.
 """
 
@@ -66,7 +66,10 @@ def measure(pairs: Sequence[Pair], plan: Plan, args: argparse.Namespace, results
             waiting = [
                 unit
                 for unit in missing(pairs, plan, results)
-                if unit.kind in args.kinds.split(",") and unit.path not in failed and unit.path not in running.values()
+                if unit.kind in args.kinds.split(",")
+                and unit.path not in failed
+                and unit.path not in running.values()
+                and not unit.is_measured_elsewhere(work)
             ]
             bar.total = bar.n + len(waiting) + len(running)
             for unit in waiting[: args.jobs - len(running)] if time.monotonic() < end else []:

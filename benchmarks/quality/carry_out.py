@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from benchmarks.quality.units import LEARNERS, LONG, SHORT, SUPERNETS, TUNERS, Plan, Unit
+from benchmarks.quality.units import LEARNERS, LOCK, LONG, SHORT, SUPERNETS, TUNERS, Plan, Unit
 from spaces.arch import Arch, arch_id, save_arch
 from spaces.errors import InputError
 from spaces.files import load_json, save_json
-from trials.common import run_dir
+from trials.common import locks, run_dir
 from trials.networks.answers import FILE, Answers
 from trials.scoring import noise
 
@@ -27,12 +27,14 @@ def carry_out(unit: Unit, plan: Plan, results: Path, work: Path, device: str) ->
 
     Args:
         results, work: folders of results, and of runs.
+    Raises:
+        InputError: a command refuses it, or another process measures it.
     """
-    run = work / unit.pair.name / unit.kind / f"{unit.name}-seed{unit.seed}"
-    run.mkdir(parents=True, exist_ok=True)
+    run = unit.run(work)
     measure = {"networks": train_network, "supernets": train_supernet, "learned": learn}[unit.kind]
     began = time.perf_counter()
     with (
+        locks.exclusive(run, LOCK),
         open(run / "output.txt", "a") as output,
         contextlib.redirect_stdout(output),
         contextlib.redirect_stderr(output),

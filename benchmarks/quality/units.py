@@ -16,6 +16,7 @@ from benchmarks.quality.pairs import BASELINE_RATES, Pair
 from spaces.arch import Arch, arch_id
 from spaces.errors import InputError
 from spaces.files import load_json
+from trials.common import locks
 from trials.networks.baselines import baseline_folder
 
 # Name -> options of trials.supernet; LIMIT stands for the pair's limit. The first is the one that others are compared with.
@@ -41,6 +42,7 @@ LEARNERS = {
     "threshold": f"--strategy threshold {_LEARN}",  # of superkernels: single-path-nas alone
 }
 KINDS = ("networks", "supernets", "learned")
+LOCK = "measurement"  # of a unit, so that several processes can add to the same results
 # tuner -> its class, and its arguments beside those of every tuner
 TUNERS: dict[str, tuple[str, dict[str, int]]] = {
     "evolution": (
@@ -101,6 +103,18 @@ class Unit:
         """Its file, relative to the folder of results."""
         return Path(self.pair.name) / self.kind / f"{self.name}-seed{self.seed}.json"
 
+    def run(self, work: Path) -> Path:
+        """The folder of its run.
+
+        Args:
+            work: the folder of all runs.
+        """
+        return work / self.path.with_suffix("")
+
+    def is_measured_elsewhere(self, work: Path) -> bool:
+        """Whether another process measures it at the moment."""
+        return locks.is_held(self.run(work) / f".{LOCK}.lock")
+
     def __str__(self) -> str:
         return (
             f"{self.pair.name} {self.kind[:-1] if self.kind.endswith('s') else self.kind} {self.name}, seed {self.seed}"
@@ -119,7 +133,7 @@ def result_of(unit: Unit, results: Path) -> dict[str, Any] | None:
     result: dict[str, Any] = load_json(path, "result")
     if result["training"] != unit.training:
         raise InputError(
-            f"'{path}' is of {result['training']}, and the pair is now of {unit.training}; remove it to measure anew"
+            f"'{path}' is of {result['training']}, and the pair is now of {unit.training}; move it away to measure anew"
         )
     return result
 

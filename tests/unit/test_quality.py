@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 
 from benchmarks.quality.__main__ import RESULTS
+from benchmarks.quality.carry_out import carry_out
 from benchmarks.quality.evidence import against_random, foretold, picked, ranking, spread
 from benchmarks.quality.pairs import BASELINE_RATES, PAIRS, Pair
 from benchmarks.quality.shapes import centre, centre_of
 from benchmarks.quality.tables import Measured
-from benchmarks.quality.units import Plan, Unit, baseline_units, found_by, missing, result_of
+from benchmarks.quality.units import LOCK, Plan, Unit, baseline_units, found_by, missing, result_of
 from spaces.arch import arch_id
 from spaces.errors import InputError
 from strategies.feasible import FeasibleSpace
 from strategies.limits import Limits
+from trials.common.locks import exclusive
 from trials.scoring.noise import pack_answers, unpack_answers
 
 PAIR = Pair("fbnet-test", "fbnet", "", "digits", 16, 690_000, 1, 64, 0.2, 3)
@@ -89,7 +91,7 @@ def test_units_of_other_trainings_are_refused(tmp_path):
     store(tmp_path, supernet)
     assert result_of(network, tmp_path)["seed"] == 0
     longer = dataclasses.replace(PAIR, epochs=2)
-    with pytest.raises(InputError, match="remove it to measure anew"):
+    with pytest.raises(InputError, match="move it away to measure anew"):
         result_of(dataclasses.replace(network, pair=longer), tmp_path)
     assert result_of(dataclasses.replace(supernet, pair=longer), tmp_path)["seed"] == 0  # supernets are as they were
 
@@ -197,3 +199,15 @@ def test_a_network_of_timm_gets_the_best_of_its_rates_once_all_were_tried(tmp_pa
         right = pack_answers(np.ones(8, dtype=bool))
         store(tmp_path, unit, name=unit.name, test_top1=top1, macs=1, right=right, test_images=8)
     assert Measured(pair, plan, tmp_path).best_of_rates("timm:mobilenetv2_035") == 84.0
+
+
+def test_processes_beside_each_other_measure_no_unit_twice(tmp_path):
+    pair, plan = PAIRS["fbnet-fashion"], Plan(pool=2, seeds=1)
+    taken, other = missing([pair], plan, tmp_path / "results")[:2]
+    with exclusive(taken.run(tmp_path), LOCK):
+        assert taken.is_measured_elsewhere(tmp_path)
+        assert not other.is_measured_elsewhere(tmp_path)
+        with pytest.raises(InputError, match=f"another measurement of .*{taken.name}-seed0' is going on"):
+            carry_out(taken, plan, tmp_path / "results", tmp_path, "cpu")
+    assert not taken.is_measured_elsewhere(tmp_path)
+    assert result_of(taken, tmp_path / "results") is None
