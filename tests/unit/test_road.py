@@ -392,6 +392,33 @@ def test_a_limit_with_little_room_is_named_alike_by_space_and_run(folder, monkey
         form.choose_form("pics", str(macs), {"space": "fbnet", "resolution": 96})
 
 
+def test_a_limit_is_checked_against_the_options_of_a_space_before_the_first_step():
+    given = {"space-options": "variant=channel", "preset": "tiny"}
+    with pytest.raises(InputError) as raised:
+        form.choose_form("digits", "1k", given)
+    assert str(raised.value) == (
+        "--max-macs 1k is out of reach: spos tiny at 32x32 pixels, variant channel reaches 1.14M to 6.51M MACs; a quarter of its "
+        "architectures stay within --max-macs 2.83M"
+    )
+    assert form.choose_form("digits", "2.83M", given) == ({}, "")
+    note = "note: --max-macs 7M limits nothing, for all of spos tiny at 32x32 pixels, variant channel stays within it; a limit would"
+    assert form.choose_form("digits", "7M", given)[1].startswith(note)
+
+
+def test_a_preset_at_a_resolution_that_no_choice_would_take_is_taken_as_by_the_supernet():
+    """The last block of fbnet tiny sees 2x2 pixels there."""
+    given = {"space": "fbnet", "resolution": 16}
+    with pytest.raises(
+        InputError, match="^no preset of fbnet suits 16x16 pixels, .*; name one all the same, such as --preset tiny"
+    ):
+        form.choose_form("digits", "1M", given)
+    assert form.choose_form("digits", "1M", given | {"preset": "tiny"}) == ({}, "")
+    with pytest.raises(
+        InputError, match="^--max-macs 100K is out of reach: fbnet tiny at 16x16 pixels, width_mult 1.5 reaches"
+    ):
+        form.choose_form("digits", "100K", given | {"preset": "tiny", "width-mult": 1.5})
+
+
 def test_a_road_without_a_limit_says_what_the_networks_cost_and_names_one(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(folder.parent)
     note = form.no_limit_text("pics", {"space": "fbnet"})

@@ -1,6 +1,7 @@
 """--supernets: several supernets of one run are those of single runs, and a score is the mean of theirs."""
 
 import json
+import shlex
 import shutil
 
 import numpy as np
@@ -13,6 +14,7 @@ from spaces.files import read_jsonl
 from tests.conftest import SUPERNET
 from tests.experiments import copy_run
 from trials import status, supernet
+from trials.common import typed
 from trials.common.supernet_run import SupernetRun
 from trials.scoring import noise
 from trials.scoring.scorer import Scorer, Settings
@@ -65,6 +67,14 @@ def test_they_are_the_supernets_of_single_runs(run, single, several):
     last = [read_jsonl(path / "log.jsonl")[-1] for path in (several / "run" / "supernets" / "seed1", single)]
     assert last[0]["fixed_paths"] == last[1]["fixed_paths"]
     assert not [*(several / "run" / "supernets").glob("*.pt")]
+
+
+def test_commands_that_are_advised_later_are_of_both(several, run):
+    assert "--supernets" not in typed.again(run, {"--epochs": 9})
+    advised = typed.again(several / "run", {"--epochs": 9})
+    assert advised.count("--supernets 2") == 1
+    assert advised.endswith(shlex.join(["--epochs", "9", "--out", f"{several / 'run-2'}"]))
+    assert "--stop-after" not in advised
 
 
 def test_where_the_second_one_is(several):

@@ -137,6 +137,11 @@ def open_run(
             key: given[key] for key in ("data_root", *changes.GROWS) if key in given
         }  # the images may have moved
         if any(stored["config"].get(key) != value for key, value in renewed.items()):
+            grown = {
+                f"--{key}": given[key] for key in changes.GROWS if stored["config"].get(key, 1) != given.get(key, 1)
+            }
+            if grown and stored.get("typed"):  # what is advised later is of the run as it is now
+                stored["typed"] = typed.changed(stored["typed"], grown)
             stored["config"] |= renewed
             save_json(path, stored)
         return run

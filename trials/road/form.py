@@ -58,14 +58,16 @@ def choose_form(images: str, max_macs: str, given: Mapping[str, Any]) -> tuple[d
         max_macs: the budget, as it was typed.
         given: options of trials.supernet that were given, and `width-mult`; these stay.
     Returns:
-        The other options of trials.supernet that say which network; what was chosen and why, in a line. Nothing where the
-        space is one of the user's own, or its options are given.
+        The other options of trials.supernet that say which network; what was chosen and why, in a line. No options where those of
+        the space are given, or preset and resolution, and nothing where the space is one of the user's own.
     Raises:
         InputError: nothing reaches the budget; with the commands that would do.
     """
-    if "space-options" in given or given.get("space", spaces.DEFAULT) not in spaces.SPACES:
+    if given.get("space", spaces.DEFAULT) not in spaces.SPACES:
         return {}, ""
     budget, seen = amount(max_macs, "--max-macs"), look_at(images, given)
+    if "space-options" in given:
+        return {}, _check_own_form(budget, max_macs, seen, given)
     found, taken = _first_choice(budget, [seen.side], seen, given)
     if taken is None and "resolution" not in given:
         # where all is within the budget, larger images can use it; where nothing is, smaller ones cost less
@@ -73,15 +75,15 @@ def choose_form(images: str, max_macs: str, given: Mapping[str, Any]) -> tuple[d
         sides = range(seen.side + STEP, seen.most + 1, STEP) if large else smaller_sides(seen.side)
         more, taken = _first_choice(budget, sides, seen, given)
         found += more
+    if not found and {"preset", "resolution"} <= {
+        *given
+    }:  # smaller than what would be chosen, and all the same a network
+        return {}, _check_own_form(budget, max_macs, seen, given)
     within = [item for item in found if item.reached]
     if taken is None and not within:
         raise InputError(_out_of_reach(budget, max_macs, seen, given, found))
     if taken is None:
-        largest = max(within, key=lambda item: item.usual)
-        return {}, (
-            f"note: --max-macs {max_macs} limits nothing, for all of {budgets.form_text(largest)} stays within it; a limit would be about "
-            f"--max-macs {budgets.amount_text(largest.usual)}"
-        )
+        return {}, _limits_nothing(max_macs, max(within, key=lambda item: item.usual))
     said = (
         f"chosen for --max-macs {max_macs} and {seen.text}: {budgets.form_text(taken)}; {100 * taken.share:.0f} % of its architectures "
         f"stay within the budget{'' if taken.fits else ', which is little room, and no other leaves more'}"
@@ -92,6 +94,42 @@ def choose_form(images: str, max_macs: str, given: Mapping[str, Any]) -> tuple[d
     return {name: value for name, value in options.items() if name not in given}, said
 
 
+def _check_own_form(budget: int, max_macs: str, seen: Images, given: Mapping[str, Any]) -> str:
+    """Check the budget against the one form that was given; a note where it limits nothing.
+
+    Raises:
+        InputError: it is out of reach.
+    """
+    item = _given_form(budget, seen, given)
+    if budget < item.bounds.min_macs:
+        least, most = (
+            budgets.amount_text(macs, LIMIT_FIGURES) for macs in (item.bounds.min_macs, item.bounds.max_macs)
+        )
+        usual = budgets.amount_text(item.usual, LIMIT_FIGURES)
+        raise InputError(
+            f"--max-macs {max_macs} is out of reach: {budgets.form_text(item)} reaches {least} to {most} MACs; a quarter of its "
+            f"architectures stay within --max-macs {usual}"
+        )
+    return "" if item.share < budgets.NO_LIMIT else _limits_nothing(max_macs, item)
+
+
+def _limits_nothing(max_macs: str, item: Reach) -> str:
+    """The note that all of a form stays within the budget."""
+    return (
+        f"note: --max-macs {max_macs} limits nothing, for all of {budgets.form_text(item)} stays within it; a limit would be about "
+        f"--max-macs {budgets.amount_text(item.usual)}"
+    )
+
+
+def _given_form(budget: int, seen: Images, given: Mapping[str, Any]) -> Reach:
+    """The form that the options say, in the resolution that a supernet of these images has."""
+    options = cli.space_options(str(given.get("space-options", "")))
+    if "width-mult" in given:
+        options["width_mult"] = given["width-mult"]
+    space, preset = given.get("space", spaces.DEFAULT), given.get("preset", seen.preset)
+    return budgets.reach_at(budget, seen.own, seen.classes, space, preset, options)
+
+
 def no_limit_text(images: str, given: Mapping[str, Any]) -> str:
     """What the networks of a supernet without a budget cost, and a limit to try, in a line.
 
@@ -100,11 +138,8 @@ def no_limit_text(images: str, given: Mapping[str, Any]) -> str:
     Raises:
         InputError: the folder is no image folder, or there is no such supernet.
     """
-    seen, options = look_at(images, given), cli.space_options(str(given.get("space-options", "")))
-    if "width-mult" in given:
-        options["width_mult"] = given["width-mult"]
-    space, preset = given.get("space", spaces.DEFAULT), given.get("preset", seen.preset)
-    item = budgets.reach_at(0, seen.own, seen.classes, space, preset, options)
+    seen = look_at(images, given)
+    item = _given_form(0, seen, given)
     least, most = map(budgets.amount_text, (item.bounds.min_macs, item.bounds.max_macs))
     usual = budgets.amount_text(item.usual, LIMIT_FIGURES)
     on_cpu = ""
@@ -218,9 +253,14 @@ def _first_choice(
 def _out_of_reach(budget: int, max_macs: str, seen: Images, given: Mapping[str, Any], found: list[Reach]) -> str:
     """The message where nothing reaches the budget: which budget would do, and which resolution."""
     if not found:
+        at = f"{seen.side}x{seen.side} pixels"
+        if "preset" in given or "width-mult" in given:
+            raise InputError(
+                f"no network of these options works at {at}; leave --preset or --width-mult out, or give another --resolution"
+            )
         raise InputError(
-            f"no network of these options works at {seen.side}x{seen.side} pixels; leave --preset or --width-mult out, or give another "
-            "--resolution"
+            f"no preset of {given.get('space', 'any space')} suits {at}, at which little is left of an image in the last block; name one "
+            f"all the same, such as --preset {seen.preset}, or give another --resolution"
         )
     least = budgets.least_of(found, seen.classes, given.get("width-mult"))
     began = str(typed.line("trials.run"))
