@@ -51,8 +51,9 @@ def carry_out(unit: Unit, plan: Plan, results: Path, work: Path, device: str) ->
 
 
 def train_network(unit: Unit, plan: Plan, run: Path, work: Path, device: str) -> dict[str, Any]:
-    """Train a network from scratch on all training images, and test it on all test images."""
+    """Train a network from scratch on all training images, and test it on all test images; one that diverges is a result, too."""
     from trials.common import cli
+    from trials.training.loop import Diverged
     from trials.training.retrain_config import Config
     from trials.training.retrain_loop import train_seed
     from trials.training.retrain_plan import plan_retraining
@@ -68,14 +69,15 @@ def train_network(unit: Unit, plan: Plan, run: Path, work: Path, device: str) ->
     retraining = plan_retraining(cli.parse(Config, words, "", "trials.retrain"))
     run_dir.open_run(run, "retrain", retraining.config, resume=True, quiet=True)
     folder = run / f"seed{unit.seed}"
+    found = {"name": unit.name, "arch": unit.arch, "macs": retraining.macs, "params": retraining.params}
     if not (folder / "result.json").exists():
-        train_seed(retraining.config, retraining.network, unit.seed)
+        try:
+            train_seed(retraining.config, retraining.network, unit.seed)
+        except Diverged as error:
+            return {**found, "diverged": str(error).partition(";")[0]}
     result = load_json(folder / "result.json", "result")
     return {
-        "name": unit.name,
-        "arch": unit.arch,
-        "macs": retraining.macs,
-        "params": retraining.params,
+        **found,
         "test_top1": result["test_top1"],
         "test_images": result["test_images"],
         "right": noise.pack_answers(Answers.load(folder / FILE).right),

@@ -41,7 +41,7 @@ class Measured:
             (unit, result) for unit in units if (result := result_of(unit, results)) is not None
         ]
         self.missing = len(units) - len(self.found)
-        trained = [result for unit, result in self.found if unit.kind == "networks"]
+        trained = [result for unit, result in self.found if unit.kind == "networks" and "diverged" not in result]
         self.networks = accuracies(trained)
         self.right = {result["name"]: _answers(result) for result in trained if result["seed"] == 0}
         self.macs = {result["name"]: result["macs"] for result in trained}
@@ -62,10 +62,14 @@ class Measured:
         return statistics.mean(self.networks[name]) if name in self.networks else None
 
     def best_of_rates(self, baseline: str) -> float | None:
-        """Mean accuracy of a model of timm with the learning rate that suits it best; None where not all rates were tried yet."""
-        means = [self.mean(unit.name) for unit in baseline_units(self.pair, baseline, 0)]
-        tried = [mean for mean in means if mean is not None]
-        return max(tried) if len(tried) == len(means) else None
+        """Mean accuracy of a model of timm with the learning rate that suits it best; None where not all rates were tried yet.
+
+        A rate with which a training diverges is tried and out of the question.
+        """
+        names = {unit.name for unit in baseline_units(self.pair, baseline, 0)}
+        tried = {result["name"] for _, result in self.found if result.get("name") in names}
+        means = [mean for name in tried if (mean := self.mean(name)) is not None]
+        return max(means, default=None) if tried == names else None
 
     def random_means(self) -> list[float]:
         """Mean accuracies of the random architectures."""

@@ -141,8 +141,13 @@ def test_committed_results_agree_with_their_spaces_and_with_themselves():
     for path in sorted(RESULTS.glob("*/networks/*.json")):
         result = json.loads(path.read_text())
         pair = PAIRS[path.parent.parent.name]
-        assert result["training"] == pair.training("networks"), path
+        rate = (
+            {"lr": result["training"]["lr"]} if result["arch"] is None else {}
+        )  # a model of timm gets the best of several
+        assert result["training"] == pair.training("networks") | rate, path
         assert path.name == f"{result['name']}-seed{result['seed']}.json"
+        if "diverged" in result:
+            continue
         right = unpack_answers({"right": result["right"], "scoring_images": result["test_images"]})
         assert right.sum() == round(result["test_top1"] * result["test_images"] / 100), path
         if result["arch"]:
@@ -194,10 +199,12 @@ def test_a_network_of_timm_gets_the_best_of_its_rates_once_all_were_tried(tmp_pa
     pair, plan = PAIRS["spos-fashion"], Plan(pool=1, seeds=1)
     units = list(baseline_units(pair, "timm:mobilenetv2_035", 0))
     assert {unit.training["lr"] for unit in units} == set(BASELINE_RATES)
-    for unit, top1 in zip(units, (10.0, 84.0, 83.0), strict=True):
+    right = pack_answers(np.ones(8, dtype=bool))
+    for unit, top1 in zip(units, (None, 84.0, 83.0), strict=True):
         assert Measured(pair, plan, tmp_path).best_of_rates("timm:mobilenetv2_035") is None
-        right = pack_answers(np.ones(8, dtype=bool))
-        store(tmp_path, unit, name=unit.name, test_top1=top1, macs=1, right=right, test_images=8)
+        trained = {"test_top1": top1, "right": right, "test_images": 8}
+        found = {"diverged": "the loss became nan"} if top1 is None else trained
+        store(tmp_path, unit, name=unit.name, macs=1, **found)
     assert Measured(pair, plan, tmp_path).best_of_rates("timm:mobilenetv2_035") == 84.0
 
 

@@ -217,6 +217,10 @@ class LastCheckpoint:
         return f"the last good checkpoint is '{self.path}' (step {self.step:,})"
 
 
+class Diverged(Stopped):
+    """A loss or a weight of a training is not finite."""
+
+
 def stop_if_not_finite(
     trainer: Trainer, losses: Sequence[tuple[int, torch.Tensor]], checkpoint: LastCheckpoint
 ) -> None:
@@ -226,7 +230,7 @@ def stop_if_not_finite(
         losses: steps, from 0, and their losses since the last call. They are looked at together, so that a GPU need not wait
             at every step.
     Raises:
-        Stopped: naming the first such step, what it trained, and the last good checkpoint.
+        Diverged: naming the first such step, what it trained, and the last good checkpoint.
     """
     values = torch.stack([loss for _, loss in losses])
     average([values])
@@ -235,10 +239,10 @@ def stop_if_not_finite(
         if not math.isfinite(value):
             trained = trainer.describe_step(step)
             at = f"at step {step + 1:,}" + (f" on {trained}" if trained else "")
-            raise Stopped(f"{trainer.prefix}the loss became {value} {at}; {remedy}")
+            raise Diverged(f"{trainer.prefix}the loss became {value} {at}; {remedy}")
     norm = torch.nn.utils.get_total_norm([parameter.detach() for parameter in trainer.parameters()])
     if not torch.isfinite(norm):
         step = losses[-1][0]
         trained = trainer.describe_step(step)
         after = f"after step {step + 1:,}" + (f", {trained}" if trained else "")
-        raise Stopped(f"{trainer.prefix}the weights are no longer finite {after}; {remedy}")
+        raise Diverged(f"{trainer.prefix}the weights are no longer finite {after}; {remedy}")
