@@ -118,6 +118,11 @@ class Chain:
         return {label: values for block in self.blocks for label, values in block.choices.items()}
 
     @property
+    def operations(self) -> dict[str, list[str]]:
+        """Label -> its candidates, of the choices among candidates alone, not of elastic values."""
+        return {block.label: list(block.candidates) for block in self.blocks if block.label is not None}
+
+    @property
     def warm_path(self) -> Arch:
         """The path that a warm start trains: the first candidate of every block, with the largest elastic values."""
         first = {block.label: next(iter(block.candidates)) for block in self.blocks if block.label is not None}

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from spaces.arch import Arch, Choices, Weights
+from spaces.arch import Arch, Choices, Mixture, Weights
 from spaces.errors import InputError
 
 # Channel-width warm-up: (first epoch of 120, counted from 1; narrowest open width relative to the widest).
@@ -57,6 +58,44 @@ def strict_fair(choices: Choices, seed: int, step: int, first: int = 0) -> list[
     """
     paths = _largest_choice(choices)
     return _fair_paths(choices, seed, (step - first) * paths, paths, {})
+
+
+@dataclass(frozen=True)
+class OpWarmup:
+    """Steps in which a choice runs the mean of all its candidates instead of one, with a probability that falls linearly from 1 to 0.
+
+    Source: TuNAS, arXiv:2008.06120. Without it, and without a warm start, candidates that have weights of their own learn little in
+    few steps.
+
+    Attributes:
+        choices: those that open, label -> candidates; not those of widths or superkernels, which have one set of weights.
+        first: the first such step.
+        steps: how many there are.
+    """
+
+    choices: Choices
+    seed: int
+    first: int
+    steps: int
+
+    def __call__(self, path: Mixture, step: int) -> Mixture:
+        """What a step trains in place of a path."""
+        past = step - self.first
+        if not 0 <= past < self.steps:
+            return path
+        generator = random.Random(f"{self.seed}/{step}/op warm-up")
+        opened = [label for label in self.choices if generator.random() < 1 - past / self.steps]
+        return path | {label: mean_of(self.choices[label]) for label in opened}
+
+    def more_passes(self) -> float:
+        """How many passes of a path the open choices of all steps take in addition, about."""
+        candidates = sum(map(len, self.choices.values())) / max(1, len(self.choices))
+        return self.steps / 2 * (candidates - 1)
+
+
+def mean_of(candidates: Sequence[object]) -> Weights:
+    """The weights with which all candidates of a choice are run, and have the same part of its output."""
+    return Weights([1 / len(candidates)] * len(candidates))
 
 
 def _largest_choice(choices: Choices) -> int:
@@ -164,7 +203,7 @@ class Paths:
         else:
             paths = self.draw(choices, self.seed, step, self.first)
         if self.use_all_blocks:
-            mean = {label: Weights([1 / len(c)] * len(c)) for label, c in choices.items() if label not in self.elastic}
+            mean = {label: mean_of(candidates) for label, candidates in choices.items() if label not in self.elastic}
             paths = [{label: mean.get(label, candidate) for label, candidate in path.items()} for path in paths]
         return paths
 

@@ -28,6 +28,7 @@ SUPERNETS = {
     "uniform-short": "--strategy uniform --warm-start 0.3",  # as many weight updates as in strict-fair
     "uniform-long": "--strategy uniform --warm-start 0.3",
     "window-long": "--strategy window --max-macs LIMIT --warm-start 0.3",
+    "window-open": "--strategy window --max-macs LIMIT --op-warmup 0.3",
     "window-three": "--strategy window --max-macs LIMIT --warm-start 0.3 --supernets 3",
     "window-thirds": "--strategy window --max-macs LIMIT --warm-start 0.3 --supernets 3",  # as much training as of one supernet
 }
@@ -39,6 +40,7 @@ LEARNERS = {
     "gumbel": f"--strategy gumbel {_LEARN}",
     "gumbel-cold": "--strategy gumbel --max-macs LIMIT --warm-start 0 --arch-warmup 0",
     "gates": f"--strategy gates {_LEARN}",
+    "gates-open": "--strategy gates --max-macs LIMIT --op-warmup 0.3 --arch-warmup 0",
     "threshold": f"--strategy threshold {_LEARN}",  # of superkernels: single-path-nas alone
 }
 KINDS = ("networks", "supernets", "learned")

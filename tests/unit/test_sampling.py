@@ -15,7 +15,7 @@ from spaces.model_space import make_supernet
 from spaces.spec import SpaceSpec
 from strategies.feasible import FeasibleSpace, draw_from_bins, draw_within_limits
 from strategies.limits import Limits
-from strategies.sampling import STRATEGIES, Paths, strict_fair, uniform, uniform_path, widths_open
+from strategies.sampling import STRATEGIES, OpWarmup, Paths, strict_fair, uniform, uniform_path, widths_open
 
 SPACES = {
     "spos": ("spos", {}),
@@ -289,3 +289,45 @@ def test_a_mixture_with_a_wrong_label_is_refused():
         activate_mixture(net, {**right, "block03": Weights([0.5, 0.5, 0.0])})
     with pytest.raises(ArchError, match="lacks 'block19'"):
         activate_mixture(net, {label: weights for label, weights in right.items() if label != "block19"})
+
+
+def test_an_op_warm_up_opens_choices_fewer_and_fewer():
+    """A share of the choices that falls linearly from all to none, whatever else was drawn; the others stay as they were."""
+    choices = {f"block{number}": ["a", "b", "skip"] for number in range(40)}
+    path = dict.fromkeys(choices, "b") | {"width": 0.5}
+    warm_up = OpWarmup(choices, seed=3, first=10, steps=200)
+    assert warm_up(path, 9) == path
+    assert all(warm_up(path, step) == path for step in (210, 500))
+    first = warm_up(path, 10)
+    assert first == {label: Weights([1 / 3] * 3) for label in choices} | {"width": 0.5}
+    counts = []
+    for step in range(10, 210):
+        trained = warm_up(path, step)
+        assert trained == warm_up(path, step)  # a function of seed and step, so a resumed run repeats it
+        assert set(trained) == set(path)
+        assert set(map(str, trained.values())) <= {"b", "0.5", str(Weights([1 / 3] * 3))}
+        counts.append(sum(isinstance(value, Weights) for value in trained.values()))
+    for quarter, expected in enumerate((0.875, 0.625, 0.375, 0.125)):  # 2,000 choices each; 4 standard deviations
+        assert sum(counts[50 * quarter : 50 * quarter + 50]) / 2000 == pytest.approx(expected, abs=0.045)
+    assert OpWarmup(choices, 4, 10, 200)(path, 110) != warm_up(path, 110)
+    assert sum(counts) * 2 / 40 == pytest.approx(
+        warm_up.more_passes(), rel=0.05
+    )  # an open one runs two candidates more
+
+
+def test_an_open_block_is_the_mean_of_its_candidates_and_trains_all():
+    torch.manual_seed(0)
+    net = make_supernet(spaces.build("fbnet", "tiny"))
+    label = net.chain.blocks[1].label
+    path = {label: candidates[0] for label, candidates in net.chain.operations.items()}
+    x = torch.randn(4, 3, 32, 32)
+    net.eval()
+    activate_mixture(net, OpWarmup({label: net.chain.operations[label]}, 0, 0, 1)(path, 0))
+    net.stem(x)
+    before = net.blocks[0](net.stem(x))
+    mean = net.blocks[1](before)
+    alone = []
+    for candidate in net.chain.operations[label]:
+        activate(net, path | {label: candidate})
+        alone.append(net.blocks[1](before))
+    torch.testing.assert_close(mean, torch.stack(alone).mean(0), rtol=1e-5, atol=1e-6)

@@ -7,6 +7,7 @@ import pytest
 from spaces.errors import InputError
 from trials import retrain, supernet
 from trials.common import cli
+from trials.common.changes import changed_options
 from trials.training import memory, recipes, retrain_plan, sizing, supernet_config, supernet_loop, supernet_plan
 
 IMAGENET, CIFAR = 1_281_167, 50_000
@@ -141,13 +142,59 @@ def test_gumbel_begins_cold_where_candidates_skip(tmp_path, flags, usual):
     assert plan.config.warm_start == usual
 
 
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (
+            "--strategy strict-fair",
+            "--op-warmup has no effect with --strategy strict-fair; leave it out; it is for: uniform, window",
+        ),
+        ("--strategy softmax", "--op-warmup has no effect with --strategy softmax"),
+        ("--use-all-blocks", "--op-warmup has no effect with --use-all-blocks"),
+        ("--warm-start 0.7", "--op-warmup 0.3 and --warm-start 0.7 leave no steps for paths alone"),
+        (
+            "--space single-path-nas",
+            "--op-warmup is for blocks with candidates; space single-path-nas has superkernels alone",
+        ),
+    ],
+)
+def test_where_an_op_warm_up_is_refused(tmp_path, flags, says):
+    with pytest.raises(InputError, match=says):
+        words = ["--data", "digits", "--out", tmp_path, "--op-warmup", "0.3", *flags.split()]
+        supernet_plan.plan_supernet(config_of(supernet, *words))
+
+
+@pytest.mark.parametrize(
+    ("flags", "warm_start", "op_warmup"),
+    [
+        ("--space fbnet", 0.0, 0.3),
+        ("--space proxylessnas --strategy window --max-macs 9M", 0.0, 0.3),
+        ("--space fbnet --warm-start 0.3", 0.3, 0.0),
+        ("--space fbnet --warm-start 0.3 --op-warmup 0.2", 0.3, 0.2),
+        ("--space fbnet --op-warmup 0", 0.3, 0.0),
+        ("--space fbnet --strategy strict-fair", 0.3, 0.0),
+        ("--space fbnet --use-all-blocks", 0.3, 0.0),
+        ("--space fbnet --strategy gates", 0.3, 0.0),
+        ("--space spos", 0.3, 0.0),
+        ("--space spos --op-warmup 0.2", 0.0, 0.2),
+        ("--space single-path-nas", 0.3, 0.0),
+    ],
+)
+def test_what_samples_paths_begins_with_all_candidates_where_they_skip(tmp_path, flags, warm_start, op_warmup):
+    """After one warm path the scores put architectures that skip low, and searches found worse than random ones (docs/results.md)."""
+    words = ["--epochs", "9", *flags.split(), "--preset", "tiny"]
+    plan = supernet_plan.plan_supernet(config_of(supernet, "--data", "digits", "--out", tmp_path, *words))
+    assert (plan.config.warm_start, plan.config.op_warmup) == (warm_start, op_warmup)
+
+
 def test_a_run_of_an_older_version_stays_cold(tmp_path):
     stored = {"data": "digits", "preset": "tiny", "warm_start": 0.0}
     (tmp_path / "config.json").write_text(json.dumps({"command": "supernet", "config": stored}))
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.pt").touch()  # it had begun
-    resumed = config_of(supernet, "--data", "digits", "--out", tmp_path, "--resume")
-    assert resumed.with_warm_start(True).warm_start == 0.0
+    resumed = config_of(supernet, "--data", "digits", "--out", tmp_path, "--resume").with_warm_start(True, skips=True)
+    assert (resumed.warm_start, resumed.op_warmup) == (0.0, 0.0)
+    assert [flag for flag, *_ in changed_options(stored, resumed) if flag in ("--warm-start", "--op-warmup")] == []
 
 
 def test_both_commands_fit_their_recipes(arc, tmp_path):

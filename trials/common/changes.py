@@ -35,6 +35,9 @@ MAY_CHANGE = (
     "logger",
 )
 GROWS = ("supernets",)  # a run may get more of them later
+OLDER = {
+    "op_warmup": 0.0
+}  # what runs had of options that their version did not know, where it is not the default of now
 PATHS = ("val_labels", "latency_table")  # the same file may be spelt in several ways
 AMOUNTS = ("max_macs", "min_macs")  # and so may the same number: 3M, 3000000
 
@@ -51,7 +54,7 @@ def changed_options(stored: Mapping[str, Any], config: Any) -> list[tuple[str, A
     changed = []
     given = json.loads(json.dumps(dataclasses.asdict(config)))
     for key, value in given.items():
-        was = stored.get(key, type(config).__dataclass_fields__[key].default)
+        was = stored.get(key, OLDER.get(key, type(config).__dataclass_fields__[key].default))
         if key in GROWS and value >= (was or 1):  # an older version stored none
             continue
         chooses_best = key == "eval_every" and given.get("hold_out")  # it decides which epochs can be the best

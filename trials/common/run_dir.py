@@ -173,7 +173,7 @@ def take_stored(config: Any, command: str, names: Iterable[str], run: str | Path
     stored = begun_with(config, command, config.out if run is None else run) or {}
     for name in names if stored else ():
         if getattr(config, name) is None:
-            object.__setattr__(config, name, stored.get(name))
+            object.__setattr__(config, name, stored.get(name, changes.OLDER.get(name)))
 
 
 def begun_with(config: Any, command: str, run: str | Path) -> dict[str, Any] | None:

@@ -87,7 +87,7 @@ def supernet_hours(trainer: SupernetTrainer, times: StepTimes) -> float:
     """Hours that a supernet trains, without evaluations; the passes of a step can differ from epoch to epoch."""
     per_epoch = trainer.steps_per_epoch
     passes = per_epoch * sum(len(trainer.paths_of_step(epoch * per_epoch)) for epoch in range(trainer.config.epochs))
-    return sum(times.seconds) / times.passes * passes / 3600
+    return sum(times.seconds) / times.passes * (passes + trainer.op_warmup.more_passes()) / 3600
 
 
 def estimate_network(plan: RetrainPlan) -> list[tuple[str, str]]:
@@ -128,7 +128,7 @@ def advise(
 
 
 def time_steps(trainer: SupernetTrainer) -> StepTimes:
-    """Take some of the last steps of a run: there every width is open, and the architecture parameters learn.
+    """Take some of the last steps of a run: there every width is open, one path is run, and the architecture parameters learn.
 
     The first WARM_STEPS of them are not timed; where a run has no more than these, all are. See `_enough` for how many are.
     """
@@ -140,6 +140,8 @@ def time_steps(trainer: SupernetTrainer) -> StepTimes:
     for number, (images, labels, arch_batches) in enumerate(islice(batches, count)):
         if number < WARM_STEPS:
             activation_bytes = max(activation_bytes, measure_activations(trainer, first + number, images))
+        if trainer.op_warmup.steps and not number:  # its first step runs all candidates of all blocks
+            activation_bytes = max(activation_bytes, measure_activations(trainer, trainer.warm_steps, images))
         trainer.step(first + number, images, labels)
         for arch_number, (x, y) in enumerate(arch_batches):
             trainer.arch_step(first + number, arch_number, x, y)

@@ -84,7 +84,7 @@ def weight_bytes(parameters: int, optimizer: str, momentum: float) -> int:
 
 
 def supernet_bytes(config: supernet_config.Config, chain: Chain) -> int:
-    """Estimate the memory of a process that trains a supernet: its largest path, or all candidates of a mixture.
+    """Estimate the memory of a process that trains a supernet: its largest path, or all candidates of a mixture, as of an op warm-up.
 
     Args:
         config: the options, complete.
@@ -92,6 +92,7 @@ def supernet_bytes(config: supernet_config.Config, chain: Chain) -> int:
     """
     images = config.batch_size // rank_and_world()[1] // config.accumulate
     mixes = config.strategy == "softmax" or (config.strategy == "gumbel" and not config.hard) or config.use_all_blocks
+    mixes = mixes or bool(config.op_warmup)
     parameters, kept = 0, dict[int, int]()
     with torch.device("meta"):
         x, saved = torch.empty(images, 3, chain.resolution, chain.resolution), Saved()

@@ -9,6 +9,12 @@ from trials.common.cli import option
 
 SAMPLING = ("uniform", "window", "binned", "strict-fair")
 DIFFERENTIABLE = ("softmax", "gumbel", "gates", "threshold")
+ONE_PATH = (
+    "uniform",
+    "window",
+    "binned",
+    "gates",
+)  # a step of the weights trains one path, so that an op warm-up adds something
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +32,13 @@ class StrategyOptions:
     warm_start: float = option(
         None,
         "Part of the steps that train one path alone, whose weights all candidates then inherit",
-        unset="0.3 with presets tiny and small, where candidates can inherit, but for thresholds, and gumbel where blocks can be skipped; else 0",
+        unset="0.3 with presets tiny and small, where candidates can inherit, but for thresholds, and gumbel and strategies with --op-warmup where blocks can be skipped; else 0",
+    )
+    op_warmup: float = option(
+        None,
+        "Part of the steps, after a warm start, in which a block runs the mean of all its candidates with a probability that falls "
+        "from 1 to 0, as in TuNAS",
+        unset="0.3 with presets tiny and small and strategies uniform, window and binned, where blocks can be skipped; else 0",
     )
     width_warmup: bool = option(False, "Open widths and superkernels from the largest down, in the second half")
     use_all_blocks: bool = option(False, "Baseline: every step trains the mean of all candidates of a block")

@@ -7,7 +7,7 @@ from typing import Any
 from spaces.errors import InputError
 from trials.common import cli
 from trials.common.cli import flag
-from trials.training.strategy_options import DIFFERENTIABLE, LEARNING
+from trials.training.strategy_options import DIFFERENTIABLE, LEARNING, ONE_PATH
 
 Config = Any  # that of supernet_config, which imports this
 LIMITS = ("max_macs", "min_macs", "max_latency_ms")
@@ -44,6 +44,20 @@ def check_limits(config: Config) -> None:
         )
     if learns and config.min_macs:
         raise InputError("--min-macs has no effect with a differentiable strategy; leave it out")
+
+
+def check_warm_ups(config: Config) -> None:
+    """Refuse an op warm-up where a step runs all candidates anyway, or where it leaves no steps for paths alone."""
+    if not config.op_warmup:
+        return
+    if config.strategy not in ONE_PATH or config.use_all_blocks:
+        what = "--use-all-blocks" if config.use_all_blocks else f"--strategy {config.strategy}"
+        raise InputError(f"--op-warmup has no effect with {what}; leave it out; it is for: {', '.join(ONE_PATH)}")
+    if config.op_warmup + (config.warm_start or 0.0) >= 1:
+        raise InputError(
+            f"--op-warmup {config.op_warmup:g} and --warm-start {config.warm_start or 0.0:g} leave no steps for paths alone; give 0.3, "
+            "and one of both"
+        )
 
 
 def check_supernets(config: Config) -> None:

@@ -49,8 +49,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 # By preset: few steps leave cold paths at chance (docs/evaluation.md). Thresholds begin with all they have, which is as warm. Where
-# blocks can be skipped, gumbel, whose steps train all candidates, learns to skip none after one warm path (docs/results.md).
+# blocks can be skipped, one warm path makes a supernet dislike skips (docs/results.md): there gumbel, whose steps train all candidates,
+# begins cold, and what samples one path of all candidates begins with all of them at once.
 WARM_START = {"tiny": 0.3, "small": 0.3}
+OPENED = ("uniform", "window", "binned")
 FITTED = (*sizing.SIZED, "arch_warmup", "temperature_decay")  # of a recipe, what the number of images decides
 
 
@@ -112,7 +114,7 @@ class Config(
         take_stored(
             self,
             "supernet",
-            ("preset", "resolution", "cost_loss", "warm_start", "logger", "supernets", *RECIPES["tiny"]),
+            ("preset", "resolution", "cost_loss", "warm_start", "op_warmup", "logger", "supernets", *RECIPES["tiny"]),
         )
         decide_loggers(self)
         if self.supernets is None:
@@ -132,7 +134,7 @@ class Config(
                 *("batch_size", "lr", "checkpoint_every", "stop_after", *(() if self.trains_none else ("epochs",))),
                 *("accumulate", "temperature", "arch_passes", "arch_lr"),
             ),
-            fractions=("warmup", "warm_start", "label_smoothing", "momentum", "color_jitter", "ema"),
+            fractions=("warmup", "warm_start", "op_warmup", "label_smoothing", "momentum", "color_jitter", "ema"),
         )
         if self.eval_every is None and self.epochs is not None:
             object.__setattr__(self, "eval_every", max(1, math.ceil(self.epochs / 5)))
@@ -148,6 +150,7 @@ class Config(
         self.limits(), self.target()  # these refuse what is no number
         supernet_checks.check_limits(self)
         supernet_checks.check_learning(self, recipe)
+        supernet_checks.check_warm_ups(self)
         supernet_checks.check_supernets(self)
         supernet_checks.check_batches(self)
 
@@ -188,25 +191,34 @@ class Config(
 
     def with_warm_start(self, possible: bool, skips: bool = False) -> Config:
         """Complete the options by whether the candidates of the space can inherit weights, and whether blocks can be skipped."""
+        opens, usual = self.op_warmup, WARM_START.get(self.preset, 0.0)
+        if opens is None:
+            may_open = skips and self.strategy in OPENED and not self.use_all_blocks and not self.import_official
+            opens = usual if may_open and self.warm_start is None else 0.0
         if self.warm_start is not None:
-            return self
-        cold = self.strategy == "threshold" or (skips and self.strategy == "gumbel" and not self.hard)
-        usual = WARM_START.get(self.preset, 0.0) if possible and not cold else 0.0
+            return dataclasses.replace(self, op_warmup=opens)
+        cold = self.strategy == "threshold" or (skips and self.strategy == "gumbel" and not self.hard) or opens
+        usual = usual if possible and not cold else 0.0
         if self.strategy in DIFFERENTIABLE and self.epochs is not None:  # some have to be left to learn an architecture
             usual = usual if math.ceil(usual * self.epochs) + (self.arch_warmup or 0) < self.epochs else 0.0
-        return dataclasses.replace(self, warm_start=usual)
+        return dataclasses.replace(self, warm_start=usual, op_warmup=opens)
 
     def warm_steps(self, steps: int) -> int:
         """Steps of the warm start, of `steps` in all."""
         return round((self.warm_start or 0.0) * steps)
 
+    def opening_steps(self, steps: int) -> int:
+        """Steps of the op warm-up, which follow those of the warm start, of `steps` in all."""
+        return min(round((self.op_warmup or 0.0) * steps), steps - self.warm_steps(steps))
+
     def first_arch_epoch(self, steps_per_epoch: int) -> int:
-        """The epoch from which on the architecture learns: after the warm start, and --arch-warmup epochs more.
+        """The epoch from which on the architecture learns: after warm start and op warm-up, and --arch-warmup epochs more.
 
         Raises:
             InputError: it lies beyond the last.
         """
-        warm = math.ceil(self.warm_steps(self.epochs * steps_per_epoch) / steps_per_epoch)
+        steps = self.epochs * steps_per_epoch
+        warm = math.ceil((self.warm_steps(steps) + self.opening_steps(steps)) / steps_per_epoch)
         if self.strategy not in DIFFERENTIABLE:
             return self.epochs
         if warm + self.arch_warmup >= self.epochs:

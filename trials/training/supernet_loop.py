@@ -85,6 +85,11 @@ def _loop(
     warm_steps, explained = config.warm_steps(steps), False  # explained: once per process, what fixed paths are
     if first < warm_steps:
         print(f"warm start: one path alone until step {warm_steps:,} of {steps:,}")
+    opened = warm_steps + trainer.op_warmup.steps
+    if warm_steps < opened and first < opened:
+        print(
+            f"op warm-up: blocks may run all their candidates at once, fewer and fewer of them until step {opened:,} of {steps:,}"
+        )
     looked = 2 * first >= steps  # once, after half of the steps: does the loss fall?
     began = time.perf_counter()
 

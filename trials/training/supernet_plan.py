@@ -159,6 +159,10 @@ def _check_space(config: Config, chain: Chain) -> None:
     has_candidates = any(block.label for block in chain.blocks)
     if config.warm_start and not _has_warm_start(chain):
         raise InputError(f"space {config.space} has no warm start (no `inherit`); leave --warm-start out")
+    if config.op_warmup and not has_candidates:
+        raise InputError(
+            f"--op-warmup is for blocks with candidates; space {config.space} has superkernels alone; leave it out"
+        )
     if config.strategy == "threshold" and has_candidates:
         raise InputError(
             f"--strategy threshold decides on superkernels; space {config.space} has blocks with candidates; use gumbel"

@@ -21,7 +21,7 @@ from spaces.spec import SpaceSpec
 from strategies import arch_learner, cost_loss
 from strategies import differentiable as nas
 from strategies.cost_control import CostControl
-from strategies.sampling import Paths, step_generator
+from strategies.sampling import OpWarmup, Paths, step_generator
 from trials.common.distributed import average
 from trials.images.dataset import Batch, Data
 from trials.training.ema import SupernetEma
@@ -44,6 +44,7 @@ class SupernetTrainer(Trainer):
         space: as given.
         arch_steps_per_epoch: batches that the architecture parameters learn from in an epoch, in all passes.
         warm_steps: the first steps, which train one path alone.
+        op_warmup: of the steps after them, in which all candidates of a block may run at once.
         first_arch_epoch: the epoch from which on the architecture parameters learn.
     """
 
@@ -65,7 +66,8 @@ class SupernetTrainer(Trainer):
             data.steps_per_epoch("arch", config.batch_size) * config.arch_passes if learns else 0
         )
         self.ema = SupernetEma(self.supernet, config.ema) if config.ema else None
-        self.warm_steps = config.warm_steps(self.steps)
+        self.warm_steps, opening = config.warm_steps(self.steps), config.opening_steps(self.steps)
+        self.op_warmup = OpWarmup(self.chain.operations, config.seed, self.warm_steps, opening)
         self.first_arch_epoch = config.first_arch_epoch(self.steps_per_epoch)
         self.paths = paths
         self.search: nas.SoftmaxSearch | None = None
@@ -142,9 +144,9 @@ class SupernetTrainer(Trainer):
         if step < self.warm_steps:
             return [self.chain.warm_path]
         if self.search is not None:
-            return [self.search.draw(self._generator("weights", step), step // self.steps_per_epoch, learn=False)]
-        assert self.paths is not None
-        return self.paths(step)
+            path = self.search.draw(self._generator("weights", step), step // self.steps_per_epoch, learn=False)
+            return [self.op_warmup(path, step)]
+        return [self.op_warmup(path, step) for path in cast(Paths, self.paths)(step)]
 
     def step(self, step: int, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """One step of the weights.
@@ -266,7 +268,7 @@ class SupernetTrainer(Trainer):
         names = []
         for path in self.paths_of_step(step):
             if any(isinstance(value, Weights) for value in path.values()) or self.search is not None:
-                return "what its architecture parameters chose"
+                return "a mixture of candidates"
             names.append(f"{arch_id(path)} ({', '.join(f'{label} {value}' for label, value in path.items())})")
         return f"path {names[0]}" if len(names) == 1 else f"one of the {len(names)} paths {'; '.join(names)}"
 
