@@ -37,6 +37,7 @@ LONG = {"uniform-long": 4, "window-long": 4, "window-thirds": 1 / 3}  # times as
 _LEARN = "--max-macs LIMIT --warm-start 0.3 --arch-warmup 0"
 LEARNERS = {
     "softmax": f"--strategy softmax {_LEARN}",
+    "softmax-cold": "--strategy softmax --max-macs LIMIT --warm-start 0 --arch-warmup 0",
     "gumbel": f"--strategy gumbel {_LEARN}",
     "gumbel-cold": "--strategy gumbel --max-macs LIMIT --warm-start 0 --arch-warmup 0",
     "gates": f"--strategy gates {_LEARN}",
