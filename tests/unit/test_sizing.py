@@ -174,7 +174,9 @@ def test_where_an_op_warm_up_is_refused(tmp_path, flags, says):
         ("--space fbnet --op-warmup 0", 0.3, 0.0),
         ("--space fbnet --strategy strict-fair", 0.3, 0.0),
         ("--space fbnet --use-all-blocks", 0.3, 0.0),
-        ("--space fbnet --strategy gates", 0.3, 0.0),
+        ("--space fbnet --strategy gates", 0.0, 0.3),
+        ("--space fbnet --strategy gates --epochs 1", 0.0, 0.0),  # one has to be left to learn an architecture
+        ("--space spos --strategy gates", 0.3, 0.0),
         ("--space spos", 0.3, 0.0),
         ("--space spos --op-warmup 0.2", 0.0, 0.2),
         ("--space single-path-nas", 0.3, 0.0),

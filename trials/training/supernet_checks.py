@@ -50,7 +50,8 @@ def check_warm_ups(config: Config) -> None:
     """Refuse an op warm-up where a step runs all candidates anyway, or where it leaves no steps for paths alone."""
     if not config.op_warmup:
         return
-    if config.strategy not in ONE_PATH or config.use_all_blocks:
+    one_path = config.strategy in ONE_PATH or (config.strategy == "gumbel" and config.hard)
+    if not one_path or config.use_all_blocks:
         what = "--use-all-blocks" if config.use_all_blocks else f"--strategy {config.strategy}"
         raise InputError(f"--op-warmup has no effect with {what}; leave it out; it is for: {', '.join(ONE_PATH)}")
     if config.op_warmup + (config.warm_start or 0.0) >= 1:

@@ -20,7 +20,7 @@ from trials.common.options import (
 from trials.common.run_dir import take_stored
 from trials.images.options import KEPT_BY_RUNS, DataOptions
 from trials.training import sizing, supernet_checks
-from trials.training.strategy_options import DIFFERENTIABLE, LEARNING, ArchOptions, StrategyOptions
+from trials.training.strategy_options import DIFFERENTIABLE, LEARNING, ONE_PATH, ArchOptions, StrategyOptions
 from trials.training.supernet_checks import LIMITS, MOST_SUPERNETS
 from trials.watching.options import LoggerOptions, decide_loggers
 
@@ -52,7 +52,6 @@ RECIPES: dict[str, dict[str, Any]] = {
 # blocks can be skipped, one warm path makes a supernet dislike skips (docs/results.md): there gumbel, whose steps train all candidates,
 # begins cold, and what samples one path of all candidates begins with all of them at once.
 WARM_START = {"tiny": 0.3, "small": 0.3}
-OPENED = ("uniform", "window", "binned")
 FITTED = (*sizing.SIZED, "arch_warmup", "temperature_decay")  # of a recipe, what the number of images decides
 
 
@@ -191,17 +190,17 @@ class Config(
 
     def with_warm_start(self, possible: bool, skips: bool = False) -> Config:
         """Complete the options by whether the candidates of the space can inherit weights, and whether blocks can be skipped."""
-        opens, usual = self.op_warmup, WARM_START.get(self.preset, 0.0)
-        if opens is None:
-            may_open = skips and self.strategy in OPENED and not self.use_all_blocks and not self.import_official
-            opens = usual if may_open and self.warm_start is None else 0.0
-        if self.warm_start is not None:
-            return dataclasses.replace(self, op_warmup=opens)
-        cold = self.strategy == "threshold" or (skips and self.strategy == "gumbel" and not self.hard) or opens
-        usual = usual if possible and not cold else 0.0
+        usual = WARM_START.get(self.preset, 0.0)
         if self.strategy in DIFFERENTIABLE and self.epochs is not None:  # some have to be left to learn an architecture
             usual = usual if math.ceil(usual * self.epochs) + (self.arch_warmup or 0) < self.epochs else 0.0
-        return dataclasses.replace(self, warm_start=usual, op_warmup=opens)
+        opens, warm = self.op_warmup, self.warm_start
+        if opens is None:
+            may_open = skips and self.strategy in ONE_PATH and not self.use_all_blocks and not self.import_official
+            opens = usual if may_open and warm is None else 0.0
+        if warm is None:
+            cold = self.strategy == "threshold" or (skips and self.strategy == "gumbel" and not self.hard) or opens
+            warm = usual if possible and not cold else 0.0
+        return dataclasses.replace(self, warm_start=warm, op_warmup=opens)
 
     def warm_steps(self, steps: int) -> int:
         """Steps of the warm start, of `steps` in all."""

@@ -27,7 +27,18 @@ NUMBERS = (
         "label_smoothing",
         "ema",
     ),
-    *("dropout", "mixup", "cutmix", "randaugment", "color_jitter", "cutout", "hold_out", "warm_start", "op_warmup", "resolution"),
+    *(
+        "dropout",
+        "mixup",
+        "cutmix",
+        "randaugment",
+        "color_jitter",
+        "cutout",
+        "hold_out",
+        "warm_start",
+        "op_warmup",
+        "resolution",
+    ),
 )
 NAMES = (
     *("command", "network", "space", "preset", "data", "strategy", "recipe", "optimizer", "schedule", "max_macs"),
