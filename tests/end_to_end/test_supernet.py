@@ -39,7 +39,7 @@ STRATEGIES = {
     ],
     "gates": [
         *("--space", "proxylessnas", "--strategy", "gates", "--max-macs", "3M", "--arch-passes", "2"),
-        *("--precision", "bf16-mixed", *FEWER_STEPS),
+        *("--precision", "bf16-mixed", "--op-warmup", "0.4", *FEWER_STEPS),
     ],
     "threshold": [
         *("--space", "single-path-nas", "--strategy", "threshold", "--optimizer", "adam", "--lr", "0.002"),
