@@ -177,6 +177,7 @@ def test_where_an_op_warm_up_is_refused(tmp_path, flags, says):
         ("--space fbnet --strategy gates", 0.0, 0.3),
         ("--space fbnet --strategy gates --epochs 1", 0.0, 0.0),  # one has to be left to learn an architecture
         ("--space spos --strategy gates", 0.3, 0.0),
+        ("--space fbnet --preset small", 0.3, 0.0),  # which would take the memory of a mixture
         ("--space spos", 0.3, 0.0),
         ("--space spos --op-warmup 0.2", 0.0, 0.2),
         ("--space single-path-nas", 0.3, 0.0),
@@ -184,7 +185,7 @@ def test_where_an_op_warm_up_is_refused(tmp_path, flags, says):
 )
 def test_what_samples_paths_begins_with_all_candidates_where_they_skip(tmp_path, flags, warm_start, op_warmup):
     """After one warm path the scores put architectures that skip low, and searches found worse than random ones (docs/results.md)."""
-    words = ["--epochs", "9", *flags.split(), "--preset", "tiny"]
+    words = ["--epochs", "9", "--preset", "tiny", *flags.split()]
     plan = supernet_plan.plan_supernet(config_of(supernet, "--data", "digits", "--out", tmp_path, *words))
     assert (plan.config.warm_start, plan.config.op_warmup) == (warm_start, op_warmup)
 

@@ -38,7 +38,7 @@ class StrategyOptions:
         None,
         "Part of the steps, after a warm start, in which a block runs the mean of all its candidates with a probability that falls "
         "from 1 to 0, as in TuNAS",
-        unset="0.3 with presets tiny and small and strategies that train one path, where blocks can be skipped; else 0",
+        unset="0.3 with preset tiny and strategies that train one path, where blocks can be skipped; else 0",
     )
     width_warmup: bool = option(False, "Open widths and superkernels from the largest down, in the second half")
     use_all_blocks: bool = option(False, "Baseline: every step trains the mean of all candidates of a block")

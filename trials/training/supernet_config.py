@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from spaces.errors import InputError
@@ -50,8 +51,10 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 # By preset: few steps leave cold paths at chance (docs/evaluation.md). Thresholds begin with all they have, which is as warm. Where
 # blocks can be skipped, one warm path makes a supernet dislike skips (docs/results.md): there gumbel, whose steps train all candidates,
-# begins cold, and what samples one path of all candidates begins with all of them at once.
+# begins cold, and what trains one path of all candidates begins with all of them at once. That takes the memory of a mixture, so it is
+# the default of the preset alone in which it was measured.
 WARM_START = {"tiny": 0.3, "small": 0.3}
+OP_WARMUP = {"tiny": 0.3}
 FITTED = (*sizing.SIZED, "arch_warmup", "temperature_decay")  # of a recipe, what the number of images decides
 
 
@@ -190,17 +193,21 @@ class Config(
 
     def with_warm_start(self, possible: bool, skips: bool = False) -> Config:
         """Complete the options by whether the candidates of the space can inherit weights, and whether blocks can be skipped."""
-        usual = WARM_START.get(self.preset, 0.0)
-        if self.strategy in DIFFERENTIABLE and self.epochs is not None:  # some have to be left to learn an architecture
-            usual = usual if math.ceil(usual * self.epochs) + (self.arch_warmup or 0) < self.epochs else 0.0
-        opens, warm = self.op_warmup, self.warm_start
+        warm, opens = self.warm_start, self.op_warmup
         if opens is None:
             may_open = skips and self.strategy in ONE_PATH and not self.use_all_blocks and not self.import_official
-            opens = usual if may_open and warm is None else 0.0
+            opens = self._leaving_epochs(OP_WARMUP) if may_open and warm is None else 0.0
         if warm is None:
             cold = self.strategy == "threshold" or (skips and self.strategy == "gumbel" and not self.hard) or opens
-            warm = usual if possible and not cold else 0.0
+            warm = self._leaving_epochs(WARM_START) if possible and not cold else 0.0
         return dataclasses.replace(self, warm_start=warm, op_warmup=opens)
+
+    def _leaving_epochs(self, parts: Mapping[str, float]) -> float:
+        """The part of the steps that a preset has; 0 where a differentiable strategy had no epochs left to learn an architecture."""
+        part = parts.get(self.preset, 0.0)
+        if self.strategy not in DIFFERENTIABLE or self.epochs is None:
+            return part
+        return part if math.ceil(part * self.epochs) + (self.arch_warmup or 0) < self.epochs else 0.0
 
     def warm_steps(self, steps: int) -> int:
         """Steps of the warm start, of `steps` in all."""
