@@ -388,12 +388,17 @@ def test_what_may_find_a_better_architecture(adviser):
     assert (name, config.strategy, config.max_macs, config.out) == ("supernet", "gumbel", "3200000", f"{run}-2")
     assert "learn an architecture under the limit" in why
     typed_words = ["--strategy", "window", "--max-macs", "3M", "--warm-start", "0.3", "--epochs", "3", "--out", run]
+    typed_words += ["--op-warmup", "0.2", "--min-macs=2M", "--supernets", "2"]
     of_window = stored["config"] | {"max_macs": "3M", "strategy": "window"}
     line = shlex.join(["python", "-m", "trials.supernet", *typed_words])
     save_json(adviser.run / "config.json", stored | {"config": of_window, "typed": line})
     ((_, config),) = options_of(advised(adviser, "worse", {})[0])
-    found = (config.strategy, config.max_macs, config.warm_start, config.epochs)
-    assert found == ("gumbel", "3200000", None, 3)  # the limit of the search, not that of the supernet
+    found = (config.strategy, config.max_macs, config.warm_start, config.op_warmup, config.min_macs, config.epochs)
+    assert found == ("gumbel", "3200000", None, None, "", 3)  # the limit of the search, not that of the supernet
+    baseline = shlex.join(["python", "-m", "trials.supernet", "--use-all-channels", "--epochs", "3", "--out", run])
+    save_json(adviser.run / "config.json", stored | {"config": of_window, "typed": baseline})
+    ((_, config),) = options_of(advised(adviser, "worse", {})[0])
+    assert (config.strategy, config.use_all_channels, config.epochs) == ("gumbel", False, 3)
     save_json(adviser.run / "config.json", stored | {"config": of_window | {"strategy": "softmax"}})
     assert advised(adviser, "worse", {})[0] == worse  # it has learned under the limit
     save_json(

@@ -8,6 +8,9 @@ from trials.common.supernet_run import SupernetRun
 from trials.scoring import noise
 from trials.training.strategy_options import DIFFERENTIABLE
 
+# options that gumbel does not have, or not with the value that suits a sampling strategy
+OF_SAMPLING = ("--warm-start", "--op-warmup", "--supernets", "--min-macs", *typed.BASELINES)
+
 
 def find_otherwise(run: SupernetRun, max_macs: int | None = None) -> tuple[str, str]:
     """Learn an architecture under the limit; where that was done, or there is no limit, choose by short trainings.
@@ -19,9 +22,15 @@ def find_otherwise(run: SupernetRun, max_macs: int | None = None) -> tuple[str, 
     Returns:
         The command; what it does, a sentence without its full stop.
     """
-    limit = read_limits(run).max_macs or max_macs
-    if limit and run.config.get("strategy") not in DIFFERENTIABLE and not run.config.get("import_official"):
-        learn = {"--strategy": "gumbel", "--max-macs": limit, "--warm-start": None, "--supernets": None}
+    limits = read_limits(run)
+    limit = limits.max_macs or max_macs
+    if (
+        limit
+        and not limits.max_latency_ms
+        and run.config.get("strategy") not in DIFFERENTIABLE
+        and not run.config.get("import_official")
+    ):
+        learn = {"--strategy": "gumbel", "--max-macs": limit} | dict.fromkeys(OF_SAMPLING)
         command = typed.again(run.path, learn)
         return command, "learn an architecture under the limit, which beat chance where searches did not"
     summary = run_files.read_if_there(run.path / "search.json", "search summary")

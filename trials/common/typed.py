@@ -14,6 +14,10 @@ from trials.common import locks, places, run_files
 # they belong to one call, and have no value
 SWITCHES = tuple(f"--{no}{name}" for name in ("resume", "dry-run", "check", "list") for no in ("", "no-"))
 OF_ONE_CALL = (*SWITCHES, "--stop-after")
+# of sampling strategies, without a value, too
+BASELINES = tuple(
+    f"--{no}{name}" for name in ("width-warmup", "use-all-blocks", "use-all-channels") for no in ("", "no-")
+)
 # options that say what a run is of, where its command is not known as it was typed
 NAMED = ("fixed_arc", "baseline", "pretrained", "supernet", "space", "preset", "data", "data_root", "seeds")
 _lines: dict[str, str] = {}  # module -> the command as it was last typed in this process
@@ -65,7 +69,7 @@ def changed(line: str, changes: Mapping[str, object]) -> str:
         elif word.partition("=")[0] not in changes:
             kept.append(word)
         else:
-            skip = "=" not in word and word not in SWITCHES
+            skip = "=" not in word and word not in (*SWITCHES, *BASELINES)
     for option, value in changes.items():
         if value is not None:
             kept += [option, str(value)]
