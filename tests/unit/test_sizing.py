@@ -128,6 +128,8 @@ def test_which_supernets_begin_warm(tmp_path):
     ("flags", "usual"),
     [
         ("--space fbnet", 0.0),
+        ("--space fbnet --strategy softmax", 0.0),
+        ("--space spos --strategy softmax", 0.3),
         ("--space proxylessnas", 0.0),
         ("--space proxylessnas --warm-start 0.2", 0.2),
         ("--space fbnet --hard", 0.3),  # one candidate a step, as in sampling
@@ -135,7 +137,7 @@ def test_which_supernets_begin_warm(tmp_path):
         ("--space single-path-nas", 0.3),  # a skip is a size of a superkernel
     ],
 )
-def test_gumbel_begins_cold_where_candidates_skip(tmp_path, flags, usual):
+def test_what_mixes_all_candidates_begins_cold_where_they_skip(tmp_path, flags, usual):
     """After one warm path it learned to skip no block at all (docs/results.md)."""
     words = ["--strategy", "gumbel", "--max-macs", "9M", "--epochs", "9", *flags.split(), "--preset", "tiny"]
     plan = supernet_plan.plan_supernet(config_of(supernet, "--data", "digits", "--out", tmp_path, *words))

@@ -9,12 +9,9 @@ from trials.common.cli import option
 
 SAMPLING = ("uniform", "window", "binned", "strict-fair")
 DIFFERENTIABLE = ("softmax", "gumbel", "gates", "threshold")
-ONE_PATH = (
-    "uniform",
-    "window",
-    "binned",
-    "gates",
-)  # a step of the weights trains one path, so that an op warm-up adds something
+MIXING = ("softmax", "gumbel")  # a step of the weights trains all candidates, but for gumbel with --hard
+# a step of the weights trains one path, so that an op warm-up adds something
+ONE_PATH = ("uniform", "window", "binned", "gates")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +29,7 @@ class StrategyOptions:
     warm_start: float = option(
         None,
         "Part of the steps that train one path alone, whose weights all candidates then inherit",
-        unset="0.3 with presets tiny and small, where candidates can inherit, but for thresholds, and gumbel and strategies with --op-warmup where blocks can be skipped; else 0",
+        unset="0.3 with presets tiny and small, where candidates can inherit, but for thresholds, and where blocks can be skipped for softmax, gumbel and what has an op warm-up; else 0",
     )
     op_warmup: float = option(
         None,

@@ -21,7 +21,7 @@ from trials.common.options import (
 from trials.common.run_dir import take_stored
 from trials.images.options import KEPT_BY_RUNS, DataOptions
 from trials.training import sizing, supernet_checks
-from trials.training.strategy_options import DIFFERENTIABLE, LEARNING, ONE_PATH, ArchOptions, StrategyOptions
+from trials.training.strategy_options import DIFFERENTIABLE, LEARNING, MIXING, ONE_PATH, ArchOptions, StrategyOptions
 from trials.training.supernet_checks import LIMITS, MOST_SUPERNETS
 from trials.watching.options import LoggerOptions, decide_loggers
 
@@ -50,8 +50,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 # By preset: few steps leave cold paths at chance (docs/evaluation.md). Thresholds begin with all they have, which is as warm. Where
-# blocks can be skipped, one warm path makes a supernet dislike skips (docs/results.md): there gumbel, whose steps train all candidates,
-# begins cold, and what trains one path of all candidates begins with all of them at once. That takes the memory of a mixture, so it is
+# blocks can be skipped, one warm path makes a supernet dislike skips (docs/results.md): there gumbel and softmax, whose steps train all
+# candidates, begin cold, and what trains one path of all candidates begins with all of them at once. That takes the memory of a mixture, so it is
 # the default of the preset alone in which it was measured.
 WARM_START = {"tiny": 0.3, "small": 0.3}
 OP_WARMUP = {"tiny": 0.3}
@@ -198,7 +198,7 @@ class Config(
             may_open = skips and self.strategy in ONE_PATH and not self.use_all_blocks and not self.import_official
             opens = self._leaving_epochs(OP_WARMUP) if may_open and warm is None else 0.0
         if warm is None:
-            cold = self.strategy == "threshold" or (skips and self.strategy == "gumbel" and not self.hard) or opens
+            cold = self.strategy == "threshold" or (skips and self.strategy in MIXING and not self.hard) or opens
             warm = self._leaving_epochs(WARM_START) if possible and not cold else 0.0
         return dataclasses.replace(self, warm_start=warm, op_warmup=opens)
 
