@@ -23,6 +23,7 @@ from trials.common.cli import rank_and_world
 from trials.common.distributed import use_cuda
 from trials.networks.build import build_network
 from trials.training import retrain_config, supernet_config
+from trials.training.strategy_options import MIXING
 
 GIB = 2**30
 MOST_PER_PIXEL = 20_000  # bytes per pixel of a batch; the softmax mixture of ProxylessNAS' space takes 10,700
@@ -91,8 +92,7 @@ def supernet_bytes(config: supernet_config.Config, chain: Chain) -> int:
         chain: the space, with the classes and the resolution of the images.
     """
     images = config.batch_size // rank_and_world()[1] // config.accumulate
-    mixes = config.strategy == "softmax" or (config.strategy == "gumbel" and not config.hard) or config.use_all_blocks
-    mixes = mixes or bool(config.op_warmup)
+    mixes = (config.strategy in MIXING and not config.hard) or config.use_all_blocks or config.op_warmup
     parameters, kept = 0, dict[int, int]()
     with torch.device("meta"):
         x, saved = torch.empty(images, 3, chain.resolution, chain.resolution), Saved()
