@@ -35,9 +35,8 @@ MAY_CHANGE = (
     "logger",
 )
 GROWS = ("supernets",)  # a run may get more of them later
-OLDER = {
-    "op_warmup": 0.0
-}  # what runs had of options that their version did not know, where it is not the default of now
+# what runs had of options that their version did not know, where it is not the default of now
+OLDER = {"op_warmup": 0.0}
 PATHS = ("val_labels", "latency_table")  # the same file may be spelt in several ways
 AMOUNTS = ("max_macs", "min_macs")  # and so may the same number: 3M, 3000000
 

@@ -75,9 +75,7 @@ def choose_form(images: str, max_macs: str, given: Mapping[str, Any]) -> tuple[d
         sides = range(seen.side + STEP, seen.most + 1, STEP) if large else smaller_sides(seen.side)
         more, taken = _first_choice(budget, sides, seen, given)
         found += more
-    if not found and {"preset", "resolution"} <= {
-        *given
-    }:  # smaller than what would be chosen, and all the same a network
+    if not found and "preset" in given and "resolution" in given:  # a network all the same
         return {}, _check_own_form(budget, max_macs, seen, given)
     within = [item for item in found if item.reached]
     if taken is None and not within:

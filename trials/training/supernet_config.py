@@ -51,8 +51,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 # By preset: few steps leave cold paths at chance (docs/evaluation.md). Thresholds begin with all they have, which is as warm. Where
 # blocks can be skipped, one warm path makes a supernet dislike skips (docs/results.md): there gumbel and softmax, whose steps train all
-# candidates, begin cold, and what trains one path of all candidates begins with all of them at once. That takes the memory of a mixture, so it is
-# the default of the preset alone in which it was measured.
+# candidates, begin cold, and what trains one path of all candidates begins with all of them at once. That takes the memory of a
+# mixture, so it is the default of the preset alone in which it was measured.
 WARM_START = {"tiny": 0.3, "small": 0.3}
 OP_WARMUP = {"tiny": 0.3}
 FITTED = (*sizing.SIZED, "arch_warmup", "temperature_decay")  # of a recipe, what the number of images decides
