@@ -218,9 +218,15 @@ def test_a_run_that_diverges_leaves_no_bad_checkpoint(tmp_path):
 
 
 def test_dry_run(tmp_path, capsys):
-    for flags, passes in (
-        (["--space", "spos", "--strategy", "strict-fair", "--accumulate", "2"], "4 paths of 72 images"),
-        (["--space", "proxylessnas", "--strategy", "gates"], "1 mixture or path of 72 images"),
+    for flags, passes, memory in (
+        (["--space", "spos", "--strategy", "strict-fair", "--accumulate", "2"], "4 paths of 72 images", r"0\.\d\d"),
+        # its first steps run all candidates of all blocks
+        (["--space", "proxylessnas", "--strategy", "gates"], "1 mixture or path of 72 images", r"1\.\d\d"),
+        (
+            ["--space", "proxylessnas", "--strategy", "gates", "--op-warmup", "0"],
+            "1 mixture or path of 72 images",
+            r"0\.\d\d",
+        ),
     ):
         supernet.main([*QUICK, *flags, "--epochs", "20", "--out", str(tmp_path / "none"), "--dry-run"])
         rows = capsys.readouterr().out
@@ -228,7 +234,7 @@ def test_dry_run(tmp_path, capsys):
         assert passes in rows
         assert steps in rows
         assert re.search(r"hours expected +0\.\d\d", rows)
-        assert re.search(r"memory of a process, estimated +0\.\d\d GiB", rows)
+        assert re.search(rf"memory of a process, estimated +{memory} GiB", rows)
     assert f"{500_904:,}" not in rows
     assert not (tmp_path / "none").exists()
 
