@@ -125,7 +125,7 @@ class Chain:
     @property
     def warm_path(self) -> Arch:
         """The path that a warm start trains: the first candidate of every block, with the largest elastic values."""
-        first = {block.label: next(iter(block.candidates)) for block in self.blocks if block.label is not None}
+        first = {label: candidates[0] for label, candidates in self.operations.items()}
         largest = {label: value for block in self.blocks for label, value in block.largest.items()}
         return {label: first.get(label, largest.get(label)) for label in self.choices}
 

@@ -9,8 +9,8 @@
 For each pair of a search space and a data set: 30 random architectures of the band of cost below the limit, the cheapest one,
 the one with most MACs and models of timm with as many are trained from scratch with several seeds; supernets are trained by
 every strategy, rank the random architectures and are searched; differentiable strategies learn; and what they find is trained
-from scratch in the same way. Units are in benchmarks/results/quality/, runs in --work; several processes may add to them. Fashion-MNIST is read from Debian's
-package dataset-fashion-mnist.
+from scratch in the same way. Units are in benchmarks/results/quality/, runs in --work; several processes may add to them.
+Fashion-MNIST is read from Debian's package dataset-fashion-mnist.
 """
 
 from __future__ import annotations

@@ -34,12 +34,13 @@ SUPERNETS = {
 }
 SHORT = ("strict-fair", "uniform-short")  # get as many epochs less as a step of strict fairness has paths
 LONG = {"uniform-long": 4, "window-long": 4, "window-thirds": 1 / 3}  # times as many epochs
+_COLD = "--max-macs LIMIT --warm-start 0 --arch-warmup 0"
 _LEARN = "--max-macs LIMIT --warm-start 0.3 --arch-warmup 0"
 LEARNERS = {
     "softmax": f"--strategy softmax {_LEARN}",
-    "softmax-cold": "--strategy softmax --max-macs LIMIT --warm-start 0 --arch-warmup 0",
+    "softmax-cold": f"--strategy softmax {_COLD}",
     "gumbel": f"--strategy gumbel {_LEARN}",
-    "gumbel-cold": "--strategy gumbel --max-macs LIMIT --warm-start 0 --arch-warmup 0",
+    "gumbel-cold": f"--strategy gumbel {_COLD}",
     "gates": f"--strategy gates {_LEARN}",
     "gates-open": "--strategy gates --max-macs LIMIT --op-warmup 0.3 --arch-warmup 0",
     "threshold": f"--strategy threshold {_LEARN}",  # of superkernels: single-path-nas alone

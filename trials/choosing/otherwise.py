@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from trials.choosing.searched import read_limits
 from trials.common import cli, run_files, typed
 from trials.common.supernet_run import SupernetRun
 from trials.scoring import noise
-from trials.training.strategy_options import DIFFERENTIABLE
+from trials.training.strategy_options import DIFFERENTIABLE, StrategyOptions
 
 # options that gumbel does not have, or not with the value that suits a sampling strategy
-OF_SAMPLING = ("--warm-start", "--op-warmup", "--supernets", "--min-macs", *typed.BASELINES)
+OF_SAMPLING = (*(cli.flag(field.name) for field in fields(StrategyOptions)), "--supernets", "--min-macs")
 
 
 def find_otherwise(run: SupernetRun, max_macs: int | None = None) -> tuple[str, str]:
@@ -30,7 +32,7 @@ def find_otherwise(run: SupernetRun, max_macs: int | None = None) -> tuple[str, 
         and run.config.get("strategy") not in DIFFERENTIABLE
         and not run.config.get("import_official")
     ):
-        learn = {"--strategy": "gumbel", "--max-macs": limit} | dict.fromkeys(OF_SAMPLING)
+        learn = dict.fromkeys(OF_SAMPLING) | {"--strategy": "gumbel", "--max-macs": limit}
         command = typed.again(run.path, learn)
         return command, "learn an architecture under the limit, which beat chance where searches did not"
     summary = run_files.read_if_there(run.path / "search.json", "search summary")

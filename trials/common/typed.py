@@ -14,10 +14,6 @@ from trials.common import locks, places, run_files
 # they belong to one call, and have no value
 SWITCHES = tuple(f"--{no}{name}" for name in ("resume", "dry-run", "check", "list") for no in ("", "no-"))
 OF_ONE_CALL = (*SWITCHES, "--stop-after")
-# of sampling strategies, without a value, too
-BASELINES = tuple(
-    f"--{no}{name}" for name in ("width-warmup", "use-all-blocks", "use-all-channels") for no in ("", "no-")
-)
 # options that say what a run is of, where its command is not known as it was typed
 NAMED = ("fixed_arc", "baseline", "pretrained", "supernet", "space", "preset", "data", "data_root", "seeds")
 _lines: dict[str, str] = {}  # module -> the command as it was last typed in this process
@@ -61,15 +57,14 @@ def changed(line: str, changes: Mapping[str, object]) -> str:
         changes: option -> value, such as {"--epochs": 60}; None leaves the option out.
     """
     changes = {**dict.fromkeys(OF_ONE_CALL), **changes}
-    kept: list[str] = []
-    skip = False
-    for word in shlex.split(line):
+    words, kept, skip = shlex.split(line), list[str](), False
+    for word, after in zip(words, [*words[1:], "--"], strict=True):
         if skip:
             skip = False
         elif word.partition("=")[0] not in changes:
             kept.append(word)
         else:
-            skip = "=" not in word and word not in (*SWITCHES, *BASELINES)
+            skip = "=" not in word and word not in SWITCHES and not after.startswith("--")
     for option, value in changes.items():
         if value is not None:
             kept += [option, str(value)]

@@ -86,7 +86,7 @@ def _loop(
     if first < warm_steps:
         print(f"warm start: one path alone until step {warm_steps:,} of {steps:,}")
     opened = warm_steps + trainer.op_warmup.steps
-    if warm_steps < opened and first < opened:
+    if trainer.op_warmup.steps and first < opened:
         print(
             f"op warm-up: blocks may run all their candidates at once, fewer and fewer of them until step {opened:,} of {steps:,}"
         )
