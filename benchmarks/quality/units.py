@@ -43,6 +43,7 @@ LEARNERS = {
     "gumbel-cold": f"--strategy gumbel {_COLD}",
     "gates": f"--strategy gates {_LEARN}",
     "gates-open": "--strategy gates --max-macs LIMIT --op-warmup 0.3 --arch-warmup 0",
+    "gates-wide": "--strategy gates --max-macs LIMIT --op-warmup 0.6 --arch-warmup 0",
     "threshold": f"--strategy threshold {_LEARN}",  # of superkernels: single-path-nas alone
 }
 KINDS = ("networks", "supernets", "learned")
