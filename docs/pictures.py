@@ -1,12 +1,13 @@
-"""Draw the pictures of docs/nas.md and docs/one_shot_nas.md into docs/pictures/.
+"""Draw the pictures of docs/nas.md, docs/one_shot_nas.md and docs/chance.md into docs/pictures/.
 
     python -m docs.pictures
 
-The diagrams are made up; the two scatter plots show what was measured: benchmarks/results/quality/ and
+The diagrams are made up; the three scatter plots show what was measured: benchmarks/results/quality/ and
 docs/pictures/recalibration.json (the search of docs/tutorial.md, 104 architectures, each on 160 images).
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -15,8 +16,13 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
+from benchmarks.quality.pairs import PAIRS, Pair
+from benchmarks.quality.units import Plan, Unit, found_by, networks, result_of
+from spaces.arch import Arch
+
 FOLDER = Path(__file__).parent / "pictures"
-QUALITY = Path(__file__).parent.parent / "benchmarks/results/quality/fbnet-fashion"
+RESULTS = Path(__file__).parent.parent / "benchmarks/results/quality"
+QUALITY = RESULTS / "fbnet-fashion"
 INK, PALE, BLUE, ORANGE = "#263238", "#eceff1", "#1565c0", "#ef6c00"
 
 
@@ -119,6 +125,43 @@ def ranking() -> None:
     save("ranking")
 
 
+CHANCE = (("spos", "gumbel"), ("fbnet", "gumbel-cold"), ("proxylessnas", "gumbel-cold"), ("single-path-nas", "gumbel"))
+SEARCHED = {"spos": "window", "fbnet": "window-open", "proxylessnas": "window-open", "single-path-nas": "window"}
+
+
+def chance() -> None:
+    """Test accuracies of random architectures, of winners of searches, and of what gumbel learned, in each space."""
+    plan = Plan(seeds=9)
+    figure, panels = plt.subplots(1, len(CHANCE), figsize=(9, 3.4))
+    figure.subplots_adjust(0.07, 0.1, 0.99, 0.9, wspace=0.32)
+    for axes, (space, learner) in zip(panels, CHANCE, strict=True):
+        pair = PAIRS[f"{space}-fashion"]
+
+        def top1(archs: Iterable[Arch], pair: Pair = pair) -> list[float]:
+            results = [result_of(unit, RESULTS) for unit in networks(pair, list(archs), 0)]
+            return [result["test_top1"] for result in results if result]
+
+        def found(kind: str, name: str, pair: Pair = pair) -> list[Arch]:
+            results = [result_of(Unit(pair, kind, name, seed), RESULTS) for seed in range(plan.seeds)]
+            return [arch for result in results if result for arch in found_by(result).values()]
+
+        groups = [
+            top1(pair.random_archs(plan.pool)),
+            top1(found("supernets", SEARCHED[space])),
+            top1(found("learned", learner)),
+        ]
+        for place, (values, color) in enumerate(zip(groups, (INK, BLUE, ORANGE), strict=True)):
+            spread = [place + 0.3 * ((7 * number % 11) / 10 - 0.5) for number in range(len(values))]
+            axes.scatter(spread, values, color=color, s=14)
+        mean = sum(groups[0]) / len(groups[0])
+        axes.axhline(mean, color=INK, linewidth=0.8, linestyle=":")
+        axes.set_xticks(range(3), ["random", "search", "gumbel"])
+        axes.set_xlim(-0.5, 2.5)
+        axes.set_title(space, fontsize=10)
+    panels[0].set_ylabel("test top-1, %")
+    save("chance")
+
+
 if __name__ == "__main__":
     plt.rcParams |= {"svg.hashsalt": "onepath", "font.family": "DejaVu Sans", "text.color": INK}
     FOLDER.mkdir(exist_ok=True)
@@ -128,3 +171,4 @@ if __name__ == "__main__":
     mixture()
     recalibration()
     ranking()
+    chance()

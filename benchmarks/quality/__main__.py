@@ -3,7 +3,7 @@
     python -m benchmarks.quality                                  whatever is missing, until it is all there or Ctrl-C: days
     python -m benchmarks.quality --pairs fbnet-fashion --minutes 60 --jobs 2
     python -m benchmarks.quality --dry-run                        what is missing
-    python -m benchmarks.quality --table                          the tables of docs/results.md, from what there is
+    python -m benchmarks.quality --table                          the tables of docs/chance.md, from what there is
     python -m benchmarks.quality --smoke                          minutes at most, on digits; the figures say nothing
 
 For each pair of a search space and a data set: 30 random architectures of the band of cost below the limit, the cheapest one,

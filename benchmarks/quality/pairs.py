@@ -43,7 +43,7 @@ class Pair:
         data: fashion-mnist or digits.
         resolution: height and width of the images, pixels.
         max_macs: the limit, at about the 15th percentile of the space's architectures.
-        epochs, batch, lr: of a network, with the recipe tiny; docs/results.md says why.
+        epochs, batch, lr: of a network, with the recipe tiny; docs/chance.md says why.
         supernet_epochs: of a supernet; a strategy whose step goes through the network several times gets fewer.
         baselines: models of timm, those whose MACs at this resolution are nearest to the limit.
         learned_centre: where the MACs of what gumbel learned lie, on average over its seeds, see shapes.centre; None: not known.
@@ -167,7 +167,7 @@ def cut_fashion_mnist(source: Path, folder: Path, per_class: int = PER_CLASS) ->
 
 
 # Limits: at about the 15th percentile of the MACs of uniformly drawn architectures; tests/unit/test_quality.py looks.
-# Networks on Fashion-MNIST: 24 epochs, since 6 favour those that train quickly (docs/results.md).
+# Networks on Fashion-MNIST: 24 epochs, since 6 favour those that train quickly (docs/chance.md).
 _V2, _V3 = "timm:mobilenetv2_{}", "timm:mobilenetv3_small_{}"
 # space, its options, limit, models of timm with their million MACs
 _SPACES = (

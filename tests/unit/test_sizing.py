@@ -138,7 +138,7 @@ def test_which_supernets_begin_warm(tmp_path):
     ],
 )
 def test_what_mixes_all_candidates_begins_cold_where_they_skip(tmp_path, flags, usual):
-    """After one warm path it learned to skip no block at all (docs/results.md)."""
+    """After one warm path it learned to skip no block at all (docs/chance.md)."""
     words = ["--strategy", "gumbel", "--max-macs", "9M", "--epochs", "9", *flags.split(), "--preset", "tiny"]
     plan = supernet_plan.plan_supernet(config_of(supernet, "--data", "digits", "--out", tmp_path, *words))
     assert plan.config.warm_start == usual
@@ -186,7 +186,7 @@ def test_where_an_op_warm_up_is_refused(tmp_path, flags, says):
     ],
 )
 def test_what_samples_paths_begins_with_all_candidates_where_they_skip(tmp_path, flags, warm_start, op_warmup):
-    """After one warm path the scores put architectures that skip low, and searches found worse than random ones (docs/results.md)."""
+    """After one warm path the scores put architectures that skip low, and searches found worse than random ones (docs/chance.md)."""
     words = ["--epochs", "9", "--preset", "tiny", *flags.split()]
     plan = supernet_plan.plan_supernet(config_of(supernet, "--data", "digits", "--out", tmp_path, *words))
     assert (plan.config.warm_start, plan.config.op_warmup) == (warm_start, op_warmup)

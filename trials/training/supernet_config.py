@@ -50,7 +50,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 # By preset: few steps leave cold paths at chance (docs/evaluation.md). Thresholds begin with all they have, which is as warm. Where
-# blocks can be skipped, one warm path makes a supernet dislike skips (docs/results.md): there gumbel and softmax, whose steps train all
+# blocks can be skipped, one warm path makes a supernet dislike skips (docs/chance.md): there gumbel and softmax, whose steps train all
 # candidates, begin cold, and what trains one path of all candidates begins with all of them at once. That takes the memory of a
 # mixture, so it is the default of the preset alone in which it was measured.
 WARM_START = {"tiny": 0.3, "small": 0.3}
