@@ -78,14 +78,12 @@ def ranking(
     generator = np.random.default_rng(seed)
     costs, truth = np.asarray(macs, float), np.asarray(accuracy, float)
     seeds, number = scores.shape
-    together = zscore(scores, axis=1) + zscore(costs)
-
-    def tau_of(values: Top1, columns: NDArray[np.int64]) -> float:
-        return kendall(values[columns].tolist(), truth[columns].tolist()).tau or 0.0
+    orders = [_signs(of) for of in (scores, zscore(scores, axis=1) + zscore(costs), costs[None])]
+    true = _signs(truth)
 
     def taus(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> tuple[float, float, float]:
-        own, both = (float(np.mean([tau_of(of[row], columns) for row in rows])) for of in (scores, together))
-        return own, tau_of(costs, columns), both
+        own, both = (_mean_tau(order[rows], true, columns) for order in orders[:2])
+        return own, _mean_tau(orders[2], true, columns), both
 
     tau, by_macs, both = taus(np.arange(seeds), np.arange(number))
     drawn = np.array(
@@ -103,6 +101,46 @@ def ranking(
         interval(both, drawn[:, 2]),
         interval(both - by_macs, drawn[:, 2] - drawn[:, 1]),
     )
+
+
+def _signs(values: Top1) -> Top1:
+    """Which of two is larger: (..., N) -> (..., N, N) of -1, 0 and 1."""
+    return np.sign(values[..., :, None] - values[..., None, :])
+
+
+def _mean_tau(orders: Top1, true: Top1, columns: NDArray[np.int64]) -> float:
+    """Mean of Kendall's tau-b over several rankings of the architectures at `columns`; one without an order counts as 0.
+
+    Args:
+        orders: `_signs` of the rankings, (rankings, N, N).
+        true: `_signs` of the truth, (N, N).
+    """
+    own, of = orders[:, columns[:, None], columns], true[columns[:, None], columns]
+    pairs = np.sqrt((own**2).sum(axis=(1, 2)) * (of**2).sum())
+    return float(np.mean((own * of).sum(axis=(1, 2)) / np.where(pairs, pairs, 1)))
+
+
+def difference_of_taus(
+    one: Top1, other: Top1, accuracy: Sequence[float], *, seed: int = 0, draws: int = 2000
+) -> Interval:
+    """Mean tau of the supernets of one variant less that of another, by a bootstrap over architectures and over the seeds of each.
+
+    Args:
+        one, other: scores, (supernet seeds, architectures); the seeds may differ in number.
+        accuracy: (architectures,).
+    """
+    generator = np.random.default_rng(seed)
+    true, orders, number = _signs(np.asarray(accuracy, float)), [_signs(one), _signs(other)], len(accuracy)
+    value = float(np.subtract(*(_mean_tau(order, true, np.arange(number)) for order in orders)))
+    drawn = []
+    for _ in range(draws):
+        columns = generator.integers(number, size=number)
+        rows = [generator.integers(len(order), size=len(order)) for order in orders]
+        drawn.append(
+            np.subtract(*(_mean_tau(order[row], true, columns) for order, row in zip(orders, rows, strict=True)))
+        )
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(value, float(low), float(high))
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ import statistics
 
 import numpy as np
 import pytest
+from scipy.stats import kendalltau
 
 from benchmarks.quality.__main__ import RESULTS
 from benchmarks.quality.carry_out import carry_out
-from benchmarks.quality.evidence import against_random, foretold, picked, ranking, spread
+from benchmarks.quality.evidence import against_random, difference_of_taus, foretold, picked, ranking, spread
 from benchmarks.quality.pairs import BASELINE_RATES, PAIRS, Pair
 from benchmarks.quality.shapes import centre, centre_of
 from benchmarks.quality.tables import Measured
@@ -123,6 +124,20 @@ def test_ranking_averages_the_seeds_and_compares_with_macs():
     assert found.both.value == pytest.approx(1)
     assert found.gain.value == pytest.approx(1 - found.by_macs.value)
     assert found.gain.low > 0
+
+
+def test_one_supernet_is_compared_with_another_on_the_same_architectures():
+    accuracy = np.arange(30.0)
+    right, wrong = np.stack([accuracy, accuracy + 1]), -accuracy[None]
+    found = difference_of_taus(right, wrong, accuracy, draws=100)
+    assert (found.value, found.low) == (pytest.approx(2), pytest.approx(2))
+    noise = np.random.default_rng(0).normal(size=(6, 30))
+    found = difference_of_taus(noise[:3], noise[3:], accuracy, draws=400)
+    assert found.value == pytest.approx(
+        statistics.mean(kendalltau(row, accuracy).statistic for row in noise[:3])
+        - statistics.mean(kendalltau(row, accuracy).statistic for row in noise[3:])
+    )
+    assert found.low < 0 < found.high
 
 
 def test_a_winner_above_all_random_ones_is_significant_with_three_seeds():
