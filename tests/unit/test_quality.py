@@ -11,6 +11,7 @@ from scipy.stats import kendalltau
 
 from benchmarks.quality.__main__ import RESULTS
 from benchmarks.quality.carry_out import carry_out
+from benchmarks.quality.differences import differences_table
 from benchmarks.quality.evidence import against_random, difference_of_taus, foretold, picked, ranking, spread
 from benchmarks.quality.pairs import BASELINE_RATES, PAIRS, Pair
 from benchmarks.quality.shapes import centre, centre_of
@@ -138,6 +139,23 @@ def test_one_supernet_is_compared_with_another_on_the_same_architectures():
         - statistics.mean(kendalltau(row, accuracy).statistic for row in noise[3:])
     )
     assert found.low < 0 < found.high
+
+
+def test_the_committed_supernets_of_strict_fairness_are_set_against_those_of_uniform_sampling():
+    plan = Plan(seeds=3, supernets=("strict-fair", "uniform-short", "uniform"), learners=())
+    measured = Measured(PAIRS["spos-fashion"], plan, RESULTS)
+    table = differences_table([measured])
+    rows = [line.split() for line in table.splitlines() if line.startswith("spos-fashion")]
+    assert [row[1:3] for row in rows] == [["strict-fair", "uniform-short"], ["strict-fair", "uniform"]]
+    fair, short, uniform = (
+        statistics.mean(
+            kendalltau([result["scores"][name]["top1"] for name in measured.randoms], measured.random_means()).statistic
+            for result in measured.searches["supernets", name]
+        )
+        for name in plan.supernets
+    )
+    assert f" {fair - short:.2f} [" in table
+    assert f" {fair - uniform:.2f} [" in table
 
 
 def test_a_winner_above_all_random_ones_is_significant_with_three_seeds():
