@@ -130,15 +130,17 @@ def difference_of_taus(
         accuracy: (architectures,).
     """
     generator = np.random.default_rng(seed)
-    true, orders, number = _signs(np.asarray(accuracy, float)), [_signs(one), _signs(other)], len(accuracy)
-    value = float(np.subtract(*(_mean_tau(order, true, np.arange(number)) for order in orders)))
+    true, orders, number = _signs(np.asarray(accuracy, float)), (_signs(one), _signs(other)), len(accuracy)
+
+    def less(rows: Sequence[NDArray[np.int64]], columns: NDArray[np.int64]) -> float:
+        first, second = (_mean_tau(order[row], true, columns) for order, row in zip(orders, rows, strict=True))
+        return first - second
+
+    value = less([np.arange(len(order)) for order in orders], np.arange(number))
     drawn = []
     for _ in range(draws):
         columns = generator.integers(number, size=number)
-        rows = [generator.integers(len(order), size=len(order)) for order in orders]
-        drawn.append(
-            np.subtract(*(_mean_tau(order[row], true, columns) for order, row in zip(orders, rows, strict=True)))
-        )
+        drawn.append(less([generator.integers(len(order), size=len(order)) for order in orders], columns))
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Interval(value, float(low), float(high))
 
