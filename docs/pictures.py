@@ -7,7 +7,6 @@ docs/pictures/recalibration.json (the search of docs/tutorial.md, 104 architectu
 """
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -16,9 +15,10 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from benchmarks.quality.pairs import PAIRS, Pair
-from benchmarks.quality.units import Plan, Unit, found_by, networks, result_of
-from spaces.arch import Arch
+from benchmarks.quality.pairs import PAIRS
+from benchmarks.quality.tables import Measured
+from benchmarks.quality.units import Plan, found_by
+from spaces.arch import arch_id
 
 FOLDER = Path(__file__).parent / "pictures"
 RESULTS = Path(__file__).parent.parent / "benchmarks/results/quality"
@@ -131,25 +131,14 @@ SEARCHED = {"spos": "window", "fbnet": "window-open", "proxylessnas": "window-op
 
 def chance() -> None:
     """Test accuracies of random architectures, of winners of searches, and of what gumbel learned, in each space."""
-    plan = Plan(seeds=9)
     figure, panels = plt.subplots(1, len(CHANCE), figsize=(9, 3.4))
     figure.subplots_adjust(0.07, 0.1, 0.99, 0.9, wspace=0.32)
     for axes, (space, learner) in zip(panels, CHANCE, strict=True):
-        pair = PAIRS[f"{space}-fashion"]
-
-        def top1(archs: Iterable[Arch], pair: Pair = pair) -> list[float]:
-            results = [result_of(unit, RESULTS) for unit in networks(pair, list(archs), 0)]
-            return [result["test_top1"] for result in results if result]
-
-        def found(kind: str, name: str, pair: Pair = pair) -> list[Arch]:
-            results = [result_of(Unit(pair, kind, name, seed), RESULTS) for seed in range(plan.seeds)]
-            return [arch for result in results if result for arch in found_by(result).values()]
-
-        groups = [
-            top1(pair.random_archs(plan.pool)),
-            top1(found("supernets", SEARCHED[space])),
-            top1(found("learned", learner)),
-        ]
+        measured = Measured(PAIRS[f"{space}-fashion"], Plan(seeds=9), RESULTS)
+        groups = [measured.random_means()]
+        for kind, name in (("supernets", SEARCHED[space]), ("learned", learner)):
+            found = [arch for result in measured.searches[kind, name] for arch in found_by(result).values()]
+            groups.append([top1 for arch in found if (top1 := measured.mean(arch_id(arch))) is not None])
         for place, (values, color) in enumerate(zip(groups, (INK, BLUE, ORANGE), strict=True)):
             spread = [place + 0.3 * ((7 * number % 11) / 10 - 0.5) for number in range(len(values))]
             axes.scatter(spread, values, color=color, s=14)

@@ -29,7 +29,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from pathlib import Path
 
 from benchmarks.common import parse
-from benchmarks.quality import differences, tables
+from benchmarks.quality import rankings, tables
 from benchmarks.quality.carry_out import carry_out
 from benchmarks.quality.pairs import DEFAULT, PAIRS, SHORTS, SMOKE_PAIR, Pair, cut_fashion_mnist
 from benchmarks.quality.tables import Measured
@@ -144,8 +144,8 @@ def print_tables(pairs: Sequence[Measured]) -> None:
     shown = (
         tables.pools_table,
         tables.short_trainings_table,
-        tables.rankings_table,
-        differences.differences_table,
+        rankings.rankings_table,
+        rankings.differences_table,
         tables.winners_table,
         tables.shapes_table,
         tables.strategies_table,

@@ -90,17 +90,19 @@ def ranking(
         [taus(*(generator.integers(size, size=(size,)) for size in (seeds, number))) for _ in range(draws)]
     )
 
-    def interval(value: float, values: Top1) -> Interval:
-        low, high = np.quantile(values, [0.025, 0.975])
-        return Interval(value, float(low), float(high))
-
     return Ranking(
-        interval(tau, drawn[:, 0]),
-        interval(by_macs, drawn[:, 1]),
-        interval(tau - by_macs, drawn[:, 0] - drawn[:, 1]),
-        interval(both, drawn[:, 2]),
-        interval(both - by_macs, drawn[:, 2] - drawn[:, 1]),
+        _interval(tau, drawn[:, 0]),
+        _interval(by_macs, drawn[:, 1]),
+        _interval(tau - by_macs, drawn[:, 0] - drawn[:, 1]),
+        _interval(both, drawn[:, 2]),
+        _interval(both - by_macs, drawn[:, 2] - drawn[:, 1]),
     )
+
+
+def _interval(value: float, drawn: Sequence[float] | Top1) -> Interval:
+    """A value with the middle 95 % of its bootstrap."""
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(value, float(low), float(high))
 
 
 def _signs(values: Top1) -> Top1:
@@ -141,8 +143,7 @@ def difference_of_taus(
     for _ in range(draws):
         columns = generator.integers(number, size=number)
         drawn.append(less([generator.integers(len(order), size=len(order)) for order in orders], columns))
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(value, float(low), float(high))
+    return _interval(value, drawn)
 
 
 @dataclass(frozen=True)
@@ -273,6 +274,7 @@ def picked(
         return found
 
     own = gains(np.arange(number), draws)
-    resampled = [np.mean(gains(generator.integers(number, size=(number,)), each)) for _ in range(draws // each * 5)]
-    low, high = np.quantile(resampled, [0.025, 0.975])
-    return Picked(Interval(float(np.mean(own)), float(low), float(high)), float(np.mean(np.array(own) > 0)))
+    resampled = [
+        float(np.mean(gains(generator.integers(number, size=(number,)), each))) for _ in range(draws // each * 5)
+    ]
+    return Picked(_interval(float(np.mean(own)), resampled), float(np.mean(np.array(own) > 0)))

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.quality.evidence import accuracies, against_random, foretold, picked, ranking, spread
+from benchmarks.quality.evidence import accuracies, against_random, foretold, picked, spread
 from benchmarks.quality.pairs import Pair
 from benchmarks.quality.shapes import centre_of
 from benchmarks.quality.units import Plan, Unit, all_units, baseline_units, found_by, result_of
 from spaces.arch import arch_id
 from trials.common import cli
-from trials.evidence.ranking import seed_ceiling
 from trials.scoring import noise
+
+SIGNS = {"top1": 1, "loss": -1}  # of the scores that a supernet gives: with which sign a larger one is better
 
 
 class Measured:
@@ -70,6 +71,19 @@ class Measured:
         tried = {result["name"] for _, result in self.found if result.get("name") in names}
         means = [mean for name in tried if (mean := self.mean(name)) is not None]
         return max(means, default=None) if tried == names else None
+
+    def scores(self, variant: str, key: str) -> NDArray[np.float64] | None:
+        """What the supernets of a variant say of the random architectures, (seeds, architectures); larger is better.
+
+        Args:
+            key: one of SIGNS.
+        Returns:
+            None where a supernet is missing, or was measured before its file had such scores.
+        """
+        found = [result["scores"] for result in self.searches.get(("supernets", variant), [])]
+        if not found or any(key not in scores[name] for scores in found for name in self.randoms):
+            return None
+        return SIGNS[key] * np.array([[scores[name][key] for name in self.randoms] for scores in found])
 
     def random_means(self) -> list[float]:
         """Mean accuracies of the random architectures."""
@@ -197,41 +211,6 @@ def _shorts_of(long: Measured, pairs: Sequence[Measured]) -> list[Measured]:
 
 def _but_for_epochs(pair: Pair) -> Pair:
     return dataclasses.replace(pair, name="", epochs=0)
-
-
-def rankings_table(pairs: Sequence[Measured]) -> str:
-    """How well the supernets rank the random architectures: each seed by itself, and the mean of their scores."""
-    rows = []
-    for pair in pairs:
-        if len(pair.randoms) < 5:
-            continue
-        macs = [pair.macs[name] for name in pair.randoms]
-        for (kind, variant), results in pair.searches.items():
-            if kind != "supernets":
-                continue
-            for key, sign in (("top1", 1), ("loss", -1)):
-                if any(key not in result["scores"][name] for result in results for name in pair.randoms):
-                    continue
-                scores = np.array([[sign * result["scores"][name][key] for name in pair.randoms] for result in results])
-                alike = seed_ceiling(scores.T)  # None with one seed
-                seconds = [result["seconds"] for result in results]
-                ways = [("each", scores, statistics.mean(seconds))]
-                ways += [("mean of all", scores.mean(axis=0, keepdims=True), sum(seconds))] if alike else []
-                for way, of, took in ways:
-                    found = ranking(of, macs, pair.random_means())
-                    rows.append(
-                        (
-                            *(pair.pair.name, variant, key, len(results), way, len(pair.randoms)),
-                            *map(str, (found.tau, found.by_macs, found.difference, found.both, found.gain)),
-                            *(str(alike or "-"), f"{took:.0f}"),
-                        )
-                    )
-    header = (
-        *("pair", "supernet", "score", "seeds", "of", "networks", "tau", "tau of MACs", "difference"),
-        *("with MACs", "less MACs"),
-        *("one with another", "seconds"),
-    )
-    return "ranking of the random architectures, Kendall's tau\n" + cli.table(rows, header, as_is=True)
 
 
 def winners_table(pairs: Sequence[Measured]) -> str:

@@ -11,9 +11,9 @@ from scipy.stats import kendalltau
 
 from benchmarks.quality.__main__ import RESULTS
 from benchmarks.quality.carry_out import carry_out
-from benchmarks.quality.differences import differences_table
 from benchmarks.quality.evidence import against_random, difference_of_taus, foretold, picked, ranking, spread
 from benchmarks.quality.pairs import BASELINE_RATES, PAIRS, Pair
+from benchmarks.quality.rankings import differences_table
 from benchmarks.quality.shapes import centre, centre_of
 from benchmarks.quality.tables import Measured
 from benchmarks.quality.units import LOCK, Plan, Unit, baseline_units, found_by, missing, result_of
